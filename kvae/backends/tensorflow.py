@@ -1,0 +1,94 @@
+"""The custom `train_step` and `test_step` under TensorFlow, one of each for the whole family of models.
+
+A model brings `terms` (reconstruction and kl of a batch) and `objective` (what training minimises); the tape, the
+gradients, the noise and the metrics are here.
+"""
+
+import keras
+import tensorflow as tf
+
+# Streams of random numbers, so that no two uses share a number.
+TRAIN_LATENT, TRAIN_TARGET, TEST_LATENT, TEST_TARGET = range(4)
+
+
+class Noise:
+    """Random numbers as a pure function of (seed, step): a resumed run sees what the uninterrupted one saw.
+
+    Args:
+        seed: of the model.
+        step: scalar integer tensor, the optimiser's count or the number of a validation batch.
+        test: whether these are the fixed draws of validation.
+    """
+
+    def __init__(self, seed, step, test=False):
+        self._seed, self._step = seed, tf.cast(step, tf.int64)
+        self._latent, self._target = (TEST_LATENT, TEST_TARGET) if test else (TRAIN_LATENT, TRAIN_TARGET)
+
+    def normal(self, like):
+        """Standard normals of the shape of `like`, float32."""
+        return tf.random.stateless_normal(tf.shape(like), seed=self._key(self._latent), alg="philox")
+
+    def bernoulli(self, probabilities):
+        """0 or 1 with the given probabilities, float32 of their shape."""
+        uniform = tf.random.stateless_uniform(tf.shape(probabilities), seed=self._key(self._target), alg="philox")
+        return tf.cast(uniform < probabilities, tf.float32)
+
+    def _key(self, stream):
+        return tf.stack([tf.constant(self._seed + (stream << 32), tf.int64), self._step])
+
+
+class BackendStep:
+    """Mixin that gives a `keras.Model` its steps. The model provides `terms`, `objective`, `seed` and `beta_at`."""
+
+    def train_step(self, data):
+        """One step of stochastic gradient descent on the mean objective of a batch; returns the logs."""
+        step = self.optimizer.iterations
+        with tf.GradientTape() as tape:
+            terms = self.terms(data, Noise(self.seed, step), training=True)
+            objective = self.objective(terms, step)
+            loss = tf.reduce_mean(objective)
+            if self.losses:  # weight penalties of the user's own layers
+                loss += tf.add_n(self.losses)
+            scaled = self.optimizer.scale_loss(loss)
+        beta = self.beta_at(step)
+        variables = self.trainable_variables
+        self.optimizer.apply(tape.gradient(scaled, variables), variables)
+        self.totals.update_state(objective, terms)
+        return self.totals.result() | {"beta": beta}
+
+    def test_step(self, data):
+        """The terms of a batch under fixed draws, the same in every evaluation; returns the logs."""
+        terms = self.terms(data, Noise(self.seed, self.totals.batches, test=True), training=False)
+        self.totals.update_state(self.objective(terms, self.optimizer.iterations), terms)
+        return self.totals.result()
+
+
+@keras.saving.register_keras_serializable(package="kvae")
+class Totals(keras.metrics.Metric):
+    """Sums of loss, reconstruction and kl over the examples seen, in one variable: one assignment a step.
+
+    Its result is a dict, which Keras shows as it is: `loss`, `elbo`, `reconstruction`, `kl`, each a mean in nats per
+    example.
+    """
+
+    def __init__(self, name="totals", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self._sums = self.add_variable((5,), initializer="zeros", dtype="float64", name="sums")
+
+    @property
+    def batches(self):
+        """How many batches were added since the last reset."""
+        return self._sums[4]
+
+    def update_state(self, objective, terms):
+        """Add a batch: `objective`, `terms.reconstruction` and `terms.kl`, each `[batch]`, in nats."""
+        sums = tf.stack([tf.reduce_sum(term) for term in (objective, terms.reconstruction, terms.kl)])
+        count = tf.cast(tf.shape(objective)[0], tf.float64)
+        self._sums.assign_add(tf.concat([tf.cast(sums, tf.float64), [count, 1.0]], axis=0))
+
+    def result(self):
+        """Means over all examples since the last reset, float32 scalars by name."""
+        loss, reconstruction, kl, count, _ = tf.unstack(tf.convert_to_tensor(self._sums))
+        count = tf.maximum(count, 1.0)
+        means = {"loss": loss, "elbo": -reconstruction - kl, "reconstruction": reconstruction, "kl": kl}
+        return {name: tf.cast(value / count, tf.float32) for name, value in means.items()}

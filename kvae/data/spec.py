@@ -1,0 +1,91 @@
+"""What the data are, and the way between the user's units and the networks' unit data."""
+
+import math
+
+from keras import ops
+
+from kvae.registry import register
+
+
+@register
+class DataSpec:
+    """Kind, shape and range of one example.
+
+    The scaling is part of the model and of its graphs, so that what trains and what serves cannot differ: models
+    and files speak data units (pixels 0 to 255), networks and likelihoods unit data (0 to 1).
+
+    Args:
+        shape: shape of one example; images are (height, width, channels), also with one channel.
+        range: lowest and highest value in data units.
+        kind: `"image"`, `"vector"` or `"sequence"`; by default an image where the shape has three axes, else a vector.
+    """
+
+    def __init__(self, shape, range=(0.0, 255.0), kind=None):  # noqa: A002 - the manifest's own word
+        self.shape = tuple(int(size) for size in shape)
+        self.kind = kind or ("image" if len(self.shape) == 3 else "vector")
+        low, high = (float(bound) for bound in range)
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise ValueError(f"range must be two finite numbers, the lower first, got {range!r}.")
+        if self.kind not in ("image", "vector", "sequence"):
+            raise ValueError(f"kind must be image, vector or sequence, got {self.kind!r}.")
+        if not self.shape or min(self.shape) < 1:
+            raise ValueError(f"shape must have at least one axis, each of at least 1, got {self.shape}.")
+        self.range = (low, high)
+
+    @property
+    def size(self):
+        """How many values one example has."""
+        return math.prod(self.shape)
+
+    def to_unit(self, x):
+        """Data units of any number type to unit data, float32."""
+        low, high = self.range
+        x = ops.cast(x, "float32")
+        return (x - low) * (1.0 / (high - low)) if low else x * (1.0 / high)
+
+    def to_data(self, x):
+        """Unit data to data units, float32."""
+        low, high = self.range
+        return x * (high - low) + low if low else x * high
+
+    def check(self, x, where):
+        """Raise ValueError, with what to do, unless the NumPy array `x` holds such examples."""
+        import numpy as np
+
+        if tuple(x.shape[1:]) != self.shape:
+            raise ValueError(f"{where}: expected x of shape [batch, {_sizes(self.shape)}], got [{_sizes(x.shape)}].")
+        if x.dtype.kind not in "iufb":
+            raise ValueError(f"{where}: x must be numbers, got {x.dtype}.")
+        if not x.size:
+            raise ValueError(f"{where}: x holds no examples.")
+        low, high = self.range
+        least, most = float(np.min(x)), float(np.max(x))
+        if not (math.isfinite(least) and math.isfinite(most)):
+            raise ValueError(f"{where}: x holds NaN or infinity; remove or replace those values.")
+        if least < low or most > high:
+            raise ValueError(
+                f"{where}: x lies in {least:g} to {most:g}, the model's data in {low:g} to {high:g}; "
+                f"scale x, or build the model with DataSpec(range=({least:g}, {most:g}))."
+            )
+        if x.dtype.kind == "f" and low == 0 and high > 1 and 0 < most <= 1:
+            raise ValueError(
+                f"{where}: x lies in {least:g} to {most:g}, but the model's data in {low:g} to {high:g}; "
+                "multiply x, or build the model with DataSpec(range=(0, 1))."
+            )
+
+    def manifest(self):
+        """Kind, shape and range as JSON."""
+        return {"kind": self.kind, "shape": list(self.shape), "range": list(self.range)}
+
+    def get_config(self):
+        """The arguments, for Keras."""
+        return {"shape": list(self.shape), "range": list(self.range), "kind": self.kind}
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuild from `get_config`."""
+        return cls(**config)
+
+
+def _sizes(shape):
+    return ", ".join(str(size) for size in shape)

@@ -1,0 +1,306 @@
+"""VAE, BetaVAE and ConditionalVAE: subclassed Keras models that train with `compile` and `fit`.
+
+What varies freely (networks, likelihood, prior, conditions, beta) is an object each; the classes differ by one small
+method. They combine: `ConditionalBetaVAE` has no body of its own.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from kvae import schedules
+from kvae.backends import BackendStep, Totals
+from kvae.conditions import Categorical, Continuous
+from kvae.data.spec import DataSpec
+from kvae.likelihoods import Bernoulli
+from kvae.objective import Terms, reparameterize, safe_log_var
+from kvae.priors import StandardNormal
+from kvae.registry import register
+
+__all__ = ["VAE", "BetaVAE", "Categorical", "ConditionalBetaVAE", "ConditionalVAE", "Continuous"]
+
+_PARTS = ("encoder", "decoder", "data", "likelihood", "prior")
+
+
+@register
+class VAE(BackendStep, keras.Model):
+    """Variational autoencoder (Kingma and Welling 2014, https://arxiv.org/abs/1312.6114).
+
+    Train it as any Keras model: `model.compile("adam")`, `model.fit(x)` with x `[batch, *shape]` in data units.
+
+    Args:
+        encoder: Keras model, unit data to the pair `(z_mean, z_log_var)`.
+        decoder: Keras model, z to the likelihood's parameters.
+        data: `DataSpec` of the examples; by default the encoder's input shape, with pixels 0 to 255.
+        likelihood: p(x given z), see `kvae.likelihoods`; `Bernoulli()` by default.
+        prior: p(z), see `kvae.priors`; N(0, I) by default.
+        seed: of the noise of training and validation, 0 to 2^31 - 1. The noise is a function of (seed, step) alone.
+
+    Raises:
+        ValueError: where the networks do not fit each other or the data.
+    """
+
+    def __init__(self, encoder, decoder, *, data=None, likelihood=None, prior=None, seed=0, **kwargs):
+        super().__init__(**kwargs)
+        self.encoder, self.decoder = encoder, decoder
+        self.data = data or DataSpec(_first_shape(encoder))
+        self.likelihood = likelihood or Bernoulli()
+        self.prior = prior or StandardNormal()
+        if not isinstance(seed, int) or not 0 <= seed < 2**31:
+            raise ValueError(f"seed must be an integer from 0 to 2^31 - 1, got {seed!r}.")
+        self.seed = seed
+        self.totals = Totals()
+        self._check_networks()
+        self.built = True
+
+    @property
+    def latent_dim(self):
+        """Size of z."""
+        return int(_first_shape(self.decoder)[0])
+
+    # What a model does with one batch
+
+    def encode(self, x, given=()):
+        """Posterior of unit data `x`: `(z_mean, z_log_var)`, float32 `[batch, latent_dim]` each."""
+        z_mean, z_log_var = self.encoder([x, *given] if given else x)
+        return ops.cast(z_mean, "float32"), safe_log_var(ops.cast(z_log_var, "float32"))
+
+    def decode(self, z, given=()):
+        """The likelihood's parameters at `z`, float32."""
+        return ops.cast(self.decoder([z, *given] if given else z), "float32")
+
+    def unpack(self, data):
+        """Split one batch, as `fit` hands it over, into unit data and what the networks are given beside it."""
+        x, conditions, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        if sample_weight is not None:
+            raise ValueError("Sample weights are not supported: every example counts once in the elbo.")
+        if conditions is not None:
+            raise ValueError(f"{type(self).__name__} is given x alone, got a y too; ConditionalVAE takes conditions.")
+        return self.data.to_unit(x), ()
+
+    def terms(self, data, noise, training):
+        """Return the `Terms` of one batch: `reconstruction` and `kl`, each `[batch]`, in nats."""
+        x, given = self.unpack(data)
+        x = self.likelihood.target(x, noise)
+        z_mean, z_log_var = self.encode(x, given)
+        z = reparameterize(z_mean, z_log_var, noise.normal(z_mean))
+        reconstruction = self.likelihood.nll(x, self.decode(z, given))
+        return Terms(reconstruction, self.prior.kl(z_mean, z_log_var))
+
+    def objective(self, terms, step):
+        """What training minimises, `[batch]`: here the negative ELBO."""
+        return terms.reconstruction + terms.kl
+
+    def beta_at(self, step):
+        """Weight of the kl at `step`, for the progress bar."""
+        return ops.ones((), "float32")
+
+    def call(self, inputs):
+        """Reconstruct: `x` (or `(x, conditions)`) in data units to `x_mean` at the posterior's mean, same units."""
+        x, given = self.unpack(inputs if isinstance(inputs, (tuple, list)) else (inputs,))
+        z_mean, _ = self.encode(x, given)
+        return self.data.to_data(self.likelihood.mean(self.decode(z_mean, given)))
+
+    # The Keras side
+
+    @property
+    def metrics(self):
+        """The one metric, which Keras resets at the start of each epoch and evaluation."""
+        return [self.totals]
+
+    def fit(self, x=None, y=None, *args, validation_data=None, **kwargs):
+        """As `keras.Model.fit`; `y` holds the conditions. NumPy arrays are checked first.
+
+        Raises:
+            ValueError: where arrays do not fit the model (shape, range, NaN, labels out of range), or where the model
+                was compiled with a loss or metrics: it brings its own.
+        """
+        if self.compiled and (self.loss or self._compile_metrics):
+            raise ValueError(
+                f"{type(self).__name__} brings its own loss and metrics: compile it with an optimizer alone."
+            )
+        self._check_arrays(x, y, "fit")
+        if isinstance(validation_data, (tuple, list)):
+            self._check_arrays(*validation_data[:2], where="validation_data")
+        return super().fit(x, y, *args, validation_data=validation_data, **kwargs)
+
+    def predict_step(self, data):
+        """Reconstruct a batch; conditions may come beside x."""
+        return self(data)
+
+    def export(self, filepath, format="onnx", **kwargs):  # noqa: A002 - Keras' own name
+        """Write the folder of sealed ONNX files; other formats go to `keras.Model.export`.
+
+        Args:
+            filepath: the folder to make.
+            format: `"onnx"`, or a format of Keras.
+            **kwargs: `name`, `training` (facts of the run for the manifest) and `force`, see `kvae.graphs.export`.
+
+        Returns:
+            Paths of what was written.
+
+        Raises:
+            VerificationError: where ONNX Runtime does not reproduce Keras.
+            OutputError: where `filepath` exists.
+        """
+        if format != "onnx":
+            return super().export(filepath, format=format, **kwargs)
+        from kvae import graphs
+
+        return graphs.export(self, filepath, **kwargs)
+
+    def get_config(self):
+        """The parts, each serialised, and the seed."""
+        parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in _PARTS}
+        return {"name": self.name, **parts, "seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Rebuild from `get_config`."""
+        parts = {
+            key: keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)
+            if isinstance(value, (dict, list))
+            else value
+            for key, value in config.items()
+        }
+        return cls(**parts)
+
+    # Checks
+
+    def _check_networks(self):
+        shape, latent = _first_shape(self.encoder), self.encoder.output_shape
+        if shape != self.data.shape:
+            raise ValueError(
+                f"The encoder takes {shape}, but the data are {self.data.shape}; give both the same shape."
+            )
+        if not isinstance(latent, (tuple, list)) or len(latent) != 2 or not isinstance(latent[0], (tuple, list)):
+            raise ValueError(f"An encoder returns the pair (z_mean, z_log_var), this one's output is {latent}.")
+        if {tuple(part[1:]) for part in latent} != {(self.latent_dim,)}:
+            raise ValueError(
+                f"The encoder's outputs are {[tuple(part[1:]) for part in latent]}, "
+                f"but the decoder takes z of ({self.latent_dim},); give both the same latent_dim."
+            )
+        widths = [_given_dim(network) for network in (self.encoder, self.decoder)]
+        if widths != [self.condition_dim] * 2:
+            raise ValueError(
+                f"Encoder and decoder take condition vectors of width {widths[0]} and {widths[1]}, "
+                f"the model's conditions make {self.condition_dim}; build both with condition_dim={self.condition_dim}."
+            )
+
+    @property
+    def condition_dim(self):
+        """Width of the condition vector; 0 where the model is given nothing."""
+        return 0
+
+    def _check_arrays(self, x, y=None, where="fit"):
+        if isinstance(x, np.ndarray):
+            self.data.check(x, where)
+
+
+@register
+class BetaVAE(VAE):
+    """VAE whose kl is weighted by beta (Higgins et al., 2017, eq. 4).
+
+    Args:
+        *args: as for `VAE`.
+        beta: a number, or a schedule of `kvae.schedules` over optimiser steps.
+        **kwargs: as for `VAE`.
+    """
+
+    def __init__(self, *args, beta=1.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.beta = schedules.get(beta)
+
+    def objective(self, terms, step):
+        """reconstruction + beta * kl, `[batch]`."""
+        # self.beta is a schedule of the optimiser's count, so a resumed run goes on where it was.
+        return terms.reconstruction + self.beta(step) * terms.kl
+
+    def beta_at(self, step):
+        """Weight of the kl at `step`."""
+        return self.beta(step)
+
+    def get_config(self):
+        """The parts and the schedule."""
+        return {**super().get_config(), "beta": keras.saving.serialize_keras_object(self.beta)}
+
+
+@register
+class ConditionalVAE(VAE):
+    """VAE whose encoder and decoder are told attributes of the example (Sohn et al., 2015).
+
+    `fit(x, label)` with one condition, `fit(x, {"label": ..., "age": ...})` with several.
+
+    Args:
+        *args: as for `VAE`; both networks take the list `[x or z, condition_vector]`.
+        conditions: one or several of `kvae.Categorical` and `kvae.Continuous`; ten labels by default.
+        **kwargs: as for `VAE`.
+    """
+
+    def __init__(self, *args, conditions=None, **kwargs):
+        conditions = conditions if conditions is not None else [Categorical("label", 10)]
+        self._condition_list = list(conditions) if isinstance(conditions, (list, tuple)) else [conditions]
+        names = [condition.name for condition in self._condition_list]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"A conditional model has conditions, each with a name of its own, got {names}.")
+        super().__init__(*args, **kwargs)
+        self.conditions = self._condition_list
+
+    @property
+    def condition_dim(self):
+        """Width of the condition vector."""
+        return sum(condition.dim for condition in self._condition_list)
+
+    def condition_vector(self, conditions):
+        """All conditions of a batch, a dict of `[batch]` by name, as one vector, float32 `[batch, condition_dim]`."""
+        return ops.concatenate([c.vector(conditions[c.name]) for c in self._condition_list], axis=-1)
+
+    def unpack(self, data):
+        """Split one batch into unit data and the condition vector."""
+        x, conditions, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        if sample_weight is not None:
+            raise ValueError("Sample weights are not supported: every example counts once in the elbo.")
+        return self.data.to_unit(x), (self.condition_vector(self._by_name(conditions)),)
+
+    def get_config(self):
+        """The parts and the conditions."""
+        conditions = [keras.saving.serialize_keras_object(condition) for condition in self._condition_list]
+        return {**super().get_config(), "conditions": conditions}
+
+    def _by_name(self, conditions):
+        names = [condition.name for condition in self._condition_list]
+        if conditions is None:
+            raise ValueError(f"This model is given {', '.join(names)} beside x: fit(x, {names[0]}).")
+        if not isinstance(conditions, dict):
+            if len(names) > 1:
+                raise ValueError(f"With several conditions y is a dict with the keys {', '.join(names)}.")
+            conditions = {names[0]: conditions}
+        if set(conditions) != set(names):
+            raise ValueError(f"Expected the conditions {', '.join(names)}, got {', '.join(sorted(conditions))}.")
+        return conditions
+
+    def _check_arrays(self, x, y=None, where="fit"):
+        super()._check_arrays(x, where=where)
+        if not isinstance(x, np.ndarray):
+            return
+        values = self._by_name(y)
+        for condition in self._condition_list:
+            array = np.asarray(values[condition.name])
+            condition.check(array, where)
+            if len(array) != len(x):
+                raise ValueError(f"{where}: {len(x)} examples but {len(array)} values of {condition.name}.")
+
+
+@register
+class ConditionalBetaVAE(ConditionalVAE, BetaVAE):
+    """Conditional VAE whose kl is weighted by beta."""
+
+
+def _first_shape(network):
+    shape = network.input_shape
+    return tuple((shape[0] if isinstance(shape, list) else shape)[1:])
+
+
+def _given_dim(network):
+    shape = network.input_shape
+    return shape[1][-1] if isinstance(shape, list) and len(shape) > 1 else 0
