@@ -149,7 +149,7 @@ def _read_idx_pair(images: Path, labels: Path | None, source: str) -> Dataset:
     return _dataset(x, {"label": label}, source)
 
 
-def _parse_idx(file: IO[bytes], source: str) -> np.ndarray:
+def _parse_idx(file: IO[bytes] | gzip.GzipFile, source: str) -> np.ndarray:
     head = file.read(4)
     if len(head) < 4:
         raise InputDataError(f"{source} is cut short: an IDX file begins with 4 bytes, found {len(head)}.")
@@ -268,8 +268,8 @@ def _condition(values: np.ndarray, name: str, source: str) -> tuple[np.ndarray, 
     low, high = int(values.min()), int(values.max())
     if low < 0 or high >= MAX_CLASSES:
         raise InputDataError(
-            f"{source} holds classes {low} to {high} of {printable(name)}, expected indices from 0 to {MAX_CLASSES - 1}. "
-            "Save class names as texts, and a continuous condition as floats."
+            f"{source} holds classes {low} to {high} of {printable(name)}, expected indices from 0 to {MAX_CLASSES - 1}."
+            " Save class names as texts, and a continuous condition as floats."
         )
     return values.astype(np.int64), tuple(str(each) for each in range(high + 1))
 
