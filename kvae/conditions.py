@@ -73,7 +73,8 @@ class Categorical(Condition):
         """Raise ValueError unless all `values` (a NumPy array) are class indices."""
         if values.ndim != 1 or values.dtype.kind not in "iu":
             raise ValueError(
-                f"{where}: {self.name} must be class indices, integers [batch], got {values.dtype} {list(values.shape)}."
+                f"{where}: {self.name} must be class indices, integers [batch], got {values.dtype} "
+                f"{list(values.shape)}."
             )
         if values.size and (values.min() < 0 or values.max() >= self.num_classes):
             raise ValueError(

@@ -34,7 +34,7 @@ class Likelihood(keras.layers.Layer):
 
     def initial_bias(self, mean):
         """What the decoder's last bias should start at, given the mean of the unit data (same shape), or None."""
-        return None
+        return
 
     def manifest(self):
         """What a reader of the exported file must know, as JSON."""

@@ -17,7 +17,7 @@ from kvae.objective import Terms, reparameterize, safe_log_var
 from kvae.priors import StandardNormal
 from kvae.registry import register
 
-__all__ = ["VAE", "BetaVAE", "Categorical", "ConditionalBetaVAE", "ConditionalVAE", "Continuous"]
+__all__ = ["VAE", "BetaVAE", "Categorical", "ConditionalBetaVAE", "ConditionalVAE", "Continuous", "load_model"]
 
 _PARTS = ("encoder", "decoder", "data", "likelihood", "prior")
 
@@ -128,7 +128,7 @@ class VAE(BackendStep, keras.Model):
         """Reconstruct a batch; conditions may come beside x."""
         return self(data)
 
-    def export(self, filepath, format="onnx", **kwargs):  # noqa: A002 - Keras' own name
+    def export(self, filepath, format="onnx", **kwargs):
         """Write the folder of sealed ONNX files; other formats go to `keras.Model.export`.
 
         Args:
@@ -212,7 +212,7 @@ class BetaVAE(VAE):
         self.beta = schedules.get(beta)
 
     def objective(self, terms, step):
-        """reconstruction + beta * kl, `[batch]`."""
+        """Reconstruction + beta * kl, `[batch]`."""
         # self.beta is a schedule of the optimiser's count, so a resumed run goes on where it was.
         return terms.reconstruction + self.beta(step) * terms.kl
 
@@ -294,6 +294,19 @@ class ConditionalVAE(VAE):
 @register
 class ConditionalBetaVAE(ConditionalVAE, BetaVAE):
     """Conditional VAE whose kl is weighted by beta."""
+
+
+def load_model(path, **kwargs):
+    """Open a saved `.keras` model of this package; `fit` goes on where it was.
+
+    Args:
+        path: the file, or the folder that `kvae train` wrote.
+        **kwargs: as for `keras.saving.load_model`.
+    """
+    from pathlib import Path
+
+    path = Path(path)
+    return keras.saving.load_model(path / "model.keras" if path.is_dir() else path, **kwargs)
 
 
 def _first_shape(network):

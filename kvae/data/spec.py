@@ -20,7 +20,7 @@ class DataSpec:
         kind: `"image"`, `"vector"` or `"sequence"`; by default an image where the shape has three axes, else a vector.
     """
 
-    def __init__(self, shape, range=(0.0, 255.0), kind=None):  # noqa: A002 - the manifest's own word
+    def __init__(self, shape, range=(0.0, 255.0), kind=None):
         self.shape = tuple(int(size) for size in shape)
         self.kind = kind or ("image" if len(self.shape) == 3 else "vector")
         low, high = (float(bound) for bound in range)

@@ -1,0 +1,74 @@
+"""kvae: train variational autoencoders in Keras, run them anywhere as sealed ONNX files.
+
+Importing this package is light: each public name brings in what it needs on first use. `kvae.load` runs an exported
+model with ONNX Runtime and opens no Keras; `kvae.VAE` and what trains bring Keras in.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from serve_cli.model import load
+
+    from kvae import data, likelihoods, networks, priors, schedules
+    from kvae.conditions import Categorical, Continuous
+    from kvae.data.spec import DataSpec
+    from kvae.models import VAE, BetaVAE, ConditionalBetaVAE, ConditionalVAE, load_model
+
+#: Public name to the module that holds it; a name that is its own module stands alone.
+_HOME = {
+    "VAE": "kvae.models",
+    "BetaVAE": "kvae.models",
+    "ConditionalVAE": "kvae.models",
+    "ConditionalBetaVAE": "kvae.models",
+    "load_model": "kvae.models",
+    "Categorical": "kvae.conditions",
+    "Continuous": "kvae.conditions",
+    "DataSpec": "kvae.data.spec",
+    "load": "serve_cli.model",
+}
+_MODULES = ("data", "likelihoods", "networks", "priors", "schedules")
+
+__all__ = [
+    "VAE",
+    "BetaVAE",
+    "Categorical",
+    "ConditionalBetaVAE",
+    "ConditionalVAE",
+    "Continuous",
+    "DataSpec",
+    "data",
+    "likelihoods",
+    "load",
+    "load_model",
+    "networks",
+    "priors",
+    "schedules",
+]
+
+if not TYPE_CHECKING:  # hidden from type checkers, which read the imports above
+
+    def __getattr__(name):
+        """Resolve a public name on first use."""
+        if name in _MODULES:
+            return import_module(f"kvae.{name}")
+        if name in _HOME:
+            try:
+                value = getattr(import_module(_HOME[name]), name)
+            except ModuleNotFoundError as error:
+                if error.name not in ("keras", "tensorflow"):
+                    raise
+                from serve_cli.errors import MissingExtraError
+
+                raise MissingExtraError(
+                    f"kvae.{name} needs {error.name}, which is not installed: pip install 'kvae-onnx[train]'."
+                ) from error
+            globals()[name] = value
+            return value
+        raise AttributeError(f"module 'kvae' has no attribute {name!r}")
+
+    def __dir__():
+        """The public names, also those not resolved yet."""
+        return sorted({*globals(), *__all__})

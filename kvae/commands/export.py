@@ -1,0 +1,37 @@
+"""`kvae export`: from a run to a folder of sealed ONNX files."""
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+
+@click.command(epilog="Example: kvae export runs/mnist -o mnist-onnx")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to make.")
+@click.option("--name", help="Name of the model.  [default: the folder's]")
+@click.option("--force", is_flag=True, help="Replace the folder at --output.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as one JSON document.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
+def export(run, output, name, force, as_json, quiet):
+    """Export the model of RUN (the folder that `kvae train` wrote) to ONNX.
+
+    Every file is first run in ONNX Runtime and compared with Keras; where they disagree there is an error, and no file.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from serve_cli import files
+
+    files.refuse_existing(output, force)  # before the ten seconds that TensorFlow takes
+    from kvae import training
+
+    model, facts = training.load(run)
+    paths = model.export(output, name=name, training=facts["training"], examples=training.examples(run), force=force)
+    sizes = {Path(path).name: Path(path).stat().st_size for path in paths}
+    if as_json:
+        click.echo(json.dumps({"output": str(output), "files": sizes}))
+    if not quiet:
+        for file, size in sizes.items():
+            click.echo(f"{output / file}  {size:,} bytes", err=True)
+        label = f" --label {facts['classes'][-1]}" if facts["classes"] else ""
+        click.echo(f"Next: kvae sample -m {output}{label}", err=True)

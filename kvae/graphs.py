@@ -1,0 +1,201 @@
+"""Which functions of a model become graphs, what its manifest says, and the export of both."""
+
+import hashlib
+import json
+
+import keras
+import numpy as np
+from keras import ops
+
+from kvae.models import ConditionalVAE
+from serve_cli import noise as serve_noise
+
+#: Widest difference between Keras and ONNX Runtime that is put down to rounding: (absolute, relative).
+_POSTERIOR_TOLERANCE = (1e-4, 1e-4)
+_LIKELIHOOD_TOLERANCE = (1e-5, 1e-5)
+_MEAN_TOLERANCE = 1e-4  # of the data range
+
+
+def kind(model):
+    """`vae`, `beta-vae`, `conditional-vae` or `conditional-beta-vae`."""
+    beta = getattr(model, "beta", None)
+    weighted = beta is not None and beta.manifest() != {"name": "constant", "value": 1.0}
+    return ("conditional-" if isinstance(model, ConditionalVAE) else "") + ("beta-" if weighted else "") + "vae"
+
+
+def _conditions(model):
+    return list(getattr(model, "conditions", []))
+
+
+def manifest(model, name, training=None):
+    """The manifest that all graphs of `model` share, as JSON, `graph` and `golden` excepted (docs/format.md)."""
+    document = {
+        "format": 1,
+        "name": name,
+        "kind": kind(model),
+        "latent_dim": model.latent_dim,
+        "data": model.data.manifest(),
+        "conditions": [condition.manifest() for condition in _conditions(model)],
+        "likelihood": model.likelihood.manifest(),
+        "prior": model.prior.manifest(),
+    }
+    return {**document, "model_id": _digest(document, model), "training": training}
+
+
+def _digest(document, model):
+    """SHA-256 of what the model is and of its weights, free of the names that Keras makes up."""
+    digest = hashlib.sha256(json.dumps({**document, "name": None}, sort_keys=True).encode())
+    for part in (model.encoder, model.decoder, model.prior, model.likelihood, *_conditions(model)):
+        for weight in part.weights:
+            array = np.ascontiguousarray(ops.convert_to_numpy(weight), dtype="<f4")
+            digest.update(f"{array.shape}".encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+def graphs(model):
+    """The model's functions as `export.Graph`s: encoder, decoder and likelihood, in data units."""
+    from export import Graph
+
+    shape, latent = model.data.shape, (model.latent_dim,)
+    given = {
+        condition.name: ((), "int64" if condition.manifest()["kind"] == "categorical" else "float32")
+        for condition in _conditions(model)
+    }
+
+    def networks_see(conditions):
+        return (model.condition_vector(conditions),) if conditions else ()
+
+    def encoder(x, **conditions):
+        z_mean, z_log_var = model.encode(model.data.to_unit(x), networks_see(conditions))
+        return {"z_mean": z_mean, "z_log_var": z_log_var}
+
+    def decoder(z, **conditions):
+        parameters = model.decode(z, networks_see(conditions))
+        return {"x_mean": model.data.to_data(model.likelihood.mean(parameters))}
+
+    def likelihood(x, z, **conditions):
+        parameters = model.decode(z, networks_see(conditions))
+        return {"log_likelihood": -model.likelihood.nll(model.data.to_unit(x), parameters)}
+
+    x, z = {"x": (shape, "float32")}, {"z": (latent, "float32")}
+    return [
+        Graph("encoder", encoder, {**x, **given}, {"z_mean": latent, "z_log_var": latent}),
+        Graph("decoder", decoder, {**z, **given}, {"x_mean": shape}),
+        Graph("likelihood", likelihood, {**x, **z, **given}, {"log_likelihood": ()}),
+    ]
+
+
+def tolerances(model):
+    """How far ONNX Runtime may be from Keras, (absolute, relative) by output."""
+    low, high = model.data.range
+    return {
+        "z_mean": _POSTERIOR_TOLERANCE,
+        "z_log_var": _POSTERIOR_TOLERANCE,
+        "x_mean": (_MEAN_TOLERANCE * (high - low), 0.0),
+        "log_likelihood": _LIKELIHOOD_TOLERANCE,
+    }
+
+
+def probe(model, examples=None):
+    """Inputs that look like what the graphs will see, for the proof that ONNX Runtime reproduces Keras.
+
+    Args:
+        model: the model.
+        examples: real data `[num, *shape]` in data units; values spread over the range where there are none.
+
+    Returns:
+        A function of (graph name, batch size) to the inputs by name: z from the prior, x real or in range, each
+        class in turn.
+    """
+    low, high = model.data.range
+
+    def inputs(graph, batch):
+        if examples is not None and len(examples):
+            x = np.resize(np.asarray(examples[:batch], "float32"), (batch, *model.data.shape))
+        else:
+            uniform = serve_noise.uniforms(1, serve_noise.STREAM_GOLDEN, 0, batch, model.data.size)
+            x = (low + (high - low) * np.round(uniform)).astype("float32").reshape(batch, *model.data.shape)
+        if graph == "likelihood" and model.likelihood.kind == "bernoulli":
+            x = np.where(x > (low + high) / 2, high, low).astype("float32")
+        z, _ = serve_noise.latent_noise(1, 0, batch, model.latent_dim)
+        every = {"x": x, "z": z}
+        for condition in _conditions(model):
+            facts = condition.manifest()
+            if facts["kind"] == "categorical":
+                every[condition.name] = np.arange(batch, dtype="int64") % len(facts["classes"])
+            else:
+                every[condition.name] = np.linspace(*facts["range"], batch, dtype="float32")
+        wanted = {"encoder": ["x"], "decoder": ["z"], "likelihood": ["x", "z"]}[graph]
+        return {name: value for name, value in every.items() if name in wanted or name not in ("x", "z")}
+
+    return inputs
+
+
+def preview(model, columns=10, seed=0):
+    """A grid of samples, one row a class (or ten rows), as PNG bytes; None where the data are no images.
+
+    Args:
+        model: the model.
+        columns: samples a row.
+        seed: of z, drawn as `kvae sample` draws it.
+    """
+    from serve_cli import grid, png
+
+    if model.data.kind != "image":
+        return None
+    rows = next((c.num_classes for c in _conditions(model) if c.manifest()["kind"] == "categorical"), 10)
+    given = {}
+    if conditions := _conditions(model):
+        z = np.tile(serve_noise.latent_noise(seed, 0, columns, model.latent_dim)[0], (rows, 1))
+        for condition in conditions:
+            facts = condition.manifest()
+            num = len(facts.get("classes", ())) or 1
+            values = np.repeat(np.arange(rows), columns) % num
+            given[condition.name] = values if num > 1 else np.full(rows * columns, np.mean(facts["range"]), "float32")
+    else:
+        z = serve_noise.latent_noise(seed, 0, rows * columns, model.latent_dim)[0]
+    vector = (model.condition_vector(given),) if given else ()
+    images = ops.convert_to_numpy(
+        model.data.to_data(model.likelihood.mean(model.decode(ops.convert_to_tensor(z), vector)))
+    )
+    return png.encode(grid.grid(images, columns, model.data.range))
+
+
+def export(model, directory, *, name=None, training=None, examples=None, force=False):
+    """Write encoder, decoder and likelihood as sealed ONNX files, with a model card and a preview.
+
+    Each file is first run by the reader that serves it and compared with Keras at batch sizes 1, 3 and 64; nothing
+    appears at `directory` unless all of them agree.
+
+    Args:
+        model: a `kvae.VAE` or one of its kin.
+        directory: the folder to make.
+        name: the model's name; by default the folder's.
+        training: facts of the run for the manifest, a dict of JSON values.
+        examples: real data `[num, *shape]` to compare on; in-range values by default.
+        force: replace `directory` if it exists.
+
+    Returns:
+        Paths of what was written.
+
+    Raises:
+        ExportError: where a layer has no ONNX form; the message names it.
+        VerificationError: where ONNX Runtime does not reproduce Keras.
+        OutputError: where `directory` exists or cannot be written.
+    """
+    from pathlib import Path
+
+    import export as exporter
+
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(f"Export runs on the tensorflow backend, got {keras.backend.backend()}; set KERAS_BACKEND.")
+    name = name or Path(directory).resolve().name
+    return exporter.write(
+        graphs(model),
+        manifest(model, name, training),
+        directory,
+        parity_inputs=probe(model, examples),
+        tolerance=tolerances(model),
+        preview=preview(model),
+        force=force,
+    )
