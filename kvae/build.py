@@ -43,7 +43,8 @@ def model(config, spec, classes=None, steps_per_epoch=1, data_mean=None):
         )
     beta = schedules.Constant(objective.beta)
     if objective.warmup_epochs:
-        beta = schedules.Linear(objective.beta, steps=max(1, round(objective.warmup_epochs * steps_per_epoch)))
+        steps = max(1, round(objective.warmup_epochs * steps_per_epoch))
+        beta = schedules.Linear(objective.beta, steps=steps, start=objective.initial_beta)
     weighted = beta.manifest() != {"name": "constant", "value": 1.0}
     arguments = {"data": spec, "likelihood": likelihood, "seed": config.training.seed, "name": "model"}
     if weighted:

@@ -64,10 +64,14 @@ class Categorical(Condition):
         return len(self.classes)
 
     def vector(self, values):
-        """One-hot or embedded classes, float32 `[batch, dim]`."""
+        """One-hot classes of mean square 1, or embedded ones, float32 `[batch, dim]`.
+
+        A plain one-hot vector is small beside z (length 1 against the root of latent_dim), and a decoder that hears
+        it faintly learns to read the class from z first, where it does not belong.
+        """
         one_hot = ops.one_hot(ops.cast(values, "int64"), self.num_classes, dtype="float32")
         # A product with the table, not a gather: negative indices do not wrap, and the graph stays two nodes.
-        return one_hot if self.embedding is None else ops.matmul(one_hot, self.embedding)
+        return one_hot * math.sqrt(self.num_classes) if self.embedding is None else ops.matmul(one_hot, self.embedding)
 
     def check(self, values, where):
         """Raise ValueError unless all `values` (a NumPy array) are class indices."""

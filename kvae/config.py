@@ -42,7 +42,8 @@ class ObjectiveConfig:
     """What is minimised."""
 
     beta: float = 1.0
-    warmup_epochs: float = 0.0  # beta rises from 0 over so many epochs
+    initial_beta: float = 0.0  # beta at the first step of the warm-up; above beta, the class moves out of z first
+    warmup_epochs: float = 0.0  # epochs over which beta goes from initial_beta to beta
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class Config:
             ("steps_per_execution", t.steps_per_execution, 1),
             ("validation", self.data.validation, 0),
             ("beta", o.beta, 0),
+            ("initial_beta", o.initial_beta, 0),
             ("warmup_epochs", o.warmup_epochs, 0),
         ):
             if not least <= value < float("inf"):

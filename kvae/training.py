@@ -213,6 +213,7 @@ def _facts(config, dataset, num_examples, spec, classes):
             "examples": num_examples,
             "epochs": 0,
             "beta": config.objective.beta,
+            "initial_beta": config.objective.initial_beta,
             "warmup_epochs": config.objective.warmup_epochs,
             "seed": config.training.seed,
             "batch_size": config.training.batch_size,

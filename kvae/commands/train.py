@@ -44,7 +44,10 @@ def _widths(ctx, parameter, value):
     "--binarize", type=click.Choice(["dynamic", "none"]), help="Draw pixels anew each time, or take them as they are."
 )
 @click.option("--beta", type=float, help="Weight of the kl; 1 is a plain VAE.  [default: 1]")
-@click.option("--warmup-epochs", type=float, help="Epochs over which beta rises from 0.  [default: 0]")
+@click.option("--initial-beta", type=float, help="beta at the start of its warm-up.  [default: 0]")
+@click.option(
+    "--warmup-epochs", type=float, help="Epochs in which beta goes from --initial-beta to --beta.  [default: 0]"
+)
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training data.  [default: 30]")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Examples a step.  [default: 128]")
 @click.option("--learning-rate", type=float, help="Of Adam, at the start.  [default: 0.001]")
