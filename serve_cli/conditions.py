@@ -15,7 +15,7 @@ import numpy as np
 from serve_cli.errors import RequestError, printable
 from serve_cli.manifest import Condition, Manifest
 
-Value = str | int | float | np.integer | np.floating
+Value = str | int | float | np.generic
 ALL = "all"
 
 
@@ -27,8 +27,8 @@ def combinations(
     Args:
         manifest: knows which conditions there are.
         conditions: for each of them a value or several: class name, index, number, or "all" for each class. A class name
-            wins over an index. Where the model has one condition, a categorical one, it may be left out: one
-            of each class.
+            wins over an index. Where the model has one condition, a categorical one, it may be left out:
+            one of each class.
 
     Returns:
         One tuple for each row wanted, the last condition changing fastest; `[()]` for an unconditional model.
@@ -54,6 +54,7 @@ def column(condition: Condition, values: Any, num: int) -> np.ndarray:
     given = np.asarray(values)
     if given.ndim > 1 or (given.ndim == 1 and len(given) != num):
         raise RequestError(f"{condition.name} takes one value, or one for each of {num} rows; got {list(given.shape)}.")
+    found: np.ndarray
     if given.dtype.kind in "iu" and condition.categorical:
         found = given.astype(np.int64)
         if given.size and (given.min() < 0 or given.max() >= len(condition.classes)):
@@ -88,9 +89,10 @@ def resolve(condition: Condition, value: Value) -> int | float:
         if not (value.isascii() and value.isdigit() and len(value) < 10):
             raise unknown_class(condition, value)
         value = int(value)
-    if isinstance(value, bool) or int(value) != value or not 0 <= value < len(condition.classes):
+    number = float(value)  # type: ignore[arg-type]
+    if isinstance(value, bool) or not number.is_integer() or not 0 <= number < len(condition.classes):
         raise unknown_class(condition, value)
-    return int(value)
+    return int(number)
 
 
 def unknown_class(condition: Condition, value: object) -> RequestError:

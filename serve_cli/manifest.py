@@ -155,7 +155,7 @@ class _Checker:
         )
 
     def manifest(self, raw: dict[str, Any]) -> Manifest:
-        version = raw.get("format")
+        version = raw.get("format", 0)
         if not _is_int(version) or version < 1:
             self.fail("format", version, str(FORMAT))
         if version > FORMAT:

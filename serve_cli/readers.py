@@ -268,7 +268,7 @@ def _condition(values: np.ndarray, name: str, source: str) -> tuple[np.ndarray, 
     low, high = int(values.min()), int(values.max())
     if low < 0 or high >= MAX_CLASSES:
         raise InputDataError(
-            f"{source} holds classes {low} to {high} of {printable(name)}, expected indices from 0 to {MAX_CLASSES - 1}."
+            f"{source} holds classes {low} to {high} of {printable(name)}, expected 0 to {MAX_CLASSES - 1} at most."
             " Save class names as texts, and a continuous condition as floats."
         )
     return values.astype(np.int64), tuple(str(each) for each in range(high + 1))

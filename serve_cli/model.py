@@ -1,0 +1,352 @@
+"""A model from its sealed files: load it, sample, decode, encode, score and verify, with numpy and ONNX Runtime alone.
+
+```python
+model = load("mnist")
+draws = model.sample(16, label=3, seed=0)
+draws.x  # float32 [16, 28, 28, 1], pixels 0 to 255
+```
+"""
+# os rather than pathlib: importing pathlib would be felt in the start of `kvae sample`.
+# ruff: noqa: PTH100, PTH110, PTH112, PTH118, PTH120, PTH208
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from serve_cli import conditions as conditions_of
+from serve_cli import golden, onnx_file
+from serve_cli.errors import InputDataError, ModelFileError, RequestError, VerificationError, printable
+from serve_cli.manifest import GRAPHS, Manifest
+from serve_cli.sampling import Draws, sample
+from serve_cli.session import BATCH_SIZE, Session, mebibytes
+
+# In the order in which the manifest is looked for.
+_LOOKED_FOR = ("decoder", "encoder", "prior", "likelihood")
+
+
+class Check(NamedTuple):
+    """One line of `Model.verify`: the worst difference of an output from its golden values, and what is allowed."""
+
+    graph: str
+    output: str
+    difference: float
+    allowed: float
+    ok: bool
+
+
+def load(
+    path_or_name: str | os.PathLike[str],
+    *,
+    threads: int = 1,
+    max_bytes: int | None = None,
+    max_memory: int | None = None,
+) -> Model:
+    """Load a model; each of its files is read and opened when it is first needed.
+
+    Args:
+        path_or_name: the name of a shipped model, a folder of .onnx files, or one .onnx file. A path with a
+            separator, such as `./mnist`, is never taken for a name.
+        threads: threads within one run; results do not depend on it.
+        max_bytes: largest file that is read; 128 MiB, or `$KVAE_MAX_FILE` in MiB.
+        max_memory: most bytes that one graph may take; chosen by the model's size, or `$KVAE_MAX_MEMORY` in MiB.
+
+    Raises:
+        ModelFileError: there is no such model.
+    """
+    path = os.fspath(path_or_name)
+    bare = path and os.path.basename(path) == path
+    if bare and path in (names := shipped()):
+        path = names[path]
+    if os.path.isdir(path):
+        paths = {graph: os.path.join(path, f"{graph}.onnx") for graph in _LOOKED_FOR}
+        paths = {graph: file for graph, file in paths.items() if os.path.lexists(file)}
+        if not paths:
+            raise ModelFileError(
+                f"{printable(path)} holds no model: expected decoder.onnx, encoder.onnx or both in it."
+            )
+    else:
+        if bare and not os.path.lexists(path):
+            raise ModelFileError(
+                f"{printable(path)} does not exist, and no model of that name ships "
+                f"(there are: {', '.join(names) or 'none'}). Give a folder, an .onnx file or a name."
+            )
+        paths = {"": path}
+    return Model(
+        path,
+        paths,
+        threads=threads,
+        max_bytes=max_bytes or mebibytes("KVAE_MAX_FILE") or onnx_file.MAX_BYTES,
+        max_memory=max_memory or mebibytes("KVAE_MAX_MEMORY"),
+    )
+
+
+def shipped() -> dict[str, str]:
+    """Return the models that ship with kvae: name to folder, sorted by name."""
+    root = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "saved_models")
+    found = {}
+    for name in sorted(os.listdir(root)) if os.path.isdir(root) else ():
+        folder = os.path.join(root, name)
+        if os.path.exists(os.path.join(folder, "decoder.onnx")):
+            found[name] = folder
+    return found
+
+
+class Model:
+    """The graphs of one model; made by `load`. Safe to use from several threads.
+
+    Data is in data units throughout, as the user's files hold it: pixels are 0 to 255, images `[height, width,
+    channels]`. Conditions are given by name: for a categorical one class names or indices, for a continuous one
+    numbers; one for all rows or one for each. `label` is short for the condition of that name.
+    """
+
+    def __init__(
+        self, path: str, paths: dict[str, str], *, threads: int, max_bytes: int, max_memory: int | None
+    ) -> None:
+        self.path = path
+        self._paths = paths
+        self._threads, self._max_bytes, self._max_memory = threads, max_bytes, max_memory
+        self._lock = threading.RLock()
+        self._graphs: dict[str, tuple[onnx_file.SealedGraph, Manifest]] = {}
+        self._sessions: dict[str, Session] = {}
+        if "" in paths:  # A lone file says itself which graph it is.
+            graph, manifest = self._read(paths[""])
+            self._graphs[manifest.graph] = graph, manifest
+            self._paths = {manifest.graph: paths[""]}
+
+    def __repr__(self) -> str:
+        return f"<kvae model {printable(self.path)!r}: {', '.join(self.graphs)}>"
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """Which graphs there are, of encoder, decoder, prior and likelihood."""
+        return tuple(graph for graph in GRAPHS if graph in self._paths)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the model says about itself, from the first of its files."""
+        return self.graph_manifest(next(graph for graph in _LOOKED_FOR if graph in self._paths))
+
+    def graph_manifest(self, graph: str) -> Manifest:
+        """Return the manifest of one graph: as the model's, with golden values of its own."""
+        return self.sealed(graph)[1]
+
+    def has(self, graph: str) -> bool:
+        """Tell whether a graph (`"encoder"`, ...) is there."""
+        return graph in self._paths
+
+    def sealed(self, graph: str) -> tuple[onnx_file.SealedGraph, Manifest]:
+        """Return a graph's checked file and manifest, read on first use.
+
+        Raises:
+            ModelFileError: it is not there, is bad, or belongs to another model than the other files.
+        """
+        with self._lock:
+            if graph not in self._paths:
+                raise ModelFileError(
+                    f"{printable(self.path)} has no {graph}.onnx, which this needs. Copy it beside the others."
+                )
+            if graph not in self._graphs:
+                file, manifest = self._read(self._paths[graph])
+                if manifest.graph != graph:
+                    raise ModelFileError(f"{printable(file.path)} holds a {manifest.graph}. Give it its own name back.")
+                for _, other in self._graphs.values():
+                    self._check_same_model(manifest, other)
+                self._graphs[graph] = file, manifest
+            return self._graphs[graph]
+
+    def run(self, graph: str, feeds: Mapping[str, np.ndarray], batch_size: int = BATCH_SIZE) -> dict[str, np.ndarray]:
+        """Run one graph on all rows of its inputs, in batches; see `Session.run`."""
+        return self.session(graph).run(feeds, batch_size)
+
+    def session(self, graph: str) -> Session:
+        """Return the session of a graph, opened on first use."""
+        with self._lock:
+            if graph not in self._sessions:
+                file, manifest = self.sealed(graph)
+                self._sessions[graph] = Session(file, manifest, self._threads, self._max_memory)
+            return self._sessions[graph]
+
+    def sample(
+        self,
+        num: int,
+        *,
+        label: Any = None,
+        conditions: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        start: int = 0,
+        temperature: float = 1.0,
+        draw: bool = False,
+        batch_size: int = BATCH_SIZE,
+    ) -> Draws:
+        """Draw from the prior, and decode.
+
+        Row i of each label depends on (seed, start + i) alone: it is the same in any batch, with any other labels, and
+        shares its noise with row i of the others.
+
+        Args:
+            num: how many for each label (or each combination of conditions); rows come label by label.
+            label: class name, index, several of them, or "all"; short for `conditions={"label": ...}`.
+            conditions: a value, or several, for each condition. A class name wins over an index. A model with one
+                categorical condition gives one of each class where nothing is asked.
+            seed: 0 to 2**64 - 1; one is drawn where None, and kept in the result.
+            start: index of the first row, so that parts of a job equal the whole.
+            temperature: factor of the prior's standard deviation; 1 is the model itself, 0 its most typical image.
+            draw: draw x from p(x given z) rather than take its mean.
+            batch_size: rows decoded at a time; the result does not depend on it.
+
+        Returns:
+            `Draws`, with x float32 `[rows, *shape]` in data units.
+
+        Raises:
+            RequestError: a label or condition does not exist, or a number is out of range.
+            ModelFileError: a file is bad, or a learned prior's prior.onnx is missing.
+        """
+        return sample(
+            self,
+            num,
+            conditions=self._with_label(label, conditions),
+            seed=seed,
+            start=start,
+            temperature=temperature,
+            draw=draw,
+            batch_size=batch_size,
+        )
+
+    def decode(
+        self,
+        z: np.ndarray,
+        conditions: Mapping[str, Any] | None = None,
+        *,
+        label: Any = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> np.ndarray:
+        """Return the mean of p(x given z).
+
+        Args:
+            z: float `[rows, latent_dim]`.
+            conditions: a value, or one for each row, for each condition.
+            label: short for `conditions={"label": ...}`.
+            batch_size: rows decoded at a time.
+
+        Returns:
+            float32 `[rows, *shape]` in data units.
+        """
+        return self.run("decoder", self._feeds(conditions, label, z=z), batch_size)["x_mean"]
+
+    def encode(
+        self,
+        x: np.ndarray,
+        conditions: Mapping[str, Any] | None = None,
+        *,
+        label: Any = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and log variance of q(z given x), each float32 `[rows, latent_dim]`.
+
+        Args:
+            x: `[rows, *shape]` in data units.
+            conditions: a value, or one for each row, for each condition.
+            label: short for `conditions={"label": ...}`.
+            batch_size: rows encoded at a time.
+        """
+        outputs = self.run("encoder", self._feeds(conditions, label, x=x), batch_size)
+        return outputs["z_mean"], outputs["z_log_var"]
+
+    def log_likelihood(
+        self,
+        x: np.ndarray,
+        z: np.ndarray,
+        conditions: Mapping[str, Any] | None = None,
+        *,
+        label: Any = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> np.ndarray:
+        """Return log p(x given z), every constant included: float32 `[rows]`, in nats per example.
+
+        Args:
+            x: `[rows, *shape]` in data units; for a Bernoulli likelihood the lowest or highest value each.
+            z: float `[rows, latent_dim]`.
+            conditions: a value, or one for each row, for each condition.
+            label: short for `conditions={"label": ...}`.
+            batch_size: rows at a time.
+        """
+        return self.run("likelihood", self._feeds(conditions, label, x=x, z=z), batch_size)["log_likelihood"]
+
+    def verify(self) -> list[Check]:
+        """Run the golden inputs through every graph and hold the outputs against what Keras gave.
+
+        Returns:
+            One `Check` for each output; all of them ok where the model still does here what it did where it was made.
+
+        Raises:
+            VerificationError: a file has no golden values.
+        """
+        checks = []
+        for graph in self.graphs:
+            manifest = self.graph_manifest(graph)
+            if not (manifest.golden or {}).get("outputs"):
+                raise VerificationError(
+                    f"{graph}.onnx has no golden values, so it cannot be verified. Export it again."
+                )
+            session = self.session(graph)
+            outputs = session.run(golden.golden_inputs(manifest, session.inputs))
+            checks += [Check(graph, *each) for each in golden.compare(manifest, outputs)]
+        return checks
+
+    def _read(self, path: str) -> tuple[onnx_file.SealedGraph, Manifest]:
+        file = onnx_file.read(path, self._max_bytes)
+        return file, Manifest.parse(file.manifest_json, printable(path))
+
+    def _check_same_model(self, one: Manifest, other: Manifest) -> None:
+        keys = ("model_id", "latent_dim", "data", "conditions", "likelihood", "prior")
+        if any(getattr(one, key) != getattr(other, key) for key in keys):
+            raise ModelFileError(
+                f"{printable(self.path)} mixes two models: {one.graph}.onnx is of {one.model_id[:12]}, {other.graph}.onnx "
+                f"of {other.model_id[:12]}. Copy all files of one export together."
+            )
+
+    def _with_label(self, label: Any, conditions: Mapping[str, Any] | None) -> dict[str, Any]:
+        asked = dict(conditions or {})
+        if label is None:
+            return asked
+        if "label" in asked:
+            raise RequestError("The label is given twice: as label, and as the condition named label.")
+        if not self.manifest.conditions:
+            raise RequestError(f"{self.manifest.name} is unconditional, so it takes no label. Leave it out.")
+        return {"label": label} | asked
+
+    def _feeds(
+        self,
+        conditions: Mapping[str, Any] | None,
+        label: Any,
+        x: np.ndarray | None = None,
+        z: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
+        manifest = self.manifest
+        feeds = {}
+        if x is not None:
+            feeds["x"] = _rows(x, manifest.data.shape, "x")
+            from serve_cli.readers import check_range
+
+            check_range(feeds["x"], manifest.data.range, "x")
+        if z is not None:
+            feeds["z"] = _rows(z, (manifest.latent_dim,), "z")
+        num = len(next(iter(feeds.values())))
+        return feeds | conditions_of.columns(manifest, self._with_label(label, conditions), num)
+
+
+def _rows(values: Any, shape: Sequence[int], name: str) -> np.ndarray:
+    """Return float32 `[rows, *shape]`; an axis of one channel may be left out."""
+    rows = np.asarray(values)
+    if rows.dtype.kind not in "uifb":
+        raise InputDataError(f"{name} has the type {rows.dtype}, expected numbers.")
+    if len(shape) > 1 and shape[-1] == 1 and rows.shape[1:] == tuple(shape[:-1]):
+        rows = rows[..., None]
+    if rows.ndim != 1 + len(shape) or rows.shape[1:] != tuple(shape):
+        raise InputDataError(f"{name} has the shape {list(rows.shape)}, expected {['rows', *shape]}.")
+    return rows.astype(np.float32)

@@ -1,0 +1,167 @@
+"""One graph in ONNX Runtime: opened from checked bytes, its memory capped, run in batches, its outputs looked at.
+
+A sealed graph is arithmetic alone, yet arithmetic can ask for more memory than a machine has. So each session gets an
+allocator of its own with a limit. ONNX Runtime folds constants outside of any allocator: that is switched off, and
+what is constant is computed under the limit at each run (exported graphs are folded already).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from serve_cli import onnx_file, signature
+from serve_cli.errors import InputDataError, ModelFileError, RequestError, printable
+from serve_cli.manifest import Manifest
+
+BATCH_SIZE = 64
+"""Rows in one run: measured to be near the best rate, at a tenth of the memory of large batches."""
+
+# Registering an allocator and opening a session that takes it must not be cut apart by another thread.
+_registering = threading.Lock()
+
+
+class Session:
+    """A graph ready to run; safe to use from several threads.
+
+    Args:
+        graph: what `onnx_file.read` returned.
+        manifest: its manifest.
+        threads: threads within one run. More than one rarely helps small decoders.
+        max_memory: bytes that weights and intermediate results may take; None for what a batch of 64 may well need.
+    """
+
+    def __init__(
+        self, graph: onnx_file.SealedGraph, manifest: Manifest, threads: int = 1, max_memory: int | None = None
+    ) -> None:
+        self.manifest = manifest
+        self.name = printable(graph.path)
+        self.inputs = signature.inputs(manifest)
+        signature.check(manifest, graph.inputs, graph.outputs, self.name)
+        self.max_memory = max_memory or default_memory(graph, manifest)
+        self._session = _open(graph.data, threads, self.max_memory, self.name)
+        self._outputs = list(graph.outputs)
+
+    def run(self, feeds: Mapping[str, np.ndarray], batch_size: int = BATCH_SIZE) -> dict[str, np.ndarray]:
+        """Run all rows, `batch_size` at a time.
+
+        Args:
+            feeds: every input of the graph, `[rows, ...]` of the type and shape that the manifest says.
+            batch_size: rows in one run; it changes memory and speed, not the result.
+
+        Returns:
+            Every output of the graph by name, `[rows, ...]`, all finite.
+
+        Raises:
+            InputDataError: a feed is missing, of the wrong type or shape, not finite, or an index is out of range.
+            ModelFileError: the graph fails, needs too much memory, or gives NaN.
+        """
+        num = self._check_feeds(feeds)
+        if batch_size < 1:
+            raise RequestError(f"A batch has at least 1 row, got {batch_size}.")
+        parts = []
+        for start in range(0, num, batch_size):
+            batch = {name: np.ascontiguousarray(values[start : start + batch_size]) for name, values in feeds.items()}
+            parts.append(self._run_batch(batch, min(batch_size, num - start)))
+        if len(parts) == 1:
+            return dict(zip(self._outputs, parts[0], strict=True))
+        return {name: np.concatenate(each) for name, *each in zip(self._outputs, *parts, strict=True)}
+
+    def _run_batch(self, batch: dict[str, np.ndarray], num: int) -> list[np.ndarray]:
+        try:
+            values = self._session.run(self._outputs, batch)
+        except Exception as error:  # What ONNX Runtime raises has no base class of its own.
+            if "Available memory of" in str(error) or "bad_alloc" in str(error) or isinstance(error, MemoryError):
+                raise ModelFileError(
+                    f"{self.name} needs more than the {self.max_memory >> 20} MiB that it may take for {num} rows. "
+                    "Take smaller batches, or raise the limit with KVAE_MAX_MEMORY (in MiB)."
+                ) from error
+            raise ModelFileError(f"{self.name} fails when ONNX Runtime runs it ({type(error).__name__}).") from error
+        expected = signature.outputs(self.manifest)
+        for name, value in zip(self._outputs, values, strict=True):
+            shape = (num, *expected[name][1]) if name in expected else (num, *value.shape[1:])
+            if value.shape != shape:
+                raise ModelFileError(
+                    f"{self.name} gives {printable(name)} {list(value.shape)}, expected {list(shape)}."
+                )
+            if not np.isfinite(value).all():
+                raise ModelFileError(
+                    f"{self.name} gives {printable(name)} with NaN or infinite values, so it is of no use."
+                )
+        return values
+
+    def _check_feeds(self, feeds: Mapping[str, np.ndarray]) -> int:
+        if set(feeds) != set(self.inputs):
+            raise InputDataError(f"{self.name} takes {', '.join(self.inputs)}; got {', '.join(feeds) or 'nothing'}.")
+        num = len(next(iter(feeds.values()), ()))
+        if not num:
+            raise InputDataError(f"{self.name} needs at least one row, got none.")
+        for name, (dtype, shape) in self.inputs.items():
+            values = feeds[name]
+            if values.dtype != dtype or values.shape != (num, *shape):
+                raise InputDataError(
+                    f"{self.name} takes {name} as {dtype} {[num, *shape]}, got {values.dtype} {list(values.shape)}."
+                )
+            if dtype == "float32" and not np.isfinite(values).all():
+                raise InputDataError(f"{name} has values that are NaN or infinite.")
+            if dtype == "int64":
+                condition = self.manifest.condition(name)
+                size = len(condition.classes) if condition else self.manifest.num_components
+                if values.min() < 0 or values.max() >= size:
+                    raise InputDataError(f"{name} goes from 0 to {size - 1}, got {values.min()} to {values.max()}.")
+        return num
+
+
+def default_memory(graph: onnx_file.SealedGraph, manifest: Manifest) -> int:
+    """Return how many bytes a session may take: a floor, the weights several times, and wide layers for 64 rows."""
+    row = 4 * (manifest.data.num_values + manifest.latent_dim)
+    return 256 * 2**20 + 8 * len(graph.data) + 128 * BATCH_SIZE * row
+
+
+def mebibytes(variable: str) -> int | None:
+    """Return an environment variable that holds a number of MiB, in bytes; None where it is not set."""
+    text = os.environ.get(variable, "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:12]) < 2**30):
+        raise RequestError(f"{variable} is a whole number of MiB, got {printable(text, 40)}.")
+    return int(text) << 20
+
+
+def _open(data: bytes, threads: int, max_memory: int, name: str) -> Any:
+    import onnxruntime as ort
+
+    if threads < 1:
+        raise RequestError(f"A run takes at least 1 thread, got {threads}.")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # What fails is raised, and reported by us.
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    if threads > 1:
+        # Spinning threads ran at half the rate of a single one on a busy machine.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    try:
+        with _registering:
+            # The last one registered serves the sessions opened from now on; those before keep theirs.
+            ort.create_and_register_allocator(memory, ort.OrtArenaCfg({"max_mem": max_memory}))
+            return ort.InferenceSession(
+                data,
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=["ConstantFolding"],
+                enable_fallback=0,
+            )
+    except Exception as error:  # What ONNX Runtime raises has no base class of its own.
+        if "Available memory of" in str(error):
+            raise ModelFileError(
+                f"{name} needs more than the {max_memory >> 20} MiB that it may take. "
+                "Raise the limit with KVAE_MAX_MEMORY (in MiB)."
+            ) from error
+        # Its message quotes raw bytes of the file: never echoed.
+        raise ModelFileError(f"{name} is refused by ONNX Runtime ({type(error).__name__}).") from error
