@@ -1,0 +1,120 @@
+"""A model's folder: every graph converted, sealed and proved, with a card for people; all of it or nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.graph import Graph
+from export.tolerances import Tolerance, default_tolerances
+from serve_cli import files, golden, model, onnx_file
+from serve_cli.errors import RequestError, VerificationError
+from serve_cli.manifest import Manifest
+
+
+def write(
+    graphs: Sequence[Graph],
+    manifest: Mapping[str, Any],
+    directory: files.StrPath,
+    *,
+    parity_inputs: Callable[[str, int], Mapping[str, np.ndarray]],
+    tolerance: Mapping[str, Tolerance] | None = None,
+    card: str | None = None,
+    preview: bytes | None = None,
+    extras: Mapping[str, bytes] | None = None,
+    force: bool = False,
+) -> list[Path]:
+    """Write graphs as sealed files that were proved through the reader that serves them.
+
+    Nothing appears at `directory` before every graph, run from its sealed bytes at batch 1, 3 and 64, gave what its
+    function gives. The same weights and manifest give the same bytes.
+
+    Args:
+        graphs: one for each file.
+        manifest: what all of them share, by docs/format.md; `graph` and `golden` are added here.
+        directory: the folder to make.
+        parity_inputs: gives inputs by name for (graph name, batch size): such data as the model will see.
+        tolerance: (absolute, relative) by output; `default_tolerances` for those that it leaves out.
+        card: text of README.md; None writes the model card of `export.card`.
+        preview: bytes of preview.png; None for no picture.
+        extras: more files for people, name to bytes, such as the training configuration.
+        force: replace the folder where it exists.
+
+    Returns:
+        Paths of the files, the graphs first.
+
+    Raises:
+        RequestError: a function cannot be exported; the line names the op and the layer.
+        VerificationError: a file does not give what its function gives.
+        OutputError: the folder exists, or cannot be written.
+    """
+    from export.card import FileFacts, render
+
+    shared = _plain(manifest)
+    names = [graph.name for graph in graphs]
+    if not names or len(set(names)) != len(names):
+        raise RequestError(f"A model's folder needs graphs with names of their own, got {names}.")
+    beside = {**({"preview.png": preview} if preview is not None else {}), **(extras or {})}
+    for name in beside:
+        if Path(name).name != name or name.endswith(".onnx") or name == "README.md":
+            raise RequestError(f"The extra file {name!r} needs a plain name that is no graph's and not README.md.")
+    with files.new_folder(directory, force) as aside:
+        facts = []
+        for graph in graphs:
+            sealed = _write_proved(graph, shared, Path(aside), parity_inputs, tolerance or {})
+            facts.append(FileFacts(f"{graph.name}.onnx", len(sealed), graph.inputs, graph.outputs))
+        text = card if card is not None else render(shared, facts, preview=preview is not None)
+        beside = {"README.md": text.encode(), **beside}
+        for name, data in beside.items():
+            files.write_whole(Path(aside) / name, data)
+    return [Path(directory) / name for name in [*(each.name for each in facts), *beside]]
+
+
+def _write_proved(
+    graph: Graph,
+    shared: dict[str, Any],
+    folder: Path,
+    parity_inputs: Callable[[str, int], Mapping[str, np.ndarray]],
+    tolerance: Mapping[str, Tolerance],
+) -> bytes:
+    """Convert, seal and prove one graph in `folder`; return its bytes."""
+    # Here, so that a folder that exists is refused before TensorFlow is opened.
+    from export import convert
+    from export.parity import checked_feeds, prove
+    from export.trace import Traced
+
+    traced = Traced(graph)
+    proto = convert.convert(traced)
+    allowed = default_tolerances(shared, graph.outputs) | {
+        name: tolerance[name] for name in graph.outputs if name in tolerance
+    }
+    manifest = {**shared, "graph": graph.name}
+    # A manifest that a reader would refuse is refused here, by the reader's own rules.
+    made = golden.golden_inputs(Manifest.from_dict({**manifest, "golden": None}, graph.name), graph.inputs)
+    outputs = traced.run(checked_feeds(graph, made, golden.NUM))
+    for name, values in outputs.items():
+        if not np.isfinite(values).all():
+            raise VerificationError(
+                f"{name} of {graph.name} is not finite for ordinary inputs, so the model is of no use: train it anew."
+            )
+    manifest["golden"] = golden.record(outputs, allowed)
+    sealed = onnx_file.seal(proto.SerializeToString(deterministic=True), manifest)
+    path = folder / f"{graph.name}.onnx"
+    files.write_whole(path, sealed)
+    served = model.load(path)
+    prove(graph, traced.run, lambda feeds: served.run(graph.name, feeds), parity_inputs, allowed)
+    return sealed
+
+
+def _plain(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    for key in ("graph", "golden"):
+        if key in manifest:
+            raise RequestError(f"The manifest has the key {key!r} already, which the export adds for each graph.")
+    try:
+        return json.loads(json.dumps(dict(manifest), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise RequestError(f"The manifest is no plain JSON: {error}.") from error
