@@ -1,6 +1,7 @@
 """What a conditional model is told: named attributes that become one vector beside x and z."""
 
 import math
+import re
 
 import keras
 from keras import ops
@@ -20,8 +21,11 @@ class Condition(keras.layers.Layer):
 
     def __init__(self, name, **kwargs):
         super().__init__(name=name, **kwargs)
-        if not name.isidentifier() or name in ("x", "z", "component"):
-            raise ValueError(f"A condition's name is a plain word other than x, z and component, got {name!r}.")
+        # It becomes the name of a graph's input.
+        if not re.fullmatch(r"[a-z_][a-z0-9_]*", name) or name in ("x", "z", "component"):
+            raise ValueError(
+                f"A condition's name is lower-case letters, digits and _, not x, z or component; got {name!r}."
+            )
 
     def vector(self, values):
         """Float32 `[batch, dim]` from the values `[batch]` of one batch."""

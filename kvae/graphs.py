@@ -155,9 +155,7 @@ def preview(model, columns=10, seed=0):
     else:
         z = serve_noise.latent_noise(seed, 0, rows * columns, model.latent_dim)[0]
     vector = (model.condition_vector(given),) if given else ()
-    images = ops.convert_to_numpy(
-        model.data.to_data(model.likelihood.mean(model.decode(ops.convert_to_tensor(z), vector)))
-    )
+    images = ops.convert_to_numpy(model.data.to_data(model.likelihood.mean(model.decode(z, vector))))
     return png.encode(grid.grid(images, columns, model.data.range))
 
 

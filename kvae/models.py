@@ -67,6 +67,7 @@ class VAE(BackendStep, keras.Model):
 
     def decode(self, z, given=()):
         """The likelihood's parameters at `z`, float32."""
+        z = ops.convert_to_tensor(z, "float32")
         return ops.cast(self.decoder([z, *given] if given else z), "float32")
 
     def unpack(self, data):

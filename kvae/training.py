@@ -88,7 +88,12 @@ def train(config, directory, *, force=False, quiet=False):
         callbacks.append(Progress(config.training.epochs))
     try:
         log = model.fit(
-            batches.dataset, epochs=config.training.epochs, validation_data=validation, callbacks=callbacks, verbose=0
+            batches.dataset,
+            epochs=config.training.epochs,
+            validation_data=validation,
+            callbacks=callbacks,
+            shuffle=False,
+            verbose=0,
         )
     finally:
         stop.restore()
