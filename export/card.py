@@ -123,8 +123,8 @@ def _files(files: Sequence[FileFacts]) -> str:
         )
     table = _table(("file", "computes", "bytes", "inputs", "outputs"), rows)
     return (
-        f"{table}\n\nEach file is an ordinary ONNX model in data units, carries all that is needed to use it, and ends in a "
-        "seal that tells damage."
+        f"{table}\n\nEach file is an ordinary ONNX model in data units, carries all that is needed to use it, "
+        "and ends in a seal that tells damage."
     )
 
 
@@ -134,7 +134,7 @@ def _use(manifest: Mapping[str, Any], names: set[str]) -> str:
     if categorical is not None:
         name, last = categorical["name"], categorical["classes"][-1]
         flag = f" --label {_shell(last)}" if name == "label" else f" --condition {_shell(f'{name}={last}')}"
-        keyword = f", conditions={{{name!r}: {last!r}}}"
+        keyword = f", label={last!r}" if name == "label" else f", conditions={{{name!r}: {last!r}}}"
     image = manifest["data"]["kind"] == "image"
     output = "samples.png" if image else "samples.npz"
     sample = ""
@@ -148,12 +148,12 @@ def _use(manifest: Mapping[str, Any], names: set[str]) -> str:
 def _limits(manifest: Mapping[str, Any], training: Mapping[str, Any]) -> Iterable[str]:
     dataset = _text(training["dataset"]) if training.get("dataset") else "its training data"
     yield f"It knows {dataset} and nothing else: other data is encoded without complaint, and wrongly."
-    yield "A sample shows the mean of p(x given z), which is smoother than data; `--draw` draws from p(x given z) itself."
+    yield "A sample shows the mean of p(x given z), smoother than data; `--draw` draws from p(x given z) itself."
     yield "`elbo` is a lower bound on the log-likelihood, not the log-likelihood."
     if manifest["likelihood"]["name"] == "bernoulli":
         yield (
-            "Its figures are of binarised data, each value drawn to the lowest or the highest of its range; they do not "
-            "compare with those of densities."
+            "Its figures are of binarised data, each value drawn to the lowest or the highest of its range; "
+            "they do not compare with those of densities."
         )
     if manifest["conditions"]:
         yield "A condition steers what is made; nothing makes sure that each sample shows it."

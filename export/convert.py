@@ -12,13 +12,11 @@ import re
 import warnings
 from collections.abc import Iterator
 
-from export.trace import NOISE_HINT, Traced  # Opens TensorFlow with its log turned down, so it comes first.
-
 import onnx
-import tf2onnx
 
 from export.canonical import canonical
 from export.graph import Graph
+from export.trace import NOISE_HINT, Traced
 from serve_cli.errors import RequestError
 from serve_cli.ops import ALLOWED_OPS
 
@@ -58,6 +56,8 @@ def convert(graph: Graph | Traced) -> onnx.ModelProto:
     Raises:
         RequestError: the function cannot be exported; the line names the op, its layer and what to use instead.
     """
+    import tf2onnx  # Opens TensorFlow, whose log export.trace has turned down by now.
+
     traced = graph if isinstance(graph, Traced) else Traced(graph)
     graph = traced.graph
     with _captured_log() as errors:

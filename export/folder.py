@@ -12,7 +12,7 @@ import numpy as np
 from export.graph import Graph
 from export.tolerances import Tolerance, default_tolerances
 from serve_cli import files, golden, model, onnx_file
-from serve_cli.errors import RequestError, VerificationError
+from serve_cli.errors import ModelFileError, RequestError, VerificationError
 from serve_cli.manifest import Manifest
 
 
@@ -106,7 +106,11 @@ def _write_proved(
     path = folder / f"{graph.name}.onnx"
     files.write_whole(path, sealed)
     served = model.load(path)
-    prove(graph, traced.run, lambda feeds: served.run(graph.name, feeds), parity_inputs, allowed)
+    try:
+        prove(graph, traced.run, lambda feeds: served.run(graph.name, feeds), parity_inputs, allowed)
+    except ModelFileError as error:
+        reason = str(error).replace(str(path), path.name)
+        raise VerificationError(f"{graph.name} cannot be served as exported; nothing was written. {reason}") from error
     return sealed
 
 

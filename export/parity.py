@@ -38,7 +38,13 @@ def prove(
         feeds = checked_feeds(graph, parity_inputs(graph.name, batch), batch)
         want, got = reference(feeds), served(feeds)
         for output, shape in graph.outputs.items():
-            _compare(f"{output} of {graph.name} at batch {batch}", (batch, *shape), got[output], want[output], tolerance[output])
+            _compare(
+                f"{output} of {graph.name} at batch {batch}",
+                (batch, *shape),
+                got[output],
+                want[output],
+                tolerance[output],
+            )
 
 
 def checked_feeds(graph: Graph, feeds: Mapping[str, np.ndarray], batch: int) -> Tensors:
@@ -54,9 +60,7 @@ def checked_feeds(graph: Graph, feeds: Mapping[str, np.ndarray], batch: int) -> 
     return arrays
 
 
-def _compare(
-    where: str, shape: tuple[int, ...], got: np.ndarray, want: np.ndarray, tolerance: Tolerance
-) -> None:
+def _compare(where: str, shape: tuple[int, ...], got: np.ndarray, want: np.ndarray, tolerance: Tolerance) -> None:
     if want.shape != shape or got.shape != shape:
         raise VerificationError(
             f"{where} has shape {got.shape} in the file and {want.shape} from its function, expected {shape}."

@@ -14,11 +14,11 @@ import numpy as np
 
 # Keeps the notes of TensorFlow's graph optimiser off standard error. It is read once, when TensorFlow is first opened.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-import tensorflow as tf  # noqa: E402
+import tensorflow as tf
 
-from export.graph import Graph  # noqa: E402
-from export.layers import LayerFinder  # noqa: E402
-from serve_cli.errors import RequestError  # noqa: E402
+from export.graph import Graph
+from export.layers import LayerFinder
+from serve_cli.errors import RequestError
 
 NOISE_HINT = "Nothing in a graph is random: take the noise as an input"
 _NOISE = ("StatelessRandom", "StatelessTruncated", "StatelessMultinomial", "StatelessParameterized", "StatelessShuffle",
@@ -31,9 +31,7 @@ class Traced:
 
     def __init__(self, graph: Graph):
         self.graph = graph
-        self.specs = [
-            tf.TensorSpec((None, *shape), dtype, name=name) for name, (shape, dtype) in graph.inputs.items()
-        ]
+        self.specs = [tf.TensorSpec((None, *shape), dtype, name=name) for name, (shape, dtype) in graph.inputs.items()]
         self.function = self._tf_function()
         self.concrete = self.function.get_concrete_function(*self.specs)
         self.layers = LayerFinder(lambda: self._tf_function().get_concrete_function(*self.specs))
@@ -91,7 +89,8 @@ class Traced:
     def _used_ops(self) -> Iterator[tuple[str, str]]:
         """Yield (name, type) of every op that an output depends on, those inside of loops and branches included."""
         waiting = [tensor.op for tensor in self.concrete.outputs]
-        seen, functions = set(), []
+        seen: set[str] = set()
+        functions: list[tuple[str, str]] = []
         while waiting:
             op = waiting.pop()
             if op.name in seen:

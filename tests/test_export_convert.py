@@ -1,8 +1,4 @@
-import hashlib
 import logging
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -275,53 +271,6 @@ def test_the_converter_says_nothing_and_logging_is_left_as_it_was(capfd):
     assert said.out == ""
     assert "not supported" not in said.err
     assert "freezing" not in said.err
-
-
-TWICE = """
-import hashlib, sys
-import numpy as np, keras
-from export.convert import convert
-from export.graph import Graph
-
-for _ in range(int(sys.argv[1])):  # Moves every counter that names are made from.
-    keras.layers.Dense(2)(np.zeros((1, 2), "f4"))
-rng = np.random.default_rng(0)
-embedding = keras.layers.Embedding(5, 4)
-net = keras.Sequential([
-    keras.layers.Dense(32, activation="relu"), keras.layers.Reshape((2, 2, 8)),
-    keras.layers.Conv2DTranspose(8, 3, strides=2, padding="same"), keras.layers.BatchNormalization(),
-    keras.layers.LeakyReLU(), keras.layers.Conv2DTranspose(1, 3, strides=2, padding="same"), keras.layers.Flatten(),
-    keras.layers.RepeatVector(3), keras.layers.LSTM(6, return_sequences=True), keras.layers.LayerNormalization(),
-])
-
-def decoder(z, label):
-    x = net(keras.ops.concatenate([z, embedding(label)], 1), training=False)
-    return {"x_mean": 255 * keras.ops.sigmoid(x), "x_log_scale": keras.ops.softplus(x), "total": keras.ops.sum(x, (1, 2))}
-
-inputs = {"z": ((3,), "float32"), "label": ((), "int64")}
-graph = Graph("decoder", decoder, inputs, {"x_mean": (3, 6), "total": (), "x_log_scale": (3, 6)})
-net(np.zeros((1, 7), "f4")), embedding(np.zeros(1, "i8"))
-for layer in (net, embedding):
-    layer.set_weights([rng.normal(size=w.shape).astype("f4") ** 2 for w in layer.get_weights()])
-for _ in range(2):
-    print(hashlib.sha256(convert(graph).SerializeToString(deterministic=True)).hexdigest())
-"""
-
-
-def test_the_same_weights_give_the_same_bytes_in_every_process():
-    def start(seed, layers):
-        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}
-        return subprocess.Popen(
-            [sys.executable, "-c", TWICE, layers],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-
-    processes = [start("1", "0"), start("2", "3")]
-    said = [process.communicate(timeout=300) for process in processes]
-    digests = [digest for out, _ in said for digest in out.split()]
-    assert len(digests) == 4, said[0][1][-2000:]
-    assert set(map(len, digests)) == {len(hashlib.sha256().hexdigest())}
-    assert len(set(digests)) == 1
 
 
 def test_order_and_notes_do_not_show_in_the_canonical_form():
