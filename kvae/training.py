@@ -5,6 +5,7 @@ import shutil
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from zipfile import BadZipFile
 
 import keras
 import numpy as np
@@ -150,7 +151,7 @@ def load(directory):
         spec = DataSpec.from_config(facts["data"])
         model = build.model(config, spec, facts["classes"], facts["steps_per_epoch"])
         model.load_weights(directory / MODEL)
-    except (KeyError, TypeError, ValueError, OSError, RequestError) as error:
+    except (KeyError, TypeError, ValueError, OSError, RuntimeError, BadZipFile, RequestError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputDataError(f"{directory}: its files do not make a model ({reason}); train it again.") from error
     return model, facts

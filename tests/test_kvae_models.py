@@ -1,9 +1,8 @@
 """The models as a Keras user meets them: fit, callbacks, saving, loading, and what they refuse."""
 
+import keras
 import numpy as np
 import pytest
-
-keras = pytest.importorskip("keras")
 
 import kvae
 from kvae import networks, schedules

@@ -2,9 +2,6 @@
 
 import numpy as np
 import pytest
-
-pytest.importorskip("keras")
-
 from keras import ops
 
 from kvae.likelihoods import Bernoulli

@@ -1,9 +1,8 @@
 """Schedules, conditions, data specifications and networks: values worked by hand, and what they refuse."""
 
+import keras
 import numpy as np
 import pytest
-
-keras = pytest.importorskip("keras")
 
 from kvae import networks, schedules
 from kvae.conditions import Categorical, Continuous

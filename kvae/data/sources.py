@@ -16,12 +16,16 @@ NAMED = {
 }  # fmt: skip
 
 
+#: 600 training and 200 test digits that ship with the package.
+SAMPLE = "mnist-sample"
+
+
 def load(source, split="train"):
     """Read a data set.
 
     Args:
-        source: a file or folder that `serve_cli.readers` knows (IDX, `.npz`, `.npy`), or `mnist` or `fashion_mnist`,
-            which Keras downloads.
+        source: a file or folder that `serve_cli.readers` knows (IDX, `.npz`, `.npy`); `mnist` or `fashion_mnist`,
+            which Keras downloads; or `mnist-sample`, a few hundred digits that ship with the package.
         split: `"train"` or `"test"`, where the source has both.
 
     Returns:
@@ -30,6 +34,8 @@ def load(source, split="train"):
     Raises:
         InputDataError: where the data are missing or bad; the line says which and what to do.
     """
+    if str(source) == SAMPLE and not Path(source).exists():
+        return read_dataset(Path(__file__).parent / "mnist_sample", split=split)._replace(source=SAMPLE)
     if str(source) in NAMED and not Path(source).exists():
         return _fetch(str(source), split)
     return read_dataset(source, split=split)
