@@ -26,9 +26,9 @@ def combinations(
 
     Args:
         manifest: knows which conditions there are.
-        conditions: for each of them a value or several: class name, index, number, or "all" for each class. A class name
-            wins over an index. Where the model has one condition, a categorical one, it may be left out:
-            one of each class.
+        conditions: for each of them a value or several: class name, index, number, or "all" for each class. A class
+            name wins over an index. The only condition of a model, where categorical, may be left out: one of
+            each class.
 
     Returns:
         One tuple for each row wanted, the last condition changing fastest; `[()]` for an unconditional model.
@@ -89,7 +89,7 @@ def resolve(condition: Condition, value: Value) -> int | float:
         if not (value.isascii() and value.isdigit() and len(value) < 10):
             raise unknown_class(condition, value)
         value = int(value)
-    number = float(value)  # type: ignore[arg-type]
+    number = float(value)
     if isinstance(value, bool) or not number.is_integer() or not 0 <= number < len(condition.classes):
         raise unknown_class(condition, value)
     return int(number)

@@ -20,6 +20,9 @@ LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian", "discretized_log
 MIXTURE_PRIORS = ("vamp", "gaussian_mixture")
 PRIORS = ("standard_normal", "conditional_gaussian", *MIXTURE_PRIORS)
 
+RESERVED = frozenset({"x", "z", "component", "seed", "start", "scheme"})
+"""No condition has one of these names: they stand for other things in graphs and in .npz files."""
+
 MAX_DEPTH = 16
 MAX_LATENT_DIM = 65_536
 MAX_VALUES = 2**26
@@ -168,8 +171,8 @@ class _Checker:
             self.fail("model_id", model_id, "64 lower-case hex digits")
         conditions = tuple(self.condition(each) for each in self.list(raw, "conditions", limit=1000))
         names = [condition.name for condition in conditions]
-        if len(set(names)) != len(names) or {"x", "z", "component"} & set(names):
-            self.fail("conditions", names, "names of their own, and neither x, z nor component")
+        if len(set(names)) != len(names) or RESERVED & set(names):
+            self.fail("conditions", names, f"names of their own, none of {', '.join(sorted(RESERVED))}")
         return Manifest(
             graph=self.choice(raw, "graph", GRAPHS),
             model_id=model_id,

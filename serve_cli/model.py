@@ -6,8 +6,6 @@ draws = model.sample(16, label=3, seed=0)
 draws.x  # float32 [16, 28, 28, 1], pixels 0 to 255
 ```
 """
-# os rather than pathlib: importing pathlib would be felt in the start of `kvae sample`.
-# ruff: noqa: PTH100, PTH110, PTH112, PTH118, PTH120, PTH208
 
 from __future__ import annotations
 
@@ -18,15 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from serve_cli import catalog, golden, onnx_file
 from serve_cli import conditions as conditions_of
-from serve_cli import golden, onnx_file
 from serve_cli.errors import InputDataError, ModelFileError, RequestError, VerificationError, printable
 from serve_cli.manifest import GRAPHS, Manifest
 from serve_cli.sampling import Draws, sample
 from serve_cli.session import BATCH_SIZE, Session, mebibytes
-
-# In the order in which the manifest is looked for.
-_LOOKED_FOR = ("decoder", "encoder", "prior", "likelihood")
 
 
 class Check(NamedTuple):
@@ -58,24 +53,7 @@ def load(
     Raises:
         ModelFileError: there is no such model.
     """
-    path = os.fspath(path_or_name)
-    bare = path and os.path.basename(path) == path
-    if bare and path in (names := shipped()):
-        path = names[path]
-    if os.path.isdir(path):
-        paths = {graph: os.path.join(path, f"{graph}.onnx") for graph in _LOOKED_FOR}
-        paths = {graph: file for graph, file in paths.items() if os.path.lexists(file)}
-        if not paths:
-            raise ModelFileError(
-                f"{printable(path)} holds no model: expected decoder.onnx, encoder.onnx or both in it."
-            )
-    else:
-        if bare and not os.path.lexists(path):
-            raise ModelFileError(
-                f"{printable(path)} does not exist, and no model of that name ships "
-                f"(there are: {', '.join(names) or 'none'}). Give a folder, an .onnx file or a name."
-            )
-        paths = {"": path}
+    path, paths = catalog.find(path_or_name)
     return Model(
         path,
         paths,
@@ -83,17 +61,6 @@ def load(
         max_bytes=max_bytes or mebibytes("KVAE_MAX_FILE") or onnx_file.MAX_BYTES,
         max_memory=max_memory or mebibytes("KVAE_MAX_MEMORY"),
     )
-
-
-def shipped() -> dict[str, str]:
-    """Return the models that ship with kvae: name to folder, sorted by name."""
-    root = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "saved_models")
-    found = {}
-    for name in sorted(os.listdir(root)) if os.path.isdir(root) else ():
-        folder = os.path.join(root, name)
-        if os.path.exists(os.path.join(folder, "decoder.onnx")):
-            found[name] = folder
-    return found
 
 
 class Model:
@@ -129,7 +96,7 @@ class Model:
     @property
     def manifest(self) -> Manifest:
         """What the model says about itself, from the first of its files."""
-        return self.graph_manifest(next(graph for graph in _LOOKED_FOR if graph in self._paths))
+        return self.graph_manifest(next(graph for graph in catalog.GRAPHS if graph in self._paths))
 
     def graph_manifest(self, graph: str) -> Manifest:
         """Return the manifest of one graph: as the model's, with golden values of its own."""
@@ -306,8 +273,8 @@ class Model:
         keys = ("model_id", "latent_dim", "data", "conditions", "likelihood", "prior")
         if any(getattr(one, key) != getattr(other, key) for key in keys):
             raise ModelFileError(
-                f"{printable(self.path)} mixes two models: {one.graph}.onnx is of {one.model_id[:12]}, {other.graph}.onnx "
-                f"of {other.model_id[:12]}. Copy all files of one export together."
+                f"{printable(self.path)} mixes two models: {one.graph}.onnx is of {one.model_id[:12]}, "
+                f"{other.graph}.onnx of {other.model_id[:12]}. Copy all files of one export together."
             )
 
     def _with_label(self, label: Any, conditions: Mapping[str, Any] | None) -> dict[str, Any]:

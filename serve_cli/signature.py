@@ -28,7 +28,7 @@ def outputs(manifest: Manifest) -> Values:
         return {"x_mean": ("float32", manifest.data.shape)}
     if manifest.graph == "likelihood":
         return {"log_likelihood": ("float32", ())}
-    return {name: ("float32", (manifest.latent_dim,)) for name in ("z_mean", "z_log_var")}
+    return dict.fromkeys(("z_mean", "z_log_var"), ("float32", (manifest.latent_dim,)))
 
 
 def check(

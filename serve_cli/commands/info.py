@@ -1,0 +1,81 @@
+"""`kvae info`: all that a model's files say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from serve_cli.commands import options
+from serve_cli.errors import printable
+
+if TYPE_CHECKING:
+    from serve_cli.manifest import Condition, Manifest, Range
+    from serve_cli.model import Model
+
+
+@click.command()
+@options.model
+@options.as_json
+def info(model: str, as_json: bool) -> None:
+    """Tell all that a model says about itself, after checking every file of it."""
+    from serve_cli.model import load
+
+    loaded = load(model)
+    files = [_file(loaded, graph) for graph in loaded.graphs]
+    if as_json:
+        options.echo_json({"path": loaded.path, "manifest": loaded.manifest.to_dict(), "files": files})
+        return
+    for name, value in _lines(loaded.manifest):
+        click.echo(f"{name:<12}{printable(value, 400)}")
+    for file in files:
+        size = f"{file['bytes'] / 1000:,.0f} kB" if file["bytes"] >= 10_000 else f"{file['bytes']:,} bytes"
+        click.echo(f"{file['graph']:<12}{size}, {file['parameters']:,} parameters, {file['nodes']} nodes")
+
+
+def _file(loaded: Model, graph: str) -> dict[str, Any]:
+    sealed, _ = loaded.sealed(graph)
+    return {
+        "graph": graph,
+        "path": sealed.path,
+        "bytes": len(sealed.data),
+        "parameters": sealed.num_parameters,
+        "nodes": sealed.num_nodes,
+        "inputs": {name: [value.dtype, *value.shape] for name, value in sealed.inputs.items()},
+        "outputs": {name: [value.dtype, *value.shape] for name, value in sealed.outputs.items()},
+    }
+
+
+def _lines(manifest: Manifest) -> list[tuple[str, str]]:
+    data = manifest.data
+    lines = [
+        ("name", f"{manifest.name}, a {manifest.kind} with {manifest.latent_dim} latent dimensions"),
+        ("data", f"{data.kind} {' x '.join(map(str, data.shape))}, {_range(data.range)}"),
+    ]
+    lines += [("condition", f"{condition.name}: {_condition(condition)}") for condition in manifest.conditions]
+    lines += [("likelihood", _object(manifest.likelihood)), ("prior", _object(manifest.prior))]
+    for key, value in (manifest.training or {}).items():
+        lines.append((key, _object(value) if isinstance(value, dict) else str(value)))
+    return [*lines, ("model id", manifest.model_id)]
+
+
+def _condition(condition: Condition) -> str:
+    if not condition.categorical:
+        return _range(condition.range)
+    return f"{len(condition.classes)} classes, " + ", ".join(printable(name, 40) for name in condition.classes)
+
+
+def _range(value: Range | None) -> str:
+    return "unbounded" if value is None else f"{value[0]:g} to {value[1]:g}"
+
+
+def _object(value: dict[str, Any]) -> str:
+    """Return a small object as words: its name first, then `key value` pairs."""
+    rest = [f"{key} {_short(each)}" for key, each in value.items() if key != "name"]
+    return ", ".join([str(value["name"])] * ("name" in value) + rest)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return f"({len(value)} values)"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
