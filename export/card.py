@@ -149,8 +149,9 @@ def _limits(manifest: Mapping[str, Any], training: Mapping[str, Any]) -> Iterabl
     dataset = _text(training["dataset"]) if training.get("dataset") else "its training data"
     yield f"It knows {dataset} and nothing else: other data is encoded without complaint, and wrongly."
     yield "A sample shows the mean of p(x given z), smoother than data; `--draw` draws from p(x given z) itself."
-    yield "`elbo` is a lower bound on the log-likelihood, not the log-likelihood."
-    if manifest["likelihood"]["name"] == "bernoulli":
+    if training.get("validation"):
+        yield "`elbo` is a lower bound on the log-likelihood, not the log-likelihood."
+    if training.get("validation") and manifest["likelihood"]["name"] == "bernoulli":
         yield (
             "Its figures are of binarised data, each value drawn to the lowest or the highest of its range; "
             "they do not compare with those of densities."

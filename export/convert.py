@@ -29,7 +29,6 @@ HINTS = {
     "Expm1": "Use exp(x) - 1",
     "Bitcast": "keras.ops.argmax and argmin: use keras.ops.top_k(x, 1)[1]",
     "Lgamma": "Use Stirling's series",
-    "Digamma": "Use the derivative of Stirling's series",
     "ScaleAndTranslate": "Resize bilinearly without antialias",
     "CudnnRNNV3": "Build the layer with use_cudnn=False",
     "Loop": "A GRU becomes a loop: use an LSTM, or unroll=True for a short sequence",
