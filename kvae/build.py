@@ -41,7 +41,7 @@ def model(config, spec, classes=None, steps_per_epoch=1, data_mean=None):
         decoder = networks.conv_decoder(
             spec.shape, m.latent_dim, m.decoder_filters, m.decoder_hidden, output_bias=bias, **common
         )
-    beta = schedules.Constant(objective.beta)
+    beta: schedules.Schedule = schedules.Constant(objective.beta)
     if objective.warmup_epochs:
         steps = max(1, round(objective.warmup_epochs * steps_per_epoch))
         beta = schedules.Linear(objective.beta, steps=steps, start=objective.initial_beta)

@@ -138,7 +138,7 @@ def read(path):
         table = document.pop(section.name, {})
         if not isinstance(table, dict):
             raise RequestError(f"{path}: {section.name} must be a table of settings.")
-        parts[section.name] = _section(path, section.name, section.default_factory, table)  # type: ignore[arg-type]
+        parts[section.name] = _section(path, section.name, section.default_factory, table)
     if document:
         raise RequestError(f"{path}: unknown section {', '.join(sorted(document))}; known: {', '.join(parts)}.")
     config = Config(**parts)

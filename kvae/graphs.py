@@ -10,11 +10,6 @@ from keras import ops
 from kvae.models import ConditionalVAE
 from serve_cli import noise as serve_noise
 
-#: Widest difference between Keras and ONNX Runtime that is put down to rounding: (absolute, relative).
-_POSTERIOR_TOLERANCE = (1e-4, 1e-4)
-_LIKELIHOOD_TOLERANCE = (1e-5, 1e-5)
-_MEAN_TOLERANCE = 1e-4  # of the data range
-
 
 def kind(model):
     """`vae`, `beta-vae`, `conditional-vae` or `conditional-beta-vae`."""
@@ -85,17 +80,6 @@ def graphs(model):
     ]
 
 
-def tolerances(model):
-    """How far ONNX Runtime may be from Keras, (absolute, relative) by output."""
-    low, high = model.data.range
-    return {
-        "z_mean": _POSTERIOR_TOLERANCE,
-        "z_log_var": _POSTERIOR_TOLERANCE,
-        "x_mean": (_MEAN_TOLERANCE * (high - low), 0.0),
-        "log_likelihood": _LIKELIHOOD_TOLERANCE,
-    }
-
-
 def probe(model, examples=None):
     """Inputs that look like what the graphs will see, for the proof that ONNX Runtime reproduces Keras.
 
@@ -124,7 +108,8 @@ def probe(model, examples=None):
             if facts["kind"] == "categorical":
                 every[condition.name] = np.arange(batch, dtype="int64") % len(facts["classes"])
             else:
-                every[condition.name] = np.linspace(*facts["range"], batch, dtype="float32")
+                low_value, high_value = facts["range"]
+                every[condition.name] = np.linspace(low_value, high_value, batch, dtype="float32")
         wanted = {"encoder": ["x"], "decoder": ["z"], "likelihood": ["x", "z"]}[graph]
         return {name: value for name, value in every.items() if name in wanted or name not in ("x", "z")}
 
@@ -159,7 +144,7 @@ def preview(model, columns=10, seed=0):
     return png.encode(grid.grid(images, columns, model.data.range))
 
 
-def export(model, directory, *, name=None, training=None, examples=None, force=False):
+def export(model, directory, *, name=None, training=None, examples=None, extras=None, force=False):
     """Write encoder, decoder and likelihood as sealed ONNX files, with a model card and a preview.
 
     Each file is first run by the reader that serves it and compared with Keras at batch sizes 1, 3 and 64; nothing
@@ -171,13 +156,14 @@ def export(model, directory, *, name=None, training=None, examples=None, force=F
         name: the model's name; by default the folder's.
         training: facts of the run for the manifest, a dict of JSON values.
         examples: real data `[num, *shape]` to compare on; in-range values by default.
+        extras: more files for people, name to bytes, such as the training configuration.
         force: replace `directory` if it exists.
 
     Returns:
         Paths of what was written.
 
     Raises:
-        ExportError: where a layer has no ONNX form; the message names it.
+        RequestError: where a layer has no ONNX form; the message names it.
         VerificationError: where ONNX Runtime does not reproduce Keras.
         OutputError: where `directory` exists or cannot be written.
     """
@@ -193,7 +179,7 @@ def export(model, directory, *, name=None, training=None, examples=None, force=F
         manifest(model, name, training),
         directory,
         parity_inputs=probe(model, examples),
-        tolerance=tolerances(model),
         preview=preview(model),
+        extras=extras,
         force=force,
     )

@@ -122,7 +122,8 @@ class VAE(BackendStep, keras.Model):
             )
         self._check_arrays(x, y, "fit")
         if isinstance(validation_data, (tuple, list)):
-            self._check_arrays(*validation_data[:2], where="validation_data")
+            x_held_out, y_held_out = (*validation_data, None)[:2]
+            self._check_arrays(x_held_out, y_held_out, "validation_data")
         return super().fit(x, y, *args, validation_data=validation_data, **kwargs)
 
     def predict_step(self, data):
@@ -145,6 +146,7 @@ class VAE(BackendStep, keras.Model):
             OutputError: where `filepath` exists.
         """
         if format != "onnx":
+            kwargs.setdefault("input_signature", [self._input_specs()])
             return super().export(filepath, format=format, **kwargs)
         from kvae import graphs
 
@@ -165,6 +167,9 @@ class VAE(BackendStep, keras.Model):
             for key, value in config.items()
         }
         return cls(**parts)
+
+    def _input_specs(self):
+        return keras.InputSpec(shape=(None, *self.data.shape), dtype="float32")
 
     # Checks
 
@@ -267,6 +272,11 @@ class ConditionalVAE(VAE):
         """The parts and the conditions."""
         conditions = [keras.saving.serialize_keras_object(condition) for condition in self._condition_list]
         return {**super().get_config(), "conditions": conditions}
+
+    def _input_specs(self):
+        kinds = {c.name: "int64" if isinstance(c, Categorical) else "float32" for c in self._condition_list}
+        given = {name: keras.InputSpec(shape=(None,), dtype=dtype) for name, dtype in kinds.items()}
+        return super()._input_specs(), given
 
     def _by_name(self, conditions):
         names = [condition.name for condition in self._condition_list]

@@ -10,16 +10,14 @@ from zipfile import BadZipFile
 import keras
 import numpy as np
 
-from kvae import build, graphs
+from kvae import build, graphs, runs, schedules
 from kvae.callbacks import KeepModel, Progress, StopOnInterrupt, StopOnNaN
-from kvae.data import pipeline, sources
+from kvae.data import pipeline
 from kvae.data.spec import DataSpec
+from kvae.runs import CONFIG, FACTS, HISTORY, MODEL, RECONSTRUCTIONS, SAMPLES
 from serve_cli import files, grid, png
 from serve_cli.errors import InputDataError, OutputError, RequestError
 
-MODEL, CONFIG, HISTORY, FACTS = "model.keras", "config.toml", "history.csv", "run.json"
-RECONSTRUCTIONS, SAMPLES = "reconstructions.png", "samples.png"
-_OURS = (MODEL, CONFIG, HISTORY, FACTS, RECONSTRUCTIONS, SAMPLES)
 _VALIDATION_BATCH = 500
 
 
@@ -40,12 +38,13 @@ class Run:
     interrupted: bool
 
 
-def train(config, directory, *, force=False, quiet=False):
+def train(config, directory, *, dataset=None, force=False, quiet=False):
     """Train the model that `config` describes and write the run.
 
     Args:
         config: `kvae.config.Config`.
         directory: the folder to write.
+        dataset: what `runs.read_data(config)` returned, where it is at hand.
         force: replace the run that `directory` holds.
         quiet: no progress.
 
@@ -58,9 +57,9 @@ def train(config, directory, *, force=False, quiet=False):
         VerificationError: where the loss becomes NaN; the model saved before is kept.
     """
     directory = Path(directory)
-    refuse(directory, force)
-    dataset, spec, classes = _read(config)
-    _check_validation(config, len(dataset.x))
+    runs.refuse(directory, force)
+    dataset = dataset or runs.read_data(config)
+    spec, classes = _spec(config, dataset), dataset.class_names["label"] if config.data.conditional else None
     train_rows, validation_rows = pipeline.hold_out(len(dataset.x), config.data.validation, config.training.seed)
     labels = dataset.conditions["label"] if config.data.conditional else None
 
@@ -80,7 +79,7 @@ def train(config, directory, *, force=False, quiet=False):
 
     _make(directory)
     files.write_whole(directory / CONFIG, config.to_toml().encode(), force=True)
-    facts = _facts(config, dataset, len(x), spec, classes)
+    facts = _facts(config, dataset, len(x), spec, classes, getattr(model, "beta", schedules.Constant(1.0)))
     _write_facts(directory, facts)
     stop, keep = StopOnInterrupt(), KeepModel(directory / MODEL)
     history = keras.callbacks.CSVLogger(directory / HISTORY)
@@ -106,23 +105,6 @@ def train(config, directory, *, force=False, quiet=False):
     return Run(directory, model, facts, stop.interrupted)
 
 
-def refuse(directory, force):
-    """Raise OutputError unless a run may be written at `directory`: asked before any work is done."""
-    if not directory.exists():
-        if not directory.absolute().parent.is_dir():
-            raise OutputError(
-                f"{directory.absolute().parent} is no folder, so {directory} cannot be made; make it first."
-            )
-        return
-    if not directory.is_dir():
-        raise OutputError(f"{directory} is a file; give -o the name of a new folder.")
-    held = [entry.name for entry in directory.iterdir()]
-    if held and not force:
-        raise OutputError(f"{directory} exists and holds {held[0]}; give another -o, or --force to replace the run.")
-    if foreign := sorted(set(held) - set(_OURS)):
-        raise OutputError(f"{directory} holds {foreign[0]}, which is no part of a run; give another -o.")
-
-
 def load(directory):
     """Rebuild a run's model in code and load its weights, and nothing else, from its file.
 
@@ -138,13 +120,7 @@ def load(directory):
     from kvae import config as configs
 
     directory = Path(directory)
-    if not directory.is_dir():
-        raise InputDataError(f"{directory} is no folder; give the folder that `kvae train -o` wrote.")
-    for name in (CONFIG, FACTS, MODEL):
-        if not (directory / name).is_file():
-            raise InputDataError(
-                f"{directory} holds no {name}, so it is no finished run; make one with `kvae train -o`."
-            )
+    runs.require(directory)
     try:
         config = configs.read(directory / CONFIG)
         facts = json.loads((directory / FACTS).read_text(encoding="utf-8"))
@@ -157,48 +133,19 @@ def load(directory):
     return model, facts
 
 
-def examples(directory, num=64):
-    """The first examples of the run's data, `[num, *shape]`, or None where the data are no longer there."""
-    from kvae import config as configs
-
-    try:
-        return sources.load(configs.read(Path(directory) / CONFIG).data.data).x[:num]
-    except InputDataError:
-        return None
-
-
-def _read(config):
-    if not config.data.data:
-        raise RequestError("Nothing to train on: give --data a file, a folder, or the name mnist.")
-    dataset = sources.load(config.data.data, split="train")
+def _spec(config, dataset):
     spec = build.spec_of(dataset)
-    classes = None
-    if config.data.conditional:
-        if "label" not in dataset.conditions:
-            raise InputDataError(f"{dataset.source} has no labels, so no conditional model; leave --conditional out.")
-        classes = dataset.class_names["label"]
-        if len(classes) < 2:
-            raise InputDataError(f"{dataset.source} has {len(classes)} class; a conditional model needs at least 2.")
     try:
         spec.check(dataset.x, str(dataset.source))
     except ValueError as error:
         raise InputDataError(str(error)) from None
-    return dataset, spec, classes
-
-
-def _check_validation(config, num):
-    held_out = config.data.validation
-    if held_out >= num:
-        raise InputDataError(
-            f"{config.data.data} has {num} examples, of which {held_out} cannot be held out for validation; "
-            "give --validation a smaller number (0 for none)."
-        )
+    return spec
 
 
 def _make(directory):
     try:
         if directory.exists():
-            for name in _OURS:
+            for name in runs.FILES:
                 (directory / name).unlink(missing_ok=True)
         else:
             directory.mkdir()
@@ -209,7 +156,7 @@ def _make(directory):
         raise OutputError(f"{directory} has {free / 2**20:.0f} MiB of free disk, a run wants 50; make room first.")
 
 
-def _facts(config, dataset, num_examples, spec, classes):
+def _facts(config, dataset, num_examples, spec, classes, beta):
     return {
         "data": spec.get_config(),
         "classes": classes,
@@ -218,9 +165,7 @@ def _facts(config, dataset, num_examples, spec, classes):
             "dataset": Path(str(dataset.source)).name,
             "examples": num_examples,
             "epochs": 0,
-            "beta": config.objective.beta,
-            "initial_beta": config.objective.initial_beta,
-            "warmup_epochs": config.objective.warmup_epochs,
+            "beta": beta.manifest(),
             "seed": config.training.seed,
             "batch_size": config.training.batch_size,
             "learning_rate": config.training.learning_rate,

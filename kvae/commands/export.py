@@ -1,7 +1,6 @@
 """`kvae export`: from a run to a folder of sealed ONNX files."""
 
 import json
-import os
 from pathlib import Path
 
 import click
@@ -19,14 +18,21 @@ def export(run, output, name, force, as_json, quiet):
 
     Every file is first run in ONNX Runtime and compared with Keras; where they disagree there is an error, and no file.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from serve_cli import files
 
-    files.refuse_existing(output, force)  # before the ten seconds that TensorFlow takes
+    files.refuse_existing(output, force)
+    from kvae import engine, runs
+
+    runs.require(run)
+
+    engine.open_quietly()
     from kvae import training
 
     model, facts = training.load(run)
-    paths = model.export(output, name=name, training=facts["training"], examples=training.examples(run), force=force)
+    recipe = {runs.CONFIG: (run / runs.CONFIG).read_bytes()}
+    paths = model.export(
+        output, name=name, training=facts["training"], examples=runs.examples(run), extras=recipe, force=force
+    )
     sizes = {Path(path).name: Path(path).stat().st_size for path in paths}
     if as_json:
         click.echo(json.dumps({"output": str(output), "files": sizes}))

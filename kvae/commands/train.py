@@ -1,7 +1,6 @@
 """`kvae train`: from data to a run that `kvae export` understands."""
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -68,17 +67,23 @@ def train(output, config, force, as_json, quiet, **settings):
     The folder at --output then holds the model, its configuration, the history of its figures, and pictures of
     reconstructions and samples. Ctrl-C ends training early and keeps what was learned.
     """
-    # What TensorFlow says on opening is about its own build, not about the run; errors of the run are raised.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from kvae import config as configs
+    from kvae import runs
 
     # Asked before TensorFlow is opened: a wrong flag should not take ten seconds.
     wanted = configs.read(config) if config else configs.Config()
     wanted = wanted.replace(**{name: value for name, value in settings.items() if value is not None})
 
+    runs.refuse(output, force)
+    dataset = runs.read_data(wanted)
+    from kvae import engine
+
+    device = engine.open_quietly()
+    if not quiet:
+        click.echo(f"Training on {device}.", err=True)
     from kvae import training
 
-    run = training.train(wanted, output, force=force, quiet=quiet)
+    run = training.train(wanted, output, dataset=dataset, force=force, quiet=quiet)
     if as_json:
         click.echo(json.dumps({"run": str(run.directory), "interrupted": run.interrupted, **run.facts["training"]}))
     if not quiet:

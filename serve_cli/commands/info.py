@@ -72,7 +72,7 @@ def _range(value: Range | None) -> str:
 def _object(value: dict[str, Any]) -> str:
     """Return a small object as words: its name first, then `key value` pairs."""
     rest = [f"{key} {_short(each)}" for key, each in value.items() if key != "name"]
-    return ", ".join([str(value["name"])] * ("name" in value) + rest)
+    return ", ".join([str(value[key]) for key in ("name",) if key in value] + rest)
 
 
 def _short(value: Any) -> str:
