@@ -99,18 +99,22 @@ def _read_bytes(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "the name is not allowed"
         raise ModelFileError(f"{name} cannot be opened: {reason}.") from error
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ModelFileError(f"{name} is no regular file, so it is no kvae model.")
         if status.st_size > max_bytes:
-            raise ModelFileError(f"{name} has {status.st_size} bytes, more than the {max_bytes} that are read at most.")
-        try:
-            data = file.read(status.st_size + 1) or b""
-            while len(data) < status.st_size and (more := file.read(status.st_size - len(data))):
-                data += more
-        except OSError as error:
-            raise ModelFileError(f"{name} cannot be read: {error.strerror}.") from error
+            raise ModelFileError(
+                f"{name} has {status.st_size} bytes, more than the {max_bytes} that are read at most. "
+                "Where you trust it, raise the limit with KVAE_MAX_FILE (in MiB)."
+            )
+        data = os.read(descriptor, status.st_size + 1)
+        while len(data) < status.st_size and (more := os.read(descriptor, status.st_size - len(data))):
+            data += more
+    except OSError as error:
+        raise ModelFileError(f"{name} cannot be read: {error.strerror}.") from error
+    finally:
+        os.close(descriptor)
     if len(data) != status.st_size:
         raise ModelFileError(f"{name} changed while it was read. Try again when its writer is done.")
     return data

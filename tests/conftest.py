@@ -1,0 +1,47 @@
+"""What tests share: the tiny models, and the real command in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import serve_cli
+
+Kvae = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Path:
+    """The folder of tiny committed models; tests/make_tiny_models.py has their formulas."""
+    return Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def command_environment() -> dict[str, str]:
+    """An environment in which `python -m serve_cli` is the package that the tests import."""
+    cleared = ("KVAE_MODEL", "KVAE_DEBUG", "KVAE_MAX_FILE", "KVAE_MAX_MEMORY")
+    environment = {name: value for name, value in os.environ.items() if name not in cleared}
+    return environment | {"PYTHONPATH": str(Path(serve_cli.__file__).parents[1]), "PYTHONWARNINGS": "error"}
+
+
+@pytest.fixture
+def kvae(tmp_path: Path, command_environment: dict[str, str]) -> Kvae:
+    """Run the command in an empty folder: `kvae("sample", "-n", 3)` gives returncode, stdout and stderr."""
+
+    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "serve_cli", *map(str, arguments)],
+            cwd=tmp_path,
+            env=command_environment | environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run

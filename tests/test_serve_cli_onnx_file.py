@@ -1,0 +1,275 @@
+"""Sealed files: what is whole is read, whatever is damaged or does more than arithmetic is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+
+import make_tiny_models
+import pytest
+import wire
+
+from serve_cli import onnx_file, onnx_walk
+from serve_cli.errors import ModelFileError
+from serve_cli.ops import ALLOWED_OPS
+
+Z, X = wire.value("z", ["batch", 3]), wire.value("x_mean", ["batch", 3])
+NODES = [wire.node("Sigmoid", ["z"], ["x_mean"])]
+
+
+def model(nodes=NODES, inputs=(Z,), outputs=(X,), tensors=(), more=b"", **rest) -> bytes:
+    return wire.model(wire.graph(list(nodes), list(inputs), list(outputs), list(tensors), more), **rest)
+
+
+def read(tmp_path, data: bytes, **rest) -> onnx_file.SealedGraph:
+    path = tmp_path / "file.onnx"
+    path.write_bytes(data)
+    return onnx_file.read(path, **rest)
+
+
+def test_seal_appends_the_two_entries_of_the_format(tmp_path):
+    bare, manifest = model(), {"b": [1, 2.5], "a": "é"}
+    sealed = onnx_file.seal(bare, manifest)
+    text = b'{"a":"\xc3\xa9","b":[1,2.5]}'
+    assert sealed[: len(bare)] == bare
+    assert sealed[len(bare) : -81] == bytes([0x72, len(text) + 8, 0x0A, 4]) + b"kvae" + bytes([0x12, len(text)]) + text
+    digest = hashlib.sha256(sealed[:-81]).hexdigest().encode()
+    assert sealed[-81:] == b"\x72\x4f\x0a\x0bkvae.sha256\x12\x40" + digest
+    assert sealed == wire.seal(bare, text)
+    assert read(tmp_path, sealed).manifest_json == text.decode()
+
+
+def test_seal_refuses_a_model_that_has_metadata_and_nan():
+    with pytest.raises(ValueError, match="metadata_props"):
+        onnx_file.seal(onnx_file.seal(model(), {}), {})
+    with pytest.raises(ValueError, match="JSON"):
+        onnx_file.seal(model(), {"a": float("nan")})
+
+
+def test_a_read_file_tells_its_inputs_outputs_and_size(tiny):
+    graph = onnx_file.read(tiny / "conditional" / "decoder.onnx")
+    assert graph.inputs == {"z": ("float32", ("batch", 3)), "label": ("int64", ("batch",))}
+    assert graph.outputs == {"x_mean": ("float32", ("batch", 8, 6, 1))}
+    weights = (make_tiny_models.W, make_tiny_models.V, make_tiny_models.BIAS)
+    assert graph.num_parameters == sum(weight.size for weight in weights) + 1 + 4  # 255, and the shape of x_mean.
+    assert json.loads(graph.manifest_json)["graph"] == "decoder"
+
+
+def test_every_flipped_byte_is_noticed(tiny, tmp_path):
+    data = bytearray((tiny / "conditional" / "decoder.onnx").read_bytes())
+    path = tmp_path / "flipped.onnx"
+    for place in range(len(data)):
+        data[place] ^= 1 << place % 8
+        path.write_bytes(data)
+        with pytest.raises(ModelFileError, match=r"damaged|no seal"):
+            onnx_file.read(path)
+        data[place] ^= 1 << place % 8
+
+
+@pytest.mark.parametrize("kept", [0, 1, 80, 81, 100, 1600, 3000, -82, -81, -80, -1])
+def test_a_cut_file_is_noticed(tiny, tmp_path, kept):
+    with pytest.raises(ModelFileError, match=r"damaged|no seal"):
+        read(tmp_path, (tiny / "conditional" / "decoder.onnx").read_bytes()[:kept])
+
+
+def test_bytes_after_the_seal_are_noticed(tiny, tmp_path):
+    with pytest.raises(ModelFileError, match="no seal"):
+        read(tmp_path, (tiny / "conditional" / "decoder.onnx").read_bytes() + b"\0")
+
+
+@pytest.mark.parametrize("content", [b"hello\n" * 99, b"PK\x03\x04" + bytes(200), b"\x1f\x8b" + bytes(90), bytes(5000)])
+def test_other_files_are_no_models(tmp_path, content):
+    with pytest.raises(ModelFileError, match="kvae export"):
+        read(tmp_path, content)
+
+
+def test_a_git_lfs_pointer_is_named(tmp_path):
+    with pytest.raises(ModelFileError, match="git lfs pull"):
+        read(tmp_path, b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n" + bytes(80))
+
+
+def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no FIFOs here")
+    os.mkfifo(tmp_path / "fifo.onnx")
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(tmp_path / "socket.onnx"))
+    (tmp_path / "loop.onnx").symlink_to("loop.onnx")
+    for name in ("fifo.onnx", "socket.onnx", "loop.onnx", "missing.onnx", ".", "/dev/zero", "x" * 5000, "a\0b"):
+        with pytest.raises(ModelFileError) as error:
+            onnx_file.read(tmp_path / name)
+        assert len(str(error.value)) < 400
+    server.close()
+
+
+def test_links_to_good_bytes_are_followed(tiny, tmp_path):
+    good = tiny / "conditional" / "decoder.onnx"
+    (tmp_path / "soft.onnx").symlink_to(good)
+    assert onnx_file.read(tmp_path / "soft.onnx").data == good.read_bytes()
+
+
+def test_a_link_elsewhere_shows_nothing_of_it(tmp_path):
+    (tmp_path / "secret").write_bytes(b"secret words" * 20)
+    (tmp_path / "soft.onnx").symlink_to(tmp_path / "secret")
+    with pytest.raises(ModelFileError) as error:
+        onnx_file.read(tmp_path / "soft.onnx")
+    assert "words" not in str(error.value)
+
+
+def test_a_large_file_is_refused_unread(tmp_path):
+    with (tmp_path / "large.onnx").open("wb") as file:
+        file.truncate(onnx_file.MAX_BYTES + 1)
+    with pytest.raises(ModelFileError, match="at most"):
+        onnx_file.read(tmp_path / "large.onnx")
+    with pytest.raises(ModelFileError, match="at most"):
+        read(tmp_path, onnx_file.seal(model(), {}), max_bytes=100)
+
+
+def test_a_name_that_is_hard_to_print_is_escaped(tmp_path):
+    with pytest.raises(ModelFileError) as error:
+        onnx_file.read(tmp_path / "a\n\x1b[31mb.onnx")
+    assert str(error.value).isprintable()
+
+
+NESTED = wire.graph(NODES, [Z], [X])
+
+
+def with_attribute(op: str, number: int, value: bytes) -> bytes:
+    return model([wire.node(op, ["z"], ["x_mean"], wire.field(1, "name") + wire.field(number, value))])
+
+
+def with_tensor(dims: list[int], raw: bytes = b"", kind: int = wire.FLOAT, more: bytes = b"") -> bytes:
+    return model(tensors=[wire.tensor("w", dims, raw, kind, more)])
+
+
+HOSTILE = {
+    "a subgraph": (with_attribute("Sigmoid", 6, NESTED), "subgraphs"),
+    "a list of subgraphs": (with_attribute("Sigmoid", 11, NESTED), "subgraphs"),
+    "a loop": (model([wire.node("Loop", ["z"], ["x_mean"])]), "Loop"),
+    "scan": (model([wire.node("Scan", ["z"], ["x_mean"])]), "Scan"),
+    "random numbers": (model([wire.node("RandomNormalLike", ["z"], ["x_mean"])]), "RandomNormalLike"),
+    "an unknown operator": (model([wire.node("Foo", ["z"], ["x_mean"])]), "Foo"),
+    "no operator": (model([wire.field(1, "z") + wire.field(2, "x_mean")]), "operator ''"),
+    "a custom domain of a node": (model([wire.node("Sigmoid", ["z"], ["x_mean"], domain="ai.onnx.ml")]), "ai.onnx.ml"),
+    "a custom domain import": (model(opsets=(("", 18), ("com.microsoft", 1))), "2 operator sets"),
+    "another domain alone": (model(opsets=(("ai.onnx.training", 18),)), "ai.onnx.training"),
+    "no opset": (model(opsets=()), "0 operator sets"),
+    "an old opset": (model(opsets=(("", 9),)), "opset is 9"),
+    "a future opset": (model(opsets=(("", 999),)), "opset is 999"),
+    "a future IR": (model(ir_version=99), "IR version is 99"),
+    "functions": (model() + wire.field(25, b""), "functions"),
+    "training graphs": (model() + wire.field(20, b""), "training"),
+    "a sparse tensor": (model(more=wire.field(15, b"")), "sparse"),
+    "a sparse attribute": (with_attribute("Constant", 22, b""), "sparse"),
+    "external data": (
+        with_tensor([2], more=wire.field(13, wire.field(1, "location") + wire.field(2, "x"))),
+        "external",
+    ),
+    "external location": (with_tensor([2], wire.floats(0, 0), more=wire.field(14, 1)), "external"),
+    "external data of an attribute": (
+        with_attribute("Constant", 5, wire.tensor("w", [2], more=wire.field(13, b""))),
+        "external",
+    ),
+    "too few bytes": (with_tensor([3], wire.floats(0, 0)), "expected 12"),
+    "too many bytes": (with_tensor([1], wire.floats(0, 0)), "expected 4"),
+    "dims without data": (with_tensor([1000]), "expected 1000"),
+    "huge dims": (with_tensor([2**40]), "impossible"),
+    "dims that overflow": (with_tensor([2**30, 2**30, 2**30]), "impossible"),
+    "a negative dim": (with_tensor([-1]), "impossible"),
+    "many dims": (with_tensor([1] * 9, wire.floats(0)), "more than 8"),
+    "strings": (with_tensor([1], kind=8, more=wire.field(6, b"s")), "strings"),
+    "a string type": (with_tensor([0], kind=8), "element type 8"),
+    "two kinds of data": (with_tensor([2], wire.floats(0, 0), more=wire.field(4, wire.floats(1, 1))), "field"),
+    "data in the wrong field": (with_tensor([1], more=wire.field(7, 1)), "wrong field"),
+    "a segment": (with_tensor([2], wire.floats(0, 0), more=wire.field(3, b"")), "segments"),
+    "a sequence input": (model(inputs=[wire.field(1, "z") + wire.field(2, wire.field(4, b""))]), "sequences"),
+    "an input without a type": (model(inputs=[wire.field(1, "z")]), "no known type"),
+    "an input twice": (model(inputs=[Z, Z]), "names of their own"),
+    "no outputs": (model(outputs=[]), "at least one"),
+    "two graphs": (model(more=b"") + wire.field(7, NESTED), "twice"),
+    "no graph": (wire.field(1, 8) + wire.field(8, wire.field(2, 18)), "no graph"),
+    "an unknown field": (model() + wire.field(99, b"hidden"), "unknown field 99"),
+    "a group": (model() + bytes([31 << 3 & 0x7F | 3]), "unknown|wire"),
+    "a name that is no UTF-8": (model([wire.node("Sigmoid", ["z"], ["x_mean"]) + wire.field(3, b"\xff")]), "UTF-8"),
+    "a long name": (model([wire.node("Sigmoid", ["z"], ["x_mean"]) + wire.field(3, "n" * 5000)]), "5000 bytes"),
+    "too many nodes": (model([wire.node("Identity", ["z"], ["a"])] * 10_001), "10001 nodes"),
+    "other metadata": (model() + wire.field(14, wire.field(1, "other") + wire.field(2, "v")), "no others"),
+    "metadata twice": (model() + wire.field(14, wire.field(1, "kvae") + wire.field(2, "{}")), "no others"),
+    "an attribute twice": (
+        model([wire.node("Softmax", ["z"], ["x_mean"], wire.int_attribute("axis", 0), wire.int_attribute("axis", 1))]),
+        "twice",
+    ),
+    "random bytes": (bytes(range(1, 200)), "no graph"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_sealed_file_is_refused_that_holds(name, tmp_path):
+    data, reason = HOSTILE[name]
+    with pytest.raises(ModelFileError, match=reason) as error:
+        read(tmp_path, wire.seal(data, "{}"))
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        wire.field(14, wire.field(1, "kvae") + wire.field(2, "{}")) + model(),
+        model(),
+    ],
+    ids=["manifest first", "no manifest"],
+)
+def test_the_two_entries_must_be_the_last_fields(data, tmp_path):
+    sealed = data + wire.field(14, wire.field(1, "kvae.sha256") + wire.field(2, hashlib.sha256(data).hexdigest()))
+    with pytest.raises(ModelFileError, match="must end in"):
+        read(tmp_path, sealed)
+
+
+def test_a_manifest_of_more_than_a_mebibyte_is_refused(tmp_path):
+    with pytest.raises(ModelFileError, match="1048576"):
+        read(tmp_path, wire.seal(model(), " " * (2**20 + 1)))
+
+
+@pytest.mark.parametrize("kind", ["raw", "float_data packed", "float_data unpacked", "int64_data", "empty"])
+def test_each_way_to_store_a_tensor_is_counted(kind, tmp_path):
+    tensors = {
+        "raw": wire.tensor("w", [2, 3], wire.floats(*range(6))),
+        "float_data packed": wire.tensor("w", [3], more=wire.field(4, wire.floats(1, 2, 3))),
+        "float_data unpacked": wire.tensor("w", [2], more=(bytes([4 << 3 | 5]) + wire.floats(1)) * 2),
+        "int64_data": wire.tensor(
+            "w", [3], kind=7, more=wire.field(7, wire.varint(1) + wire.varint(300) + wire.varint(-1))
+        ),
+        "empty": wire.tensor("w", [0]),
+    }
+    assert read(tmp_path, wire.seal(model(tensors=[tensors[kind]]), "{}")).num_nodes == 1
+
+
+def test_the_walk_of_a_large_tensor_takes_no_time_of_its_size():
+    data = model(tensors=[wire.tensor("w", [2**22], bytes(2**24))])
+    assert onnx_walk.walk(data).num_parameters == 2**22
+
+
+def test_no_operator_that_branches_repeats_or_throws_dice_is_allowed():
+    forbidden = (
+        "Loop Scan If RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli Dropout"
+    )
+    assert not ALLOWED_OPS & set(forbidden.split())
+    assert {"Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "OneHot", "Gather", "Softplus"} <= ALLOWED_OPS
+
+
+def test_the_committed_models_are_those_of_their_script(tiny):
+    pytest.importorskip("onnx")
+    for name, (_, _, graphs) in make_tiny_models.MODELS.items():
+        for graph in graphs:
+            assert make_tiny_models.build(name, graph) == (tiny / name / f"{graph}.onnx").read_bytes()
+
+
+def test_onnx_itself_takes_a_sealed_file(tiny):
+    onnx = pytest.importorskip("onnx")
+    for path in tiny.glob("*/*.onnx"):
+        loaded = onnx.load(path)
+        onnx.checker.check_model(loaded, full_check=True)
+        assert [entry.key for entry in loaded.metadata_props] == ["kvae", "kvae.sha256"]
