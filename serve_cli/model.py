@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from serve_cli import catalog, golden, onnx_file
+from serve_cli import catalog, golden, onnx_file, signature
 from serve_cli import conditions as conditions_of
 from serve_cli.errors import InputDataError, ModelFileError, RequestError, VerificationError, printable
 from serve_cli.manifest import GRAPHS, Manifest
@@ -120,7 +120,9 @@ class Model:
             if graph not in self._graphs:
                 file, manifest = self._read(self._paths[graph])
                 if manifest.graph != graph:
-                    raise ModelFileError(f"{printable(file.path)} holds a {manifest.graph}. Give it its own name back.")
+                    raise ModelFileError(
+                        f"{printable(file.path)} holds the {manifest.graph} of a model. Give it its own name back."
+                    )
                 for _, other in self._graphs.values():
                     self._check_same_model(manifest, other)
                 self._graphs[graph] = file, manifest
@@ -267,7 +269,9 @@ class Model:
 
     def _read(self, path: str) -> tuple[onnx_file.SealedGraph, Manifest]:
         file = onnx_file.read(path, self._max_bytes)
-        return file, Manifest.parse(file.manifest_json, printable(path))
+        manifest = Manifest.parse(file.manifest_json, printable(path))
+        signature.check(manifest, file.inputs, file.outputs, printable(path))
+        return file, manifest
 
     def _check_same_model(self, one: Manifest, other: Manifest) -> None:
         keys = ("model_id", "latent_dim", "data", "conditions", "likelihood", "prior")

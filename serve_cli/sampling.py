@@ -87,7 +87,8 @@ def sample(
         for axis, condition in enumerate(manifest.conditions)
     }
     normals, uniforms = noise.latent_noise(seed, int(start), int(num), manifest.latent_dim)
-    scaled = np.float32(temperature) * np.tile(normals, (len(wanted), 1))
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = np.tile(np.float32(temperature) * normals, (len(wanted), 1))
     z = _under_prior(model, scaled, np.tile(uniforms, len(wanted)), columns, batch_size)
     if not np.isfinite(z).all():
         raise RequestError(f"At a temperature of {temperature:g} z is no longer finite. Lower it.")
@@ -124,7 +125,7 @@ def _under_prior(
         component = np.searchsorted(cumulative / cumulative[-1], uniforms, side="right")
         feeds["component"] = np.minimum(component, len(log_weights) - 1).astype(np.int64)
     outputs = model.run("prior", feeds, batch_size)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         return outputs["z_mean"] + np.exp(outputs["z_log_var"] / 2) * scaled
 
 

@@ -30,7 +30,7 @@ class Session:
 
     Args:
         graph: what `onnx_file.read` returned.
-        manifest: its manifest.
+        manifest: its manifest, which `signature.check` has held against the graph.
         threads: threads within one run. More than one rarely helps small decoders.
         max_memory: bytes that weights and intermediate results may take; None for what a batch of 64 may well need.
     """
@@ -41,7 +41,6 @@ class Session:
         self.manifest = manifest
         self.name = printable(graph.path)
         self.inputs = signature.inputs(manifest)
-        signature.check(manifest, graph.inputs, graph.outputs, self.name)
         self.max_memory = max_memory or default_memory(graph, manifest)
         self._session = _open(graph.data, threads, self.max_memory, self.name)
         self._outputs = list(graph.outputs)
