@@ -4,7 +4,7 @@ They are written aside in the same folder, flushed to the disk, then renamed, so
 nor a full disk leaves half a file. What exists is kept unless `force` is given.
 """
 # os rather than pathlib: importing pathlib would be felt in the start of `kvae sample`.
-# ruff: noqa: PTH100, PTH102, PTH104, PTH105, PTH108, PTH112, PTH113, PTH118, PTH120, PTH122, PTH208
+# ruff: noqa: PTH100, PTH102, PTH104, PTH105, PTH108, PTH112, PTH113, PTH114, PTH118, PTH120, PTH122, PTH208
 
 from __future__ import annotations
 
@@ -145,11 +145,11 @@ def _move_folder(aside: str, target: str) -> None:
 def _refuse_to_lose(old: str, new: str) -> None:
     names = set(os.listdir(new))
     suffixes = {os.path.splitext(name)[1] for name in names if os.path.isfile(os.path.join(new, name))}
-    for entry in os.scandir(old):
-        replaced = entry.is_file(follow_symlinks=False) and os.path.splitext(entry.name)[1] in suffixes
-        if entry.name not in names and not replaced:
+    for name in sorted(set(os.listdir(old)) - names):
+        path = os.path.join(old, name)
+        if os.path.splitext(name)[1] not in suffixes or os.path.islink(path) or not os.path.isfile(path):
             raise OutputError(
-                f"{printable(old)} holds {printable(entry.name)}, which would be lost, so the folder was kept. "
+                f"{printable(old)} holds {printable(name)}, which would be lost, so the folder was kept. "
                 "Choose another name, or remove it yourself."
             )
 

@@ -1,0 +1,208 @@
+"""Sessions: an allowed operator cannot take the machine's memory, and nothing but finite numbers comes out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import make_tiny_models
+import numpy as np
+import pytest
+import wire
+
+from serve_cli.errors import ModelFileError, RequestError
+from serve_cli.model import load
+from serve_cli.session import mebibytes
+
+MIB = 2**20
+MANIFEST = make_tiny_models.manifest("hostile", False, "standard_normal") | {
+    "graph": "decoder",
+    "golden": None,
+    "data": {"kind": "vector", "shape": [3], "range": None},
+    "likelihood": {"name": "gaussian"},
+}
+
+
+def decoder(tmp_path, nodes: list[bytes], tensors: list[bytes] = (), manifest: dict = MANIFEST) -> str:
+    """A sealed decoder z [batch, 3] -> x_mean [batch, 3] of the given nodes."""
+    z, x = wire.value("z", ["batch", 3]), wire.value("x_mean", ["batch", 3])
+    path = tmp_path / "decoder.onnx"
+    path.write_bytes(wire.seal(wire.model(wire.graph(nodes, [z], [x], list(tensors))), manifest))
+    return str(path)
+
+
+def int64s(name: str, *values: int) -> bytes:
+    return wire.tensor(name, [len(values)], wire.int64s(*values), wire.INT64)
+
+
+def bombs(gibibytes: int) -> dict[str, tuple[list[bytes], list[bytes]]]:
+    """Allowed operators that ask for so much: nodes and tensors."""
+    num = gibibytes * 2**30 // 4
+    end = [
+        wire.node("ReduceMax", ["big"], ["top"], wire.int_attribute("keepdims", 0)),
+        wire.node("Add", ["z", "top"], ["x_mean"]),
+    ]
+    side = int(num**0.5)
+    ramp = [wire.tensor("column", [side, 1], bytes(4 * side)), wire.tensor("row", [1, side], bytes(4 * side))]
+    flat = [wire.node("Reshape", ["z", "flat"], ["zero"]), wire.node("Slice", ["zero", "0", "1"], ["one"])]
+    single = [int64s("flat", -1), int64s("0", 0), int64s("1", 1)]
+    scalars = [
+        wire.tensor(name, [], wire.int64s(value), wire.INT64) for name, value in (("a", 0), ("b", num), ("c", 1))
+    ]
+    return {
+        "ConstantOfShape": ([wire.node("ConstantOfShape", ["size"], ["big"]), *end], [int64s("size", num)]),
+        "Expand": ([*flat, wire.node("Expand", ["one", "size"], ["big"]), *end], [*single, int64s("size", num)]),
+        "Tile": ([*flat, wire.node("Tile", ["one", "size"], ["big"]), *end], [*single, int64s("size", num)]),
+        "Range": (
+            [
+                wire.node("Range", ["a", "b", "c"], ["count"]),
+                wire.node("Cast", ["count"], ["big"], wire.int_attribute("to", 1)),
+                *end,
+            ],
+            scalars,
+        ),
+        "Pad": ([*flat, wire.node("Pad", ["one", "size"], ["big"]), *end], [*single, int64s("size", 0, num)]),
+        "broadcast constants": ([wire.node("Add", ["column", "row"], ["big"]), *end], ramp),
+        "outer product": ([wire.node("MatMul", ["column", "row"], ["big"]), *end], ramp),
+    }
+
+
+@pytest.mark.parametrize("name", bombs(1))
+def test_an_operator_that_asks_for_gibibytes_is_stopped_before_it_has_them(name, tmp_path, command_environment):
+    pytest.importorskip("resource")
+    path = decoder(tmp_path, *bombs(4)[name])
+    code = """
+import resource, sys
+from serve_cli.model import load
+from serve_cli.errors import ModelFileError
+try:
+    load(sys.argv[1]).sample(1)
+except ModelFileError as error:
+    print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, path],
+        env=command_environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    line, mebibytes_used = done.stdout.splitlines()
+    assert "MiB that it may take" in line
+    assert int(mebibytes_used) < 600
+    assert done.stderr == ""
+
+
+def test_each_session_keeps_its_own_limit(tmp_path):
+    nodes, tensors = bombs(1)["Expand"]
+    tensors = [*tensors[:-1], int64s("size", 100 * MIB // 4)]
+    path = decoder(tmp_path, nodes, tensors)
+    small, large = load(path, max_memory=64 * MIB), load(path, max_memory=512 * MIB)
+    z = np.zeros((1, 3), np.float32)
+    for _ in range(2):
+        with pytest.raises(ModelFileError, match="64 MiB"):
+            small.decode(z)
+        assert large.decode(z).shape == (1, 3)
+
+
+def test_the_limit_can_be_raised_by_hand(tmp_path, monkeypatch):
+    nodes, tensors = bombs(1)["Expand"]
+    path = decoder(tmp_path, nodes, [*tensors[:-1], int64s("size", 300 * MIB // 4)])
+    with pytest.raises(ModelFileError, match="KVAE_MAX_MEMORY"):
+        load(path).decode(np.zeros((1, 3)))
+    monkeypatch.setenv("KVAE_MAX_MEMORY", "500")
+    assert load(path).decode(np.zeros((1, 3))).shape == (1, 3)
+    for bad in ("x", "0", "-1", "1.5", "9" * 50):
+        monkeypatch.setenv("KVAE_MAX_MEMORY", bad)
+        with pytest.raises(RequestError, match="KVAE_MAX_MEMORY"):
+            mebibytes("KVAE_MAX_MEMORY")
+
+
+def test_a_session_of_the_user_is_left_alone(tiny):
+    import onnxruntime as ort
+
+    load(tiny / "unconditional", max_memory=MIB * 20).sample(1)
+    session = ort.InferenceSession(str(tiny / "unconditional" / "decoder.onnx"))
+    assert session.run(None, {"z": np.zeros((200_000, 3), np.float32)})[0].shape == (200_000, 8, 6, 1)
+
+
+@pytest.mark.parametrize("op", ["Log", "Reciprocal", "Sqrt"])
+def test_nan_and_infinity_are_never_given_out(tmp_path, op):
+    path = decoder(
+        tmp_path,
+        [
+            wire.node("Sub", ["z", "z"], ["zero"]),
+            wire.node("Sub", ["zero", "one"], ["minus"]),
+            wire.node(op, ["minus" if op == "Sqrt" else "zero"], ["x_mean"]),
+        ],
+        [wire.tensor("one", [1], wire.floats(1))],
+    )
+    with pytest.raises(ModelFileError, match="NaN or infinite"):
+        load(path).decode(np.ones((1, 3)))
+
+
+def test_what_onnx_runtime_refuses_is_one_line_without_its_words(tmp_path, capfd):
+    secret = "\x1b[31msecret\n"
+    cycle = [
+        wire.node("Add", ["z", "b"], ["a"]),
+        wire.node("Add", ["a", "a"], ["b"]),
+        wire.node("Add", ["b", "a"], ["x_mean"]),
+    ]
+    missing = [wire.node("Add", ["z", secret], ["x_mean"])]
+    mismatch = [wire.node("MatMul", ["z", "w"], ["x_mean"])]
+    for nodes, tensors in ((cycle, []), (missing, []), (mismatch, [wire.tensor("w", [2, 3], bytes(24))])):
+        with pytest.raises(ModelFileError) as error:
+            load(decoder(tmp_path, nodes, tensors)).decode(np.zeros((1, 3)))
+        assert str(error.value).isprintable()
+        assert "secret" not in str(error.value)
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "")
+
+
+def test_an_output_of_another_shape_than_promised_is_refused(tmp_path):
+    path = decoder(tmp_path, [wire.node("Concat", ["z", "z"], ["x_mean"], wire.int_attribute("axis", 0))])
+    with pytest.raises(ModelFileError):
+        load(path).decode(np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs"),
+    [
+        ([("z", ["batch", 4], 1)], [("x_mean", ["batch", 3], 1)]),
+        ([("z", ["batch", 3], 11)], [("x_mean", ["batch", 3], 1)]),
+        ([("z", [1, 3], 1)], [("x_mean", ["batch", 3], 1)]),
+        ([("z", ["batch"], 1)], [("x_mean", ["batch", 3], 1)]),
+        ([("q", ["batch", 3], 1)], [("x_mean", ["batch", 3], 1)]),
+        ([("z", ["batch", 3], 1), ("y", ["batch"], 7)], [("x_mean", ["batch", 3], 1)]),
+        ([("z", ["batch", 3], 1)], [("x", ["batch", 3], 1)]),
+        ([("z", ["batch", 3], 1)], [("x_mean", ["batch", 5], 1)]),
+        ([("z", ["batch", 3], 1)], [("x_mean", ["batch", 3], 10)]),
+        ([("z", ["batch", 3], 1)], [("x_mean", ["batch", 3], 1), ("x_log_var", ["batch", 3], 7)]),
+    ],
+)
+def test_a_graph_unlike_its_manifest_is_refused_when_read(tmp_path, inputs, outputs):
+    values = [[wire.value(name, shape, kind) for name, shape, kind in side] for side in (inputs, outputs)]
+    path = tmp_path / "decoder.onnx"
+    path.write_bytes(wire.seal(wire.model(wire.graph([wire.node("Identity", ["z"], ["x_mean"])], *values)), MANIFEST))
+    with pytest.raises(ModelFileError):
+        load(path)
+
+
+def test_a_flipped_bit_under_a_new_seal_never_crashes(tiny, tmp_path):
+    """What is sealed anew may be anything; it is refused, or it gives finite numbers."""
+    good = (tiny / "unconditional" / "decoder.onnx").read_bytes()
+    sealed = load(tiny / "unconditional" / "decoder.onnx").sealed("decoder")[0]
+    model, manifest = good[: good.rindex(b"\x72", 0, good.index(b"\x0a\x04kvae\x12"))], json.loads(sealed.manifest_json)
+    path, refused = tmp_path / "decoder.onnx", 0
+    for place in range(0, len(model), 5):
+        flipped = bytearray(model)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(wire.seal(bytes(flipped), manifest))
+        try:
+            assert np.isfinite(load(path).sample(1).x).all()
+        except ModelFileError:
+            refused += 1
+    assert refused > 20
