@@ -7,14 +7,17 @@ import keras
 import numpy as np
 from keras import ops
 
+from kvae import schedules
 from kvae.models import ConditionalVAE
+from kvae.objectives import Elbo
+from kvae.priors import StandardNormal
 from serve_cli import noise as serve_noise
 
 
 def kind(model):
     """`vae`, `beta-vae`, `conditional-vae` or `conditional-beta-vae`."""
-    beta = getattr(model, "beta", None)
-    weighted = beta is not None and beta.manifest() != {"name": "constant", "value": 1.0}
+    objective = model.objective
+    weighted = isinstance(objective, Elbo) and objective.beta != schedules.Constant(1.0)
     return ("conditional-" if isinstance(model, ConditionalVAE) else "") + ("beta-" if weighted else "") + "vae"
 
 
@@ -48,7 +51,7 @@ def _digest(document, model):
 
 
 def graphs(model):
-    """The model's functions as `export.Graph`s: encoder, decoder and likelihood, in data units."""
+    """The model's functions as `export.Graph`s in data units: encoder, decoder, likelihood, and a learned prior."""
     from export import Graph
 
     shape, latent = model.data.shape, (model.latent_dim,)
@@ -70,21 +73,47 @@ def graphs(model):
 
     def likelihood(x, z, **conditions):
         parameters = model.decode(z, networks_see(conditions))
-        return {"log_likelihood": -model.likelihood.nll(model.data.to_unit(x), parameters)}
+        nll = model.likelihood.nll(model.data.to_unit(x), parameters)
+        return {"log_likelihood": model.data.log_jacobian(model.likelihood) - nll}
 
     x, z = {"x": (shape, "float32")}, {"z": (latent, "float32")}
-    return [
-        Graph("encoder", encoder, {**x, **given}, {"z_mean": latent, "z_log_var": latent}),
+    posterior = {"z_mean": latent, "z_log_var": latent}
+    made = [
+        Graph("encoder", encoder, {**x, **given}, posterior),
         Graph("decoder", decoder, {**z, **given}, {"x_mean": shape}),
         Graph("likelihood", likelihood, {**x, **z, **given}, {"log_likelihood": ()}),
     ]
+    if isinstance(model.prior, StandardNormal):
+        return made
+    component = {"component": ((), "int64")} if model.prior.num_components > 1 else {}
+    return [*made, Graph("prior", _prior(model, networks_see), {**given, **component}, posterior)]
 
 
-def probe(model, examples=None):
+def _prior(model, networks_see):
+    """The prior's Gaussian, given the conditions, or the one that `component` picks of a mixture."""
+    if model.prior.num_components == 1:
+
+        def gaussian(**conditions):
+            mean, log_var, _ = model.prior.components(networks_see(conditions), model.encode)
+            return {"z_mean": mean[:, 0], "z_log_var": log_var[:, 0]}
+
+        return gaussian
+    # Encoded once, here: the file holds the Gaussians, not the encoder.
+    mean, log_var, _ = (ops.convert_to_numpy(part) for part in model.prior.components((), model.encode))
+
+    def mixture(component, **conditions):
+        one_hot = ops.one_hot(component, model.prior.num_components, dtype="float32")
+        return {"z_mean": ops.matmul(one_hot, mean[0]), "z_log_var": ops.matmul(one_hot, log_var[0])}
+
+    return mixture
+
+
+def probe(model, wanted, examples=None):
     """Inputs that look like what the graphs will see, for the proof that ONNX Runtime reproduces Keras.
 
     Args:
         model: the model.
+        wanted: the graphs.
         examples: real data `[num, *shape]` in data units; values spread over the range where there are none.
 
     Returns:
@@ -92,6 +121,7 @@ def probe(model, examples=None):
         class in turn.
     """
     low, high = model.data.range
+    names = {graph.name: set(graph.inputs) for graph in wanted}
 
     def inputs(graph, batch):
         if examples is not None and len(examples):
@@ -102,7 +132,7 @@ def probe(model, examples=None):
         if graph == "likelihood" and model.likelihood.kind == "bernoulli":
             x = np.where(x > (low + high) / 2, high, low).astype("float32")
         z, _ = serve_noise.latent_noise(1, 0, batch, model.latent_dim)
-        every = {"x": x, "z": z}
+        every = {"x": x, "z": z, "component": np.arange(batch, dtype="int64") % model.prior.num_components}
         for condition in _conditions(model):
             facts = condition.manifest()
             if facts["kind"] == "categorical":
@@ -110,8 +140,7 @@ def probe(model, examples=None):
             else:
                 low_value, high_value = facts["range"]
                 every[condition.name] = np.linspace(low_value, high_value, batch, dtype="float32")
-        wanted = {"encoder": ["x"], "decoder": ["z"], "likelihood": ["x", "z"]}[graph]
-        return {name: value for name, value in every.items() if name in wanted or name not in ("x", "z")}
+        return {name: values for name, values in every.items() if name in names[graph]}
 
     return inputs
 
@@ -174,11 +203,12 @@ def export(model, directory, *, name=None, training=None, examples=None, extras=
     if keras.backend.backend() != "tensorflow":
         raise ValueError(f"Export runs on the tensorflow backend, got {keras.backend.backend()}; set KERAS_BACKEND.")
     name = name or Path(directory).resolve().name
+    made = graphs(model)
     return exporter.write(
-        graphs(model),
+        made,
         manifest(model, name, training),
         directory,
-        parity_inputs=probe(model, examples),
+        parity_inputs=probe(model, made, examples),
         preview=preview(model),
         extras=extras,
         force=force,

@@ -15,6 +15,8 @@ class Likelihood(keras.layers.Layer):
 
     #: The name in the manifest of an exported file.
     kind: str
+    #: Whether p(x given z) is a density, which has a unit, rather than a probability.
+    is_density = False
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)

@@ -8,18 +8,18 @@ import keras
 import numpy as np
 from keras import ops
 
-from kvae import schedules
 from kvae.backends import BackendStep, Totals
 from kvae.conditions import Categorical, Continuous
 from kvae.data.spec import DataSpec
 from kvae.likelihoods import Bernoulli
-from kvae.objective import Terms, reparameterize, safe_log_var
+from kvae.objective import Terms, log_normal, reparameterize, safe_log_var
+from kvae.objectives import Elbo
 from kvae.priors import StandardNormal
 from kvae.registry import register
 
 __all__ = ["VAE", "BetaVAE", "Categorical", "ConditionalBetaVAE", "ConditionalVAE", "Continuous", "load_model"]
 
-_PARTS = ("encoder", "decoder", "data", "likelihood", "prior")
+_PARTS = ("encoder", "decoder", "data", "likelihood", "prior", "objective")
 
 
 @register
@@ -34,18 +34,25 @@ class VAE(BackendStep, keras.Model):
         data: `DataSpec` of the examples; by default the encoder's input shape, with pixels 0 to 255.
         likelihood: p(x given z), see `kvae.likelihoods`; `Bernoulli()` by default.
         prior: p(z), see `kvae.priors`; N(0, I) by default.
+        objective: what training minimises, see `kvae.objectives`; minus the elbo by default.
         seed: of the noise of training and validation, 0 to 2^31 - 1. The noise is a function of (seed, step) alone.
 
     Raises:
         ValueError: where the networks do not fit each other or the data.
     """
 
-    def __init__(self, encoder, decoder, *, data=None, likelihood=None, prior=None, seed=0, **kwargs):
+    def __init__(self, encoder, decoder, *, data=None, likelihood=None, prior=None, objective=None, seed=0, **kwargs):
         super().__init__(**kwargs)
         self.encoder, self.decoder = encoder, decoder
         self.data = data or DataSpec(_first_shape(encoder))
         self.likelihood = likelihood or Bernoulli()
         self.prior = prior or StandardNormal()
+        self.objective = objective or Elbo()
+        if self.objective.needs_factorised_prior and not self.prior.factorises:
+            raise ValueError(
+                f"{type(self.objective).__name__} needs a kl for each dimension, which a {self.prior.kind} prior "
+                "does not have; use StandardNormal or ConditionalGaussian."
+            )
         if not isinstance(seed, int) or not 0 <= seed < 2**31:
             raise ValueError(f"seed must be an integer from 0 to 2^31 - 1, got {seed!r}.")
         self.seed = seed
@@ -84,17 +91,30 @@ class VAE(BackendStep, keras.Model):
         x, given = self.unpack(data)
         x = self.likelihood.target(x, noise)
         z_mean, z_log_var = self.encode(x, given)
-        z = reparameterize(z_mean, z_log_var, noise.normal(z_mean))
-        reconstruction = self.likelihood.nll(x, self.decode(z, given))
-        return Terms(reconstruction, self.prior.kl(z_mean, z_log_var))
+        num = self.objective.num_samples
+        many = [_repeat(values, num) for values in (z_mean, z_log_var)]
+        z = reparameterize(*many, noise.normal(many[0]))
+        parameters = self.decode(z, [_repeat(values, num) for values in given])
+        nll = self.likelihood.nll(_repeat(x, num), parameters) - self.data.log_jacobian(self.likelihood)
+        log_p_x = -ops.reshape(nll, (-1, num))
+        z = ops.reshape(z, (-1, num, self.latent_dim))
+        kl, kl_per_dim, log_p_z = self._kl(z_mean, z_log_var, z, given)
+        return Terms(-ops.mean(log_p_x, axis=1), kl, z_mean, z_log_var, z, log_p_x, log_p_z, kl_per_dim)
 
-    def objective(self, terms, step):
-        """What training minimises, `[batch]`: here the negative ELBO."""
-        return terms.reconstruction + terms.kl
+    def _kl(self, z_mean, z_log_var, z, given):
+        """KL(q || p) `[batch]`; it dimension by dimension, and log p(z) of the draws, where they are to be had."""
+        kl_per_dim = log_p_z = None
+        if self.objective.needs_log_prior or not self.prior.factorises:
+            log_p_z = self.prior.log_prob(z, given, self.encode)
+        if self.prior.factorises:
+            kl_per_dim = self.prior.kl_per_dim(z_mean, z_log_var, given, self.encode)
+            return ops.sum(kl_per_dim, axis=-1), kl_per_dim, log_p_z
+        log_q = log_normal(z, ops.expand_dims(z_mean, 1), ops.expand_dims(z_log_var, 1))
+        return ops.mean(log_q - log_p_z, axis=1), None, log_p_z
 
     def beta_at(self, step):
         """Weight of the kl at `step`, for the progress bar."""
-        return ops.ones((), "float32")
+        return self.objective.beta_at(step)
 
     def call(self, inputs):
         """Reconstruct: `x` (or `(x, conditions)`) in data units to `x_mean` at the posterior's mean, same units."""
@@ -214,21 +234,18 @@ class BetaVAE(VAE):
     """
 
     def __init__(self, *args, beta=1.0, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.beta = schedules.get(beta)
+        super().__init__(*args, objective=Elbo(beta), **kwargs)
 
-    def objective(self, terms, step):
-        """Reconstruction + beta * kl, `[batch]`."""
-        # self.beta is a schedule of the optimiser's count, so a resumed run goes on where it was.
-        return terms.reconstruction + self.beta(step) * terms.kl
-
-    def beta_at(self, step):
-        """Weight of the kl at `step`."""
-        return self.beta(step)
+    @property
+    def beta(self):
+        """The schedule of beta."""
+        return self.objective.beta
 
     def get_config(self):
         """The parts and the schedule."""
-        return {**super().get_config(), "beta": keras.saving.serialize_keras_object(self.beta)}
+        config = super().get_config()
+        del config["objective"]  # made of beta
+        return {**config, "beta": keras.saving.serialize_keras_object(self.beta)}
 
 
 @register
@@ -318,6 +335,10 @@ def load_model(path, **kwargs):
 
     path = Path(path)
     return keras.saving.load_model(path / "model.keras" if path.is_dir() else path, **kwargs)
+
+
+def _repeat(values, num):
+    return values if num == 1 else ops.repeat(values, num, axis=0)
 
 
 def _first_shape(network):

@@ -48,6 +48,14 @@ class DataSpec:
         low, high = self.range
         return x * (high - low) + low if low else x * high
 
+    def log_jacobian(self, likelihood):
+        """What makes a density over unit data one over data units: log |d unit / d data| of an example, in nats.
+
+        Zero for a likelihood over outcomes, whose probabilities have no unit.
+        """
+        low, high = self.range
+        return -self.size * math.log(high - low) if likelihood.is_density else 0.0
+
     def check(self, x, where):
         """Raise ValueError, with what to do, unless the NumPy array `x` holds such examples."""
         import numpy as np
