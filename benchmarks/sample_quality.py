@@ -16,8 +16,7 @@ import click
 import numpy as np
 import sample_metrics as metrics
 
-from serve_cli import grid, noise, png
-from serve_cli.errors import RequestError
+from serve_cli import files, grid, noise, png
 from serve_cli.model import load
 from serve_cli.readers import read_dataset
 
@@ -32,7 +31,7 @@ class Images(NamedTuple):
     x: np.ndarray
     label: np.ndarray
 
-    def take(self, index: np.ndarray) -> "Images":
+    def take(self, index: np.ndarray | slice) -> "Images":
         """The images at an index array or slice."""
         return Images(self.x[index], self.label[index])
 
@@ -130,6 +129,8 @@ def table(ours: Quality, reference: Quality) -> str:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A PNG: samples beside real test images.")
 def main(name, data, folder, seed, output):
     """Measure the samples of an exported conditional digit model."""
+    if output and output.exists():
+        raise click.UsageError(f"{output} exists; name another file.")
     train, test = (
         Images(each.x, each.conditions["label"]) for each in (read_dataset(data, "train"), read_dataset(data, "test"))
     )
@@ -150,9 +151,7 @@ def main(name, data, folder, seed, output):
         for term, (mean, error) in elbo(model, test, seed).items():
             click.echo(f"{term:22}{mean:9.3f} +- {error:.3f}")
     if output:
-        if output.exists():
-            raise RequestError(f"{output} exists; name another file.")
-        output.write_bytes(picture(samples, real))
+        files.write_whole(output, picture(samples, real))
         click.echo(f"\nsamples (left) beside real test images (right): {output}")
 
 

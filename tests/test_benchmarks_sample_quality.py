@@ -1,13 +1,17 @@
+import io
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
 import classifier
 import sample_metrics as metrics
+import sample_quality as quality
 
 
 def brute_force(real, generated, k):
@@ -116,3 +120,58 @@ def test_shifted_images_keep_their_pixels():
     assert (moved.sum(axis=(1, 2, 3)) == x[0].sum()).all()
     tops = {int(np.argmax(image.any(axis=(1, 2)))) for image in moved}
     assert tops == {1, 2, 3, 4, 5}
+
+
+class OneOrZero:
+    """A judge that sees a label where it was painted: pixel [0, 0] holds it; its features are pixels of the image."""
+
+    def __call__(self, x):
+        return classifier.Judgement(x[:, 1, :8, 0].astype(float), x[:, 0, 0, 0].astype(np.int64))
+
+
+def painted(num, seed):
+    label = np.repeat(np.arange(10), num)
+    x = np.random.default_rng(seed).integers(0, 256, (len(label), 28, 28, 1)).astype(np.float32)
+    x[:, 0, 0, 0] = label
+    return quality.Images(x, label)
+
+
+def test_real_images_measured_against_others_like_them_come_out_as_real(monkeypatch):
+    monkeypatch.setattr(quality, "PER_LABEL", 30)
+    found = quality.measure(painted(60, 0), painted(50, 1), OneOrZero())
+    assert (found.consistency, found.worst) == (1, 1)
+    assert found.spread == pytest.approx(1, abs=0.01)
+    assert found.manifolds.coverage > 0.9
+    wrong = painted(60, 0)
+    wrong.x[wrong.label == 4, 0, 0, 0] = 5
+    found = quality.measure(wrong, painted(50, 1), OneOrZero())
+    assert (found.consistency, found.worst_label, found.worst) == (0.9, 4, 0)
+
+
+def test_the_first_of_each_label_come_label_by_label():
+    index = quality.first_of_each(np.array([2, 0, 1, 0, 2, 0, 2]), np.array([2, 0, 2]))
+    assert index.tolist() == [1, 3, 0, 4]
+
+
+def test_elbo_of_a_model_known_by_formula():
+    # The posterior is N(1, e^-1) in each of 3 dimensions, the likelihood -|z|^2 - (white pixels): both means are known.
+    def run(graph, feeds):
+        num = len(feeds["x"])
+        assert set(np.unique(feeds["x"])) <= {0.0, 255.0}
+        if graph == "encoder":
+            return {"z_mean": np.ones((num, 3), "f4"), "z_log_var": np.full((num, 3), -1, "f4")}
+        return {"log_likelihood": -(feeds["z"] ** 2).sum(1) - feeds["x"].sum(axis=(1, 2, 3)) / 255}
+
+    model = SimpleNamespace(manifest=SimpleNamespace(latent_dim=3), run=run)
+    test = quality.Images(np.full((4000, 4, 4, 1), 51, np.uint8), np.zeros(4000, np.int64))
+    found = quality.elbo(model, test, seed=0)
+    assert found["kl"][0] == pytest.approx(3 * 0.5 * (1 + np.exp(-1) - 1 + 1), rel=1e-6)
+    expected = 3 * (1 + np.exp(-1)) + 16 * 0.2
+    mean, error = found["reconstruction"]
+    assert abs(mean - expected) < 4 * error < 0.3
+    assert found["elbo"][0] == pytest.approx(-mean - found["kl"][0])
+
+
+def test_the_picture_holds_samples_and_real_images_side_by_side():
+    picture = Image.open(io.BytesIO(quality.picture(painted(3, 0), painted(3, 1), columns=3)))
+    assert picture.size == (2 * (3 * 30 - 2) + 6, 10 * 30 - 2)
