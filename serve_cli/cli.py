@@ -1,29 +1,30 @@
 """The command `kvae`: runs a verb, and turns every way in which it can end into an exit code and at most one line.
 
 Nothing heavy is imported here, not even click: an interrupt during the imports is to end as quietly as any other.
-The verbs stand in `serve_cli.verbs`.
+The verbs stand in `serve_cli.verbs`, their click commands in `serve_cli.commands`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from typing import NoReturn
 
 from serve_cli.errors import KvaeError, printable
+from serve_cli.verbs import is_light, missing_extra
 
 INTERRUPTED = 130
-_LIGHT = ("sample", "info", "verify", "models")
+# What writing to a standard output that is full, gone or closed gives.
+_STREAM_ERRORS = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG)
 
 
 def main() -> NoReturn:
     """Run the command with the arguments of the process, and end the process."""
     arguments = sys.argv[1:] or ["--help"]
-    light = arguments[0] not in ("train", "export")
-    code = run(arguments)
-    code = _flush(code, "--json" in arguments)
-    if light:
+    code = _flush(run(arguments), "--json" in arguments)
+    if is_light(arguments[0]):
         # Everything is written: taking ONNX Runtime and numpy down in order would cost a fifth of the whole run.
         os._exit(code)
     sys.exit(code)
@@ -41,7 +42,7 @@ def run(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     verb = arguments[0] if arguments else ""
     try:
-        if verb in _LIGHT:
+        if is_light(verb):
             # Threads of OpenBLAS take time to start, and nothing here multiplies matrices in numpy.
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         return _invoke(arguments)
@@ -52,14 +53,12 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         return 0  # Who read our output has had enough, as `head` does.
     except ModuleNotFoundError as error:
-        from serve_cli.verbs import missing_extra
-
         missing = missing_extra(verb, error)
         if missing is None:
             return _bug(error, as_json)
         return _fail(str(missing), missing.exit_code, as_json)
     except OSError as error:
-        if error.filename is None and error.errno is not None:
+        if error.filename is None and error.errno in _STREAM_ERRORS:
             return _fail(f"Standard output cannot be written: {error.strerror}.", 7, as_json)
         return _bug(error, as_json)
     except Exception as error:
@@ -69,7 +68,7 @@ def run(arguments: list[str]) -> int:
 def _invoke(arguments: list[str]) -> int:
     import click
 
-    from serve_cli.verbs import group
+    from serve_cli.group import group
 
     if "_KVAE_COMPLETE" in os.environ:
         group.main(arguments, prog_name="kvae")

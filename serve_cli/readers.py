@@ -17,6 +17,9 @@ from serve_cli.errors import InputDataError, printable
 
 Split = Literal["train", "test"]
 
+# What numpy and zipfile raise over a damaged file; the header of one may even ask for more memory than there is.
+_DAMAGED = (ValueError, zipfile.BadZipFile, EOFError, zlib.error, OSError, RuntimeError, MemoryError)
+
 MAX_BYTES = 16 * 2**30
 """No array is read that takes more than this unpacked: a small file can claim any size."""
 
@@ -202,7 +205,7 @@ def _load_npz(path: Path, source: str) -> dict[str, np.ndarray]:
             return {name: arrays[name] for name in arrays.files}
     except InputDataError:
         raise
-    except (ValueError, zipfile.BadZipFile, EOFError, zlib.error, OSError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGED as error:
         raise _unreadable(error, source, "an .npz") from error
 
 
@@ -210,7 +213,7 @@ def _load_npy(path: Path, source: str) -> np.ndarray:
     try:
         # A map first: the header of a damaged file may claim far more than there is.
         return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (ValueError, EOFError, OSError) as error:
+    except _DAMAGED as error:
         raise _unreadable(error, source, "an .npy") from error
 
 

@@ -7,7 +7,6 @@ character stands for the mean of the two. Images are laid out label by label, as
 from __future__ import annotations
 
 import os
-import shutil
 from typing import TextIO
 
 import numpy as np
@@ -55,6 +54,8 @@ def terminal(stream: TextIO) -> tuple[int, bool]:
     """Return how many columns a stream shows, and whether it shows colour: a terminal that takes UTF-8."""
     if not stream.isatty():
         return PLAIN_WIDTH, False
+    import shutil
+
     utf8 = (stream.encoding or "").lower().replace("-", "") == "utf8"
     plain = not utf8 or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns, not plain

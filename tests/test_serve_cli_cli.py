@@ -72,12 +72,12 @@ def test_version_and_no_arguments(kvae):
 
 
 def test_sample_shows_images_as_text(kvae, tiny):
-    done = kvae("sample", "-m", tiny / "conditional", "--label", "cat", "--seed", 1)
+    done = kvae("sample", "-m", tiny / "conditional", "--label", "cat", "--seed", 1, "-n", 1)
     assert done.returncode == 0
     assert done.stdout.isascii()
     assert len(done.stdout.splitlines()) == 4
     assert done.stderr == "1 image of conditional, seed 1\n"
-    assert kvae("sample", "-m", tiny / "conditional", "--label", "cat", "--seed", 1).stdout == done.stdout
+    assert kvae("sample", "-m", tiny / "conditional", "--label", "cat", "--seed", 1, "-n", 1).stdout == done.stdout
 
 
 def test_sample_writes_what_the_formula_says(kvae, tiny, tmp_path):
@@ -97,6 +97,7 @@ def test_without_a_label_there_is_one_of_each_and_sixteen_without_classes(kvae, 
     assert json.loads(done.stdout)["conditions"] == {"label": ["cat", "dog", "0"]}
     assert json.loads(done.stdout)["rows"] == 3
     assert json.loads(kvae("sample", "-m", tiny / "unconditional", "--json").stdout)["rows"] == 16
+    assert json.loads(kvae("sample", "-m", tiny / "conditional", "--label", "cat", "--json").stdout)["rows"] == 16
 
 
 def test_a_seed_that_was_drawn_is_reported_and_draws_the_same_again(kvae, tiny, tmp_path):

@@ -200,6 +200,16 @@ def test_damaged_npz_and_npy(tmp_path):
     refused(tmp_path / "o.npy", "never loaded")
 
 
+def test_a_header_that_claims_more_than_any_memory(tmp_path):
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f8", "fortran_order": False, "shape": (10**15, 9)})
+    (tmp_path / "a.npy").write_bytes(buffer.getvalue() + bytes(80))
+    refused(tmp_path / "a.npy", "damaged")
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as bundle:
+        bundle.writestr("x.npy", buffer.getvalue() + bytes(80))
+    refused(tmp_path / "a.npz", "damaged")
+
+
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr("serve_cli.readers.MAX_BYTES", 2**20)
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as bundle:

@@ -10,20 +10,20 @@ from serve_cli.commands import options
 from serve_cli.errors import RequestError, printable
 
 
-@click.command()
+@click.command(epilog="Example: kvae sample --label 3 --label 5 -n 8 --seed 0 -o digits.png")
 @options.model
 @click.option(
     "-n",
     "--num",
     type=click.IntRange(min=1),
-    help="How many of each label.  [default: 1; 16 where the model is unconditional]",
+    help="How many of each label.  [default: 16; 1 where a conditional model is given no label]",
 )
 @click.option(
     "--label",
     multiple=True,
     metavar="NAME|INDEX",
     help="Class to draw, by name or index; may be repeated, or be `all`. Short for the condition named label.  "
-    "[default: one of each class]",
+    "[default: each class once]",
 )
 @click.option(
     "--condition", multiple=True, metavar="NAME=VALUE", help="Value of any condition; may be repeated, as --label."
@@ -93,7 +93,7 @@ def sample(
         raise RequestError("--json and -o - both want standard output. Leave one of them out.")
     loaded = load(model, threads=threads)
     if num is None:
-        num = 1 if loaded.manifest.conditions else 16
+        num = 1 if loaded.manifest.conditions and not (label or condition) else 16
     draws = loaded.sample(
         num,
         label=list(label) or None,
