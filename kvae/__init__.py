@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from serve_cli.model import load
-
-    from kvae import data, likelihoods, networks, priors, schedules
+    from kvae import data, likelihoods, networks, objectives, priors, schedules
     from kvae.conditions import Categorical, Continuous
     from kvae.data.spec import DataSpec
     from kvae.models import VAE, BetaVAE, ConditionalBetaVAE, ConditionalVAE, load_model
+    from serve_cli.model import load
 
 #: Public name to the module that holds it; a name that is its own module stands alone.
 _HOME = {
@@ -29,7 +28,7 @@ _HOME = {
     "DataSpec": "kvae.data.spec",
     "load": "serve_cli.model",
 }
-_MODULES = ("data", "likelihoods", "networks", "priors", "schedules")
+_MODULES = ("data", "likelihoods", "networks", "objectives", "priors", "schedules")
 
 __all__ = [
     "VAE",
@@ -44,6 +43,7 @@ __all__ = [
     "load",
     "load_model",
     "networks",
+    "objectives",
     "priors",
     "schedules",
 ]

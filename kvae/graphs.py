@@ -69,7 +69,8 @@ def graphs(model):
 
     def decoder(z, **conditions):
         parameters = model.decode(z, networks_see(conditions))
-        return {"x_mean": model.data.to_data(model.likelihood.mean(parameters))}
+        x_mean = model.data.to_data(model.likelihood.mean(parameters))
+        return {"x_mean": x_mean, **model.likelihood.outputs(parameters, model.data)}
 
     def likelihood(x, z, **conditions):
         parameters = model.decode(z, networks_see(conditions))
@@ -80,7 +81,7 @@ def graphs(model):
     posterior = {"z_mean": latent, "z_log_var": latent}
     made = [
         Graph("encoder", encoder, {**x, **given}, posterior),
-        Graph("decoder", decoder, {**z, **given}, {"x_mean": shape}),
+        Graph("decoder", decoder, {**z, **given}, {"x_mean": shape, **model.likelihood.output_shapes(shape)}),
         Graph("likelihood", likelihood, {**x, **z, **given}, {"log_likelihood": ()}),
     ]
     if isinstance(model.prior, StandardNormal):

@@ -95,7 +95,7 @@ class VAE(BackendStep, keras.Model):
         many = [_repeat(values, num) for values in (z_mean, z_log_var)]
         z = reparameterize(*many, noise.normal(many[0]))
         parameters = self.decode(z, [_repeat(values, num) for values in given])
-        nll = self.likelihood.nll(_repeat(x, num), parameters) - self.data.log_jacobian(self.likelihood)
+        nll = self.likelihood.nll(_repeat(x, num), parameters, training) - self.data.log_jacobian(self.likelihood)
         log_p_x = -ops.reshape(nll, (-1, num))
         z = ops.reshape(z, (-1, num, self.latent_dim))
         kl, kl_per_dim, log_p_z = self._kl(z_mean, z_log_var, z, given)
@@ -206,6 +206,12 @@ class VAE(BackendStep, keras.Model):
                 f"The encoder's outputs are {[tuple(part[1:]) for part in latent]}, "
                 f"but the decoder takes z of ({self.latent_dim},); give both the same latent_dim."
             )
+        expected = (*self.data.shape[:-1], self.data.shape[-1] * self.likelihood.num_parameters)
+        if (given := tuple(self.decoder.output_shape[1:])) != expected:
+            raise ValueError(
+                f"The decoder gives {given}, but a {self.likelihood.kind} likelihood over "
+                f"{self.data.shape} takes {expected}; build it with num_parameters={self.likelihood.num_parameters}."
+            )
         widths = [_given_dim(network) for network in (self.encoder, self.decoder)]
         if widths != [self.condition_dim] * 2:
             raise ValueError(
@@ -221,6 +227,7 @@ class VAE(BackendStep, keras.Model):
     def _check_arrays(self, x, y=None, where="fit"):
         if isinstance(x, np.ndarray):
             self.data.check(x, where)
+            self.likelihood.check(x, self.data, where)
 
 
 @register

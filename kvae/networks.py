@@ -45,6 +45,7 @@ def dense_decoder(
     activation="relu",
     condition_dim=0,
     gated=False,
+    num_parameters=1,
     output_bias=None,
     name="decoder",
 ):
@@ -57,16 +58,18 @@ def dense_decoder(
         activation: of the hidden layers; ignored where gated.
         condition_dim: width of the condition vector, 0 for none.
         gated: as in `dense_encoder`.
-        output_bias: array `[*shape]` that the last bias starts at, see `Likelihood.initial_bias`; zeros by default.
+        num_parameters: of the likelihood, for each data value.
+        output_bias: what the last bias starts at, array of the output's shape, see `Likelihood.initial_bias`.
         name: of the Keras model.
     """
     z = layers.Input((latent_dim,), name="z")
     given = _condition_inputs(condition_dim)
     hidden_state = _dense_stack(_concatenate(z, given), hidden, activation, gated)
-    last = layers.Dense(math.prod(shape), name="parameters")
+    output_shape = (*shape[:-1], shape[-1] * num_parameters)
+    last = layers.Dense(math.prod(output_shape), name="parameters")
     parameters = last(hidden_state)
     if len(shape) > 1:
-        parameters = layers.Reshape(tuple(shape), name="reshape")(parameters)
+        parameters = layers.Reshape(output_shape, name="reshape")(parameters)
     if output_bias is not None:
         last.bias.assign(ops.reshape(output_bias, (-1,)))
     return keras.Model(_inputs([z, *given]), parameters, name=name)
@@ -101,8 +104,8 @@ def conv_encoder(
 
 
 def conv_decoder(
-    shape, latent_dim, filters=(64, 32), dense=256, activation="relu", condition_dim=0, kernel_size=4, output_bias=None,
-    name="decoder",
+    shape, latent_dim, filters=(64, 32), dense=256, activation="relu", condition_dim=0, kernel_size=4, num_parameters=1,
+    output_bias=None, name="decoder",
 ):  # fmt: skip
     """A dense layer, then transposed convolutions of stride 2, then one of stride 1 to the parameters.
 
@@ -114,12 +117,13 @@ def conv_decoder(
         activation: of all hidden layers.
         condition_dim: width of the condition vector, 0 for none.
         kernel_size: side of the kernels of stride 2.
-        output_bias: array `[*shape]` whose mean per channel the last bias starts at; zeros by default.
+        num_parameters: of the likelihood, for each data value.
+        output_bias: array of the output's shape whose mean per channel the last bias starts at; zeros by default.
         name: of the Keras model.
     """
     _check_divisible(shape, filters)
     scale = 2 ** len(filters)
-    height, width, channels = shape[0] // scale, shape[1] // scale, shape[2]
+    height, width, channels = shape[0] // scale, shape[1] // scale, shape[2] * num_parameters
     z = layers.Input((latent_dim,), name="z")
     given = _condition_inputs(condition_dim)
     state = _dense_stack(_concatenate(z, given), _widths(dense), activation, False)

@@ -4,5 +4,9 @@ import keras
 
 
 def register(cls):
-    """Class decorator: `keras.saving.load_model` finds the class with no custom objects once it is imported."""
-    return keras.saving.register_keras_serializable(package="kvae")(cls)
+    """Class decorator: `keras.saving.load_model` finds the class with no custom objects once it is imported.
+
+    Classes are known by area and name (`kvae>likelihoods.Categorical`), for two areas may use one word.
+    """
+    area = cls.__module__.split(".")[1]
+    return keras.saving.register_keras_serializable(package="kvae", name=f"{area}.{cls.__name__}")(cls)

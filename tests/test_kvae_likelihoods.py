@@ -1,0 +1,149 @@
+"""Every density sums or integrates to 1, agrees with scipy or a closed form, and survives to the graph."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from scipy import integrate, stats
+
+from kvae import likelihoods, networks
+from kvae.data.spec import DataSpec
+
+RNG = np.random.default_rng(0)
+
+
+def one(likelihood, x, parameters, **kwargs):
+    """log p of single values: x `[n]`, parameters `[n, num_parameters]`."""
+    x = np.asarray(x, "f4").reshape(-1, 1)
+    return -np.asarray(likelihood.nll(x, ops.convert_to_tensor(np.asarray(parameters, "f4")), **kwargs), "f8")
+
+
+@pytest.mark.parametrize("logit", [-30.0, -2.0, -0.05, 0.0, 0.03, 0.1, 1.0, 15.0])
+def test_continuous_bernoulli_integrates_to_1_with_the_mean_it_states(logit):
+    cb = likelihoods.ContinuousBernoulli()
+    x = np.linspace(0, 1, 20001)
+    density = np.exp(one(cb, x, np.full((20001, 1), logit)))
+    assert integrate.simpson(density, x=x) == pytest.approx(1.0, rel=1e-4)
+    mean = float(np.asarray(cb.mean(ops.full((1, 1), logit)))[0, 0])
+    assert mean == pytest.approx(integrate.simpson(density * x, x=x), abs=1e-4)
+
+
+@pytest.mark.parametrize("sigma", [0.3, "shared", "element", "optimal"])
+def test_gaussian_is_scipys(sigma):
+    gaussian = likelihoods.Gaussian(sigma)
+    x, mean, log_var = RNG.normal(size=5), RNG.normal(size=5), np.full(5, 2 * np.log(0.3))
+    parameters = np.stack([mean, log_var], -1) if sigma == "element" else mean[:, None]
+    if gaussian.log_var is not None:
+        gaussian.log_var.assign(log_var[0])
+    np.testing.assert_allclose(one(gaussian, x, parameters), stats.norm.logpdf(x, mean, 0.3), rtol=1e-4)
+
+
+def test_optimal_sigma_is_the_root_mean_square_error_of_the_batch():
+    gaussian = likelihoods.Gaussian("optimal")
+    x, mean = np.array([0.0, 1.0, 3.0]), np.zeros((3, 1))
+    sigma = np.sqrt(np.mean(x**2))
+    np.testing.assert_allclose(one(gaussian, x, mean, training=True), stats.norm.logpdf(x, 0, sigma), rtol=1e-5)
+    # No other sigma makes the batch more likely.
+    assert one(gaussian, x, mean, training=True).sum() > stats.norm.logpdf(x, 0, 1.05 * sigma).sum()
+    for _ in range(400):
+        gaussian.nll(x[:, None].astype("f4"), ops.zeros((3, 1)), training=True)
+    assert np.exp(0.5 * float(gaussian.log_var)) == pytest.approx(sigma, rel=1e-3)
+
+
+@pytest.mark.parametrize("log_scale", [-7.0, -4.0, -2.0, 0.0])
+@pytest.mark.parametrize("location", [-0.1, 0.0, 0.4, 1.2])
+def test_discretised_logistic_sums_to_1_and_is_scipys(location, log_scale):
+    logistic = likelihoods.DiscretizedLogistic()
+    levels = np.arange(256) / 255
+    log_p = one(logistic, levels, np.tile([location, log_scale], (256, 1)))
+    assert np.exp(log_p).sum() == pytest.approx(1.0, rel=1e-4)
+    cdf = stats.logistic(location, np.exp(log_scale)).cdf
+    edges = np.concatenate([[-np.inf], levels[:-1] + 0.5 / 255, [np.inf]])
+    expected = np.diff(cdf(edges))
+    likely = expected > 1e-6
+    np.testing.assert_allclose(np.exp(log_p)[likely], expected[likely], rtol=2e-3)
+    mean = float(np.asarray(logistic.mean(ops.convert_to_tensor(np.array([[location, log_scale]], "f4"))))[0, 0])
+    assert mean == pytest.approx((expected * levels).sum(), abs=5e-4)
+
+
+def test_discretised_logistic_is_finite_in_the_far_tail():
+    log_p = one(likelihoods.DiscretizedLogistic(), [0.5], [[-50.0, -7.0]])
+    assert np.isfinite(log_p).all()
+
+
+def test_categorical_sums_to_1_and_is_the_log_of_the_softmax():
+    categorical = likelihoods.Categorical(5)
+    logits = RNG.normal(size=5)
+    log_p = one(categorical, np.arange(5) / 4, np.tile(logits, (5, 1)))
+    np.testing.assert_allclose(np.exp(log_p), np.exp(logits) / np.exp(logits).sum(), rtol=1e-5)
+    most = np.asarray(categorical.mean(ops.convert_to_tensor(logits[None].astype("f4"))))
+    assert most[0, 0] * 4 == logits.argmax()
+
+
+def test_categorical_reads_channels_side_by_side():
+    categorical = likelihoods.Categorical(3)
+    logits = RNG.normal(size=(1, 2, 2, 6)).astype("f4")
+    x = np.array([[[[0, 2], [1, 1]], [[2, 0], [0, 0]]]], "f4")
+    by_class = logits.reshape(1, 2, 2, 2, 3).astype("f8")
+    log_p = by_class - np.log(np.exp(by_class).sum(-1, keepdims=True))
+    expected = np.take_along_axis(log_p, x[..., None].astype(int), -1).sum()
+    np.testing.assert_allclose(categorical.nll(x / 2, ops.convert_to_tensor(logits)), [-expected], rtol=1e-5)
+
+
+def test_a_density_is_per_data_unit():
+    # A Gaussian over pixels of 0 to 255 with sigma 0.1 of the range is a Gaussian of sigma 25.5 in data units.
+    spec, gaussian = DataSpec((3,)), likelihoods.Gaussian(0.1)
+    x, mean = np.array([[10.0, 100.0, 200.0]], "f4"), np.array([[0.1, 0.5, 0.7]], "f4")
+    got = -gaussian.nll(spec.to_unit(x), ops.convert_to_tensor(mean)) + spec.log_jacobian(gaussian)
+    np.testing.assert_allclose(got, [stats.norm.logpdf(x[0], 255 * mean[0], 25.5).sum()], rtol=1e-5)
+    assert spec.log_jacobian(likelihoods.DiscretizedLogistic()) == 0
+
+
+EVERY = [
+    likelihoods.Bernoulli("none"),
+    likelihoods.ContinuousBernoulli(),
+    likelihoods.Gaussian(0.2),
+    likelihoods.Gaussian("shared"),
+    likelihoods.Gaussian("element"),
+    likelihoods.Gaussian("optimal"),
+    likelihoods.DiscretizedLogistic(),
+    likelihoods.Categorical(4),
+]
+
+
+@pytest.mark.parametrize("likelihood", EVERY, ids=lambda each: f"{each.kind}-{getattr(each, 'sigma', '')}")
+def test_every_likelihood_survives_keras_serialisation_and_starts_at_the_data_mean(likelihood):
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(likelihood))
+    assert again.get_config() == likelihood.get_config()
+    mean = np.full((4, 4, 1), 0.3, "f4")
+    bias = likelihood.initial_bias(mean)
+    if bias is None:
+        assert likelihood.kind == "categorical"
+        return
+    decoder = networks.dense_decoder(
+        (4, 4, 1), 2, (3,), num_parameters=likelihood.num_parameters, output_bias=np.asarray(bias)
+    )
+    decoder.get_layer("parameters").kernel.assign(np.zeros(decoder.get_layer("parameters").kernel.shape))
+    start = np.asarray(likelihood.mean(decoder(np.zeros((1, 2), "f4"))))
+    # The logistic's tails are folded at the ends, so that its mean is only near its location.
+    atol = 0.02 if likelihood.kind == "discretized_logistic" else 1e-4
+    np.testing.assert_allclose(start, np.full((1, 4, 4, 1), 0.3), atol=atol)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: likelihoods.Gaussian(0.0), "positive number"),
+        (lambda: likelihoods.Gaussian("learned"), "got 'learned'"),
+        (lambda: likelihoods.Categorical(1), "at least 2"),
+        (
+            lambda: likelihoods.DiscretizedLogistic().check(np.zeros((1, 2)), DataSpec((2,), (0, 1)), "fit"),
+            "data range",
+        ),
+        (lambda: likelihoods.DiscretizedLogistic().check(np.full((1, 2), 0.5), DataSpec((2,)), "fit"), "round x"),
+        (lambda: likelihoods.Categorical(3).check(np.zeros((1, 2)), DataSpec((2,)), "fit"), r"\(0, 2\)"),
+    ],
+)
+def test_what_a_likelihood_cannot_model_is_refused(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
