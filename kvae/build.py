@@ -5,14 +5,14 @@ import math
 import keras
 import numpy as np
 
-from kvae import likelihoods, networks, schedules
+from kvae import likelihoods, networks, objectives, priors, schedules
 from kvae.conditions import Categorical
 from kvae.data.spec import DataSpec
 from kvae.models import VAE, BetaVAE, ConditionalBetaVAE, ConditionalVAE
 from serve_cli.errors import InputDataError
 
 
-def model(config, spec, classes=None, steps_per_epoch=1, data_mean=None):
+def model(config, spec, classes=None, steps_per_epoch=1, data_mean=None, num_examples=1, pseudo_inputs=None):
     """Build the model that `config` describes, with fresh weights.
 
     Args:
@@ -21,38 +21,83 @@ def model(config, spec, classes=None, steps_per_epoch=1, data_mean=None):
         classes: class names of the condition `label`, where the model is conditional.
         steps_per_epoch: optimiser steps an epoch, for schedules that count in epochs.
         data_mean: mean example in unit data, array `[*shape]`; the decoder's last bias starts there.
+        num_examples: size of the training set, which the total correlation needs.
+        pseudo_inputs: examples in unit data that a VampPrior starts at.
 
     Returns:
         A `VAE`, `BetaVAE`, `ConditionalVAE` or `ConditionalBetaVAE`.
     """
-    m, objective = config.model, config.objective
-    conditional = config.data.conditional
-    likelihood = likelihoods.Bernoulli(binarize=m.binarize)
-    conditions = [Categorical("label", classes)] if conditional else []
+    m = config.model
+    likelihood = _likelihood(m, spec)
+    conditions = [Categorical("label", classes)] if config.data.conditional else []
     condition_dim = sum(condition.dim for condition in conditions)
     bias = None if data_mean is None else likelihood.initial_bias(np.asarray(data_mean, "float32"))
-    if m.network == "dense":
-        common = {"activation": m.activation, "gated": m.gated, "condition_dim": condition_dim}
-        encoder = networks.dense_encoder(spec.shape, m.latent_dim, m.encoder_hidden, **common)
-        decoder = networks.dense_decoder(spec.shape, m.latent_dim, m.decoder_hidden, output_bias=bias, **common)
-    else:
-        common = {"activation": m.activation, "condition_dim": condition_dim}
-        encoder = networks.conv_encoder(spec.shape, m.latent_dim, m.encoder_filters, m.encoder_hidden, **common)
-        decoder = networks.conv_decoder(
-            spec.shape, m.latent_dim, m.decoder_filters, m.decoder_hidden, output_bias=bias, **common
+    encoder, decoder = _networks(m, spec, condition_dim, likelihood.num_parameters, bias)
+    prior = _prior(m, spec, condition_dim, config.training.seed, pseudo_inputs)
+    arguments = {"data": spec, "likelihood": likelihood, "prior": prior, "seed": config.training.seed, "name": "model"}
+    objective = _objective(config.objective, steps_per_epoch, num_examples)
+    weighted = isinstance(objective, objectives.Elbo) and objective.beta != schedules.Constant(1.0)
+    arguments |= {"beta": objective.beta} if weighted else {"objective": objective}
+    if conditions:
+        return (ConditionalBetaVAE if weighted else ConditionalVAE)(
+            encoder, decoder, conditions=conditions, **arguments
         )
-    beta: schedules.Schedule = schedules.Constant(objective.beta)
-    if objective.warmup_epochs:
-        steps = max(1, round(objective.warmup_epochs * steps_per_epoch))
-        beta = schedules.Linear(objective.beta, steps=steps, start=objective.initial_beta)
-    weighted = beta.manifest() != {"name": "constant", "value": 1.0}
-    arguments = {"data": spec, "likelihood": likelihood, "seed": config.training.seed, "name": "model"}
-    if weighted:
-        arguments["beta"] = beta
-    if conditional:
-        cls = ConditionalBetaVAE if weighted else ConditionalVAE
-        return cls(encoder, decoder, conditions=conditions, **arguments)
     return (BetaVAE if weighted else VAE)(encoder, decoder, **arguments)
+
+
+def _likelihood(m, spec):
+    if m.likelihood == "bernoulli":
+        return likelihoods.Bernoulli(binarize=m.binarize)
+    if m.likelihood == "gaussian":
+        return likelihoods.Gaussian(m.sigma if m.sigma.isalpha() else float(m.sigma))
+    if m.likelihood == "categorical":
+        return likelihoods.Categorical(round(spec.range[1]) + 1)
+    return {
+        "continuous_bernoulli": likelihoods.ContinuousBernoulli,
+        "discretized_logistic": likelihoods.DiscretizedLogistic,
+    }[m.likelihood]()
+
+
+def _networks(m, spec, condition_dim, num_parameters, bias):
+    common = {"activation": m.activation, "condition_dim": condition_dim}
+    last = {"num_parameters": num_parameters, "output_bias": bias}
+    if m.network == "dense":
+        common["gated"] = m.gated
+        return (
+            networks.dense_encoder(spec.shape, m.latent_dim, m.encoder_hidden, **common),
+            networks.dense_decoder(spec.shape, m.latent_dim, m.decoder_hidden, **common, **last),
+        )
+    return (
+        networks.conv_encoder(spec.shape, m.latent_dim, m.encoder_filters, m.encoder_hidden, **common),
+        networks.conv_decoder(spec.shape, m.latent_dim, m.decoder_filters, m.decoder_hidden, **common, **last),
+    )
+
+
+def _prior(m, spec, condition_dim, seed, pseudo_inputs):
+    if m.prior == "conditional_gaussian":
+        return priors.ConditionalGaussian(m.latent_dim, condition_dim)
+    if m.prior == "gaussian_mixture":
+        return priors.GaussianMixture(m.latent_dim, m.prior_components, seed)
+    if m.prior == "vamp":
+        return priors.VampPrior(spec.shape, m.prior_components, condition_dim, pseudo_inputs, seed)
+    return priors.StandardNormal()
+
+
+def _objective(o, steps_per_epoch, num_examples):
+    steps = max(1, round(o.warmup_epochs * steps_per_epoch))
+    if o.objective == "capacity":
+        warm = bool(o.warmup_epochs)
+        return objectives.Capacity(schedules.Linear(o.capacity, steps) if warm else o.capacity, o.gamma)
+    if o.objective == "free_bits":
+        return objectives.FreeBits(o.free_bits)
+    if o.objective == "importance_weighted":
+        return objectives.ImportanceWeighted(o.num_samples)
+    if o.objective == "total_correlation":
+        return objectives.TotalCorrelation(num_examples, o.beta)
+    if not o.warmup_epochs:
+        return objectives.Elbo(o.beta)
+    kinds = {"linear": schedules.Linear, "cosine": schedules.Cosine, "cyclical": schedules.Cyclical}
+    return objectives.Elbo(kinds[o.beta_schedule](o.beta, steps=steps, start=o.initial_beta))
 
 
 def optimizer(config, steps_per_epoch):
@@ -71,22 +116,32 @@ def optimizer(config, steps_per_epoch):
     return keras.optimizers.Adam(rate)
 
 
-def spec_of(dataset):
+def spec_of(dataset, likelihood="bernoulli"):
     """`DataSpec` of a `serve_cli.readers.Dataset`.
 
-    Eight-bit data range over 0 to 255; other numbers over 0 to 1 or 0 to 255, whichever holds them.
+    Eight-bit data range over 0 to 255; other numbers over 0 to 1 or 0 to 255, whichever holds them, or, under a
+    Gaussian, over what the training data hold. Class indices range from 0 to the highest.
 
     Raises:
-        InputDataError: where the values lie in neither.
+        InputDataError: where the values lie in no range that the likelihood models.
     """
+    low, high = float(dataset.x.min()), float(dataset.x.max())
+    if likelihood == "categorical":
+        if low < 0 or high < 1 or high > 255:
+            raise InputDataError(
+                f"{dataset.source}: class indices run from 0 to at most 255, x lies in {low:g} to {high:g}."
+            )
+        return DataSpec(dataset.x.shape[1:], (0.0, high))
     if dataset.range is not None:
         return DataSpec(dataset.x.shape[1:], dataset.range)
-    low, high = float(dataset.x.min()), float(dataset.x.max())
     for bound in (1.0, 255.0):
         if low >= 0 and high <= bound:
             return DataSpec(dataset.x.shape[1:], (0.0, bound))
+    if likelihood == "gaussian" and low < high:
+        return DataSpec(dataset.x.shape[1:], (low, high))
     raise InputDataError(
-        f"{dataset.source}: x lies in {low:g} to {high:g}, a Bernoulli likelihood needs 0 to 1 or 0 to 255; scale x."
+        f"{dataset.source}: x lies in {low:g} to {high:g}, but {likelihood} needs 0 to 1 or 0 to 255; "
+        "scale x, or use --likelihood gaussian."
     )
 
 

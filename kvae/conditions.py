@@ -8,6 +8,9 @@ from keras import ops
 
 from kvae.registry import register
 
+#: What else stands beside conditions in graphs and in files of draws.
+_RESERVED = ("x", "z", "component", "seed", "start", "scheme")
+
 
 class Condition(keras.layers.Layer):
     """Base of all conditions: values `[batch]` in the user's units to a vector `[batch, dim]`.
@@ -22,9 +25,9 @@ class Condition(keras.layers.Layer):
     def __init__(self, name, **kwargs):
         super().__init__(name=name, **kwargs)
         # It becomes the name of a graph's input.
-        if not re.fullmatch(r"[a-z_][a-z0-9_]*", name) or name in ("x", "z", "component"):
+        if not re.fullmatch(r"[a-z_][a-z0-9_]*", name) or name in _RESERVED:
             raise ValueError(
-                f"A condition's name is lower-case letters, digits and _, not x, z or component; got {name!r}."
+                f"A condition's name is lower-case letters, digits and _, none of {', '.join(_RESERVED)}; got {name!r}."
             )
 
     def vector(self, values):

@@ -1,10 +1,14 @@
-"""Every setting of a training run: written beside the model, and read back to do it again."""
+"""Every setting of a training run: written beside the model, and read back to do it again.
+
+A setting is declared once, here: its default, its bounds and its line of help. The flags of `kvae train` and the keys
+of `config.toml` are made of these declarations.
+"""
 
 import dataclasses
+import math
 import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from types import UnionType
 from typing import Any, get_args, get_origin
 
 from serve_cli.errors import RequestError
@@ -13,50 +17,89 @@ from serve_cli.errors import RequestError
 CONFIG_FORMAT = 1
 
 
+def setting(default, text, *, choices=None, least=None, above=None) -> Any:
+    """Declare a setting: its default, one line of help, and what it may be."""
+    return field(default=default, metadata={"help": text, "choices": choices, "least": least, "above": above})
+
+
+Widths = tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """What to train on."""
 
-    data: str = ""  # file or folder, or the name of a set that keras.datasets fetches
-    conditional: bool = False  # whether the model is given the labels
-    validation: int = 5000  # examples held out of the training split
+    data: str = setting(
+        "", "File or folder (MNIST's four IDX files, .npz, .npy), or mnist or fashion_mnist to download."
+    )
+    conditional: bool = setting(False, "Give the model the labels.")
+    validation: int = setting(5000, "Training examples held out for validation; 0 trains on all.", least=0)
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """What is trained."""
 
-    network: str = "dense"  # dense or conv
-    latent_dim: int = 16
-    encoder_hidden: tuple[int, ...] = (512, 256)  # dense: widths; conv: the dense layers after the convolutions
-    decoder_hidden: tuple[int, ...] = (256, 512)  # dense: widths; conv: the dense layers before the first feature map
-    encoder_filters: tuple[int, ...] = (32, 64)  # conv only
-    decoder_filters: tuple[int, ...] = (64, 32)  # conv only
-    activation: str = "relu"
-    gated: bool = False  # dense only: gated layers in place of the activation
-    binarize: str = "dynamic"  # dynamic or none
+    network: str = setting("dense", "Kind of both networks.", choices=("dense", "conv"))
+    latent_dim: int = setting(16, "Size of z.", least=1)
+    encoder_hidden: Widths = setting((512, 256), "Widths of the encoder's dense layers.", least=1)
+    decoder_hidden: Widths = setting((256, 512), "Widths of the decoder's dense layers.", least=1)
+    encoder_filters: Widths = setting((32, 64), "conv: channels of the encoder's convolutions.", least=1)
+    decoder_filters: Widths = setting((64, 32), "conv: channels of the decoder's feature maps.", least=1)
+    activation: str = setting("relu", "Of the hidden layers.")
+    gated: bool = setting(False, "dense: gated layers in place of the activation.")
+    likelihood: str = setting(
+        "bernoulli", "What p(x given z) is.",
+        choices=("bernoulli", "continuous_bernoulli", "gaussian", "discretized_logistic", "categorical"),
+    )  # fmt: skip
+    binarize: str = setting(
+        "dynamic", "bernoulli: draw pixels anew each time, or take them as they are.", choices=("dynamic", "none")
+    )
+    sigma: str = setting(
+        "optimal", "gaussian: optimal, shared, element, or a number (1 is the width of the data range)."
+    )
+    prior: str = setting(
+        "standard_normal", "What p(z) is.",
+        choices=("standard_normal", "conditional_gaussian", "gaussian_mixture", "vamp"),
+    )  # fmt: skip
+    prior_components: int = setting(10, "gaussian_mixture and vamp: how many Gaussians are mixed.", least=2)
 
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
     """What is minimised."""
 
-    beta: float = 1.0
-    initial_beta: float = 0.0  # beta at the first step of the warm-up; above beta, the class moves out of z first
-    warmup_epochs: float = 0.0  # epochs over which beta goes from initial_beta to beta
+    objective: str = setting(
+        "elbo", "What training minimises.",
+        choices=("elbo", "capacity", "free_bits", "importance_weighted", "total_correlation"),
+    )  # fmt: skip
+    beta: float = setting(
+        1.0, "Weight of the kl (of the total correlation under total_correlation); 1 is a VAE.", least=0
+    )
+    initial_beta: float = setting(0.0, "beta at the start of its warm-up.", least=0)
+    warmup_epochs: float = setting(0.0, "Epochs in which beta goes to --beta, or the capacity to --capacity.", least=0)
+    beta_schedule: str = setting(
+        "linear", "Shape of the warm-up; cyclical repeats it.", choices=("linear", "cosine", "cyclical")
+    )
+    capacity: float = setting(25.0, "capacity: nats that the kl is held at.", least=0)
+    gamma: float = setting(1000.0, "capacity: how hard it is held there.", least=0)
+    free_bits: float = setting(0.1, "free_bits: nats that each dimension holds at no cost.", least=0)
+    num_samples: int = setting(50, "importance_weighted: draws of z for each example.", least=1)
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """How it is minimised."""
 
-    epochs: int = 30
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    learning_rate_schedule: str = "cosine"  # constant, cosine or exponential
-    final_learning_rate: float = 1e-5  # where cosine and exponential end
-    seed: int = 0
-    steps_per_execution: int = 20
+    epochs: int = setting(30, "Passes over the training data.", least=1)
+    batch_size: int = setting(128, "Examples a step.", least=1)
+    learning_rate: float = setting(1e-3, "Of Adam, at the start.", above=0)
+    learning_rate_schedule: str = setting(
+        "cosine", "How the learning rate falls.", choices=("constant", "cosine", "exponential")
+    )
+    final_learning_rate: float = setting(1e-5, "Where cosine and exponential end.", above=0)
+    seed: int = setting(0, "The same seed trains the same model.", least=0)
+    steps_per_execution: int = setting(20, "Steps that run without a look at Python.", least=1)
 
 
 @dataclass(frozen=True)
@@ -82,40 +125,35 @@ class Config:
         return config
 
     def check(self):
-        """Raise RequestError where a setting is out of its range."""
-        m, o, t = self.model, self.objective, self.training
-        _one_of("network", m.network, ("dense", "conv"))
-        _one_of("binarize", m.binarize, ("dynamic", "none"))
-        _one_of("learning_rate_schedule", t.learning_rate_schedule, ("constant", "cosine", "exponential"))
-        for name, value, least in (
-            ("latent_dim", m.latent_dim, 1),
-            ("epochs", t.epochs, 1),
-            ("batch_size", t.batch_size, 1),
-            ("steps_per_execution", t.steps_per_execution, 1),
-            ("validation", self.data.validation, 0),
-            ("beta", o.beta, 0),
-            ("initial_beta", o.initial_beta, 0),
-            ("warmup_epochs", o.warmup_epochs, 0),
-        ):
-            if not least <= value < float("inf"):
-                raise RequestError(f"{name} must be at least {least} and finite, got {value}.")
-        for name, value in (("learning_rate", t.learning_rate), ("final_learning_rate", t.final_learning_rate)):
-            if not 0 < value < float("inf"):
-                raise RequestError(f"{name} must be a positive number, got {value}.")
-        for name in ("encoder_hidden", "decoder_hidden", "encoder_filters", "decoder_filters"):
-            if any(width < 1 for width in getattr(m, name)):
-                raise RequestError(f"{name} must be widths of at least 1, got {list(getattr(m, name))}.")
-        if not 0 <= t.seed < 2**31:
-            raise RequestError(f"seed must be from 0 to 2^31 - 1, got {t.seed}.")
+        """Raise RequestError where a setting is out of its bounds, or two do not go together."""
+        for section in fields(self):
+            part = getattr(self, section.name)
+            for declared in fields(part):
+                _check(declared.name, getattr(part, declared.name), declared.metadata)
+        sigma = self.model.sigma
+        if sigma not in ("optimal", "shared", "element") and not _is_positive(sigma):
+            raise RequestError(f"sigma must be optimal, shared, element or a positive number, got {sigma!r}.")
+        if self.model.prior == "conditional_gaussian" and not self.data.conditional:
+            raise RequestError("The prior conditional_gaussian needs conditions; add --conditional.")
+        if self.objective.objective == "free_bits" and self.model.prior in ("gaussian_mixture", "vamp"):
+            raise RequestError(
+                f"free_bits needs a kl for each dimension, which the prior {self.model.prior} does not have."
+            )
+        if self.training.seed >= 2**31:
+            raise RequestError(f"seed must be less than 2^31, got {self.training.seed}.")
 
     def to_toml(self):
         """The run as a TOML document that `read` understands."""
         import tomli_w
 
         sections = {name: _plain(section) for name, section in dataclasses.asdict(self).items()}
-        return "# Do it again: kvae train --config THIS_FILE -o NEW_FOLDER\n" + tomli_w.dumps(
-            {"format": CONFIG_FORMAT, **sections}
-        )
+        document = {"format": CONFIG_FORMAT, **sections}
+        return "# Do it again: kvae train --config THIS_FILE -o NEW_FOLDER\n" + tomli_w.dumps(document)
+
+
+def settings():
+    """Every setting: its section, and its `dataclasses.Field` with default, type and metadata."""
+    return [(section.name, declared) for section in fields(Config) for declared in fields(section.default_factory)]  # type: ignore[arg-type]
 
 
 def read(path):
@@ -158,8 +196,6 @@ def _typed(where, value, kind) -> Any:
         if not isinstance(value, list):
             raise RequestError(f"{where} must be a list, got {value!r}.")
         return tuple(_typed(where, item, get_args(kind)[0]) for item in value)
-    if isinstance(kind, UnionType):
-        kind = next(k for k in get_args(kind) if k is not type(None))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -167,12 +203,22 @@ def _typed(where, value, kind) -> Any:
     return value
 
 
+def _check(name, value, bounds):
+    if bounds["choices"] and value not in bounds["choices"]:
+        raise RequestError(f"{name} must be one of {', '.join(bounds['choices'])}, got {value!r}.")
+    numbers = value if isinstance(value, tuple) else (value,)
+    if bounds["least"] is not None and not all(bounds["least"] <= number < math.inf for number in numbers):
+        raise RequestError(f"{name} must be at least {bounds['least']} and finite, got {value}.")
+    if bounds["above"] is not None and not all(bounds["above"] < number < math.inf for number in numbers):
+        raise RequestError(f"{name} must be a positive number, got {value}.")
+
+
 def _plain(section):
-    return {
-        key: list(value) if isinstance(value, tuple) else value for key, value in section.items() if value is not None
-    }
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in section.items()}
 
 
-def _one_of(name, value, choices):
-    if value not in choices:
-        raise RequestError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
+def _is_positive(text):
+    try:
+        return 0 < float(text) < math.inf
+    except ValueError:
+        return False

@@ -1,9 +1,19 @@
 """Opening TensorFlow without its monologue: what its libraries say on start-up is about their build, not the run."""
 
 import contextlib
+import importlib.util
 import os
 import sys
 import tempfile
+
+from serve_cli.errors import MissingExtraError
+
+
+def require():
+    """Raise MissingExtraError unless what trains and exports is installed; opens none of it."""
+    for name in ("tensorflow", "keras", "tf2onnx", "onnx", "tomli_w"):
+        if importlib.util.find_spec(name) is None:
+            raise MissingExtraError(f"This needs {name}, which is not installed: pip install 'kvae-onnx[train]'.")
 
 
 def open_quietly():

@@ -39,4 +39,4 @@ class Adam(keras.optimizers.Adam):
 
 
 def _handle(variable):
-    return getattr(variable, "value", variable).handle if isinstance(variable, keras.Variable) else variable.handle
+    return (variable.value if isinstance(variable, keras.Variable) else variable).handle

@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 import keras
 import numpy as np
 
-from kvae import build, graphs, runs, schedules
+from kvae import build, graphs, runs
 from kvae.callbacks import KeepModel, Progress, StopOnInterrupt, StopOnNaN
 from kvae.data import pipeline
 from kvae.data.spec import DataSpec
@@ -70,7 +70,10 @@ def train(config, directory, *, dataset=None, force=False, quiet=False):
     )
     low, high = spec.range
     mean = (x.mean(axis=0, dtype="float64") - low) / (high - low)
-    model = build.model(config, spec, classes, batches.steps, mean)
+    pseudo_inputs = None
+    if config.model.prior == "vamp":
+        pseudo_inputs = (x[: config.model.prior_components].astype("float32") - low) / (high - low)
+    model = build.model(config, spec, classes, batches.steps, mean, len(x), pseudo_inputs)
     model.compile(build.optimizer(config, batches.steps), steps_per_execution=config.training.steps_per_execution)
     validation = None
     if len(validation_rows):
@@ -79,7 +82,7 @@ def train(config, directory, *, dataset=None, force=False, quiet=False):
 
     _make(directory)
     files.write_whole(directory / CONFIG, config.to_toml().encode(), force=True)
-    facts = _facts(config, dataset, len(x), spec, classes, getattr(model, "beta", schedules.Constant(1.0)))
+    facts = _facts(config, dataset, len(x), spec, classes, model.objective)
     _write_facts(directory, facts)
     stop, keep = StopOnInterrupt(), KeepModel(directory / MODEL)
     history = keras.callbacks.CSVLogger(directory / HISTORY)
@@ -125,7 +128,9 @@ def load(directory):
         config = configs.read(directory / CONFIG)
         facts = json.loads((directory / FACTS).read_text(encoding="utf-8"))
         spec = DataSpec.from_config(facts["data"])
-        model = build.model(config, spec, facts["classes"], facts["steps_per_epoch"])
+        model = build.model(
+            config, spec, facts["classes"], facts["steps_per_epoch"], num_examples=facts["training"]["examples"]
+        )
         model.load_weights(directory / MODEL)
     except (KeyError, TypeError, ValueError, OSError, RuntimeError, BadZipFile, RequestError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -134,7 +139,7 @@ def load(directory):
 
 
 def _spec(config, dataset):
-    spec = build.spec_of(dataset)
+    spec = build.spec_of(dataset, config.model.likelihood)
     try:
         spec.check(dataset.x, str(dataset.source))
     except ValueError as error:
@@ -156,7 +161,7 @@ def _make(directory):
         raise OutputError(f"{directory} has {free / 2**20:.0f} MiB of free disk, a run wants 50; make room first.")
 
 
-def _facts(config, dataset, num_examples, spec, classes, beta):
+def _facts(config, dataset, num_examples, spec, classes, objective):
     return {
         "data": spec.get_config(),
         "classes": classes,
@@ -165,7 +170,7 @@ def _facts(config, dataset, num_examples, spec, classes, beta):
             "dataset": Path(str(dataset.source)).name,
             "examples": num_examples,
             "epochs": 0,
-            "beta": beta.manifest(),
+            **_objective_facts(objective.manifest()),
             "seed": config.training.seed,
             "batch_size": config.training.batch_size,
             "learning_rate": config.training.learning_rate,
@@ -173,6 +178,10 @@ def _facts(config, dataset, num_examples, spec, classes, beta):
             "versions": {name: _version(name) for name in ("kvae-onnx", "keras", "tensorflow")},
         },
     }
+
+
+def _objective_facts(manifest):
+    return {"beta": manifest["beta"]} if manifest["name"] == "elbo" else {"objective": manifest}
 
 
 def _with_results(facts, model, log, steps, num_validation):

@@ -7,6 +7,8 @@ gradients, the noise and the metrics are here.
 import keras
 import tensorflow as tf
 
+import kvae.optimizers  # noqa: F401 - models that were compiled with it load without asking for it
+
 # Streams of random numbers, so that no two uses share a number.
 TRAIN_LATENT, TRAIN_TARGET, TEST_LATENT, TEST_TARGET = range(4)
 
@@ -29,9 +31,18 @@ class Noise:
         return tf.random.stateless_normal(tf.shape(like), seed=self._key(self._latent), alg="philox")
 
     def bernoulli(self, probabilities):
-        """0 or 1 with the given probabilities, float32 of their shape."""
-        uniform = tf.random.stateless_uniform(tf.shape(probabilities), seed=self._key(self._target), alg="philox")
-        return tf.cast(uniform < probabilities, tf.float32)
+        """0 or 1 with the given probabilities, float32 of their shape.
+
+        Sixteen random bits a value, for half the time of a float: a probability is rounded up to the next multiple of
+        2^-16. 0 and 1 are exact.
+        """
+        shape, count = tf.shape(probabilities), tf.size(probabilities)
+        words = tf.random.stateless_uniform(
+            [(count + 1) // 2],
+            seed=self._key(self._target), minval=None, maxval=None, dtype=tf.uint32, alg="philox",
+        )  # fmt: skip
+        bits = tf.reshape(tf.bitcast(words, tf.uint16), [-1])[:count]
+        return tf.cast(tf.cast(tf.reshape(bits, shape), tf.float32) < probabilities * 2.0**16, tf.float32)
 
     def _key(self, stream):
         return tf.stack([tf.constant(self._seed + (stream << 32), tf.int64), self._step])

@@ -18,11 +18,11 @@ def export(run, output, name, force, as_json, quiet):
 
     Every file is first run in ONNX Runtime and compared with Keras; where they disagree there is an error, and no file.
     """
+    from kvae import engine, runs
     from serve_cli import files
 
+    engine.require()
     files.refuse_existing(output, force)
-    from kvae import engine, runs
-
     runs.require(run)
 
     engine.open_quietly()
