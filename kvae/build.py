@@ -61,15 +61,25 @@ def _likelihood(m, spec):
 def _networks(m, spec, condition_dim, num_parameters, bias):
     common = {"activation": m.activation, "condition_dim": condition_dim}
     last = {"num_parameters": num_parameters, "output_bias": bias}
+    shape, latent_dim = spec.shape, m.latent_dim
     if m.network == "dense":
         common["gated"] = m.gated
         return (
-            networks.dense_encoder(spec.shape, m.latent_dim, m.encoder_hidden, **common),
-            networks.dense_decoder(spec.shape, m.latent_dim, m.decoder_hidden, **common, **last),
+            networks.dense_encoder(shape, latent_dim, m.encoder_hidden, **common),
+            networks.dense_decoder(shape, latent_dim, m.decoder_hidden, **common, **last),
         )
+    if m.network == "lstm":
+        return (
+            networks.lstm_encoder(shape, latent_dim, m.lstm_units, m.encoder_hidden, **common),
+            networks.lstm_decoder(shape, latent_dim, m.lstm_units, m.decoder_hidden, **common, **last),
+        )
+    if m.network == "residual":
+        encoder, decoder = networks.residual_encoder, networks.residual_decoder
+    else:
+        encoder, decoder = networks.conv_encoder, networks.conv_decoder
     return (
-        networks.conv_encoder(spec.shape, m.latent_dim, m.encoder_filters, m.encoder_hidden, **common),
-        networks.conv_decoder(spec.shape, m.latent_dim, m.decoder_filters, m.decoder_hidden, **common, **last),
+        encoder(shape, latent_dim, filters=m.encoder_filters, dense=m.encoder_hidden, **common),
+        decoder(shape, latent_dim, filters=m.decoder_filters, dense=m.decoder_hidden, **common, **last),
     )
 
 

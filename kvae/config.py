@@ -40,12 +40,13 @@ class DataConfig:
 class ModelConfig:
     """What is trained."""
 
-    network: str = setting("dense", "Kind of both networks.", choices=("dense", "conv"))
+    network: str = setting("dense", "Kind of both networks.", choices=("dense", "conv", "residual", "lstm"))
     latent_dim: int = setting(16, "Size of z.", least=1)
     encoder_hidden: Widths = setting((512, 256), "Widths of the encoder's dense layers.", least=1)
     decoder_hidden: Widths = setting((256, 512), "Widths of the decoder's dense layers.", least=1)
-    encoder_filters: Widths = setting((32, 64), "conv: channels of the encoder's convolutions.", least=1)
-    decoder_filters: Widths = setting((64, 32), "conv: channels of the decoder's feature maps.", least=1)
+    encoder_filters: Widths = setting((32, 64), "conv, residual: channels of the encoder's convolutions.", least=1)
+    decoder_filters: Widths = setting((64, 32), "conv, residual: channels of the decoder's feature maps.", least=1)
+    lstm_units: int = setting(128, "lstm: width of the LSTM of each network.", least=1)
     activation: str = setting("relu", "Of the hidden layers.")
     gated: bool = setting(False, "dense: gated layers in place of the activation.")
     likelihood: str = setting(

@@ -43,6 +43,25 @@ def conditional():
     )
 
 
+def residual():
+    return randomised(
+        kvae.VAE(
+            networks.residual_encoder(SHAPE, LATENT, (4, 4), blocks=1, dense=8),
+            networks.residual_decoder(SHAPE, LATENT, (4, 4), blocks=1, dense=8),
+        )
+    )
+
+
+def sequence():
+    return randomised(
+        kvae.ConditionalVAE(
+            networks.lstm_encoder((6, 2), LATENT, units=5, condition_dim=3),
+            networks.lstm_decoder((6, 2), LATENT, units=5, condition_dim=3),
+            conditions=kvae.Categorical("label", 3),
+        )
+    )
+
+
 def several_conditions():
     conditions = [kvae.Categorical("species", 4, embedding_dim=2), kvae.Continuous("age", 0, 20)]
     return randomised(
@@ -59,7 +78,13 @@ def several_conditions():
 
 @pytest.mark.parametrize(
     ("make", "kind"),
-    [(plain, "vae"), (conditional, "conditional-vae"), (several_conditions, "conditional-beta-vae")],
+    [
+        (plain, "vae"),
+        (conditional, "conditional-vae"),
+        (several_conditions, "conditional-beta-vae"),
+        (residual, "vae"),
+        (sequence, "conditional-vae"),
+    ],
 )
 def test_every_graph_gives_what_keras_gives(make, kind, tmp_path):
     model = make()

@@ -101,6 +101,25 @@ def test_conv_networks_have_the_shapes_that_models_expect():
     assert decoder([np.asarray(z_mean), np.zeros((2, 3))]).shape == (2, 12, 8, 3)
 
 
+def test_residual_networks_have_the_shapes_and_new_blocks_change_nothing():
+    encoder = networks.residual_encoder((8, 8, 2), 2, filters=(4, 5), blocks=2, dense=6, condition_dim=3)
+    decoder = networks.residual_decoder((8, 8, 2), 2, filters=(5, 4), blocks=2, num_parameters=2, condition_dim=3)
+    z_mean, _ = encoder([np.zeros((2, 8, 8, 2)), np.zeros((2, 3))])
+    assert decoder([np.asarray(z_mean), np.zeros((2, 3))]).shape == (2, 8, 8, 4)
+    x = np.random.default_rng(0).normal(size=(1, 4, 4, 4)).astype("f4")
+    block = keras.Model(encoder.get_layer("halve_0").output, encoder.get_layer("block_0_1_sum").output)
+    np.testing.assert_allclose(block(x), x, atol=1e-6)
+
+
+def test_lstm_networks_have_the_shapes_that_models_expect():
+    encoder = networks.lstm_encoder((7, 2), 3, units=4, dense=(5,), condition_dim=3)
+    decoder = networks.lstm_decoder((7, 2), 3, units=4, dense=(5,), condition_dim=3, num_parameters=2)
+    z_mean, _ = encoder([np.zeros((2, 7, 2)), np.zeros((2, 3))])
+    assert decoder([np.asarray(z_mean), np.zeros((2, 3))]).shape == (2, 7, 4)
+    with pytest.raises(ValueError, match="steps, features"):
+        networks.lstm_encoder((28, 28, 1), 2)
+
+
 def test_a_decoder_starts_at_the_bias_it_is_given():
     bias = np.arange(16, dtype="f4").reshape(4, 4, 1)
     decoder = networks.dense_decoder((4, 4, 1), 2, (8,), output_bias=bias)

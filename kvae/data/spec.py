@@ -17,12 +17,12 @@ class DataSpec:
     Args:
         shape: shape of one example; images are (height, width, channels), also with one channel.
         range: lowest and highest value in data units.
-        kind: `"image"`, `"vector"` or `"sequence"`; by default an image where the shape has three axes, else a vector.
+        kind: `"image"`, `"vector"` or `"sequence"`; by default told from the number of axes: 3, 1 and 2.
     """
 
     def __init__(self, shape, range=(0.0, 255.0), kind=None):
         self.shape = tuple(int(size) for size in shape)
-        self.kind = kind or ("image" if len(self.shape) == 3 else "vector")
+        self.kind = kind or {3: "image", 2: "sequence"}.get(len(self.shape), "vector")
         low, high = (float(bound) for bound in range)
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ValueError(f"range must be two finite numbers, the lower first, got {range!r}.")
