@@ -20,20 +20,19 @@ class Adam(keras.optimizers.Adam):
         if self.amsgrad or isinstance(gradient, tf.IndexedSlices):
             super().update_step(gradient, variable, learning_rate)
             return
-        index = self._get_variable_index(variable)
-        dtype = variable.dtype
+        index, dtype = self._get_variable_index(variable), variable.dtype
         step = tf.cast(self.iterations + 1, dtype)
-        beta_1, beta_2 = tf.cast(self.beta_1, dtype), tf.cast(self.beta_2, dtype)
         tf.raw_ops.ResourceApplyAdam(
             var=_handle(variable),
             m=_handle(self._momentums[index]),
             v=_handle(self._velocities[index]),
-            beta1_power=tf.pow(beta_1, step),
-            beta2_power=tf.pow(beta_2, step),
+            # As Keras has it: powers of the single-precision beta, whatever the precision of the variable.
+            beta1_power=tf.pow(tf.cast(self.beta_1, dtype), step),
+            beta2_power=tf.pow(tf.cast(self.beta_2, dtype), step),
             lr=tf.cast(learning_rate, dtype),
-            beta1=beta_1,
-            beta2=beta_2,
-            epsilon=tf.cast(self.epsilon, dtype),
+            beta1=tf.convert_to_tensor(self.beta_1, dtype),
+            beta2=tf.convert_to_tensor(self.beta_2, dtype),
+            epsilon=tf.convert_to_tensor(self.epsilon, dtype),
             grad=tf.cast(gradient, dtype),
         )
 

@@ -4,6 +4,9 @@ A model brings `terms` (reconstruction and kl of a batch) and `objective` (what 
 gradients, the noise and the metrics are here.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -49,7 +52,18 @@ class Noise:
 
 
 class BackendStep:
-    """Mixin that gives a `keras.Model` its steps. The model provides `terms`, `objective`, `seed` and `beta_at`."""
+    """Mixin that gives a `keras.Model` its steps."""
+
+    # What the model brings.
+    seed: int
+    totals: "Totals"
+    terms: Callable
+    objective: Callable
+    beta_at: Callable
+    # What Keras brings.
+    optimizer: Any
+    losses: Any
+    trainable_variables: Any
 
     def train_step(self, data):
         """One step of stochastic gradient descent on the mean objective of a batch; returns the logs."""

@@ -1,0 +1,76 @@
+"""The noise of training and validation: what it is drawn from, and that it is a function of (seed, step) alone."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kvae.backends import Noise
+
+
+def draw(probabilities, seed=3, step=7, test=False):
+    return Noise(seed, tf.constant(step), test).bernoulli(tf.constant(probabilities, tf.float32)).numpy()
+
+
+def test_a_draw_is_0_or_1_with_the_probability_of_its_pixel():
+    num = 200_000
+    for level in (1, 10, 128, 200, 254):
+        probability = level / 255
+        values = draw(np.full(num, probability))
+        assert set(np.unique(values)) == {0.0, 1.0}
+        error = np.sqrt(probability * (1 - probability) / num)
+        assert abs(values.mean() - probability) < 4 * error
+
+
+def test_black_is_never_drawn_white_and_white_never_black():
+    # 30 million draws with 16 bits each: a draw that were off by one value of 65,536 would show hundreds of times.
+    probabilities = np.tile(np.array([0.0, 1.0], "float32"), 500_000)
+    for step in range(30):
+        np.testing.assert_array_equal(draw(probabilities, step=step), probabilities)
+
+
+def test_the_grays_next_to_black_and_white_are_drawn_both_ways():
+    values = draw(np.tile(np.array([1 / 255, 254 / 255], "float32"), 100_000)).reshape(-1, 2)
+    assert 0 < values[:, 0].sum() < 800
+    assert 0 < (1 - values[:, 1]).sum() < 800
+
+
+def test_neighbouring_pixels_are_independent():
+    # Two pixels share a random word; so do a pixel and itself at another step, were the streams mixed up.
+    values = draw(np.full((2000, 30), 0.5))
+    correlation = np.corrcoef(values.T) - np.eye(30)
+    assert np.abs(correlation).max() < 5 / np.sqrt(2000)
+    other = draw(np.full((2000, 30), 0.5), step=8)
+    assert abs(np.corrcoef(values.ravel(), other.ravel())[0, 1]) < 5 / np.sqrt(60_000)
+
+
+@pytest.mark.parametrize("shape", [(1,), (7,), (3, 5, 1), (128, 28, 28, 1)])
+def test_a_draw_has_the_shape_it_is_asked_for(shape):
+    values = draw(np.full(shape, 0.5))
+    assert values.shape == shape
+    assert values.dtype == np.float32
+
+
+def test_the_same_seed_and_step_give_the_same_noise_and_others_give_other():
+    half = np.full(1000, 0.5)
+    np.testing.assert_array_equal(draw(half), draw(half))
+    for other in (draw(half, seed=4), draw(half, step=8), draw(half, test=True)):
+        assert 400 < (draw(half) != other).sum() < 600
+    normal = [Noise(3, tf.constant(step)).normal(tf.zeros([50, 4])).numpy() for step in (7, 7, 8)]
+    np.testing.assert_array_equal(normal[0], normal[1])
+    assert not np.isclose(normal[0], normal[2]).any()
+
+
+def test_a_compiled_step_draws_what_an_eager_one_draws():
+    half = tf.fill([4, 28, 28, 1], 0.5)
+    for jit in (None, True):
+        compiled = tf.function(lambda step: Noise(3, step).bernoulli(half), jit_compile=jit)
+        np.testing.assert_array_equal(compiled(tf.constant(7)).numpy(), draw(half.numpy()))
+
+
+def test_a_model_compiled_with_kvaes_adam_needs_no_other_import_to_load():
+    # The class must be known once the models are, in a process where nobody asked for it.
+    code = "import keras, kvae.models; assert keras.saving.get_registered_object('kvae>optimizers.Adam')"
+    subprocess.run([sys.executable, "-c", code], check=True)
