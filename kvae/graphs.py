@@ -8,7 +8,6 @@ import numpy as np
 from keras import ops
 
 from kvae import schedules
-from kvae.models import ConditionalVAE
 from kvae.objectives import Elbo
 from kvae.priors import StandardNormal
 from serve_cli import noise as serve_noise
@@ -18,7 +17,7 @@ def kind(model):
     """`vae`, `beta-vae`, `conditional-vae` or `conditional-beta-vae`."""
     objective = model.objective
     weighted = isinstance(objective, Elbo) and objective.beta != schedules.Constant(1.0)
-    return ("conditional-" if isinstance(model, ConditionalVAE) else "") + ("beta-" if weighted else "") + "vae"
+    return ("conditional-" if _conditions(model) else "") + ("beta-" if weighted else "") + "vae"
 
 
 def _conditions(model):
