@@ -9,6 +9,7 @@ from kvae import likelihoods, networks, objectives, priors, schedules
 from kvae.conditions import Categorical
 from kvae.data.spec import DataSpec
 from kvae.models import VAE, BetaVAE, ConditionalBetaVAE, ConditionalVAE
+from kvae.optimizers import Adam
 from serve_cli.errors import InputDataError
 
 
@@ -123,7 +124,7 @@ def optimizer(config, steps_per_epoch):
         rate = keras.optimizers.schedules.ExponentialDecay(
             t.learning_rate, steps, t.final_learning_rate / t.learning_rate
         )
-    return keras.optimizers.Adam(rate)
+    return Adam(rate)
 
 
 def spec_of(dataset, likelihood="bernoulli"):
