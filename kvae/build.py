@@ -74,10 +74,10 @@ def _networks(m, spec, condition_dim, num_parameters, bias):
             networks.lstm_encoder(shape, latent_dim, m.lstm_units, m.encoder_hidden, **common),
             networks.lstm_decoder(shape, latent_dim, m.lstm_units, m.decoder_hidden, **common, **last),
         )
-    if m.network == "residual":
-        encoder, decoder = networks.residual_encoder, networks.residual_decoder
-    else:
-        encoder, decoder = networks.conv_encoder, networks.conv_decoder
+    encoder, decoder = {
+        "conv": (networks.conv_encoder, networks.conv_decoder),
+        "residual": (networks.residual_encoder, networks.residual_decoder),
+    }[m.network]
     return (
         encoder(shape, latent_dim, filters=m.encoder_filters, dense=m.encoder_hidden, **common),
         decoder(shape, latent_dim, filters=m.decoder_filters, dense=m.decoder_hidden, **common, **last),

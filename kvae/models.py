@@ -92,8 +92,8 @@ class VAE(BackendStep, keras.Model):
         x = self.likelihood.target(x, noise)
         z_mean, z_log_var = self.encode(x, given)
         num = self.objective.num_samples
-        many = [_repeat(values, num) for values in (z_mean, z_log_var)]
-        z = reparameterize(*many, noise.normal(many[0]))
+        means = _repeat(z_mean, num)
+        z = reparameterize(means, _repeat(z_log_var, num), noise.normal(means))
         parameters = self.decode(z, [_repeat(values, num) for values in given])
         nll = self.likelihood.nll(_repeat(x, num), parameters, training) - self.data.log_jacobian(self.likelihood)
         log_p_x = -ops.reshape(nll, (-1, num))

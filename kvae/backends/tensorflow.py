@@ -58,7 +58,7 @@ class BackendStep:
     seed: int
     totals: "Totals"
     terms: Callable
-    objective: Callable
+    objective: Any
     beta_at: Callable
     # What Keras brings.
     optimizer: Any

@@ -1,6 +1,7 @@
 """The Gaussian likelihood, with the standard deviation fixed, learned or worked out."""
 
 import math
+from typing import Any
 
 from keras import ops
 
@@ -36,7 +37,7 @@ class Gaussian(Likelihood):
             raise ValueError(f"sigma must be a positive number, got {sigma}.")
         self.sigma = sigma
         self.num_parameters = 2 if sigma == "element" else 1
-        self.log_var = None
+        self.log_var: Any = None
         if sigma in ("shared", "optimal"):
             self.log_var = self.add_weight((), initializer="zeros", trainable=sigma == "shared", name="log_var")
 
