@@ -117,3 +117,25 @@ class Totals(keras.metrics.Metric):
         count = tf.maximum(count, 1.0)
         means = {"loss": loss, "elbo": -reconstruction - kl, "reconstruction": reconstruction, "kl": kl}
         return {name: tf.cast(value / count, tf.float32) for name, value in means.items()}
+
+
+def latent_sums(model):
+    """What a model's posterior does over a batch, compiled; only the encoder runs.
+
+    Args:
+        model: a `kvae.VAE`.
+
+    Returns:
+        A function of a batch, as `fit` takes it, and its number among the batches of validation. It gives the count of
+        examples, and summed over them, `[latent_dim]` each: z_mean, its square, and the kl (zeros where the prior does
+        not factorise).
+    """
+
+    @tf.function(reduce_retracing=True)
+    def compiled(batch, number):
+        terms = model.terms(batch, Noise(model.seed, number, test=True), training=False)
+        z_mean = tf.cast(terms.z_mean, tf.float64)
+        kl = z_mean * 0.0 if terms.kl_per_dim is None else tf.cast(terms.kl_per_dim, tf.float64)
+        return tf.shape(z_mean)[0], *(tf.reduce_sum(values, axis=0) for values in (z_mean, z_mean**2, kl))
+
+    return lambda batch, number: compiled(batch, tf.constant(number, tf.float64))

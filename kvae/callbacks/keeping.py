@@ -1,0 +1,136 @@
+"""What a run keeps on the disk on its way: the history of its figures, checkpoints, and the model."""
+
+import csv
+import io
+import tempfile
+import time
+from pathlib import Path
+
+import keras
+
+from kvae import checkpoint
+from serve_cli import files
+from serve_cli.errors import OutputError, VerificationError
+
+_SECONDS = 20.0
+_SHARE = 0.05
+
+
+class History(keras.callbacks.Callback):
+    """A row for each epoch in a CSV file, and in `rows`.
+
+    Args:
+        path: the file.
+        rows: those of the epochs before, where the run was resumed: the file is made anew of them.
+    """
+
+    def __init__(self, path, rows=()):
+        super().__init__()
+        self._path, self.rows = Path(path), list(rows)
+
+    def on_train_begin(self, logs=None):
+        """Begin the file with the rows so far: none is lost, and none stands there twice."""
+        self.write()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Append the epoch's row; it counts from 0, as Keras does."""
+        self.rows.append({"epoch": epoch, **(logs or {})})
+        try:
+            with self._path.open("a", newline="", encoding="utf-8") as file:
+                file.write(_csv(self.rows[-1:], header=len(self.rows) == 1))
+        except OSError as error:
+            raise OutputError(f"{self._path} cannot be written: {error.strerror}.") from error
+
+    def write(self):
+        """Write the file whole."""
+        files.write_whole(self._path, _csv(self.rows, header=True).encode(), force=True)
+
+
+def _csv(rows, header):
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        if header:
+            writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue()
+
+
+class KeepCheckpoints(keras.callbacks.Callback):
+    """Writes a checkpoint at the end of an epoch, and always after the last.
+
+    Args:
+        store: `checkpoint.Store`.
+        history: the `History`.
+        stop_early: the `StopEarly`, or None.
+        seed: of the run.
+        steps: optimiser steps an epoch.
+        epochs: how many the run has.
+        every: epochs between two checkpoints. 0: each epoch, but at most once in 20 seconds, and for at most a
+            twentieth of the time. What is trained is the same.
+    """
+
+    def __init__(self, store, history, stop_early, *, seed, steps, epochs, every=0):
+        super().__init__()
+        self._store, self._history, self._stop_early = store, history, stop_early
+        self._seed, self._steps, self._epochs, self._every = seed, steps, epochs, every
+        self._next = 0.0
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write where it is time. An epoch that Ctrl-C cut short is none: a resumed run does it again."""
+        finished = epoch + 1
+        if int(self.model.optimizer.iterations) < finished * self._steps:
+            return
+        due = finished % self._every == 0 if self._every else time.monotonic() >= self._next
+        if due or finished == self._epochs or self.model.stop_training:
+            self.save(finished)
+
+    def save(self, epoch):
+        """Write now: the state after `epoch` epochs."""
+        start = time.monotonic()
+        arrays = checkpoint.capture(self.model)
+        if not checkpoint.is_finite(arrays):
+            raise VerificationError(
+                f"A weight became infinite or NaN by step {int(self.model.optimizer.iterations)}; "
+                "what was saved before is kept. Try a lower --learning-rate."
+            )
+        state = {"epoch": epoch, "seed": self._seed, "history": self._history.rows}
+        if self._stop_early:
+            state["stop_early"] = self._stop_early.state
+            arrays |= self._stop_early.weights
+        self._store.save(epoch, checkpoint.Checkpoint(state, arrays))
+        end = time.monotonic()
+        self._next = end + max(_SECONDS, (end - start) / _SHARE)
+
+
+class KeepModel(keras.callbacks.Callback):
+    """Saves the model whole (aside, synced, renamed) once a minute and at the end of training.
+
+    Args:
+        path: the `.keras` file.
+        seconds: least time between two saves.
+    """
+
+    def __init__(self, path, seconds=60.0):
+        super().__init__()
+        self._path, self._seconds = Path(path), seconds
+        self._saved = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Save where it is time."""
+        if time.monotonic() - self._saved >= self._seconds:
+            self.save()
+
+    def save(self):
+        """Save now."""
+        try:
+            # Keras writes in place and by name alone: to a place of its own first, and from there as every file.
+            with tempfile.TemporaryDirectory() as aside:
+                saved = Path(aside) / self._path.name
+                self.model.save(saved)
+                files.write_whole(self._path, saved.read_bytes(), force=True)
+        except OutputError:
+            raise
+        except OSError as error:
+            raise OutputError(f"{self._path} cannot be written: {error.strerror or error}.") from error
+        self._saved = time.monotonic()
