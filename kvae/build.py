@@ -1,6 +1,7 @@
 """From a configuration to a model in code: what `kvae train` trains, and what `kvae export` loads weights into."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -74,10 +75,11 @@ def _networks(m, spec, condition_dim, num_parameters, bias):
             networks.lstm_encoder(shape, latent_dim, m.lstm_units, m.encoder_hidden, **common),
             networks.lstm_decoder(shape, latent_dim, m.lstm_units, m.decoder_hidden, **common, **last),
         )
-    encoder, decoder = {
+    builders: dict[str, Any] = {
         "conv": (networks.conv_encoder, networks.conv_decoder),
         "residual": (networks.residual_encoder, networks.residual_decoder),
-    }[m.network]
+    }
+    encoder, decoder = builders[m.network]
     return (
         encoder(shape, latent_dim, filters=m.encoder_filters, dense=m.encoder_hidden, **common),
         decoder(shape, latent_dim, filters=m.decoder_filters, dense=m.decoder_hidden, **common, **last),
