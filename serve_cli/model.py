@@ -302,9 +302,9 @@ class Model:
         feeds = {}
         if x is not None:
             feeds["x"] = _rows(x, manifest.data.shape, "x")
-            from serve_cli.readers import check_range
+            from serve_cli.readers.checks import check_data
 
-            check_range(feeds["x"], manifest.data.range, "x")
+            check_data(feeds["x"], manifest.data, "x")
         if z is not None:
             feeds["z"] = _rows(z, (manifest.latent_dim,), "z")
         num = len(next(iter(feeds.values())))

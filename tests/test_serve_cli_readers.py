@@ -211,7 +211,7 @@ def test_a_header_that_claims_more_than_any_memory(tmp_path):
 
 
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr("serve_cli.readers.MAX_BYTES", 2**20)
+    monkeypatch.setattr("serve_cli.readers.dataset.MAX_BYTES", 2**20)
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as bundle:
         bundle.writestr("x.npy", bytes(2**21))
     refused(tmp_path / "a.npz", "claims")
