@@ -8,6 +8,7 @@ temperature 1, on mean images, against real test images; beside each figure stan
 against the same test images.
 """
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -120,6 +121,14 @@ def table(ours: Quality, reference: Quality) -> str:
     return "\n".join(lines)
 
 
+def with_measured(card: str, name: str, figures: str) -> str:
+    """A model card with its section Measured set to these figures; the section stands before Limits."""
+    command = f"python benchmarks/sample_quality.py -m {name} --data MNIST_FOLDER"
+    section = f"## Measured\n\nOn the exported files, by `{command}`:\n\n```text\n{figures}\n```\n\n"
+    card = re.sub(r"## Measured\n.*?(?=^## )", "", card, flags=re.DOTALL | re.MULTILINE)
+    return re.sub(r"^(?=## Limits)", lambda _: section, card, count=1, flags=re.MULTILINE)
+
+
 @click.command()
 @click.option("-m", "--model", "name", default="mnist", show_default=True, help="Folder or name of an exported model.")
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder with the four MNIST files.")
@@ -127,7 +136,10 @@ def table(ours: Quality, reference: Quality) -> str:
               help="Folder that keeps the classifier.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Of samples, pixel draws and the choice of real images.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A PNG: samples beside real test images.")
-def main(name, data, folder, seed, output):
+@click.option(
+    "--card", type=click.Path(path_type=Path, exists=True), help="A model card whose section Measured to set."
+)
+def main(name, data, folder, seed, output, card):
     """Measure the samples of an exported conditional digit model."""
     if output and output.exists():
         raise click.UsageError(f"{output} exists; name another file.")
@@ -135,7 +147,7 @@ def main(name, data, folder, seed, output):
         Images(each.x, each.conditions["label"]) for each in (read_dataset(data, "train"), read_dataset(data, "test"))
     )
     judge = classifier.judge(folder, train.x, train.label)
-    click.echo(f"judge {judge.digest}: {np.mean(judge(test.x).label == test.label):.2%} of the real test images right")
+    lines = [f"judge {judge.digest}: {np.mean(judge(test.x).label == test.label):.2%} of the real test images right"]
 
     rng = np.random.Generator(np.random.Philox(key=seed))
     real = test.take(np.sort(rng.permutation(len(test.x))[:NUM]))
@@ -144,15 +156,18 @@ def main(name, data, folder, seed, output):
     model = load(name)
     draws = model.sample(max(PER_LABEL, int(counts.max())), label="all", seed=seed, temperature=1.0)
     samples = Images(draws.x, draws.conditions["label"])
-    click.echo(table(measure(samples, real, judge), measure(reference, real, judge)))
+    lines.append(table(measure(samples, real, judge), measure(reference, real, judge)))
 
     if model.has("encoder") and model.has("likelihood"):
-        click.echo(f"\non all {len(test.x)} test images, each pixel drawn to 0 or 255, nats per example:")
-        for term, (mean, error) in elbo(model, test, seed).items():
-            click.echo(f"{term:22}{mean:9.3f} +- {error:.3f}")
+        lines.append(f"\non all {len(test.x)} test images, each pixel drawn to 0 or 255, nats per example:")
+        lines += [f"{term:22}{mean:9.3f} +- {error:.3f}" for term, (mean, error) in elbo(model, test, seed).items()]
+    click.echo("\n".join(lines))
     if output:
         files.write_whole(output, picture(samples, real))
         click.echo(f"\nsamples (left) beside real test images (right): {output}")
+    if card:
+        text = with_measured(card.read_text(encoding="utf-8"), name, "\n".join(lines))
+        files.write_whole(card, text.encode(), force=True)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ _KINDS = {
     "conditional-vae": "conditional variational autoencoder (VAE)",
     "conditional-beta-vae": "conditional beta-VAE",
 }
+_TERMS = ("elbo", "reconstruction", "kl")
 _PRIORS = {"standard_normal": "N(0, I)"}
 _DATA_AXES = {"image": "height x width x channels", "sequence": "steps x features"}
 _WHAT = {
@@ -86,26 +87,41 @@ def _condition(condition: Mapping[str, Any]) -> str:
 def _training(manifest: Mapping[str, Any], training: Mapping[str, Any]) -> str:
     if not training:
         return "## Training\n\nNothing is known of it."
-    known = {"dataset", "examples", "epochs", "beta", "seed", "validation", "versions"}
+    known = {"dataset", "examples", "epochs", "beta", "seed", "validation", "final", "versions"}
     rows = [(key, _text(training[key])) for key in ("dataset", "examples", "epochs") if training.get(key) is not None]
     if training.get("beta") is not None:
         rows.append(("beta", _named(training["beta"])))
     if training.get("seed") is not None:
         rows.append(("seed", _text(training["seed"])))
-    rows += [(_text(key), _text(value)) for key, value in sorted(training.items()) if key not in known]
+    rest = {key: value for key, value in sorted(training.items()) if key not in known}
+    rows += [(_label(key), _facts(value)) for key, value in rest.items()]
+    if isinstance(training.get("final"), Mapping):
+        rows.append(("last epoch, training data", f"{_facts(training['final'])}, in nats per example"))
     versions = training.get("versions") or {}
     if versions:
         rows.append(("made with", ", ".join(f"{_text(name)} {_text(versions[name])}" for name in sorted(versions))))
     return "\n\n".join(["## Training", _table(("", ""), rows), *_validation(training.get("validation"))])
 
 
+def _label(key: str) -> str:
+    return _text(key.replace("_", " "))
+
+
+def _facts(value: Any) -> str:
+    """A value, or an object's keys and values in a row."""
+    if not isinstance(value, Mapping):
+        return _text(value)
+    order = [*(name for name in _TERMS if name in value), *sorted(set(value) - set(_TERMS))]
+    return ", ".join(f"{_label(key)} {_text(value[key])}" for key in order)
+
+
 def _validation(figures: Any) -> Iterable[str]:
     if not isinstance(figures, Mapping) or not figures:
-        yield "No figures on held-out data are known."
+        yield "No examples were held out of training."
         return
     num = figures.get("examples")
     yield f"On {_text(num)} examples held out of training:" if num else "On examples held out of training:"
-    nats = [(name, figures[name]) for name in ("elbo", "reconstruction", "kl") if name in figures]
+    nats = [(name, figures[name]) for name in _TERMS if name in figures]
     rows = [(name, f"{value:.2f}" if isinstance(value, int | float) else _text(value)) for name, value in nats]
     rest = sorted(set(figures) - {"examples", *(name for name, _ in nats)})
     yield _table(("", "nats per example"), rows)

@@ -7,16 +7,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from kvae import schedules
 from kvae.objectives import Elbo
 from kvae.priors import StandardNormal
 from serve_cli import noise as serve_noise
 
 
 def kind(model):
-    """`vae`, `beta-vae`, `conditional-vae` or `conditional-beta-vae`."""
-    objective = model.objective
-    weighted = isinstance(objective, Elbo) and objective.beta != schedules.Constant(1.0)
+    """`vae`, `beta-vae`, `conditional-vae` or `conditional-beta-vae`, by where beta ends, not how it warms up."""
+    weighted = isinstance(model.objective, Elbo) and model.objective.beta.final != 1.0
     return ("conditional-" if _conditions(model) else "") + ("beta-" if weighted else "") + "vae"
 
 

@@ -15,6 +15,11 @@ class Schedule:
         """The value at `step` (an integer or an integer tensor), a float32 scalar."""
         raise NotImplementedError
 
+    @property
+    def final(self):
+        """The value that the schedule comes to."""
+        return vars(self).get("end", vars(self).get("value"))
+
     def __eq__(self, other):
         return type(self) is type(other) and vars(self) == vars(other)
 
