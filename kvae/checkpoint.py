@@ -9,6 +9,7 @@ one before is taken.
 import hashlib
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,8 +28,12 @@ class Checkpoint(NamedTuple):
     state: dict
     arrays: dict
 
+    def best(self):
+        """The weights that early stopping held to be the best."""
+        return {name: array for name, array in self.arrays.items() if name.startswith("best/")}
 
-class Damaged(ValueError):
+
+class DamagedError(ValueError):
     """A file is no whole checkpoint; the message says why."""
 
 
@@ -59,11 +64,11 @@ class Store:
         Returns:
             The pair (`Checkpoint` or None, list of lines).
         """
-        damaged = []
+        damaged: list[str] = []
         for path in self.paths():
             try:
                 return read(path), damaged
-            except Damaged as error:
+            except DamagedError as error:
                 damaged.append(f"{path} is damaged ({error})")
         return None, damaged
 
@@ -81,8 +86,9 @@ def write(file, checkpoint):
     described = [[name, array.dtype.str, list(array.shape)] for name, array in arrays.items()]
     header = json.dumps({"state": checkpoint.state, "arrays": described}, allow_nan=False).encode()
     digest = hashlib.sha256()
-    for piece in (_MAGIC, len(header).to_bytes(8, "little"), header, *arrays.values()):
-        data = piece if isinstance(piece, bytes) else piece.reshape(-1).view("uint8")
+    contents = (array.reshape(-1).view("uint8").data for array in arrays.values())
+    pieces: Iterable[bytes | memoryview] = (_MAGIC, len(header).to_bytes(8, "little"), header, *contents)
+    for data in pieces:
         digest.update(data)
         file.write(data)
     file.write(digest.digest())
@@ -92,17 +98,17 @@ def read(path):
     """Read a file that `write` wrote.
 
     Raises:
-        Damaged: where it is not whole.
+        DamagedError: where it is not whole.
     """
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise Damaged(error.strerror) from error
+        raise DamagedError(error.strerror) from error
     if not data.startswith(_MAGIC):
-        raise Damaged("it does not begin as a checkpoint of this version does")
+        raise DamagedError("it does not begin as a checkpoint of this version does")
     body = memoryview(data)[:-_DIGEST]
     if hashlib.sha256(body).digest() != data[-_DIGEST:]:
-        raise Damaged("its digest is not that of its content")
+        raise DamagedError("its digest is not that of its content")
     start = len(_MAGIC) + 8
     length = int.from_bytes(body[len(_MAGIC) : start], "little")
     header = json.loads(bytes(body[start : start + length]))
@@ -117,16 +123,30 @@ def read(path):
 
 def capture(model):
     """All variables of a compiled model and of its optimiser, by name, as NumPy arrays of their own."""
-    return {name: np.array(variable) for name, variable in _variables(model)}
+    return {name: np.array(variable.numpy()) for name, variable in _variables(model)}
 
 
-def restore(model, arrays):
+def restore(model, checkpoint):
     """Set all variables of a compiled model and of its optimiser.
 
     Raises:
         ValueError: where the arrays are not those of such a model.
     """
-    for name, variable in _variables(model):
+    _assign(_variables(model), checkpoint.arrays)
+
+
+def restore_weights(model, checkpoint):
+    """Set the variables of a model alone: to the best where early stopping kept those.
+
+    Raises:
+        ValueError: where the arrays are not those of such a model.
+    """
+    kind = "best" if checkpoint.best() else "model"
+    _assign(((f"{kind}/{index}", variable) for index, variable in enumerate(model.variables)), checkpoint.arrays)
+
+
+def _assign(variables, arrays):
+    for name, variable in variables:
         if name not in arrays or arrays[name].shape != tuple(variable.shape):
             raise ValueError(f"{name} of shape {tuple(variable.shape)} is not in the checkpoint")
         variable.assign(arrays[name])

@@ -100,6 +100,14 @@ class TrainingConfig:
     )
     final_learning_rate: float = setting(1e-5, "Where cosine and exponential end.", above=0)
     seed: int = setting(0, "The same seed trains the same model.", least=0)
+    patience: int = setting(
+        0, "Stop after so many epochs without a better validation elbo, and keep the best weights; 0 never.", least=0
+    )
+    checkpoint_every: int = setting(
+        0, "Epochs between checkpoints; 0: every epoch, but at most once in 20 seconds.", least=0
+    )
+    deterministic: bool = setting(False, "Ask TensorFlow for the same result each time also on a GPU; slower.")
+    mixed_precision: bool = setting(False, "Networks compute in bfloat16, for GPUs; weights and objective in float32.")
     steps_per_execution: int = setting(20, "Steps that run without a look at Python.", least=1)
 
 
@@ -140,6 +148,8 @@ class Config:
             raise RequestError(
                 f"free_bits needs a kl for each dimension, which the prior {self.model.prior} does not have."
             )
+        if self.training.patience and not self.data.validation:
+            raise RequestError("patience needs validation examples to judge by; give --validation a number above 0.")
         if self.training.seed >= 2**31:
             raise RequestError(f"seed must be less than 2^31, got {self.training.seed}.")
 
@@ -170,6 +180,15 @@ def read(path):
         raise RequestError(f"{path}: cannot be read ({error.strerror}); give the config.toml of a run.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RequestError(f"{path} is no TOML file: {error}.") from None
+    return from_document(document, path)
+
+
+def from_document(document, path):
+    """The configuration that a TOML document holds; `path` is for the line of an error.
+
+    Raises:
+        RequestError: where it has unknown or ill-typed keys; the line names them.
+    """
     if (version := document.pop("format", CONFIG_FORMAT)) != CONFIG_FORMAT:
         raise RequestError(f"{path} has format {version}, this kvae reads {CONFIG_FORMAT}; upgrade kvae-onnx.")
     parts = {}

@@ -3,14 +3,25 @@
 What is asked here is asked before TensorFlow is opened: a wrong flag or path should not cost ten seconds.
 """
 
+import contextlib
+import hashlib
+import json
+import os
+import shutil
 from pathlib import Path
 
+import numpy as np
+
 from kvae.data import sources
+from serve_cli import files
 from serve_cli.errors import InputDataError, OutputError, RequestError
 
 MODEL, CONFIG, HISTORY, FACTS = "model.keras", "config.toml", "history.csv", "run.json"
-RECONSTRUCTIONS, SAMPLES = "reconstructions.png", "samples.png"
-FILES = (MODEL, CONFIG, HISTORY, FACTS, RECONSTRUCTIONS, SAMPLES)
+RECONSTRUCTIONS, SAMPLES, CHECKPOINTS = "reconstructions.png", "samples.png", "checkpoints"
+FILES = (MODEL, CONFIG, HISTORY, FACTS, RECONSTRUCTIONS, SAMPLES, CHECKPOINTS)
+
+#: Settings that may change when a run is resumed.
+RESUMABLE = ("data", "epochs", "patience", "checkpoint_every")
 
 
 def refuse(directory, force):
@@ -24,19 +35,138 @@ def refuse(directory, force):
         raise OutputError(f"{directory} is a file; give -o the name of a new folder.")
     held = sorted(entry.name for entry in directory.iterdir())
     if held and not force:
-        raise OutputError(f"{directory} exists and holds {held[0]}; give another -o, or --force to replace the run.")
-    if foreign := sorted(set(held) - set(FILES)):
+        raise OutputError(
+            f"{directory} exists and holds {held[0]}; give another -o, --resume to go on with the run, "
+            "or --force to replace it."
+        )
+    if foreign := sorted(name for name in set(held) - set(FILES) if not _is_leftover(name)):
         raise OutputError(f"{directory} holds {foreign[0]}, which is no part of a run; give another -o.")
 
 
+@contextlib.contextmanager
+def held(directory):
+    """Make the folder of a run where there is none, and keep other processes from training in it meanwhile.
+
+    Raises:
+        OutputError: where it cannot be made, another process trains in it, or the disk is almost full.
+    """
+    directory = Path(directory)
+    try:
+        directory.mkdir(exist_ok=True)
+        free = shutil.disk_usage(directory).free
+        folder = os.open(directory, os.O_RDONLY) if os.name == "posix" else None
+    except OSError as error:
+        raise OutputError(f"{directory} cannot be written ({error.strerror}); give another -o.") from None
+    try:
+        if folder is not None:
+            _lock(folder, directory)
+        if free < 50 * 2**20:
+            raise OutputError(f"{directory} has {free / 2**20:.0f} MiB of free disk, a run wants 50; make room first.")
+        yield
+    finally:
+        if folder is not None:
+            os.close(folder)
+
+
+def _lock(folder, directory):
+    import fcntl
+
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OutputError(f"Another process trains in {directory}; wait for it, or give another -o.") from None
+    except OSError:
+        return  # a file system without locks
+
+
+def clear(directory):
+    """Remove the run that a folder holds, and make room for the next: an empty folder for checkpoints."""
+    directory = Path(directory)
+    try:
+        for name in FILES:
+            if (directory / name).is_dir():
+                shutil.rmtree(directory / name)
+            else:
+                (directory / name).unlink(missing_ok=True)
+        tidy(directory)
+        (directory / CHECKPOINTS).mkdir()
+    except OSError as error:
+        raise OutputError(f"{directory} cannot be written ({error.strerror}); give another -o.") from None
+
+
+def tidy(directory):
+    """Remove what a process that was killed while it wrote has left behind."""
+    for folder in (Path(directory), Path(directory) / CHECKPOINTS):
+        for path in folder.glob(".*.tmp"):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _is_leftover(name):
+    return name.startswith(".") and name.endswith(".tmp")
+
+
+def write(directory, config=None, facts=None):
+    """Write the configuration and the facts of a run, each whole."""
+    if facts:
+        files.write_whole(Path(directory) / FACTS, (json.dumps(facts, indent=1) + "\n").encode(), force=True)
+    if config:
+        files.write_whole(Path(directory) / CONFIG, config.to_toml().encode(), force=True)
+
+
 def require(directory):
-    """Raise InputDataError unless `directory` holds a run."""
+    """Raise InputDataError unless `directory` holds a run with something learned."""
+    _require(directory, CONFIG, FACTS)
+    if not any((Path(directory) / CHECKPOINTS).glob("epoch-*")):
+        _require(directory, MODEL)
+
+
+def _require(directory, *names):
     directory = Path(directory)
     if not directory.is_dir():
         raise InputDataError(f"{directory} is no folder; give the folder that `kvae train -o` wrote.")
-    for name in (CONFIG, FACTS, MODEL):
+    for name in names:
         if not (directory / name).is_file():
             raise InputDataError(f"{directory} holds no {name}, so it is no run; make one with `kvae train -o`.")
+
+
+def read(directory):
+    """The configuration and the facts of a run.
+
+    Raises:
+        InputDataError: where the folder holds no run, or its files are damaged.
+    """
+    from kvae import config as configs
+
+    _require(directory, CONFIG, FACTS)
+    try:
+        facts = json.loads((Path(directory) / FACTS).read_text(encoding="utf-8"))
+        if not {"data", "classes", "steps_per_epoch", "training"} <= set(facts):
+            raise ValueError(f"it has only {', '.join(facts)}")
+        return configs.read(Path(directory) / CONFIG), facts
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise InputDataError(f"{directory}: {CONFIG} or {FACTS} is damaged ({_line(error)}); train it again.") from None
+
+
+def reopen(directory, changes):
+    """What to go on with: the configuration of a run with its `changes`, and its facts.
+
+    `facts["finished"]` says whether nothing is left to do.
+
+    Raises:
+        InputDataError: where the folder holds no run.
+        RequestError: where a change would make it another run.
+    """
+    if fixed := sorted(set(changes) - set(RESUMABLE)):
+        flag = fixed[0].replace("_", "-")
+        raise RequestError(
+            f"--{flag} cannot change in the middle of a run; start a new one with "
+            f"kvae train --config {Path(directory) / CONFIG} --{flag} ... -o NEW_FOLDER."
+        )
+    config, facts = read(directory)
+    wanted = config.replace(**changes)
+    longer = (wanted.training.epochs, wanted.training.patience) != (config.training.epochs, config.training.patience)
+    return wanted, {**facts, "finished": bool(facts.get("finished")) and not longer}
 
 
 def read_data(config):
@@ -69,6 +199,26 @@ def read_data(config):
     return dataset
 
 
+def fingerprint(dataset):
+    """What tells whether data are still the same: count, shape and SHA-256 of the examples and their conditions."""
+    digest = hashlib.sha256()
+    for array in (dataset.x, *dataset.conditions.values()):
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view("uint8").data)
+    return {"examples": len(dataset.x), "shape": list(dataset.x.shape[1:]), "sha256": digest.hexdigest()}
+
+
+def require_same_data(directory, facts, dataset):
+    """Raise InputDataError unless `dataset` is what the run was begun with."""
+    then, now = facts.get("fingerprint"), fingerprint(dataset)
+    if then != now:
+        seen = [f"{mark['examples']} of {mark['shape']}, SHA-256 {mark['sha256'][:12]}" for mark in (then, now) if mark]
+        raise InputDataError(
+            f"{dataset.source} is not what {directory} was begun with ({' now '.join(seen)}); "
+            "give --data the same data, or start a new run."
+        )
+
+
 def examples(directory, num=64):
     """The first examples of a run's data, `[num, *shape]`, or None where the data are no longer there."""
     from kvae import config as configs
@@ -77,3 +227,7 @@ def examples(directory, num=64):
         return sources.load(configs.read(Path(directory) / CONFIG).data.data).x[:num]
     except InputDataError:
         return None
+
+
+def _line(error):
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

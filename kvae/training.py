@@ -1,24 +1,26 @@
-"""One run of training, from a configuration to a folder that `kvae export` understands."""
+"""One run of training, from a configuration to a folder that `kvae export` understands, through every interruption."""
 
-import json
-import shutil
+import contextlib
+import sys
+import tempfile
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import keras
 import numpy as np
 
-from kvae import build, graphs, runs
-from kvae.callbacks import KeepModel, Progress, StopOnInterrupt, StopOnNaN
+from kvae import build, callbacks, checkpoint, graphs, runs
+from kvae import facts as run_facts
+from kvae.callbacks.progress import say
 from kvae.data import pipeline
 from kvae.data.spec import DataSpec
-from kvae.runs import CONFIG, FACTS, HISTORY, MODEL, RECONSTRUCTIONS, SAMPLES
 from serve_cli import files, grid, png
-from serve_cli.errors import InputDataError, OutputError, RequestError
+from serve_cli.errors import InputDataError, OutputError, RequestError, VerificationError
 
 _VALIDATION_BATCH = 500
+_MEASURED = 5000
 
 
 @dataclass(frozen=True)
@@ -30,15 +32,19 @@ class Run:
         model: the trained model.
         facts: what the exported files will say of it, as JSON.
         interrupted: whether Ctrl-C ended it early.
+        stopped_early: whether its patience ended it.
+        resumable: the epoch that `resume` would go on after; None where nothing is left to do.
     """
 
     directory: Path
     model: keras.Model
     facts: dict
-    interrupted: bool
+    interrupted: bool = False
+    stopped_early: bool = False
+    resumable: int | None = None
 
 
-def train(config, directory, *, dataset=None, force=False, quiet=False):
+def train(config, directory, *, dataset=None, force=False, quiet=False, export_check=True, tensorboard=None):
     """Train the model that `config` describes and write the run.
 
     Args:
@@ -47,72 +53,77 @@ def train(config, directory, *, dataset=None, force=False, quiet=False):
         dataset: what `runs.read_data(config)` returned, where it is at hand.
         force: replace the run that `directory` holds.
         quiet: no progress.
+        export_check: first export the untrained model to a temporary folder, a matter of seconds, so that nobody
+            trains for an hour what cannot ship.
+        tensorboard: a folder for TensorBoard's figures, or None.
 
     Returns:
         `Run`.
 
     Raises:
-        InputDataError: where the data are missing or bad. Nothing is written then.
+        InputDataError: where the data are missing or bad. Nothing is written then, nor by a failed export check.
         OutputError: where `directory` exists, holds what is not a run's, or cannot be written.
-        VerificationError: where the loss becomes NaN; the model saved before is kept.
+        RequestError: where a layer of the model has no ONNX form.
+        VerificationError: where the loss becomes NaN; the checkpoints and the model saved before are kept.
     """
     directory = Path(directory)
     runs.refuse(directory, force)
-    dataset = dataset or runs.read_data(config)
-    spec, classes = _spec(config, dataset), dataset.class_names["label"] if config.data.conditional else None
-    train_rows, validation_rows = pipeline.hold_out(len(dataset.x), config.data.validation, config.training.seed)
-    labels = dataset.conditions["label"] if config.data.conditional else None
+    setup = _set_up(config, dataset or runs.read_data(config))
+    if export_check:
+        _check_export(setup, quiet)
+    with runs.held(directory):
+        runs.clear(directory)
+        runs.write(directory, config, setup.facts)
+        return _fit(setup, directory, None, quiet, tensorboard)
 
-    keras.utils.set_random_seed(config.training.seed)
-    x = dataset.x[train_rows] if len(validation_rows) else dataset.x
-    batches = pipeline.training_batches(
-        x, None if labels is None else labels[train_rows], config.training.batch_size, config.training.seed
-    )
-    low, high = spec.range
-    mean = (x.mean(axis=0, dtype="float64") - low) / (high - low)
-    pseudo_inputs = None
-    if config.model.prior == "vamp":
-        pseudo_inputs = (x[: config.model.prior_components].astype("float32") - low) / (high - low)
-    model = build.model(config, spec, classes, batches.steps, mean, len(x), pseudo_inputs)
-    model.compile(build.optimizer(config, batches.steps), steps_per_execution=config.training.steps_per_execution)
-    validation = None
-    if len(validation_rows):
-        given = None if labels is None else labels[validation_rows]
-        validation = pipeline.validation_batches(dataset.x[validation_rows], given, _VALIDATION_BATCH)
 
-    _make(directory)
-    files.write_whole(directory / CONFIG, config.to_toml().encode(), force=True)
-    facts = _facts(config, dataset, len(x), spec, classes, model.objective)
-    _write_facts(directory, facts)
-    stop, keep = StopOnInterrupt(), KeepModel(directory / MODEL)
-    history = keras.callbacks.CSVLogger(directory / HISTORY)
-    callbacks = [batches.callback, StopOnNaN(), stop, history, keep]
-    if not quiet:
-        callbacks.append(Progress(config.training.epochs))
-    try:
-        log = model.fit(
-            batches.dataset,
-            epochs=config.training.epochs,
-            validation_data=validation,
-            callbacks=callbacks,
-            shuffle=False,
-            verbose=0,
-        )
-    finally:
-        stop.restore()
-    keep.save()
-    facts = _with_results(facts, model, log, batches.steps, len(validation_rows))
-    _write_facts(directory, facts)
-    shown = validation_rows if len(validation_rows) else train_rows
-    _write_pictures(directory, model, dataset.x[shown[:20]], None if labels is None else labels[shown[:20]])
-    return Run(directory, model, facts, stop.interrupted)
+def resume(directory, *, dataset=None, quiet=False, tensorboard=None, **changes):
+    """Go on with a run after its last whole checkpoint, to where it would have come without the interruption.
+
+    Args:
+        directory: the folder of the run.
+        dataset: what `runs.read_data` returned, where it is at hand.
+        quiet: no progress.
+        tensorboard: a folder for TensorBoard's figures, or None.
+        **changes: settings of `runs.RESUMABLE` to change.
+
+    Returns:
+        `Run`.
+
+    Raises:
+        InputDataError: where the folder is no run, its checkpoints are damaged, or its data are no longer the same.
+        RequestError: where a change would make it another run.
+        OutputError, VerificationError: as for `train`.
+    """
+    directory = Path(directory)
+    config, facts = runs.reopen(directory, changes)
+    if facts["finished"]:
+        return Run(directory, load(directory)[0], facts)
+    with runs.held(directory):
+        runs.tidy(directory)
+        dataset = dataset or runs.read_data(config)
+        runs.require_same_data(directory, facts, dataset)
+        start, damaged = checkpoint.Store(directory / runs.CHECKPOINTS).latest()
+        for line in damaged:
+            say(f"Warning: {line}; " + ("going on from the one before." if start else "no other is left."))
+        if damaged and not start:
+            raise InputDataError(f"{directory} has no whole checkpoint; do it again from its {runs.CONFIG}.")
+        done = start.state["epoch"] if start else 0
+        if config.training.epochs < done:
+            raise RequestError(f"{directory} has {done} epochs behind it; give --epochs at least that.")
+        setup = _set_up(config, dataset)
+        runs.write(directory, config, setup.facts)
+        if not quiet:
+            say(f"Going on after epoch {done} of {config.training.epochs}." if done else "Starting at the first epoch.")
+        return _fit(setup, directory, start, quiet, tensorboard)
 
 
 def load(directory):
     """Rebuild a run's model in code and load its weights, and nothing else, from its file.
 
     Args:
-        directory: the folder that `kvae train` wrote.
+        directory: the folder that `kvae train` wrote. Where the run was cut off before its first model was saved, the
+            weights are those of the last checkpoint.
 
     Returns:
         The pair (model, facts).
@@ -120,22 +131,102 @@ def load(directory):
     Raises:
         InputDataError: where the folder is no run, or its files do not belong together.
     """
-    from kvae import config as configs
-
     directory = Path(directory)
     runs.require(directory)
+    config, facts = runs.read(directory)
     try:
-        config = configs.read(directory / CONFIG)
-        facts = json.loads((directory / FACTS).read_text(encoding="utf-8"))
         spec = DataSpec.from_config(facts["data"])
         model = build.model(
             config, spec, facts["classes"], facts["steps_per_epoch"], num_examples=facts["training"]["examples"]
         )
-        model.load_weights(directory / MODEL)
+        if (directory / runs.MODEL).is_file():
+            model.load_weights(directory / runs.MODEL)
+        else:
+            last, damaged = checkpoint.Store(directory / runs.CHECKPOINTS).latest()
+            if last is None:
+                raise ValueError(damaged[0])
+            checkpoint.restore_weights(model, last)
     except (KeyError, TypeError, ValueError, OSError, RuntimeError, BadZipFile, RequestError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputDataError(f"{directory}: its files do not make a model ({reason}); train it again.") from error
     return model, facts
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """What a run is made of: the same for its beginning and for every resumption."""
+
+    config: Any
+    model: keras.Model
+    #: The model that is saved and exported: the one that trains, or its float32 twin.
+    shipped: keras.Model
+    batches: pipeline.Batches
+    validation: Any
+    num_validation: int
+    #: Batches that tell which dimensions of z are in use: of the validation data where there are any.
+    measured: Any
+    facts: dict
+    #: A few examples and their labels for pictures and the export check.
+    shown: tuple
+
+
+def _set_up(config, dataset):
+    spec, classes = _spec(config, dataset), dataset.class_names["label"] if config.data.conditional else None
+    train_rows, validation_rows = pipeline.hold_out(len(dataset.x), config.data.validation, config.training.seed)
+    labels = dataset.conditions["label"] if config.data.conditional else None
+
+    def rows_of(rows):
+        return dataset.x[rows], None if labels is None else labels[rows]
+
+    def in_order(rows):
+        x, given = rows_of(rows)
+        return pipeline.validation_batches(x, given, _VALIDATION_BATCH)
+
+    _seed(config)
+    x, given = rows_of(train_rows) if len(validation_rows) else (dataset.x, labels)
+    batches = pipeline.training_batches(x, given, config.training.batch_size, config.training.seed)
+    low, high = spec.range
+    mean = (x.mean(axis=0, dtype="float64") - low) / (high - low)
+    pseudo_inputs = None
+    if config.model.prior == "vamp":
+        pseudo_inputs = (x[: config.model.prior_components].astype("float32") - low) / (high - low)
+
+    def compiled():
+        model = build.model(config, spec, classes, batches.steps, mean, len(x), pseudo_inputs)
+        model.compile(build.optimizer(config, batches.steps), steps_per_execution=config.training.steps_per_execution)
+        return model
+
+    shipped = model = compiled()
+    if config.training.mixed_precision:
+        with _bfloat16():
+            model = compiled()
+    _check_likelihood(shipped, x, dataset.source)
+    validation = None
+    if len(validation_rows):
+        validation = in_order(validation_rows)
+    some = train_rows[:: max(1, len(train_rows) // _MEASURED)]
+    measured = validation or in_order(some)
+    facts = run_facts.begun(config, dataset, shipped, classes=classes, examples=len(x), steps_per_epoch=batches.steps)
+    shown = rows_of((validation_rows if len(validation_rows) else train_rows)[:64])
+    return _Setup(config, model, shipped, batches, validation, len(validation_rows), measured, facts, shown)
+
+
+def _seed(config):
+    keras.utils.set_random_seed(config.training.seed)
+    if config.training.deterministic:
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+
+
+@contextlib.contextmanager
+def _bfloat16():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _spec(config, dataset):
@@ -147,72 +238,109 @@ def _spec(config, dataset):
     return spec
 
 
-def _make(directory):
+def _check_likelihood(model, x, source):
     try:
-        if directory.exists():
-            for name in runs.FILES:
-                (directory / name).unlink(missing_ok=True)
-        else:
-            directory.mkdir()
-        free = shutil.disk_usage(directory).free
-    except OSError as error:
-        raise OutputError(f"{directory} cannot be written ({error.strerror}); give another -o.") from None
-    if free < 50 * 2**20:
-        raise OutputError(f"{directory} has {free / 2**20:.0f} MiB of free disk, a run wants 50; make room first.")
+        model.likelihood.check(x, model.data, str(source))
+    except ValueError as error:
+        raise InputDataError(str(error)) from None
 
 
-def _facts(config, dataset, num_examples, spec, classes, objective):
-    return {
-        "data": spec.get_config(),
-        "classes": classes,
-        "steps_per_epoch": build.steps_per_epoch(config, num_examples),
-        "training": {
-            "dataset": Path(str(dataset.source)).name,
-            "examples": num_examples,
-            "epochs": 0,
-            **_objective_facts(objective.manifest()),
-            "seed": config.training.seed,
-            "batch_size": config.training.batch_size,
-            "learning_rate": config.training.learning_rate,
-            "validation": None,
-            "versions": {name: _version(name) for name in ("kvae-onnx", "keras", "tensorflow")},
-        },
-    }
+def _check_export(setup, quiet):
+    live = sys.stderr.isatty() and not quiet
+    if live:
+        sys.stderr.write("Checking that the model can be exported ...")
+        sys.stderr.flush()
+    try:
+        with tempfile.TemporaryDirectory() as aside:
+            graphs.export(setup.shipped, Path(aside) / "model", examples=setup.shown[0])
+    except (RequestError, VerificationError) as error:
+        raise type(error)(f"{error} Nothing was trained; --no-export-check trains it all the same.") from error
+    finally:
+        if live:
+            sys.stderr.write("\r\x1b[K")
 
 
-def _objective_facts(manifest):
-    return {"beta": manifest["beta"]} if manifest["name"] == "elbo" else {"objective": manifest}
+def _fit(setup, directory, start, quiet, tensorboard):
+    """Train from the checkpoint `start` (None: from the first step) to the end, and write what came of it."""
+    config, model, steps = setup.config, setup.model, setup.batches.steps
+    epochs, state = config.training.epochs, start.state if start else {"epoch": 0, "history": []}
+    if start:
+        _restore(model, start, config, directory)
+    stop = callbacks.StopOnInterrupt()
+    early = None
+    if config.training.patience:
+        early = callbacks.StopEarly(config.training.patience, state.get("stop_early"), start and start.best())
+    history = callbacks.History(directory / runs.HISTORY, state["history"])
+    keep = callbacks.KeepModel(directory / runs.MODEL, lambda: _ship(setup))
+    checkpoints = callbacks.KeepCheckpoints(
+        checkpoint.Store(directory / runs.CHECKPOINTS), history, early,
+        seed=config.training.seed, steps=steps, epochs=epochs, every=config.training.checkpoint_every,
+    )  # fmt: skip
+    latents = callbacks.Latents(
+        setup.measured, config.objective.warmup_epochs, say, prefix="val_" if setup.num_validation else ""
+    )
+    watching = [setup.batches.callback, callbacks.StopOnNaN(), stop, latents, early, history, checkpoints, keep]
+    watching += [
+        None if quiet else callbacks.Progress(epochs),
+        callbacks.Board(Path(tensorboard)) if tensorboard else None,
+    ]
+    try:
+        if not (early and early.is_over):
+            model.fit(
+                setup.batches.dataset,
+                initial_epoch=state["epoch"],
+                epochs=epochs,
+                validation_data=setup.validation,
+                callbacks=[one for one in watching if one],
+                shuffle=False,
+                verbose=0,
+            )
+        took, row = int(model.optimizer.iterations) / steps, history.rows[-1]
+        if early:
+            early.take_best(model)
+            took, row = early.state["epoch"], history.rows[early.state["epoch"] - 1]
+        history.write()
+        keep.save()
+        stopped = bool(early and early.is_over)
+        finished = stopped or checkpoints.last == epochs
+        facts = run_facts.ended(
+            setup.facts, model, row=row, epochs=took, num_validation=setup.num_validation, finished=finished
+        )
+        _write_pictures(directory, setup.shipped, *(part if part is None else part[:20] for part in setup.shown))
+        runs.write(directory, facts=facts)
+    except OutputError as error:
+        go_on = f"go on with kvae train --resume {directory}"
+        raise OutputError(f"{error} What was saved before is kept: make room, then {go_on}.") from error
+    finally:
+        stop.restore()
+    interrupted = stop.interrupted and not finished
+    return Run(directory, setup.shipped, facts, interrupted, stopped, None if finished else checkpoints.last)
 
 
-def _with_results(facts, model, log, steps, num_validation):
-    last = {name: values[-1] for name, values in log.history.items() if values}
-    training = {**facts["training"], "epochs": round(int(model.optimizer.iterations) / steps, 2)}
-    training["final"] = {name: round(float(last[name]), 4) for name in ("elbo", "reconstruction", "kl") if name in last}
-    if num_validation and "val_elbo" in last:
-        figures = {name: round(float(last[f"val_{name}"]), 4) for name in ("elbo", "reconstruction", "kl")}
-        training["validation"] = {**figures, "examples": num_validation}
-    return {**facts, "training": training}
+def _restore(model, start, config, directory):
+    try:
+        if start.state["seed"] != config.training.seed:
+            raise ValueError(f"its seed is {start.state['seed']}")
+        checkpoint.restore(model, start)
+    except (KeyError, ValueError) as error:
+        raise InputDataError(f"{directory}: its checkpoint is of another model ({error}); start a new run.") from None
 
 
-def _write_facts(directory, facts):
-    files.write_whole(directory / FACTS, (json.dumps(facts, indent=1) + "\n").encode(), force=True)
+def _ship(setup):
+    """The model to save, with the weights and the optimiser's state of the one that trains."""
+    if setup.shipped is not setup.model:
+        checkpoint.restore(setup.shipped, checkpoint.Checkpoint({}, checkpoint.capture(setup.model)))
+    return setup.shipped
 
 
 def _write_pictures(directory, model, x, labels):
     if (samples := graphs.preview(model)) is None:
         return
-    files.write_whole(directory / SAMPLES, samples, force=True)
+    files.write_whole(directory / runs.SAMPLES, samples, force=True)
     x = np.asarray(x, "float32")
     reconstructed = keras.ops.convert_to_numpy(model((x,) if labels is None else (x, labels)))
     columns = 10
     # Rows in pairs: originals, and what the model makes of them below.
     pairs = [(x[i : i + columns], reconstructed[i : i + columns]) for i in range(0, len(x), columns)]
     picture = grid.grid(np.concatenate([row for pair in pairs for row in pair]), min(columns, len(x)), model.data.range)
-    files.write_whole(directory / RECONSTRUCTIONS, png.encode(picture), force=True)
-
-
-def _version(name):
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return version("tensorflow-cpu") if name == "tensorflow" else None
+    files.write_whole(directory / runs.RECONSTRUCTIONS, png.encode(picture), force=True)

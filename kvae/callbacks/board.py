@@ -13,9 +13,7 @@ class Board(keras.callbacks.Callback):
 
     def __init__(self, directory):
         super().__init__()
-        self._writers = {
-            name: tf.summary.create_file_writer(str(directory / name)) for name in ("train", "validation")
-        }
+        self._writers = {name: tf.summary.create_file_writer(str(directory / name)) for name in ("train", "validation")}
         self._metadata = tf.compat.v1.SummaryMetadata(
             plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars"), data_class=1
         )

@@ -75,6 +75,8 @@ class KeepCheckpoints(keras.callbacks.Callback):
         self._store, self._history, self._stop_early = store, history, stop_early
         self._seed, self._steps, self._epochs, self._every = seed, steps, epochs, every
         self._next = 0.0
+        #: Epochs that the last checkpoint has behind it.
+        self.last = len(history.rows)
 
     def on_epoch_end(self, epoch, logs=None):
         """Write where it is time. An epoch that Ctrl-C cut short is none: a resumed run does it again."""
@@ -99,6 +101,7 @@ class KeepCheckpoints(keras.callbacks.Callback):
             state["stop_early"] = self._stop_early.state
             arrays |= self._stop_early.weights
         self._store.save(epoch, checkpoint.Checkpoint(state, arrays))
+        self.last = epoch
         end = time.monotonic()
         self._next = end + max(_SECONDS, (end - start) / _SHARE)
 
@@ -108,12 +111,13 @@ class KeepModel(keras.callbacks.Callback):
 
     Args:
         path: the `.keras` file.
+        to_save: function that gives the model to save.
         seconds: least time between two saves.
     """
 
-    def __init__(self, path, seconds=60.0):
+    def __init__(self, path, to_save, seconds=60.0):
         super().__init__()
-        self._path, self._seconds = Path(path), seconds
+        self._path, self._to_save, self._seconds = Path(path), to_save, seconds
         self._saved = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -127,7 +131,7 @@ class KeepModel(keras.callbacks.Callback):
             # Keras writes in place and by name alone: to a place of its own first, and from there as every file.
             with tempfile.TemporaryDirectory() as aside:
                 saved = Path(aside) / self._path.name
-                self.model.save(saved)
+                self._to_save().save(saved)
                 files.write_whole(self._path, saved.read_bytes(), force=True)
         except OutputError:
             raise

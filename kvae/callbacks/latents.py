@@ -12,22 +12,23 @@ ACTIVE_VARIANCE = 0.01
 
 
 class Latents(keras.callbacks.Callback):
-    """Adds to the figures of each epoch `val_active_units`, and `val_kl_0` and so on where the prior factorises.
+    """Adds to the figures of each epoch `active_units`, and `kl_0` and so on where the prior factorises.
 
-    The variance of `z_mean` is taken over the validation data, under the fixed draws of validation, so that the kl of
-    all dimensions sums to `val_kl`. Warns once where nothing is in use after the warm-up.
+    The variance of `z_mean` is taken under the fixed draws of validation, so that the kl of all dimensions sums to
+    `val_kl`. Warns once where nothing is in use after the warm-up.
 
     Args:
-        batches: the validation batches.
+        batches: what to measure on: validation batches.
         warmup_epochs: epochs in which collapse is none yet.
         warn: function of one line.
+        prefix: of the names of the figures.
 
     Reference: https://arxiv.org/abs/1509.00519.
     """
 
-    def __init__(self, batches, warmup_epochs, warn):
+    def __init__(self, batches, warmup_epochs, warn, prefix="val_"):
         super().__init__()
-        self._batches, self._warn = batches, warn
+        self._batches, self._warn, self._prefix = batches, warn, prefix
         # A few epochs of grace: at the very start nothing is in use yet.
         self._grace = max(3, math.ceil(warmup_epochs))
         self._sums = None
@@ -43,9 +44,9 @@ class Latents(keras.callbacks.Callback):
         variance = second / count - (first / count) ** 2
         active = int((variance > ACTIVE_VARIANCE).sum())
         if logs is not None:
-            logs["val_active_units"] = active
+            logs[f"{self._prefix}active_units"] = active
             if self.model.prior.factorises:
-                logs.update({f"val_kl_{i}": float(value) for i, value in enumerate(kl / count)})
+                logs.update({f"{self._prefix}kl_{i}": float(value) for i, value in enumerate(kl / count)})
         if not active and epoch + 1 >= self._grace and self._warn:
             self._warn(
                 "Warning: no dimension of z is in use (posterior collapse), the decoder ignores it. "

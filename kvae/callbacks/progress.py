@@ -8,7 +8,7 @@ import keras
 #: Keras names of the figures and what progress calls them, in their order.
 _FIGURES = {
     "elbo": "elbo", "val_elbo": "validation", "reconstruction": "reconstruction", "kl": "kl", "beta": "beta",
-    "val_active_units": "active",
+    "active_units": "active", "val_active_units": "active",
 }  # fmt: skip
 
 
@@ -46,6 +46,13 @@ class Progress(keras.callbacks.Callback):
 
     def _head(self):
         return f"epoch {self._epoch:{len(str(self._epochs))}d}/{self._epochs}"
+
+
+def say(line, stream=None):
+    """Write one line to standard error, in place of a line that moves there."""
+    stream = stream or sys.stderr
+    stream.write(("\r\x1b[K" if stream.isatty() else "") + line + "\n")
+    stream.flush()
 
 
 def _figures(logs):

@@ -91,13 +91,13 @@ class StopEarly(keras.callbacks.Callback):
         elbo = float((logs or {})["val_elbo"])
         if self.state["best"] is None or elbo > self.state["best"]:
             self.state = {"best": elbo, "epoch": epoch + 1, "waited": 0}
-            self.weights = {f"best/{i}": np.array(variable) for i, variable in enumerate(self.model.variables)}
+            self.weights = {f"best/{i}": np.array(variable.numpy()) for i, variable in enumerate(self.model.variables)}
         else:
             self.state = {**self.state, "waited": self.state["waited"] + 1}
         if self.is_over:
             self.model.stop_training = True
 
-    def take_best(self):
+    def take_best(self, model):
         """Give the model the weights of the best epoch."""
-        for index, variable in enumerate(self.model.variables):
+        for index, variable in enumerate(model.variables):
             variable.assign(self.weights[f"best/{index}"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from kvae import config as configs
+from serve_cli.errors import RequestError
 
 
 class Widths(click.ParamType):
@@ -48,47 +49,108 @@ def settings(command):
     return command
 
 
-@click.command(epilog="Example: kvae train --data mnist/ --conditional --epochs 30 -o runs/mnist")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
+@click.command(
+    epilog="Examples: kvae train --data mnist/ --conditional -o runs/mnist; kvae train --preset gated -o runs/gated; "
+    "kvae train --resume runs/gated"
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the run.")
+@click.option("--preset", metavar="NAME", help="Settings to start from, see kvae presets; other flags override.")
 @click.option(
     "--config", type=click.Path(path_type=Path), help="config.toml of a run, to do it again; other flags override."
 )
+@click.option(
+    "--resume", metavar="RUN", type=click.Path(path_type=Path),
+    help="Go on with this run after its last checkpoint. --data, --epochs, --patience, --checkpoint-every may change.",
+)  # fmt: skip
 @settings
+@click.option(
+    "--export-check/--no-export-check", default=True,
+    help="First see whether the untrained model can be exported.  [default: yes]",
+)  # fmt: skip
+@click.option("--tensorboard", metavar="DIR", type=click.Path(path_type=Path), help="Write figures for TensorBoard.")
 @click.option("--force", is_flag=True, help="Replace the run at --output.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run's facts as one JSON document.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
-def train(output, config, force, as_json, quiet, **flags):
+def train(output, preset, config, resume, export_check, tensorboard, force, as_json, quiet, **flags):
     """Train a VAE, beta-VAE or conditional VAE.
 
-    The folder at --output then holds the model, its configuration, the history of its figures, and pictures of
-    reconstructions and samples. Ctrl-C ends training early and keeps what was learned.
+    The folder at --output then holds the model, its configuration, checkpoints, the history of its figures, and
+    pictures of reconstructions and samples. Ctrl-C ends training early and keeps what was learned. --resume goes on
+    with a run that was cut off, by Ctrl-C, a crash or a full disk, and ends where it would have ended without.
     """
     from kvae import engine, runs
 
     # Asked before TensorFlow is opened: a wrong flag should not take ten seconds.
     engine.require()
-    wanted = configs.read(config) if config else configs.Config()
-    wanted = wanted.replace(**{name: value for name, value in flags.items() if value is not None})
-    runs.refuse(output, force)
-    dataset = runs.read_data(wanted)
+    flags = {name: value for name, value in flags.items() if value is not None}
+    if resume:
+        _refuse_beside_resume(output=output, preset=preset, config=config, force=force)
+        wanted, facts = runs.reopen(resume, flags)
+        if facts["finished"]:
+            _say_finished(resume, facts, as_json, quiet)
+            return
+        dataset = runs.read_data(wanted)
+        runs.require_same_data(resume, facts, dataset)
+    else:
+        if not output:
+            raise RequestError("Nowhere to write the run: give -o a folder, or --resume a run to go on with.")
+        wanted = _from(preset, config).replace(**flags)
+        runs.refuse(output, force)
+        dataset = runs.read_data(wanted)
     device = engine.open_quietly()
     if not quiet:
         click.echo(f"Training on {device}.", err=True)
     from kvae import training
 
-    run = training.train(wanted, output, dataset=dataset, force=force, quiet=quiet)
+    common = {"dataset": dataset, "quiet": quiet, "tensorboard": tensorboard}
+    if resume:
+        run = training.resume(resume, **common, **flags)
+    else:
+        run = training.train(wanted, output, force=force, export_check=export_check, **common)
     if as_json:
-        click.echo(json.dumps({"run": str(run.directory), "interrupted": run.interrupted, **run.facts["training"]}))
+        _print_facts(run.directory, run.facts, interrupted=run.interrupted)
     if not quiet:
         click.echo(_closing_words(run), err=True)
     if run.interrupted:
         sys.exit(130)
 
 
+def _from(preset, config):
+    if preset and config:
+        raise RequestError("--preset and --config both say what to start from; give one of them.")
+    if preset:
+        from kvae import presets
+
+        return presets.get(preset).config
+    return configs.read(config) if config else configs.Config()
+
+
+def _refuse_beside_resume(**flags):
+    if given := [name for name, value in flags.items() if value]:
+        raise RequestError(f"--{given[0]} does not go with --resume: the run has its folder and its settings.")
+
+
+def _print_facts(directory, facts, **more):
+    click.echo(json.dumps({"run": str(directory), "finished": facts["finished"], **more, **facts["training"]}))
+
+
+def _say_finished(directory, facts, as_json, quiet):
+    if as_json:
+        _print_facts(directory, facts, interrupted=False)
+    if not quiet:
+        epochs = facts["training"]["epochs"]
+        click.echo(f"{directory} is finished ({epochs:g} epochs); --epochs with a larger number trains on.", err=True)
+
+
 def _closing_words(run):
     facts = run.facts["training"]
     words = "Stopped early; what was learned is saved." if run.interrupted else "Done."
+    if run.stopped_early:
+        words = f"Stopped early: the validation elbo rose no more. The weights are those of epoch {facts['epochs']:g}."
     figures = facts["validation"] or facts["final"]
     if "elbo" in figures:
         words += f" {'Validation' if facts['validation'] else 'Training'} elbo {figures['elbo']:.2f} nats an example."
+    if run.interrupted:
+        after = f"after epoch {run.resumable}" if run.resumable else "at the first epoch"
+        words += f"\nGo on {after}: kvae train --resume {run.directory}"
     return f"{words}\nNext: kvae export {run.directory} -o {run.directory.name}-onnx"

@@ -1,0 +1,75 @@
+"""What a run says of itself: the facts in `run.json`, part of which travels in the manifest of the exported files."""
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from kvae import runs
+
+_FIGURES = ("elbo", "reconstruction", "kl")
+
+
+def begun(config, dataset, model, *, classes, examples, steps_per_epoch):
+    """The facts of a run before its first step, as JSON.
+
+    Args:
+        config: `kvae.config.Config`.
+        dataset: `serve_cli.readers.Dataset`.
+        model: the untrained model.
+        classes: class names of the condition `label`, or None.
+        examples: how many are trained on.
+        steps_per_epoch: optimiser steps an epoch.
+    """
+    return {
+        "finished": False,
+        "data": model.data.get_config(),
+        "classes": classes,
+        "steps_per_epoch": steps_per_epoch,
+        "fingerprint": runs.fingerprint(dataset),
+        "training": {
+            "dataset": Path(str(dataset.source)).name,
+            "examples": examples,
+            "epochs": 0,
+            **_objective(model.objective.manifest()),
+            "seed": config.training.seed,
+            "batch_size": config.training.batch_size,
+            "learning_rate": config.training.learning_rate,
+            "validation": None,
+            "versions": {name: _version(name) for name in ("kvae-onnx", "keras", "tensorflow")},
+        },
+    }
+
+
+def ended(facts, model, *, row, epochs, num_validation, finished):
+    """The facts of a run with what came of it.
+
+    Args:
+        facts: what `begun` returned.
+        model: the trained model.
+        row: the figures of the epoch whose weights are kept.
+        epochs: how many that took.
+        num_validation: how many examples were held out.
+        finished: whether nothing is left to do.
+    """
+    training = {**facts["training"], "epochs": round(epochs, 2)}
+    training["final"] = {name: round(row[name], 4) for name in _FIGURES if name in row}
+    if "active_units" in row:  # measured on training data, there being no other
+        training["final"]["active_units"] = row["active_units"]
+    if num_validation and "val_elbo" in row:
+        figures = {name: round(row[f"val_{name}"], 4) for name in _FIGURES}
+        figures |= {"active_units": row["val_active_units"], "examples": num_validation}
+        if model.prior.factorises:
+            figures["kl_per_dim"] = [round(row[f"val_kl_{i}"], 4) for i in range(model.latent_dim)]
+        training["validation"] = figures
+    training["kl"] = "closed form" if model.prior.factorises else "Monte Carlo estimate"
+    return {**facts, "finished": finished, "training": training}
+
+
+def _objective(manifest):
+    return {"beta": manifest["beta"]} if manifest["name"] == "elbo" else {"objective": manifest}
+
+
+def _version(name):
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return version("tensorflow-cpu") if name == "tensorflow" else None
