@@ -131,7 +131,7 @@ def latent_sums(model):
         not factorise).
     """
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def compiled(batch, number):
         terms = model.terms(batch, Noise(model.seed, number, test=True), training=False)
         z_mean = tf.cast(terms.z_mean, tf.float64)
