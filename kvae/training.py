@@ -266,6 +266,10 @@ def _fit(setup, directory, start, quiet, tensorboard):
     epochs, state = config.training.epochs, start.state if start else {"epoch": 0, "history": []}
     if start:
         _restore(model, start, config, directory)
+    if not quiet and not model.prior.factorises:
+        say(
+            f"kl is a Monte Carlo estimate: the prior {model.prior.kind} has no closed form, nor a kl for each dimension."
+        )
     stop = callbacks.StopOnInterrupt()
     early = None
     if config.training.patience:
