@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from kvae import data, likelihoods, networks, objectives, priors, schedules
+    from kvae import data, likelihoods, metrics, networks, objectives, priors, schedules
     from kvae.conditions import Categorical, Continuous
     from kvae.data.spec import DataSpec
+    from kvae.data.table import TableSpec
     from kvae.models import VAE, BetaVAE, ConditionalBetaVAE, ConditionalVAE, load_model
     from serve_cli.model import load
 
@@ -26,9 +27,10 @@ _HOME = {
     "Categorical": "kvae.conditions",
     "Continuous": "kvae.conditions",
     "DataSpec": "kvae.data.spec",
+    "TableSpec": "kvae.data.table",
     "load": "serve_cli.model",
 }
-_MODULES = ("data", "likelihoods", "networks", "objectives", "priors", "schedules")
+_MODULES = ("data", "likelihoods", "metrics", "networks", "objectives", "priors", "schedules")
 
 __all__ = [
     "VAE",
@@ -38,10 +40,12 @@ __all__ = [
     "ConditionalVAE",
     "Continuous",
     "DataSpec",
+    "TableSpec",
     "data",
     "likelihoods",
     "load",
     "load_model",
+    "metrics",
     "networks",
     "objectives",
     "priors",

@@ -118,16 +118,15 @@ def probe(model, wanted, examples=None):
         A function of (graph name, batch size) to the inputs by name: z from the prior, x real or in range, each
         class in turn.
     """
-    low, high = model.data.range
     names = {graph.name: set(graph.inputs) for graph in wanted}
 
     def inputs(graph, batch):
         if examples is not None and len(examples):
             x = np.resize(np.asarray(examples[:batch], "float32"), (batch, *model.data.shape))
         else:
-            uniform = serve_noise.uniforms(1, serve_noise.STREAM_GOLDEN, 0, batch, model.data.size)
-            x = (low + (high - low) * np.round(uniform)).astype("float32").reshape(batch, *model.data.shape)
+            x = model.data.probe(batch)
         if graph == "likelihood" and model.likelihood.kind == "bernoulli":
+            low, high = model.data.range
             x = np.where(x > (low + high) / 2, high, low).astype("float32")
         z, _ = serve_noise.latent_noise(1, 0, batch, model.latent_dim)
         every = {"x": x, "z": z, "component": np.arange(batch, dtype="int64") % model.prior.num_components}

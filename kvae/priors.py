@@ -175,6 +175,7 @@ class VampPrior(Prior):
         pseudo_inputs: array `[num_components, *shape]` of unit data to start at, real examples best; by default draws
             around the middle of the range.
         seed: of those draws.
+        bounded: whether pseudo-inputs are kept within 0 and 1, where unit data lie; False for tables.
 
     Reference: https://arxiv.org/abs/1705.07120.
     """
@@ -182,20 +183,21 @@ class VampPrior(Prior):
     kind = "vamp"
     factorises = False
 
-    def __init__(self, shape, num_components=50, condition_dim=0, pseudo_inputs=None, seed=0, **kwargs):
+    def __init__(self, shape, num_components=50, condition_dim=0, pseudo_inputs=None, seed=0, bounded=True, **kwargs):
         super().__init__(**kwargs)
         self.shape, self._num_components = tuple(shape), int(num_components)
-        self.condition_dim, self.seed = int(condition_dim), seed
+        self.condition_dim, self.seed, self.bounded = int(condition_dim), seed, bool(bounded)
         if self._num_components < 2:
             raise ValueError(f"A mixture has at least 2 components, got {num_components}.")
         full = (self._num_components, *self.shape)
-        # Kept as logits, so that pseudo-inputs stay in the range of unit data however far they are trained.
+        # Kept as logits where bounded, so that pseudo-inputs stay in the range of unit data however far they go.
         self.logits = self.add_weight(
             full, initializer=keras.initializers.RandomNormal(stddev=0.5, seed=seed), name="logits"
         )
         if pseudo_inputs is not None:
-            p = np.clip(np.asarray(pseudo_inputs, "float32").reshape(full), 0.01, 0.99)
-            self.logits.assign(np.log(p) - np.log(1.0 - p))
+            start_at = np.asarray(pseudo_inputs, "float32").reshape(full)
+            p = np.clip(start_at, 0.01, 0.99)
+            self.logits.assign(np.log(p) - np.log(1.0 - p) if self.bounded else start_at)
         self.condition_vectors = None
         if self.condition_dim:
             start = keras.initializers.RandomNormal(stddev=1.0, seed=seed)
@@ -211,7 +213,8 @@ class VampPrior(Prior):
     def components(self, given, encode):
         """The posteriors of the pseudo-inputs, the same for every row."""
         own = () if self.condition_vectors is None else (ops.convert_to_tensor(self.condition_vectors),)
-        mean, log_var = encode(ops.sigmoid(self.logits), own)
+        pseudo_inputs = ops.sigmoid(self.logits) if self.bounded else ops.convert_to_tensor(self.logits)
+        mean, log_var = encode(pseudo_inputs, own)
         weights = ops.full((self._num_components,), -math.log(self._num_components))
         return ops.expand_dims(mean, 0), ops.expand_dims(log_var, 0), weights
 
@@ -222,7 +225,7 @@ class VampPrior(Prior):
     def get_config(self):
         """The arguments, for Keras."""
         own = {"shape": self.shape, "num_components": self._num_components, "condition_dim": self.condition_dim}
-        return {**super().get_config(), **own, "seed": self.seed}
+        return {**super().get_config(), **own, "seed": self.seed, "bounded": self.bounded}
 
 
 def _floats(tensor):

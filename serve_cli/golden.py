@@ -72,13 +72,13 @@ def golden_inputs(
 
 
 def record(
-    outputs: Mapping[str, np.ndarray], tolerance: Mapping[str, tuple[float, float]], seed: int = SEED, num: int = NUM
+    outputs: Mapping[str, np.ndarray], tolerance: Mapping[str, tuple[Any, float]], seed: int = SEED, num: int = NUM
 ) -> dict[str, Any]:
     """Return the manifest's `golden`: at most 64 values of each output, at a fixed stride of the flattened array.
 
     Args:
         outputs: what the golden inputs gave, by name.
-        tolerance: (atol, rtol) for each output: `|got - want| <= atol + rtol * |want|`.
+        tolerance: (atol, rtol) for each output: `|got - want| <= atol + rtol * |want|`; of several atol the largest.
         seed: what `golden_inputs` was called with.
         num: likewise.
     """
@@ -90,7 +90,7 @@ def record(
         kept[name] = {
             "stride": stride,
             "values": [float(value) for value in flat[::stride]],
-            "atol": float(atol),
+            "atol": float(np.max(atol)),
             "rtol": float(rtol),
         }
     return {"seed": seed, "num": num, "outputs": kept}
@@ -135,4 +135,6 @@ def _golden_x(raw: np.ndarray, data: Data, likelihood: str) -> np.ndarray:
     for index, column in enumerate(data.columns):
         if column["kind"] == "categorical":
             x[:, index] = np.arange(len(x)) % len(column["classes"])
+        elif "scale" in column:
+            x[:, index] = column["mean"] + column["scale"] * x[:, index].astype(np.float64)
     return x

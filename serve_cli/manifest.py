@@ -204,6 +204,11 @@ class _Checker:
             self.text(column, "name")
             if self.choice(column, "kind", ("numeric", "categorical")) == "categorical":
                 self.classes(column)
+            elif "scale" in column:
+                if not _is_number(column["scale"]) or column["scale"] <= 0:
+                    self.fail("a column's scale", column["scale"], "a number above 0")
+                if not _is_number(column.get("mean")):
+                    self.fail("a column's mean", column.get("mean"), "a number")
         return Data(kind, tuple(shape), self.range(raw), tuple(columns))
 
     def condition(self, raw: Any) -> Condition:

@@ -1,10 +1,15 @@
 """What the data are, and the way between the user's units and the networks' unit data."""
 
 import math
+from typing import Any
 
+import numpy as np
 from keras import ops
 
 from kvae.registry import register
+from serve_cli import noise
+
+_PIECE = 2**16
 
 
 @register
@@ -30,12 +35,17 @@ class DataSpec:
             raise ValueError(f"kind must be image, vector or sequence, got {self.kind!r}.")
         if not self.shape or min(self.shape) < 1:
             raise ValueError(f"shape must have at least one axis, each of at least 1, got {self.shape}.")
-        self.range = (low, high)
+        self.range: Any = (low, high)
 
     @property
     def size(self):
         """How many values one example has."""
         return math.prod(self.shape)
+
+    @property
+    def unit_shape(self):
+        """Shape of one example in unit data: what the encoder takes."""
+        return self.shape
 
     def to_unit(self, x):
         """Data units of any number type to unit data, float32."""
@@ -56,10 +66,23 @@ class DataSpec:
         low, high = self.range
         return -self.size * math.log(high - low) if likelihood.is_density else 0.0
 
+    def unit_array(self, x):
+        """As `to_unit`, of and as a NumPy array."""
+        return ops.convert_to_numpy(self.to_unit(np.asarray(x)))
+
+    def unit_mean(self, x):
+        """Mean of the examples `x` in unit data, float64 `[*unit_shape]`; x may lie on disk."""
+        low, high = self.range
+        return (sum(part.sum(axis=0, dtype="float64") for part in in_pieces(x)) / len(x) - low) / (high - low)
+
+    def probe(self, num):
+        """Values spread over the range, float32 `[num, *shape]`, for a look at a model where there are no data."""
+        low, high = self.range
+        uniform = noise.uniforms(1, noise.STREAM_GOLDEN, 0, num, self.size)
+        return (low + (high - low) * np.round(uniform)).astype("float32").reshape(num, *self.shape)
+
     def check(self, x, where):
         """Raise ValueError, with what to do, unless the NumPy array `x` holds such examples."""
-        import numpy as np
-
         if tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"{where}: expected x of shape [batch, {_sizes(self.shape)}], got [{_sizes(x.shape)}].")
         if x.dtype.kind not in "iufb":
@@ -93,6 +116,11 @@ class DataSpec:
     def from_config(cls, config):
         """Rebuild from `get_config`."""
         return cls(**config)
+
+
+def in_pieces(x):
+    """The rows of `x`, which may lie on disk, some at a time."""
+    return (x[start : start + _PIECE] for start in range(0, len(x), _PIECE))
 
 
 def _sizes(shape):

@@ -9,5 +9,6 @@ from kvae.likelihoods.bernoulli import Bernoulli, ContinuousBernoulli
 from kvae.likelihoods.categorical import Categorical
 from kvae.likelihoods.gaussian import Gaussian
 from kvae.likelihoods.logistic import DiscretizedLogistic
+from kvae.likelihoods.mixed import Mixed
 
-__all__ = ["Bernoulli", "Categorical", "ContinuousBernoulli", "DiscretizedLogistic", "Gaussian", "Likelihood"]
+__all__ = ["Bernoulli", "Categorical", "ContinuousBernoulli", "DiscretizedLogistic", "Gaussian", "Likelihood", "Mixed"]
