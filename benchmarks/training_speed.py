@@ -1,0 +1,189 @@
+"""How fast does `fit` train, against a hand-written PyTorch loop on the same machine? Examples a second.
+
+The same networks, batch of 128, Adam and learning rate, MNIST-like bytes in memory, dynamic binarisation, two nets:
+784-200-200-50 (dense) and two convolutions of stride 2 each way with latent_dim 16 (conv). PyTorch is given each of
+its good forms (Adam as it comes and fused; bytes and floats; both memory formats where there are convolutions), and
+the better one is what counts. All take turns, epoch by epoch, so that a busy moment of the machine hits all of them;
+a turn in which other processes took more than `--limit` of the machine does not count.
+
+PyTorch and TensorFlow live apart. To make the other environment:
+
+    python -m venv /tmp/torch && /tmp/torch/bin/pip install torch==2.13.0
+    python benchmarks/training_speed.py --torch-python /tmp/torch/bin/python
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import time
+from pathlib import Path
+
+BATCH, SHAPE = 128, (28, 28, 1)
+#: Goal of the ratio, and the examples of a turn: a second or two of work, so that the start of a `fit` weighs little.
+GOALS = {"dense": (1.25, 51_200), "conv": (1.2, 5_120)}
+STEPS_PER_EXECUTION = {"dense": 50, "conv": 20}
+_DATA = {"dense": ("uint8", "float32"), "conv": ("uint8",)}
+_MEMORY = {"dense": ("contiguous_format",), "conv": ("contiguous_format", "channels_last")}
+
+
+class Fit:
+    """kvae: one `fit` of one epoch a turn."""
+
+    def __init__(self, net, examples, optimizer):
+        import keras
+        import numpy as np
+
+        from kvae import networks, optimizers
+        from kvae.data import pipeline
+        from kvae.models import VAE
+
+        generator = np.random.default_rng(0)
+        x = generator.integers(0, 256, (examples, *SHAPE)) * (generator.random((examples, *SHAPE)) < 0.2)
+        self.batches, self.epoch = pipeline.training_batches(x.astype("uint8"), None, BATCH, seed=0), 0
+        if net == "dense":
+            encoder = networks.dense_encoder(SHAPE, 50, (200, 200))
+            decoder = networks.dense_decoder(SHAPE, 50, (200, 200))
+        else:
+            encoder = networks.conv_encoder(SHAPE, 16, (32, 64), dense=256)
+            decoder = networks.conv_decoder(SHAPE, 16, (64, 32), dense=256)
+        self.model = VAE(encoder, decoder)
+        adam = optimizers.Adam if optimizer == "fused" else keras.optimizers.Adam
+        self.model.compile(adam(1e-3), steps_per_execution=STEPS_PER_EXECUTION[net])
+
+    def turn(self):
+        """Seconds of one epoch, from the call of `fit` to its return."""
+        began = time.perf_counter()
+        self.model.fit(
+            self.batches.dataset, initial_epoch=self.epoch, epochs=self.epoch + 1, callbacks=[self.batches.callback],
+            shuffle=False, verbose=0,
+        )  # fmt: skip
+        self.epoch += 1
+        return time.perf_counter() - began
+
+
+class Torch:
+    """PyTorch: one epoch of the loop in torch_loop.py a turn, in a process of its own that waits in between."""
+
+    def __init__(self, process, **request):
+        self.process, self.request = process, json.dumps(request)
+
+    def turn(self):
+        """Seconds of one epoch, as the loop measured them."""
+        return ask(self.process, self.request)["seconds"]
+
+
+def ask(process, line):
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+    return json.loads(process.stdout.readline())
+
+
+class Others:
+    """The share of the machine that other processes took, where /proc tells; 0 elsewhere."""
+
+    def __init__(self, ours):
+        self.ours = ours
+        self.last = self._ticks()
+
+    def since_last(self):
+        """Share since the last call, 0 to 1."""
+        before, self.last = self.last, self._ticks()
+        total, busy, own = (now - then for now, then in zip(self.last, before, strict=True))
+        return max(0, busy - own) / max(1, total)
+
+    def wait(self, limit, end):
+        """Wait until the others leave the machine alone; False where they do not before `end`."""
+        while time.monotonic() < end:
+            self.since_last()
+            time.sleep(0.2)
+            if self.since_last() <= limit:
+                return True
+        return False
+
+    def _ticks(self):
+        try:
+            user, nice, system, idle, wait, *rest = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:9])
+        except OSError:
+            return 0, 0, 0
+        busy, own = user + nice + system + sum(rest), 0
+        for pid in self.ours:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            own += int(fields[11]) + int(fields[12])
+        return busy + idle + wait, busy, own
+
+
+def measure(runners, others, turns, limit, patience):
+    """Seconds a turn by runner: up to `turns` of each, taken in rotation after a first one; and how many were void."""
+    seconds, void, end = {name: [] for name in runners}, 0, time.monotonic() + patience
+    for runner in runners.values():
+        runner.turn()
+    while min(map(len, seconds.values())) < turns and time.monotonic() < end:
+        for name, runner in sorted(runners.items(), key=lambda item: len(seconds[item[0]])):
+            if len(seconds[name]) == turns or not others.wait(limit, end):
+                continue
+            taken = runner.turn()
+            if others.since_last() <= limit:
+                seconds[name].append(taken)
+            else:
+                void += 1
+    if min(map(len, seconds.values())) < 3:
+        raise SystemExit(
+            f"Other processes took more than {limit:.0%} of the machine for too long; try when it is quiet."
+        )
+    return seconds, void
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--torch-python", required=True, help="Interpreter of an environment with PyTorch.")
+    parser.add_argument("--net", choices=[*GOALS, "both"], default="both")
+    parser.add_argument("--turns", type=int, default=15, help="Turns of each; the median counts.")
+    parser.add_argument("--limit", type=float, default=0.1, help="Share of the machine that others may take in a turn.")
+    parser.add_argument(
+        "--patience", type=float, default=600.0, help="Seconds for each net, waiting for quiet included."
+    )
+    arguments = parser.parse_args()
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import keras
+    import tensorflow as tf
+
+    loop = [arguments.torch_python, str(Path(__file__).with_name("torch_loop.py"))]
+    with subprocess.Popen(loop, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        facts = json.loads(process.stdout.readline())
+        others = Others([os.getpid(), process.pid])
+        print(
+            f"{os.cpu_count()} cores, TensorFlow {tf.__version__}, Keras {keras.__version__}, PyTorch {facts['torch']} "
+            f"({facts['threads']} threads), batch {BATCH}, median of up to {arguments.turns} turns"
+        )
+        for net in GOALS if arguments.net == "both" else [arguments.net]:
+            report(net, process, others, arguments)
+        process.stdin.close()
+
+
+def report(net, process, others, arguments):
+    goal, examples = GOALS[net]
+    runners = {"kvae, kvae.optimizers.Adam": Fit(net, examples, "fused")}
+    runners["kvae, keras.optimizers.Adam"] = Fit(net, examples, "keras")
+    for memory in _MEMORY[net]:
+        for data in _DATA[net]:
+            for optimizer in ("", "fused"):
+                name = " ".join(["torch,", optimizer or "default", "Adam,", data, memory])
+                runners[name] = Torch(
+                    process, net=net, optimizer=optimizer, memory=memory, data=data, examples=examples
+                )
+    seconds, void = measure(runners, others, arguments.turns, arguments.limit, arguments.patience)
+    speed = {name: examples / statistics.median(taken) for name, taken in seconds.items()}
+    print(f"\n{net}: {examples} examples a turn, {void} turns void because others took the machine")
+    for name, value in speed.items():
+        spread = max(seconds[name]) / min(seconds[name])
+        print(f"  {name:46s} {value:8.0f} examples/s   {len(seconds[name])} turns, slowest / fastest {spread:.2f}")
+    best = max(value for name, value in speed.items() if name.startswith("torch"))
+    ratio = speed["kvae, kvae.optimizers.Adam"] / best
+    print(f"  ratio to the better of PyTorch: {ratio:.2f} (goal {goal}: {'reached' if ratio >= goal else 'missed'})")
+
+
+if __name__ == "__main__":
+    main()
