@@ -267,9 +267,7 @@ def _fit(setup, directory, start, quiet, tensorboard):
     if start:
         _restore(model, start, config, directory)
     if not quiet and not model.prior.factorises:
-        say(
-            f"kl is a Monte Carlo estimate: the prior {model.prior.kind} has no closed form, nor a kl for each dimension."
-        )
+        say(f"kl is a Monte Carlo estimate: under the prior {model.prior.kind} it has no closed form.")
     stop = callbacks.StopOnInterrupt()
     early = None
     if config.training.patience:
