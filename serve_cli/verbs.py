@@ -25,6 +25,7 @@ VERBS = {
     "train": Verb("Train a VAE, beta-VAE or conditional VAE.", "kvae.commands.train:train", "train"),
     "presets": Verb("List settings that work, for train --preset.", "kvae.commands.presets:presets"),
     "export": Verb("Turn a trained model into sealed ONNX files.", "kvae.commands.export:export", "train"),
+    "sprites": Verb("Render images whose factors are known, those of dSprites.", "kvae.commands.sprites:sprites"),
 }
 
 
