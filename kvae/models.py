@@ -12,6 +12,7 @@ from kvae.backends import BackendStep, Totals
 from kvae.conditions import Categorical, Continuous
 from kvae.data.spec import DataSpec
 from kvae.likelihoods import Bernoulli
+from kvae.network_checks import input_shapes, latent_dim_of
 from kvae.objective import Terms, log_normal, reparameterize, safe_log_var
 from kvae.objectives import Elbo
 from kvae.priors import StandardNormal
@@ -44,7 +45,7 @@ class VAE(BackendStep, keras.Model):
     def __init__(self, encoder, decoder, *, data=None, likelihood=None, prior=None, objective=None, seed=0, **kwargs):
         super().__init__(**kwargs)
         self.encoder, self.decoder = encoder, decoder
-        self.data = data or DataSpec(_first_shape(encoder))
+        self.data = data or DataSpec(_shape_told_by(encoder))
         self.likelihood = likelihood or Bernoulli()
         self.prior = prior or StandardNormal()
         self.objective = objective or Elbo()
@@ -57,13 +58,13 @@ class VAE(BackendStep, keras.Model):
             raise ValueError(f"seed must be an integer from 0 to 2^31 - 1, got {seed!r}.")
         self.seed = seed
         self.totals = Totals()
-        self._check_networks()
+        if (self.data.kind == "table") != (self.likelihood.kind == "mixed"):
+            raise ValueError(
+                f"A {self.likelihood.kind} likelihood does not model {self.data.kind} data: a TableSpec takes "
+                "likelihoods.Mixed.of(spec), and nothing else does."
+            )
+        self.latent_dim = latent_dim_of(encoder, decoder, self.data, self.likelihood, self.condition_dim)
         self.built = True
-
-    @property
-    def latent_dim(self):
-        """Size of z."""
-        return int(_first_shape(self.decoder)[0])
 
     # What a model does with one batch
 
@@ -192,32 +193,6 @@ class VAE(BackendStep, keras.Model):
         return keras.InputSpec(shape=(None, *self.data.shape), dtype="float32")
 
     # Checks
-
-    def _check_networks(self):
-        shape, latent = _first_shape(self.encoder), self.encoder.output_shape
-        if shape != self.data.shape:
-            raise ValueError(
-                f"The encoder takes {shape}, but the data are {self.data.shape}; give both the same shape."
-            )
-        if not isinstance(latent, (tuple, list)) or len(latent) != 2 or not isinstance(latent[0], (tuple, list)):
-            raise ValueError(f"An encoder returns the pair (z_mean, z_log_var), this one's output is {latent}.")
-        if {tuple(part[1:]) for part in latent} != {(self.latent_dim,)}:
-            raise ValueError(
-                f"The encoder's outputs are {[tuple(part[1:]) for part in latent]}, "
-                f"but the decoder takes z of ({self.latent_dim},); give both the same latent_dim."
-            )
-        expected = (*self.data.shape[:-1], self.data.shape[-1] * self.likelihood.num_parameters)
-        if (given := tuple(self.decoder.output_shape[1:])) != expected:
-            raise ValueError(
-                f"The decoder gives {given}, but a {self.likelihood.kind} likelihood over "
-                f"{self.data.shape} takes {expected}; build it with num_parameters={self.likelihood.num_parameters}."
-            )
-        widths = [_given_dim(network) for network in (self.encoder, self.decoder)]
-        if widths != [self.condition_dim] * 2:
-            raise ValueError(
-                f"Encoder and decoder take condition vectors of width {widths[0]} and {widths[1]}, "
-                f"the model's conditions make {self.condition_dim}; build both with condition_dim={self.condition_dim}."
-            )
 
     @property
     def condition_dim(self):
@@ -348,11 +323,7 @@ def _repeat(values, num):
     return values if num == 1 else ops.repeat(values, num, axis=0)
 
 
-def _first_shape(network):
-    shape = network.input_shape
-    return tuple((shape[0] if isinstance(shape, list) else shape)[1:])
-
-
-def _given_dim(network):
-    shape = network.input_shape
-    return shape[1][-1] if isinstance(shape, list) and len(shape) > 1 else 0
+def _shape_told_by(encoder):
+    if not (shapes := input_shapes(encoder)):
+        raise ValueError("This encoder does not tell the shape of its input: give data=DataSpec(shape).")
+    return shapes[0]

@@ -163,6 +163,49 @@ def test_a_users_own_networks_take_their_place():
     assert history["elbo"][-1] > history["elbo"][0]
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class OwnEncoder(keras.Model):
+    """Subclassed, as a user may write it: it knows no shape before it has seen data."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.flat, self.mean, self.log_var = keras.layers.Flatten(), keras.layers.Dense(2), keras.layers.Dense(2)
+
+    def call(self, inputs):
+        x, given = inputs
+        state = keras.ops.concatenate([self.flat(x), given], -1)
+        return self.mean(state), self.log_var(state)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class OwnDecoder(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense, self.shaped = keras.layers.Dense(36), keras.layers.Reshape(SHAPE)
+
+    def call(self, inputs):
+        return self.shaped(self.dense(keras.ops.concatenate(inputs, -1)))
+
+
+def test_subclassed_networks_train_save_load_and_export(tmp_path):
+    model = kvae.ConditionalVAE(
+        OwnEncoder(), OwnDecoder(), data=DataSpec(SHAPE), conditions=kvae.Categorical("label", 3)
+    )
+    assert model.latent_dim == 2
+    model.compile("adam")
+    model.fit(*data(), epochs=1, verbose=0)
+    model.save(tmp_path / "m.keras")
+    again = kvae.load_model(tmp_path / "m.keras")
+    given = data()
+    assert again.evaluate(*given, verbose=0, return_dict=True) == model.evaluate(*given, verbose=0, return_dict=True)
+    model.export(tmp_path / "m")
+    z = np.ones((2, 2), "f4")
+    want = model.data.to_data(
+        keras.ops.sigmoid(model.decode(z, (model.condition_vector({"label": np.array([0, 2])}),)))
+    )
+    np.testing.assert_allclose(kvae.load(tmp_path / "m").decode(z, label=[0, 2]), want, atol=1e-2)
+
+
 def test_a_dataset_and_callbacks_work_as_with_any_keras_model():
     import tensorflow as tf
 
@@ -190,6 +233,12 @@ def test_a_dataset_and_callbacks_work_as_with_any_keras_model():
         ("condition_dim=3", lambda: kvae.ConditionalVAE(*parts(), conditions=[kvae.Categorical("label", 3)])),
         ("latent_dim", lambda: kvae.VAE(parts()[0], networks.dense_decoder(SHAPE, 5, (4,)))),
         ("same shape", lambda: kvae.VAE(*parts(), data=DataSpec((5, 5, 1)))),
+        ("give data=DataSpec", lambda: kvae.VAE(OwnEncoder(), OwnDecoder())),
+        ("cannot be called on x or z", lambda: kvae.VAE(OwnEncoder(), OwnDecoder(), data=DataSpec(SHAPE))),
+        (
+            "returns the pair",
+            lambda: kvae.VAE(keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten()]), parts()[1]),
+        ),
         ("seed must be", lambda: kvae.VAE(*parts(), seed=-1)),
         ("name of its own", lambda: kvae.ConditionalVAE(*parts(3), conditions=[])),
     ],
