@@ -7,22 +7,24 @@ import keras
 import numpy as np
 
 from kvae import likelihoods, networks, objectives, priors, schedules
-from kvae.conditions import Categorical
+from kvae.conditions import Categorical, Continuous
+from kvae.data.disk import extent
 from kvae.data.spec import DataSpec
+from kvae.data.table import TableSpec
 from kvae.models import VAE, BetaVAE, ConditionalBetaVAE, ConditionalVAE
 from kvae.optimizers import Adam
-from serve_cli.errors import InputDataError
+from serve_cli.errors import InputDataError, RequestError
 
 
-def model(config, spec, classes=None, steps_per_epoch=1, data_mean=None, num_examples=1, pseudo_inputs=None):
+def model(config, spec, conditions=(), steps_per_epoch=1, data_mean=None, num_examples=1, pseudo_inputs=None):
     """Build the model that `config` describes, with fresh weights.
 
     Args:
         config: `kvae.config.Config`.
-        spec: `DataSpec` of the examples.
-        classes: class names of the condition `label`, where the model is conditional.
+        spec: `DataSpec` or `TableSpec` of the examples.
+        conditions: what the model is given, as `conditions_of` says it.
         steps_per_epoch: optimiser steps an epoch, for schedules that count in epochs.
-        data_mean: mean example in unit data, array `[*shape]`; the decoder's last bias starts there.
+        data_mean: mean example in unit data, array `[*unit_shape]`; the decoder's last bias starts there.
         num_examples: size of the training set, which the total correlation needs.
         pseudo_inputs: examples in unit data that a VampPrior starts at.
 
@@ -31,7 +33,7 @@ def model(config, spec, classes=None, steps_per_epoch=1, data_mean=None, num_exa
     """
     m = config.model
     likelihood = _likelihood(m, spec)
-    conditions = [Categorical("label", classes)] if config.data.conditional else []
+    conditions = [_condition(**facts) for facts in conditions]
     condition_dim = sum(condition.dim for condition in conditions)
     bias = None if data_mean is None else likelihood.initial_bias(np.asarray(data_mean, "float32"))
     encoder, decoder = _networks(m, spec, condition_dim, likelihood.num_parameters, bias)
@@ -54,16 +56,24 @@ def _likelihood(m, spec):
         return likelihoods.Gaussian(m.sigma if m.sigma.isalpha() else float(m.sigma))
     if m.likelihood == "categorical":
         return likelihoods.Categorical(round(spec.range[1]) + 1)
+    if m.likelihood == "mixed":
+        return likelihoods.Mixed.of(spec, m.sigma if m.sigma.isalpha() else float(m.sigma))
     return {
         "continuous_bernoulli": likelihoods.ContinuousBernoulli,
         "discretized_logistic": likelihoods.DiscretizedLogistic,
     }[m.likelihood]()
 
 
+def _condition(name, kind, classes=None, range=None):
+    return Categorical(name, classes) if kind == "categorical" else Continuous(name, *range)
+
+
 def _networks(m, spec, condition_dim, num_parameters, bias):
+    if spec.kind == "table" and m.network != "dense":
+        raise RequestError(f"A table takes dense networks, got {m.network}; use --network dense.")
     common = {"activation": m.activation, "condition_dim": condition_dim}
     last = {"num_parameters": num_parameters, "output_bias": bias}
-    shape, latent_dim = spec.shape, m.latent_dim
+    shape, latent_dim = spec.unit_shape, m.latent_dim
     if m.network == "dense":
         common["gated"] = m.gated
         return (
@@ -92,7 +102,8 @@ def _prior(m, spec, condition_dim, seed, pseudo_inputs):
     if m.prior == "gaussian_mixture":
         return priors.GaussianMixture(m.latent_dim, m.prior_components, seed)
     if m.prior == "vamp":
-        return priors.VampPrior(spec.shape, m.prior_components, condition_dim, pseudo_inputs, seed)
+        bounded = spec.kind != "table"
+        return priors.VampPrior(spec.unit_shape, m.prior_components, condition_dim, pseudo_inputs, seed, bounded)
     return priors.StandardNormal()
 
 
@@ -129,24 +140,51 @@ def optimizer(config, steps_per_epoch):
     return Adam(rate)
 
 
-def spec_of(dataset, likelihood="bernoulli"):
-    """`DataSpec` of a `serve_cli.readers.Dataset`.
+def conditions_of(dataset):
+    """What a model is given, as JSON: name, kind, and classes or range of each condition of a `Dataset`."""
+    facts = []
+    for name, values in dataset.conditions.items():
+        if name in dataset.class_names:
+            facts.append({"name": name, "kind": "categorical", "classes": list(dataset.class_names[name])})
+        else:
+            facts.append({"name": name, "kind": "continuous", "range": [float(values.min()), float(values.max())]})
+    return facts
+
+
+def spec_from(facts):
+    """The `DataSpec` or `TableSpec` whose `get_config` is `facts`."""
+    return (TableSpec if "columns" in facts else DataSpec).from_config(facts)
+
+
+def spec_of(dataset, likelihood="bernoulli", rows=None):
+    """`DataSpec` of a `serve_cli.readers.Dataset`; of a table a `TableSpec`.
 
     Eight-bit data range over 0 to 255; other numbers over 0 to 1 or 0 to 255, whichever holds them, or, under a
     Gaussian, over what the training data hold. Class indices range from 0 to the highest.
 
+    Args:
+        dataset: the data.
+        likelihood: by its name in a configuration.
+        rows: indices of the rows that a table's scales are learned from; all by default.
+
     Raises:
         InputDataError: where the values lie in no range that the likelihood models.
     """
-    low, high = float(dataset.x.min()), float(dataset.x.max())
+    if bool(dataset.columns) != (likelihood == "mixed"):
+        what = "is a table, whose columns" if dataset.columns else "is no table, so its values"
+        fit = "use --likelihood mixed" if dataset.columns else "use another --likelihood, such as gaussian"
+        raise InputDataError(f"{dataset.source} {what} a {likelihood} likelihood does not model; {fit}.")
+    if dataset.columns:
+        return TableSpec.learn(dataset.columns, dataset.x if rows is None else dataset.x[rows])
+    if likelihood != "categorical" and dataset.range is not None:
+        return DataSpec(dataset.x.shape[1:], dataset.range)
+    low, high = extent(dataset.x)
     if likelihood == "categorical":
         if low < 0 or high < 1 or high > 255:
             raise InputDataError(
                 f"{dataset.source}: class indices run from 0 to at most 255, x lies in {low:g} to {high:g}."
             )
         return DataSpec(dataset.x.shape[1:], (0.0, high))
-    if dataset.range is not None:
-        return DataSpec(dataset.x.shape[1:], dataset.range)
     for bound in (1.0, 255.0):
         if low >= 0 and high <= bound:
             return DataSpec(dataset.x.shape[1:], (0.0, bound))

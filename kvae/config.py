@@ -6,6 +6,7 @@ of `config.toml` are made of these declarations.
 
 import dataclasses
 import math
+import re
 import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -23,6 +24,7 @@ def setting(default, text, *, choices=None, least=None, above=None) -> Any:
 
 
 Widths = tuple[int, ...]
+Names = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,32 @@ class DataConfig:
     """What to train on."""
 
     data: str = setting(
-        "", "File or folder (MNIST's four IDX files, .npz, .npy), or mnist or fashion_mnist to download."
+        "",
+        "File (.npz, .npy, .csv, IDX) or folder (MNIST's four files, images by class), or mnist or fashion_mnist to "
+        "download.",
     )
     conditional: bool = setting(False, "Give the model the labels.")
+    condition_columns: Names = setting(
+        (), "Give the model these: columns of a CSV or arrays of an .npz, such as label,age."
+    )
+    categorical_columns: Names = setting((), "CSV: columns of numbers that name classes.")
+    drop_columns: Names = setting((), "CSV: columns to leave out, such as an id.")
+    image_size: str = setting("", "Images: HxW to cut and resize them to; by default all have one size.")
+    channels: int = setting(0, "Images: 1 for grey, 3 for RGB; 0 for what they have.", least=0)
     validation: int = setting(5000, "Training examples held out for validation; 0 trains on all.", least=0)
+
+    @property
+    def condition_names(self):
+        """Names of what the model is given beside x, in its order."""
+        return (
+            *(("label",) if self.conditional and "label" not in self.condition_columns else ()),
+            *self.condition_columns,
+        )
+
+    @property
+    def height_and_width(self):
+        """`image_size` as a pair of numbers, or None."""
+        return tuple(int(size) for size in self.image_size.split("x")) if self.image_size else None
 
 
 @dataclass(frozen=True)
@@ -51,13 +75,15 @@ class ModelConfig:
     gated: bool = setting(False, "dense: gated layers in place of the activation.")
     likelihood: str = setting(
         "bernoulli", "What p(x given z) is.",
-        choices=("bernoulli", "continuous_bernoulli", "gaussian", "discretized_logistic", "categorical"),
+        choices=("bernoulli", "continuous_bernoulli", "gaussian", "discretized_logistic", "categorical", "mixed"),
     )  # fmt: skip
     binarize: str = setting(
         "dynamic", "bernoulli: draw pixels anew each time, or take them as they are.", choices=("dynamic", "none")
     )
     sigma: str = setting(
-        "optimal", "gaussian: optimal, shared, element, or a number (1 is the width of the data range)."
+        "optimal",
+        "gaussian: optimal, shared, element, or a number (1 is the width of the data range); mixed: likewise for each "
+        "column, but element (1 is the column's spread).",
     )
     prior: str = setting(
         "standard_normal", "What p(z) is.",
@@ -142,7 +168,19 @@ class Config:
         sigma = self.model.sigma
         if sigma not in ("optimal", "shared", "element") and not _is_positive(sigma):
             raise RequestError(f"sigma must be optimal, shared, element or a positive number, got {sigma!r}.")
-        if self.model.prior == "conditional_gaussian" and not self.data.conditional:
+        if self.model.likelihood == "mixed" and sigma == "element":
+            raise RequestError("sigma of a table must be optimal, shared or a positive number, got element.")
+        size = self.data.image_size
+        if size and not re.fullmatch(r"[1-9][0-9]{0,3}x[1-9][0-9]{0,3}", size):
+            raise RequestError(f"image_size must be height x width such as 64x48, got {size!r}.")
+        if self.data.channels not in (0, 1, 3):
+            raise RequestError(
+                f"channels must be 1 (grey), 3 (RGB) or 0 (as the images are), got {self.data.channels}."
+            )
+        names = self.data.condition_names
+        if len(set(names)) != len(names):
+            raise RequestError(f"condition_columns names one twice: {', '.join(names)}.")
+        if self.model.prior == "conditional_gaussian" and not names:
             raise RequestError("The prior conditional_gaussian needs conditions; add --conditional.")
         if self.objective.objective == "free_bits" and self.model.prior in ("gaussian_mixture", "vamp"):
             raise RequestError(

@@ -8,21 +8,21 @@ from kvae import runs
 _FIGURES = ("elbo", "reconstruction", "kl")
 
 
-def begun(config, dataset, model, *, classes, examples, steps_per_epoch):
+def begun(config, dataset, model, *, conditions, examples, steps_per_epoch):
     """The facts of a run before its first step, as JSON.
 
     Args:
         config: `kvae.config.Config`.
         dataset: `serve_cli.readers.Dataset`.
         model: the untrained model.
-        classes: class names of the condition `label`, or None.
+        conditions: what the model is given, as `build.conditions_of` says it.
         examples: how many are trained on.
         steps_per_epoch: optimiser steps an epoch.
     """
     return {
         "finished": False,
         "data": model.data.get_config(),
-        "classes": classes,
+        "conditions": conditions,
         "steps_per_epoch": steps_per_epoch,
         "fingerprint": runs.fingerprint(dataset),
         "training": {

@@ -121,7 +121,7 @@ def probe(model, wanted, examples=None):
     names = {graph.name: set(graph.inputs) for graph in wanted}
 
     def inputs(graph, batch):
-        if examples is not None and len(examples):
+        if examples is not None and len(examples) and examples.shape[1:] == model.data.shape:
             x = np.resize(np.asarray(examples[:batch], "float32"), (batch, *model.data.shape))
         else:
             x = model.data.probe(batch)

@@ -10,9 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
-
-from kvae.data import sources
+from kvae.data import disk, sources
 from serve_cli import files
 from serve_cli.errors import InputDataError, OutputError, RequestError
 
@@ -141,7 +139,7 @@ def read(directory):
     _require(directory, CONFIG, FACTS)
     try:
         facts = json.loads((Path(directory) / FACTS).read_text(encoding="utf-8"))
-        if not {"data", "classes", "steps_per_epoch", "training"} <= set(facts):
+        if not {"data", "conditions", "steps_per_epoch", "training"} <= set(facts):
             raise ValueError(f"it has only {', '.join(facts)}")
         return configs.read(Path(directory) / CONFIG), facts
     except (KeyError, TypeError, ValueError, OSError) as error:
@@ -176,20 +174,15 @@ def read_data(config):
         config: `kvae.config.Config`.
 
     Returns:
-        `serve_cli.readers.Dataset` of the training split.
+        `serve_cli.readers.Dataset` of the training split, with the conditions that the model is given.
 
     Raises:
         RequestError: where the configuration names no data.
-        InputDataError: where the data are missing or bad, have no labels for a conditional model, or are too few.
+        InputDataError: where the data are missing or bad, lack a condition of the model, or are too few.
     """
     if not config.data.data:
         raise RequestError("Nothing to train on: give --data a file, a folder, or the name mnist.")
-    dataset = sources.load(config.data.data, split="train")
-    if config.data.conditional:
-        if "label" not in dataset.conditions:
-            raise InputDataError(f"{dataset.source} has no labels, so no conditional model; leave --conditional out.")
-        if "label" not in dataset.class_names or len(dataset.class_names["label"]) < 2:
-            raise InputDataError(f"{dataset.source} needs at least 2 classes of label for a conditional model.")
+    dataset = sources.read(config.data)
     num, held_out = len(dataset.x), config.data.validation
     if held_out >= num:
         raise InputDataError(
@@ -204,7 +197,8 @@ def fingerprint(dataset):
     digest = hashlib.sha256()
     for array in (dataset.x, *dataset.conditions.values()):
         digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view("uint8").data)
+        for part in disk.marks(array):
+            digest.update(part)
     return {"examples": len(dataset.x), "shape": list(dataset.x.shape[1:]), "sha256": digest.hexdigest()}
 
 
@@ -224,7 +218,7 @@ def examples(directory, num=64):
     from kvae import config as configs
 
     try:
-        return sources.load(configs.read(Path(directory) / CONFIG).data.data).x[:num]
+        return sources.read(configs.read(Path(directory) / CONFIG).data).x[:num]
     except InputDataError:
         return None
 

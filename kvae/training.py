@@ -14,8 +14,7 @@ import numpy as np
 from kvae import build, callbacks, checkpoint, graphs, runs
 from kvae import facts as run_facts
 from kvae.callbacks.progress import say
-from kvae.data import pipeline
-from kvae.data.spec import DataSpec
+from kvae.data import disk, pipeline
 from serve_cli import files, grid, png
 from serve_cli.errors import InputDataError, OutputError, RequestError, VerificationError
 
@@ -135,10 +134,8 @@ def load(directory):
     runs.require(directory)
     config, facts = runs.read(directory)
     try:
-        spec = DataSpec.from_config(facts["data"])
-        model = build.model(
-            config, spec, facts["classes"], facts["steps_per_epoch"], num_examples=facts["training"]["examples"]
-        )
+        spec, examples = build.spec_from(facts["data"]), facts["training"]["examples"]
+        model = build.model(config, spec, facts["conditions"], facts["steps_per_epoch"], num_examples=examples)
         if (directory / runs.MODEL).is_file():
             model.load_weights(directory / runs.MODEL)
         else:
@@ -171,28 +168,27 @@ class _Setup:
 
 
 def _set_up(config, dataset):
-    spec, classes = _spec(config, dataset), dataset.class_names["label"] if config.data.conditional else None
     train_rows, validation_rows = pipeline.hold_out(len(dataset.x), config.data.validation, config.training.seed)
-    labels = dataset.conditions["label"] if config.data.conditional else None
+    spec, conditions = _spec(config, dataset, train_rows), build.conditions_of(dataset)
 
     def rows_of(rows):
-        return dataset.x[rows], None if labels is None else labels[rows]
+        given = {name: values[rows] for name, values in dataset.conditions.items()}
+        return disk.take(dataset.x, rows), given or None
 
     def in_order(rows):
         x, given = rows_of(rows)
         return pipeline.validation_batches(x, given, _VALIDATION_BATCH)
 
     _seed(config)
-    x, given = rows_of(train_rows) if len(validation_rows) else (dataset.x, labels)
+    x, given = rows_of(train_rows) if len(validation_rows) else (dataset.x, dataset.conditions or None)
     batches = pipeline.training_batches(x, given, config.training.batch_size, config.training.seed)
-    low, high = spec.range
-    mean = (x.mean(axis=0, dtype="float64") - low) / (high - low)
+    mean = spec.unit_mean(disk.some(x, _MEASURED))
     pseudo_inputs = None
     if config.model.prior == "vamp":
-        pseudo_inputs = (x[: config.model.prior_components].astype("float32") - low) / (high - low)
+        pseudo_inputs = spec.unit_array(x[: config.model.prior_components])
 
     def compiled():
-        model = build.model(config, spec, classes, batches.steps, mean, len(x), pseudo_inputs)
+        model = build.model(config, spec, conditions, batches.steps, mean, len(x), pseudo_inputs)
         model.compile(build.optimizer(config, batches.steps), steps_per_execution=config.training.steps_per_execution)
         return model
 
@@ -206,8 +202,11 @@ def _set_up(config, dataset):
         validation = in_order(validation_rows)
     some = train_rows[:: max(1, len(train_rows) // _MEASURED)]
     measured = validation or in_order(some)
-    facts = run_facts.begun(config, dataset, shipped, classes=classes, examples=len(x), steps_per_epoch=batches.steps)
-    shown = rows_of((validation_rows if len(validation_rows) else train_rows)[:64])
+    facts = run_facts.begun(
+        config, dataset, shipped, conditions=conditions, examples=len(x), steps_per_epoch=batches.steps
+    )
+    shown = (validation_rows if len(validation_rows) else train_rows)[:64]
+    shown = (dataset.x[shown], rows_of(shown)[1])
     return _Setup(config, model, shipped, batches, validation, len(validation_rows), measured, facts, shown)
 
 
@@ -229,8 +228,8 @@ def _bfloat16():
         keras.config.set_dtype_policy(before)
 
 
-def _spec(config, dataset):
-    spec = build.spec_of(dataset, config.model.likelihood)
+def _spec(config, dataset, rows):
+    spec = build.spec_of(dataset, config.model.likelihood, rows)
     try:
         spec.check(dataset.x, str(dataset.source))
     except ValueError as error:
@@ -308,7 +307,7 @@ def _fit(setup, directory, start, quiet, tensorboard):
         facts = run_facts.ended(
             setup.facts, model, row=row, epochs=took, num_validation=setup.num_validation, finished=finished
         )
-        _write_pictures(directory, setup.shipped, *(part if part is None else part[:20] for part in setup.shown))
+        _write_pictures(directory, setup.shipped, *setup.shown)
         runs.write(directory, facts=facts)
     except OutputError as error:
         go_on = f"go on with kvae train --resume {directory}"
@@ -335,13 +334,13 @@ def _ship(setup):
     return setup.shipped
 
 
-def _write_pictures(directory, model, x, labels):
+def _write_pictures(directory, model, x, given):
     if (samples := graphs.preview(model)) is None:
         return
     files.write_whole(directory / runs.SAMPLES, samples, force=True)
-    x = np.asarray(x, "float32")
-    reconstructed = keras.ops.convert_to_numpy(model((x,) if labels is None else (x, labels)))
-    columns = 10
+    x, columns = np.asarray(x[:20], "float32"), 10
+    given = given and {name: values[:20] for name, values in given.items()}
+    reconstructed = keras.ops.convert_to_numpy(model((x, given) if given else (x,)))
     # Rows in pairs: originals, and what the model makes of them below.
     pairs = [(x[i : i + columns], reconstructed[i : i + columns]) for i in range(0, len(x), columns)]
     picture = grid.grid(np.concatenate([row for pair in pairs for row in pair]), min(columns, len(x)), model.data.range)

@@ -74,7 +74,7 @@ def test_a_runs_config_does_it_again_to_the_same_weights(run, tmp_path):
 def test_a_run_is_rebuilt_in_code_with_its_weights(run):
     model, facts = training.load(run.directory)
     assert type(model) is type(run.model)
-    assert facts["classes"] == list("0123456789")
+    assert facts["conditions"] == [{"name": "label", "kind": "categorical", "classes": list("0123456789")}]
     for ours, theirs in zip(run.model.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 

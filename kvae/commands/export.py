@@ -1,6 +1,7 @@
 """`kvae export`: from a run to a folder of sealed ONNX files."""
 
 import json
+import shlex
 from pathlib import Path
 
 import click
@@ -39,5 +40,16 @@ def export(run, output, name, force, as_json, quiet):
     if not quiet:
         for file, size in sizes.items():
             click.echo(f"{output / file}  {size:,} bytes", err=True)
-        label = f" --label {facts['classes'][-1]}" if facts["classes"] else ""
-        click.echo(f"Next: kvae sample -m {output}{label}", err=True)
+        click.echo(f"Next: kvae sample -m {output}{_asked(facts['conditions'])}", err=True)
+
+
+def _asked(conditions):
+    """Flags that ask for a value of each condition, as an example."""
+    words = ""
+    for facts in conditions:
+        name, classes = facts["name"], facts.get("classes")
+        value = classes[-1] if classes else f"{sum(facts['range']) / 2:.4g}"
+        words += (
+            f" --label {shlex.quote(value)}" if name == "label" else f" --condition {shlex.quote(f'{name}={value}')}"
+        )
+    return words

@@ -30,6 +30,16 @@ class Widths(click.ParamType):
         return widths
 
 
+class Names(click.ParamType):
+    """`label,age` as ("label", "age")."""
+
+    name = "names"
+
+    def convert(self, value, param, ctx):
+        """Read the text of a flag."""
+        return value if isinstance(value, tuple) else tuple(name.strip() for name in value.split(",") if name.strip())
+
+
 def settings(command):
     """Decorator: a flag for each setting of `kvae.config`, with its default and help."""
     for _, declared in reversed(configs.settings()):
@@ -43,7 +53,7 @@ def settings(command):
         elif declared.metadata["choices"]:
             option = click.option(f"--{name}", type=click.Choice(declared.metadata["choices"]), help=text)
         else:
-            flag_type = Widths() if isinstance(default, tuple) else kind
+            flag_type = Names() if kind == configs.Names else Widths() if isinstance(default, tuple) else kind
             option = click.option(f"--{name}", type=flag_type, help=text)
         command = option(command)
     return command

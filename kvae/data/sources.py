@@ -1,11 +1,15 @@
 """Where training data come from: files and folders, or the sets that Keras fetches by name."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 
-from serve_cli.errors import InputDataError
-from serve_cli.readers import Dataset, read_dataset
+from kvae.data.disk import OnDisk
+from serve_cli.errors import InputDataError, printable
+from serve_cli.manifest import RESERVED
+from serve_cli.readers import Dataset, ReadOptions, read_dataset
+from serve_cli.readers.table import graph_name
 
 #: Names that `keras.datasets` fetches where there is a network, with their class names.
 NAMED = {
@@ -19,14 +23,53 @@ NAMED = {
 #: 600 training and 200 test digits that ship with the package.
 SAMPLE = "mnist-sample"
 
+#: Bytes of x beyond which an .npy or a folder of images stays on disk.
+IN_MEMORY = 2 * 2**30
 
-def load(source, split="train"):
+
+def read(data, split="train"):
+    """Read what a configuration names, with the conditions that it asks for and no others.
+
+    Args:
+        data: `kvae.config.DataConfig`.
+        split: `"train"` or `"test"`, where the source has both.
+
+    Returns:
+        `serve_cli.readers.Dataset`; x is a `kvae.data.disk.OnDisk` where memory would not hold it.
+
+    Raises:
+        InputDataError: where the data are missing or bad, or lack a condition.
+    """
+    options = ReadOptions(
+        image_size=data.height_and_width,
+        channels=data.channels or None,
+        condition_columns=data.condition_names,
+        categorical_columns=data.categorical_columns,
+        drop_columns=data.drop_columns,
+        in_memory=IN_MEMORY,
+    )
+    dataset = load(data.data, split, options)
+    if not dataset.columns and (data.categorical_columns or data.drop_columns):
+        raise InputDataError(f"{dataset.source} is no CSV; leave out --categorical-columns and --drop-columns.")
+    if isinstance(dataset.x, np.memmap) or not isinstance(dataset.x, np.ndarray):
+        dataset = dataset._replace(x=OnDisk(dataset.x))
+    names = [graph_name(name) if dataset.columns else name for name in data.condition_names]
+    for name in names:
+        _check_condition(dataset, name)
+    return dataset._replace(
+        conditions={name: dataset.conditions[name] for name in names},
+        class_names={name: dataset.class_names[name] for name in names if name in dataset.class_names},
+    )
+
+
+def load(source, split="train", options=None):
     """Read a data set.
 
     Args:
-        source: a file or folder that `serve_cli.readers` knows (IDX, `.npz`, `.npy`); `mnist` or `fashion_mnist`,
-            which Keras downloads; or `mnist-sample`, a few hundred digits that ship with the package.
+        source: a file or folder that `serve_cli.readers` knows (IDX, `.npz`, `.npy`, images, CSV); `mnist` or
+            `fashion_mnist`, which Keras downloads; or `mnist-sample`, a few hundred digits that ship with the package.
         split: `"train"` or `"test"`, where the source has both.
+        options: `serve_cli.readers.ReadOptions`: image size and channels, columns of a CSV that are conditions.
 
     Returns:
         `serve_cli.readers.Dataset`: `x` `[num, *shape]` in data units, `conditions` by name, class names, range.
@@ -38,7 +81,27 @@ def load(source, split="train"):
         return read_dataset(Path(__file__).parent / "mnist_sample", split=split)._replace(source=SAMPLE)
     if str(source) in NAMED and not Path(source).exists():
         return _fetch(str(source), split)
-    return read_dataset(source, split=split)
+    # A file without halves is all for training.
+    return read_dataset(source, split, options)
+
+
+def _check_condition(dataset, name):
+    """Raise InputDataError unless a model can be given this condition."""
+    if name not in dataset.conditions:
+        if name == "label":
+            raise InputDataError(f"{dataset.source} has no labels, so no conditional model; leave --conditional out.")
+        known = ", ".join(printable(each, 40) for each in dataset.conditions) or "none"
+        raise InputDataError(f"{dataset.source} has no condition {printable(name, 60)}; it has {known}.")
+    if not re.fullmatch(r"[a-z_][a-z0-9_]*", name) or name in RESERVED:
+        raise InputDataError(
+            f"{dataset.source}: {printable(name, 60)} cannot be the name of a condition; rename it, with lower-case "
+            "letters, digits and _ alone."
+        )
+    values, classes = dataset.conditions[name], dataset.class_names.get(name, ())
+    if (name == "label" and len(classes) < 2) or len(classes) == 1:
+        raise InputDataError(f"{dataset.source} needs at least 2 classes of {name} for a conditional model.")
+    if not classes and not values.min() < values.max():
+        raise InputDataError(f"{dataset.source} has the same {name} for every example, which is no condition.")
 
 
 def _fetch(name, split):

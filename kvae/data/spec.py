@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from kvae.data.disk import extent, in_pieces
 from kvae.registry import register
 from serve_cli import noise
-
-_PIECE = 2**16
 
 
 @register
@@ -71,7 +70,7 @@ class DataSpec:
         return ops.convert_to_numpy(self.to_unit(np.asarray(x)))
 
     def unit_mean(self, x):
-        """Mean of the examples `x` in unit data, float64 `[*unit_shape]`; x may lie on disk."""
+        """Mean of the examples `x` in unit data, float64 `[*unit_shape]`."""
         low, high = self.range
         return (sum(part.sum(axis=0, dtype="float64") for part in in_pieces(x)) / len(x) - low) / (high - low)
 
@@ -82,15 +81,17 @@ class DataSpec:
         return (low + (high - low) * np.round(uniform)).astype("float32").reshape(num, *self.shape)
 
     def check(self, x, where):
-        """Raise ValueError, with what to do, unless the NumPy array `x` holds such examples."""
+        """Raise ValueError, with what to do, unless `x`, an array or `OnDisk`, holds such examples."""
         if tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"{where}: expected x of shape [batch, {_sizes(self.shape)}], got [{_sizes(x.shape)}].")
         if x.dtype.kind not in "iufb":
             raise ValueError(f"{where}: x must be numbers, got {x.dtype}.")
-        if not x.size:
+        if not len(x):
             raise ValueError(f"{where}: x holds no examples.")
         low, high = self.range
-        least, most = float(np.min(x)), float(np.max(x))
+        if x.dtype == np.uint8 and self.range == (0.0, 255.0):
+            return
+        least, most = extent(x)
         if not (math.isfinite(least) and math.isfinite(most)):
             raise ValueError(f"{where}: x holds NaN or infinity; remove or replace those values.")
         if least < low or most > high:
@@ -116,11 +117,6 @@ class DataSpec:
     def from_config(cls, config):
         """Rebuild from `get_config`."""
         return cls(**config)
-
-
-def in_pieces(x):
-    """The rows of `x`, which may lie on disk, some at a time."""
-    return (x[start : start + _PIECE] for start in range(0, len(x), _PIECE))
 
 
 def _sizes(shape):

@@ -5,7 +5,8 @@ import math
 import numpy as np
 from keras import ops
 
-from kvae.data.spec import DataSpec, in_pieces
+from kvae.data.disk import in_pieces
+from kvae.data.spec import DataSpec
 from kvae.registry import register
 
 
