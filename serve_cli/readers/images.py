@@ -6,10 +6,10 @@ many pixels is never decoded.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,7 @@ class ImagesOnDisk:
         from PIL import Image, ImageOps
 
         height, width, channels = self.shape[1:]
-        with _opened(path) as opened:
+        with _opened(path, again=True) as opened:
             image: Image.Image = opened
             may_be_clear = image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info
             if may_be_clear and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
@@ -161,14 +161,21 @@ def _dataset(
     return Dataset(x, conditions, class_names, source, (0.0, 255.0))
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """An image of one of the two formats, its header read; whatever Pillow raises over it becomes one line."""
+@contextlib.contextmanager
+def _opened(path: Path, again: bool = False) -> Iterator[Any]:
+    """An image of one of the two formats, its header read; whatever Pillow raises over it becomes one line.
+
+    Args:
+        path: the file.
+        again: whether its header was seen before; then several threads may open images at once, which filters of
+            warnings would not survive.
+    """
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with contextlib.nullcontext() if again else warnings.catch_warnings():
+            if not again:
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=("PNG", "JPEG")) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise InputDataError(

@@ -1,0 +1,235 @@
+"""`kvae train` on tables, folders of images and data that stay on disk: trained, exported, sampled, by command."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import kvae
+from kvae import build, config, runs, training
+from kvae.commands.export import export as export_command
+from kvae.commands.train import train as train_command
+from kvae.data import disk, pipeline, sources
+from serve_cli.errors import InputDataError, RequestError
+from serve_cli.readers import ReadOptions, read_dataset, read_for
+
+SMALL = {
+    "validation": 20, "epochs": 1, "latent_dim": 2, "batch_size": 20, "encoder_hidden": (8,), "decoder_hidden": (8,),
+}  # fmt: skip
+
+
+def settings(**changes):
+    return config.Config().replace(**{**SMALL, **changes})
+
+
+@pytest.fixture
+def table(tmp_path):
+    """People whose income depends on their job, and what they are asked about."""
+    rng = np.random.default_rng(0)
+    with (tmp_path / "people.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "Age", "job", "income", "label", "Zip code"])
+        for i in range(120):
+            job = ["baker", "pilot"][i % 2]
+            row = [f"p{i}", 20 + i % 50, job, round(rng.normal(4e4 + 3e4 * (i % 2), 3e3), 2), i % 3, 8000 + i % 4]
+            writer.writerow(row)
+    return tmp_path / "people.csv"
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Two classes of grey images of 6 x 4, thirty of each."""
+    rng = np.random.default_rng(0)
+    for name in ("dog", "cat"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in range(30):
+            pixels = np.clip(rng.normal(80 if name == "dog" else 180, 20, (6, 4)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{i}.png")
+    return tmp_path / "pictures"
+
+
+def invoke(command, *arguments):
+    result = CliRunner().invoke(command, [str(each) for each in arguments])
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result
+
+
+def flags(**changes):
+    for name, value in {**SMALL, **changes}.items():
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else value
+        yield from (f"--{name.replace('_', '-')}", text)
+
+
+def test_a_table_goes_from_csv_to_drawn_rows_by_command(table, tmp_path):
+    asked = {
+        "data": table, "likelihood": "mixed", "condition_columns": ("label", "Age"), "drop_columns": ("id",),
+        "categorical_columns": ("Zip code",),
+    }  # fmt: skip
+    invoke(train_command, *flags(**asked), "-o", tmp_path / "run", "-q", "--no-export-check")
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["conditions"] == [
+        {"name": "label", "kind": "categorical", "classes": ["0", "1", "2"]},
+        {"name": "age", "kind": "continuous", "range": [20.0, 69.0]},
+    ]
+    # Scales are learned from the rows that are trained on, not from those held out.
+    rows, _ = pipeline.hold_out(120, 20, 0)
+    income = read_dataset(table, options=ReadOptions(drop_columns=("id",))).x[:, 2]
+    assert facts["data"]["columns"][1]["mean"] == pytest.approx(income[rows].mean(), rel=1e-5)
+    assert facts["data"]["columns"][1]["scale"] == pytest.approx(income[rows].std(), rel=1e-4)
+    exported = invoke(export_command, tmp_path / "run", "-o", tmp_path / "out")
+    assert "--label 2 --condition age=44.5" in exported.stderr
+    served = kvae.load(tmp_path / "out")
+    assert [column["name"] for column in served.manifest.data.columns] == ["job", "income", "Zip code"]
+    assert served.manifest.data.columns[2]["classes"] == ["8000", "8001", "8002", "8003"]
+    draws = served.sample(50, conditions={"label": "1", "age": 30}, seed=0, draw=True)
+    assert draws.x.shape == (50, 3)
+    assert set(draws.x[:, 0]) <= {0, 1}
+    assert all(check.ok for check in served.verify())
+    # The same rows, read for the model from another order of columns, are what it was trained on.
+    lines = list(csv.reader(table.open()))
+    with (tmp_path / "turned.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(line[::-1] for line in lines)
+    data = read_for(tmp_path / "turned.csv", served.manifest)
+    np.testing.assert_array_equal(data.x[:, 1], income)
+    np.testing.assert_array_equal(data.conditions["age"], [20 + i % 50 for i in range(120)])
+    assert served.encode(data.x, data.conditions)[0].shape == (120, 2)
+
+
+def test_an_exported_table_does_not_need_its_file(table, tmp_path):
+    training.train(
+        settings(data=str(table), likelihood="mixed", drop_columns=("id",), sigma="shared"),
+        tmp_path / "run", quiet=True, export_check=False,
+    )  # fmt: skip
+    invoke(export_command, tmp_path / "run", "-o", tmp_path / "a", "--name", "m", "-q")
+    table.unlink()
+    invoke(export_command, tmp_path / "run", "-o", tmp_path / "b", "--name", "m", "-q")
+    for name in ("encoder.onnx", "decoder.onnx", "likelihood.onnx"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_folder_of_images_trains_by_class_and_is_exported(pictures, tmp_path):
+    invoke(
+        train_command, *flags(data=pictures, image_size="8x8", channels=3), "--conditional", "-o", tmp_path / "run",
+        "-q", "--no-export-check",
+    )  # fmt: skip
+    invoke(export_command, tmp_path / "run", "-o", tmp_path / "out", "-q")
+    served = kvae.load(tmp_path / "out")
+    assert served.manifest.data.shape == (8, 8, 3)
+    assert served.manifest.conditions[0].classes == ("cat", "dog")
+    assert served.sample(2, label="dog", seed=0).x.shape == (2, 8, 8, 3)
+
+
+def test_arrays_of_an_npz_are_conditions_by_name(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "a.npz", x=rng.uniform(size=(60, 5)), slant=np.linspace(-1, 1, 60),
+        kind=np.array(["a", "b"] * 30), spare=np.arange(60),
+    )  # fmt: skip
+    chosen = settings(data=str(tmp_path / "a.npz"), condition_columns=("kind", "slant"), likelihood="gaussian")
+    run = training.train(chosen, tmp_path / "run", quiet=True, export_check=False)
+    assert [condition.name for condition in run.model.conditions] == ["kind", "slant"]
+    assert config.read(tmp_path / "run" / "config.toml") == chosen
+    invoke(export_command, tmp_path / "run", "-o", tmp_path / "out", "-q")
+    assert kvae.load(tmp_path / "out").sample(3, conditions={"kind": "b", "slant": 0.2}).x.shape == (3, 5)
+
+
+def refused(reason, error=InputDataError, **changes):
+    def set_up():
+        chosen = settings(**changes)
+        dataset = runs.read_data(chosen)
+        build.model(chosen, build.spec_of(dataset, chosen.model.likelihood), build.conditions_of(dataset))
+
+    with pytest.raises(error, match=reason) as found:
+        set_up()
+    assert str(found.value).isprintable()
+
+
+def test_what_does_not_go_together_is_one_line(table, pictures, tmp_path):
+    people, images = str(table), str(pictures)
+    drop = {"drop_columns": ("id",)}
+    refused(
+        "is a table, whose columns a bernoulli likelihood does not model; use --likelihood mixed", data=people, **drop
+    )
+    refused("is no table.* use another --likelihood", data=images, likelihood="mixed")
+    refused("has no column size; it has id, Age", data=people, likelihood="mixed", condition_columns=("size",))
+    refused("has no condition size; it has label", data=images, condition_columns=("size",))
+    refused("leave out --categorical-columns", data=images, categorical_columns=("a",))
+    refused("dense networks, got conv", RequestError, data=people, likelihood="mixed", network="conv", **drop)
+    refused("64x48, got '64'", RequestError, data=images, image_size="64")
+    refused("channels must be", RequestError, data=images, channels=2)
+    refused("one twice", RequestError, data=images, condition_columns=("a", "a"))
+    refused("got element", RequestError, data=people, likelihood="mixed", sigma="element")
+    refused("needs conditions", RequestError, data=people, prior="conditional_gaussian")
+    np.savez(tmp_path / "a.npz", x=np.zeros((60, 2)), Big=np.arange(60) % 2, same=np.ones(60), label=np.zeros(60, int))
+    arrays = str(tmp_path / "a.npz")
+    refused("Big cannot be the name", data=arrays, condition_columns=("Big",))
+    refused("the same same for every example", data=arrays, condition_columns=("same",))
+    refused("at least 2 classes of label", data=arrays, conditional=True)
+
+
+@pytest.fixture(params=["npy", "images"])
+def halves(request, tmp_path, pictures, monkeypatch):
+    """A data set in memory, and the same on disk."""
+    if request.param == "npy":
+        path = tmp_path / "a.npy"
+        np.save(path, np.random.default_rng(0).uniform(size=(70, 5)))
+    else:
+        path = pictures
+    chosen = config.Config().replace(**{**SMALL, "data": str(path), "likelihood": "continuous_bernoulli"})
+    near = sources.read(chosen.data)
+    monkeypatch.setattr(sources, "IN_MEMORY", 100)
+    return chosen, near, sources.read(chosen.data)
+
+
+def test_data_on_disk_give_the_batches_of_data_in_memory(halves):
+    _, near, far = halves
+    assert isinstance(near.x, np.ndarray)
+    assert isinstance(far.x, disk.OnDisk)
+    assert (far.x.shape, far.x.dtype) == (near.x.shape, near.x.dtype)
+    given = {"age": np.arange(len(near.x), dtype="f4")}
+    rows = np.arange(3, len(near.x))
+    found = []
+    for x in (near.x, far.x):
+        held = {name: values[rows] for name, values in given.items()}
+        batches = pipeline.training_batches(disk.take(x, rows), held, 16, seed=4)
+        batches.callback.on_epoch_begin(2)
+        assert batches.dataset.element_spec[0].shape == (16, *x.shape[1:])
+        found.append(list(batches.dataset))
+        found[-1] += list(pipeline.validation_batches(disk.take(x, rows), held, 25))
+    for (x, own), (far_x, far_own) in zip(*found, strict=True):
+        np.testing.assert_array_equal(x, far_x)
+        np.testing.assert_array_equal(own["age"], far_own["age"])
+
+
+def test_a_run_on_disk_learns_what_a_run_in_memory_learns(halves, tmp_path):
+    chosen, near, far = halves
+    first, second = (
+        training.train(chosen, tmp_path / name, dataset=dataset, quiet=True, export_check=False)
+        for name, dataset in (("near", near), ("far", far))
+    )
+    for ours, theirs in zip(first.model.get_weights(), second.model.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
+
+
+def test_a_look_at_data_on_disk_is_the_look_at_them_in_memory(halves, monkeypatch):
+    chosen, near, far = halves
+    monkeypatch.setattr(disk, "PIECE", 16)
+    assert disk.extent(far.x) == disk.extent(near.x) == (float(near.x.min()), float(near.x.max()))
+    spec = build.spec_of(far, chosen.model.likelihood)
+    assert spec.get_config() == build.spec_of(near, chosen.model.likelihood).get_config()
+    spec.check(far.x, "far")
+    np.testing.assert_allclose(spec.unit_mean(far.x), near.x.mean(axis=0) / spec.range[1], rtol=1e-6)
+    np.testing.assert_array_equal(disk.some(far.x, 10), near.x[:: len(near.x) // 10])
+    assert runs.fingerprint(far) == runs.fingerprint(sources.read(chosen.data))
+
+
+def test_a_bad_value_on_disk_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "IN_MEMORY", 100)
+    x = np.random.default_rng(0).uniform(size=(70, 5))
+    x[33, 2] = np.nan
+    np.save(tmp_path / "a.npy", x)
+    with pytest.raises(InputDataError, match="1 values of x that are NaN"):
+        sources.read(settings(data=str(tmp_path / "a.npy")).data)
