@@ -2,25 +2,38 @@
 
 import json
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from kvae import config, presets, training
 from kvae.commands.presets import presets as presets_command
 from kvae.commands.train import train as train_command
+from kvae.data import sprites
 from serve_cli.errors import RequestError
 
 
 def test_the_presets_that_are_promised_are_there():
-    assert {"fashion", "gated", "iwae-paper", "mnist-cvae"} <= set(presets.names())
+    assert presets.names() == ["beta-sprites", "fashion", "gated", "iwae-paper", "mnist-cvae", "tabular"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """What each preset trains on, few of it; real digits for those that are not named."""
+    folder = tmp_path_factory.mktemp("data")
+    factors = np.stack([np.random.default_rng(0).integers(0, size, 240) for size in sprites.SIZES], axis=1)
+    np.savez(folder / "sprites.npz", x=sprites.render(factors))
+    rows = [f"{i * 0.1},{'rain' if i % 3 else 'sun'},{i % 7}" for i in range(240)]
+    (folder / "table.csv").write_text("\n".join(["hours,weather,day", *rows]) + "\n")
+    return {"beta-sprites": str(folder / "sprites.npz"), "tabular": str(folder / "table.csv")}
 
 
 @pytest.mark.parametrize("name", presets.names())
-def test_a_preset_trains_on_a_few_digits(name, tmp_path):
+def test_a_preset_trains_on_a_few_examples(name, data, tmp_path):
     preset = presets.get(name)
     assert preset.line.endswith(".")
     assert len(preset.line) < 120
-    small = preset.config.replace(data="mnist-sample", validation=100, epochs=1, batch_size=100)
+    small = preset.config.replace(data=data.get(name, "mnist-sample"), validation=100, epochs=1, batch_size=100)
     run = training.train(small, tmp_path / "run", quiet=True, export_check=False)
     assert run.facts["finished"]
     # What was written does it again: the resolved settings, the preset's own among them.
