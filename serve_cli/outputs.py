@@ -5,6 +5,7 @@
 | `.png` | a grid of the images, a row for each label |
 | `.npz` | `x`, `z`, one array for each condition, `seed`, `start`, `scheme` |
 | `.npy` | `x` alone |
+| `.csv` | rows below a header; of a table conditions, then columns, classes by name |
 | a folder | one PNG for each image |
 | `-` | the bytes of an `.npy` on standard output |
 
@@ -43,7 +44,7 @@ def write(path: str, draws: Draws, *, dtype: Dtype = "float32", force: bool = Fa
     """Write draws to `path`, whose suffix decides the form; complete or not at all.
 
     Args:
-        path: `.png`, `.npz`, `.npy`, a folder (no suffix, or a slash at its end), or `-`.
+        path: `.png`, `.npz`, `.npy`, `.csv`, a folder (no suffix, or a slash at its end), or `-`.
         draws: what to write.
         dtype: of x in arrays; "uint8" rounds to whole numbers from 0 to 255.
         force: replace what exists.
@@ -67,10 +68,7 @@ def show(draws: Draws, stream: TextIO | None = None) -> None:
         width, colour = text.terminal(stream)
         stream.write(text.render(draws.x, data.range, width, colour, draws.num if draws.num > 1 else None))
     else:
-        names = [str(column["name"]) for column in data.columns] or [f"x{index}" for index in range(data.num_values)]
-        stream.write(",".join(f'"{name}"' if set(name) & set(',"\n') else name for name in names) + "\n")
-        for row in draws.x.reshape(len(draws), -1):
-            stream.write(",".join(f"{value:.9g}" for value in row.tolist()) + "\n")
+        _write_rows(stream, draws)
 
 
 def facts(draws: Draws) -> dict[str, str]:
@@ -93,8 +91,8 @@ def _writer(path: str) -> Callable[[str, Draws, Dtype, bool], None]:
         return _write_folder
     if suffix not in _WRITERS:
         raise RequestError(
-            f"{printable(path)} has the suffix {printable(suffix)}, which is unknown. Expected .png, .npz or .npy, "
-            "a folder (a name without a suffix, or with / at its end), or - for standard output."
+            f"{printable(path)} has the suffix {printable(suffix)}, which is unknown. Expected .png, .npz, .npy "
+            "or .csv, a folder (a name without a suffix, or with / at its end), or - for standard output."
         )
     return _WRITERS[suffix]
 
@@ -168,6 +166,37 @@ def _write_stdout(path: str, draws: Draws, dtype: Dtype, force: bool) -> None:
     stdout.write(buffer.getbuffer())
 
 
+def _write_csv(path: str, draws: Draws, dtype: Dtype, force: bool) -> None:
+    if draws.manifest.data.kind == "image":
+        raise RequestError(f"{printable(path)} would hold a table, but {draws.manifest.name} makes images. Write .npz.")
+
+    def write_rows(file: BinaryIO) -> None:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        _write_rows(text, draws)
+        text.detach()
+
+    files.write_whole(path, write_rows, force)
+
+
+def _write_rows(stream: TextIO, draws: Draws) -> None:
+    """Rows as CSV below a header: of a table its conditions and columns, classes by name, as readers take them back."""
+    import csv
+
+    data = draws.manifest.data
+    writer = csv.writer(stream, lineterminator="\n")
+    names = [str(column["name"]) for column in data.columns] or [f"x{index}" for index in range(data.num_values)]
+    conditions = [each.name for each in draws.manifest.conditions if data.columns]
+    writer.writerow([*conditions, *names])
+    columns = [draws.names(name) for name in conditions]
+    for index, values in enumerate(draws.x.reshape(len(draws), -1).T.tolist()):
+        classes = data.columns[index].get("classes") if data.columns else None
+        if classes:
+            columns.append([classes[min(max(round(value), 0), len(classes) - 1)] for value in values])
+        else:
+            columns.append([f"{value:.9g}" for value in values])
+    writer.writerows(zip(*columns, strict=True))
+
+
 def _check_images(path: str, draws: Draws) -> None:
     data = draws.manifest.data
     if data.kind != "image" or data.shape[2] not in (1, 3):
@@ -202,4 +231,5 @@ _WRITERS: dict[str, Callable[[str, Draws, Dtype, bool], None]] = {
     ".png": _write_png,
     ".npz": _write_npz,
     ".npy": _write_npy,
+    ".csv": _write_csv,
 }

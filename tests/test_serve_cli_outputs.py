@@ -130,7 +130,7 @@ def test_the_same_draws_give_the_same_bytes(draws, tiny, tmp_path, name):
 def test_unknown_suffixes_and_existing_outputs_are_refused_before_any_work(draws, tmp_path):
     (tmp_path / "a.png").touch()
     for path in ("a.jpg", "a.PNGX", "a.onnx"):
-        with pytest.raises(RequestError, match=r"\.png, \.npz or \.npy"):
+        with pytest.raises(RequestError, match=r"\.png, \.npz, \.npy or \.csv"):
             outputs.check(str(tmp_path / path))
     with pytest.raises(OutputError):
         outputs.check(str(tmp_path / "a.png"))

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serve_cli.errors import InputDataError
+from serve_cli import outputs
+from serve_cli.errors import InputDataError, RequestError
 from serve_cli.manifest import Data, Manifest
 from serve_cli.readers import check_data, read_for
+from serve_cli.sampling import Draws
 
 IMAGES = make_tiny_models.manifest("conditional", True, "standard_normal") | {"graph": "decoder", "golden": None}
 COLUMNS = [{"name": "b", "kind": "categorical", "classes": ["y", "x"]}, {"name": "a", "kind": "numeric"}]
@@ -42,6 +44,23 @@ def test_a_table_in_another_order_is_read_by_name(tmp_path):
     (tmp_path / "a.csv").write_text("a,b\n1,z\n")
     with pytest.raises(InputDataError, match="column b holds z"):
         read_for(tmp_path / "a.csv", tables())
+
+
+def test_what_is_drawn_of_a_table_is_written_as_it_is_read(tmp_path, capsys):
+    x, size = np.array([[1, 1.5], [0, -0.125]], "f4"), np.array([0.1, 3], "f4")
+    species = np.array([1, 0])
+    draws = Draws(x, np.zeros((2, 3), "f4"), {"species": species, "size": size}, 0, 0, 2, tables())
+    outputs.write(str(tmp_path / "a.csv"), draws)
+    outputs.show(draws)
+    expected = "species,size,b,a\ncat,0.1,x,1.5\nox,3,y,-0.125\n"
+    assert (tmp_path / "a.csv").read_text() == expected
+    assert capsys.readouterr().out == (tmp_path / "a.csv").read_text()
+    data = read_for(tmp_path / "a.csv", tables())
+    np.testing.assert_array_equal(data.x, x)
+    np.testing.assert_array_equal(data.conditions["species"], species)
+    images = Draws(np.zeros((1, 8, 6, 1), "f4"), np.zeros((1, 3), "f4"), {}, 0, 0, 1, manifest())
+    with pytest.raises(RequestError, match="makes images"):
+        outputs.write(str(tmp_path / "b.csv"), images)
 
 
 def test_classes_of_sub_folders_are_the_models_by_name(tmp_path):

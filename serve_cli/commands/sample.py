@@ -48,7 +48,8 @@ from serve_cli.errors import RequestError, printable
     "-o",
     "--output",
     metavar="PATH",
-    help="A .png (a grid), .npz, .npy or folder of PNGs; - for .npy on standard output. Without it, images are text.",
+    help="A .png (a grid), .npz, .npy, .csv or folder of PNGs; - for .npy on standard output. Without it, images are "
+    "text, rows CSV.",
 )
 @click.option(
     "--dtype",
