@@ -50,7 +50,7 @@ def ended(facts, model, *, row, epochs, num_validation, finished):
         num_validation: how many examples were held out.
         finished: whether nothing is left to do.
     """
-    training = {**facts["training"], "epochs": round(epochs, 2)}
+    training = {**facts["training"], "epochs": int(epochs) if epochs == int(epochs) else round(epochs, 2)}
     training["final"] = {name: round(row[name], 4) for name in _FIGURES if name in row}
     if "active_units" in row:  # measured on training data, there being no other
         training["final"]["active_units"] = row["active_units"]
