@@ -27,10 +27,10 @@ def info(model: str, as_json: bool) -> None:
         options.echo_json({"path": loaded.path, "manifest": loaded.manifest.to_dict(), "files": files})
         return
     for name, value in _lines(loaded.manifest):
-        click.echo(f"{name:<12}{printable(value, 400)}")
+        click.echo(f"{name:<15}{printable(value, 400)}")
     for file in files:
         size = f"{file['bytes'] / 1000:,.0f} kB" if file["bytes"] >= 10_000 else f"{file['bytes']:,} bytes"
-        click.echo(f"{file['graph']:<12}{size}, {file['parameters']:,} parameters, {file['nodes']} nodes")
+        click.echo(f"{file['graph']:<15}{size}, {file['parameters']:,} parameters, {file['nodes']} nodes")
 
 
 def _file(loaded: Model, graph: str) -> dict[str, Any]:
