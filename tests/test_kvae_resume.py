@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from kvae import callbacks, checkpoint, config, runs, training
 from kvae.commands.train import train as train_command
+from kvae.data import disk, sources
 from serve_cli.errors import InputDataError, OutputError, RequestError, VerificationError
 
 SMALL = {
@@ -84,6 +85,21 @@ def test_a_resumed_run_is_the_uninterrupted_one(changes, tmp_path, monkeypatch):
     assert not runs.reopen(tmp_path / "cut", {})[1]["finished"]
     resumed = training.resume(tmp_path / "cut", quiet=True)
     assert_same_run(whole.directory, resumed.directory)
+
+
+def test_a_resumed_run_of_data_on_disk_is_the_run_of_the_same_data_in_memory(whole, tmp_path, monkeypatch):
+    np.save(tmp_path / "mnist-sample", sources.load("mnist-sample").x)
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "IN_MEMORY", 1000)
+        changes = {"data": str(tmp_path / "mnist-sample.npy")}
+        assert isinstance(runs.read_data(settings(**changes)).x, disk.OnDisk)
+        cut(patch, 2)
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(tmp_path / "run", **changes)
+    training.resume(tmp_path / "run", quiet=True)
+    assert (whole / runs.HISTORY).read_bytes() == (tmp_path / "run" / runs.HISTORY).read_bytes()
+    ours, theirs = (checkpoint.Store(run / runs.CHECKPOINTS).latest()[0].arrays for run in (whole, tmp_path / "run"))
+    np.testing.assert_equal(ours, theirs)
 
 
 def test_ctrl_c_within_an_epoch_keeps_what_was_learned_and_the_epoch_is_done_again(whole, tmp_path, monkeypatch):
@@ -368,8 +384,6 @@ def test_a_run_goes_on_with_the_same_data_only(whole, tmp_path):
 
 
 def _sample(tmp_path, flip):
-    from kvae.data import sources
-
     sample = sources.load("mnist-sample")
     x = sample.x.copy()
     x[3, 3, 3] ^= flip
