@@ -139,6 +139,9 @@ def read(directory):
     _require(directory, CONFIG, FACTS)
     try:
         facts = json.loads((Path(directory) / FACTS).read_text(encoding="utf-8"))
+        if "classes" in facts:  # of a run from before conditions had names
+            classes = facts.pop("classes")
+            facts["conditions"] = [{"name": "label", "kind": "categorical", "classes": classes}] if classes else []
         if not {"data", "conditions", "steps_per_epoch", "training"} <= set(facts):
             raise ValueError(f"it has only {', '.join(facts)}")
         return configs.read(Path(directory) / CONFIG), facts

@@ -233,3 +233,14 @@ def test_a_bad_value_on_disk_is_found(tmp_path, monkeypatch):
     np.save(tmp_path / "a.npy", x)
     with pytest.raises(InputDataError, match="1 values of x that are NaN"):
         sources.read(settings(data=str(tmp_path / "a.npy")).data)
+
+
+def test_a_run_from_before_conditions_had_names_is_read(tmp_path):
+    chosen = settings(data="mnist-sample", conditional=True)
+    training.train(chosen, tmp_path / "run", quiet=True, export_check=False)
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    wanted = facts.pop("conditions")
+    (tmp_path / "run" / "run.json").write_text(json.dumps({**facts, "classes": list("0123456789")}))
+    model, read = training.load(tmp_path / "run")
+    assert read["conditions"] == wanted
+    assert model.conditions[0].classes == list("0123456789")
