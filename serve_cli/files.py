@@ -165,8 +165,8 @@ def _sync_folder(target: str) -> None:
 
 
 def _cannot_write(target: str, error: OSError) -> OutputError:
-    reason = error.strerror or type(error).__name__
+    reason = error.strerror or (os.strerror(error.errno) if error.errno else str(error) or type(error).__name__)
     folder = os.path.dirname(target) or "."
     if not os.path.isdir(folder):
         reason = f"the folder {printable(folder)} does not exist; make it first"
-    return OutputError(f"{printable(target)} cannot be written: {reason}.")
+    return OutputError(f"{printable(target)} cannot be written: {printable(reason)}.")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,9 +128,15 @@ class Model:
                 self._graphs[graph] = file, manifest
             return self._graphs[graph]
 
-    def run(self, graph: str, feeds: Mapping[str, np.ndarray], batch_size: int = BATCH_SIZE) -> dict[str, np.ndarray]:
+    def run(
+        self,
+        graph: str,
+        feeds: Mapping[str, np.ndarray],
+        batch_size: int = BATCH_SIZE,
+        wanted: Collection[str] | None = None,
+    ) -> dict[str, np.ndarray]:
         """Run one graph on all rows of its inputs, in batches; see `Session.run`."""
-        return self.session(graph).run(feeds, batch_size)
+        return self.session(graph).run(feeds, batch_size, wanted)
 
     def session(self, graph: str) -> Session:
         """Return the session of a graph, opened on first use."""
@@ -205,7 +211,7 @@ class Model:
         Returns:
             float32 `[rows, *shape]` in data units.
         """
-        return self.run("decoder", self._feeds(conditions, label, z=z), batch_size)["x_mean"]
+        return self.run("decoder", self._feeds(conditions, label, z=z), batch_size, ["x_mean"])["x_mean"]
 
     def encode(
         self,

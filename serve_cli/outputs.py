@@ -12,13 +12,14 @@
 The same draws give the same bytes: nothing tells when they were written.
 """
 # os rather than pathlib: importing pathlib would be felt in the start of `kvae sample`.
-# ruff: noqa: PTH112, PTH118, PTH122
+# ruff: noqa: PTH112, PTH118, PTH119, PTH122
 
 from __future__ import annotations
 
 import io
 import os
 import sys
+import types
 from collections.abc import Callable
 from typing import BinaryIO, Literal, TextIO
 
@@ -87,6 +88,10 @@ def _writer(path: str) -> Callable[[str, Draws, Dtype, bool], None]:
     if path == STDOUT:
         return _write_stdout
     suffix = os.path.splitext(path)[1].lower()
+    name = os.path.basename(path)
+    if not path or (name.lower() in _WRITERS and not os.path.isdir(path)):
+        what = f"{printable(path)} is a suffix without a name" if path else "The output has an empty name"
+        raise RequestError(f"{what}. Give one before the suffix, such as digits.png.")
     if _is_folder(path):
         return _write_folder
     if suffix not in _WRITERS:
@@ -107,7 +112,10 @@ def _array(draws: Draws, dtype: Dtype) -> np.ndarray:
     value_range = draws.manifest.data.range
     if value_range is None or value_range[0] < 0 or value_range[1] > 255:
         raise RequestError(f"{draws.manifest.name} has data beyond 0 to 255, so it cannot be written as uint8.")
-    return np.rint(np.clip(draws.x, 0, 255)).astype(np.uint8)
+    pixels = np.empty(draws.x.shape, np.uint8)
+    for start in range(0, len(pixels), 1024):  # In parts, for each step makes a copy.
+        pixels[start : start + 1024] = np.rint(np.clip(draws.x[start : start + 1024], 0, 255))
+    return pixels
 
 
 def _write_png(path: str, draws: Draws, dtype: Dtype, force: bool) -> None:
@@ -142,7 +150,12 @@ def _write_npz(path: str, draws: Draws, dtype: Dtype, force: bool) -> None:
 
 def _write_npy(path: str, draws: Draws, dtype: Dtype, force: bool) -> None:
     x = _array(draws, dtype)
-    files.write_whole(path, lambda file: np.save(file, x), force)
+    files.write_whole(path, lambda file: _save(file, x), force)
+
+
+def _save(file: BinaryIO, x: np.ndarray) -> None:
+    """Write .npy piece by piece: the quick way of numpy into a file keeps the reason of a failure to itself."""
+    np.save(types.SimpleNamespace(write=file.write), x)
 
 
 def _write_folder(path: str, draws: Draws, dtype: Dtype, force: bool) -> None:
@@ -161,9 +174,7 @@ def _write_stdout(path: str, draws: Draws, dtype: Dtype, force: bool) -> None:
         raise OutputError("Standard output is closed. Give a path to write a file.")
     if stdout.isatty():
         raise RequestError("Standard output is a terminal, which cannot show .npy bytes. Redirect it, or leave out -o.")
-    buffer = io.BytesIO()
-    np.save(buffer, _array(draws, dtype))
-    stdout.write(buffer.getbuffer())
+    _save(stdout, _array(draws, dtype))
 
 
 def _write_csv(path: str, draws: Draws, dtype: Dtype, force: bool) -> None:

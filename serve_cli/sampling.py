@@ -92,7 +92,8 @@ def sample(
     z = _under_prior(model, scaled, np.tile(uniforms, len(wanted)), columns, batch_size)
     if not np.isfinite(z).all():
         raise RequestError(f"At a temperature of {temperature:g} z is no longer finite. Lower it.")
-    outputs = model.run("decoder", {"z": z} | columns, batch_size)
+    # Parameters beside the mean are only needed for a draw.
+    outputs = model.run("decoder", {"z": z} | columns, batch_size, None if draw else ["x_mean"])
     x = outputs["x_mean"]
     if likelihood is not None:
         x = np.empty_like(outputs["x_mean"])

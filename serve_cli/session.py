@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,15 +45,18 @@ class Session:
         self._session = _open(graph.data, threads, self.max_memory, self.name)
         self._outputs = list(graph.outputs)
 
-    def run(self, feeds: Mapping[str, np.ndarray], batch_size: int = BATCH_SIZE) -> dict[str, np.ndarray]:
+    def run(
+        self, feeds: Mapping[str, np.ndarray], batch_size: int = BATCH_SIZE, wanted: Collection[str] | None = None
+    ) -> dict[str, np.ndarray]:
         """Run all rows, `batch_size` at a time.
 
         Args:
             feeds: every input of the graph, `[rows, ...]` of the type and shape that the manifest says.
             batch_size: rows in one run; it changes memory and speed, not the result.
+            wanted: names of the outputs to compute and return; all of them where None.
 
         Returns:
-            Every output of the graph by name, `[rows, ...]`, all finite.
+            Each output by name, `[rows, ...]`, all finite, in memory of its own: the cap is on running alone.
 
         Raises:
             InputDataError: a feed is missing, of the wrong type or shape, not finite, or an index is out of range.
@@ -62,17 +65,29 @@ class Session:
         num = self._check_feeds(feeds)
         if batch_size < 1:
             raise RequestError(f"A batch has at least 1 row, got {batch_size}.")
-        parts = []
+        names = self._outputs if wanted is None else [name for name in self._outputs if name in wanted]
+        whole: dict[str, np.ndarray] = {}
         for start in range(0, num, batch_size):
             batch = {name: np.ascontiguousarray(values[start : start + batch_size]) for name, values in feeds.items()}
-            parts.append(self._run_batch(batch, min(batch_size, num - start)))
-        if len(parts) == 1:
-            return dict(zip(self._outputs, parts[0], strict=True))
-        return {name: np.concatenate(each) for name, *each in zip(self._outputs, *parts, strict=True)}
+            # What ONNX Runtime returns lies in the memory that is capped: copied, so that it is free for the next run.
+            for name, value in zip(names, self._run_batch(batch, min(batch_size, num - start), names), strict=True):
+                if start == 0:
+                    whole[name] = self._room(num, value)
+                if value.shape[1:] != whole[name].shape[1:]:
+                    raise ModelFileError(f"{self.name} gives {printable(name)} of another shape in each batch.")
+                whole[name][start : start + batch_size] = value
+        return whole
 
-    def _run_batch(self, batch: dict[str, np.ndarray], num: int) -> list[np.ndarray]:
+    def _room(self, num: int, value: np.ndarray) -> np.ndarray:
+        """Return an array of numpy's own for `num` rows like those of `value`."""
         try:
-            values = self._session.run(self._outputs, batch)
+            return np.empty((num, *value.shape[1:]), value.dtype)
+        except (MemoryError, ValueError) as error:
+            raise RequestError(f"{num} rows of {self.name} do not fit into memory. Take fewer at a time.") from error
+
+    def _run_batch(self, batch: dict[str, np.ndarray], num: int, names: Sequence[str]) -> list[np.ndarray]:
+        try:
+            values = self._session.run(names, batch)
         except Exception as error:  # What ONNX Runtime raises has no base class of its own.
             if "Available memory of" in str(error) or "bad_alloc" in str(error) or isinstance(error, MemoryError):
                 raise ModelFileError(
@@ -81,7 +96,7 @@ class Session:
                 ) from error
             raise ModelFileError(f"{self.name} fails when ONNX Runtime runs it ({type(error).__name__}).") from error
         expected = signature.outputs(self.manifest)
-        for name, value in zip(self._outputs, values, strict=True):
+        for name, value in zip(names, values, strict=True):
             shape = (num, *expected[name][1]) if name in expected else (num, *value.shape[1:])
             if value.shape != shape:
                 raise ModelFileError(

@@ -206,3 +206,24 @@ def test_a_flipped_bit_under_a_new_seal_never_crashes(tiny, tmp_path):
         except ModelFileError:
             refused += 1
     assert refused > 20
+
+
+def test_the_limit_is_on_running_not_on_what_was_made(tmp_path):
+    """24 MiB of results under a limit of 4, and many kept results, in one batch each."""
+    path = decoder(tmp_path, [wire.node("Identity", ["z"], ["x_mean"])])
+    model = load(path, max_memory=4 * MIB)
+    z = np.arange(3 * 2**21, dtype=np.float32).reshape(-1, 3)
+    found = model.decode(z, batch_size=2**16)
+    assert found.nbytes == 24 * MIB
+    assert (found == z).all()
+    kept = [model.decode(z[start : start + 2**16], batch_size=2**16) for start in range(0, 2**20, 2**16)]
+    assert sum(each.nbytes for each in kept) > 2 * model.session("decoder").max_memory
+    assert all((each == z[2**16 * index : 2**16 * (index + 1)]).all() for index, each in enumerate(kept))
+    assert all(each.flags.writeable and each.flags.owndata for each in kept)
+
+
+def test_only_the_outputs_that_are_wanted_are_given(tiny):
+    session = load(tiny / "unconditional").session("encoder")
+    feeds = {"x": np.zeros((2, 8, 6, 1), np.float32)}
+    assert list(session.run(feeds)) == ["z_mean", "z_log_var"]
+    assert list(session.run(feeds, wanted=["z_log_var"])) == ["z_log_var"]
