@@ -150,14 +150,18 @@ def _use(manifest: Mapping[str, Any], names: set[str]) -> str:
     if categorical is not None:
         name, last = categorical["name"], categorical["classes"][-1]
         flag = f" --label {_shell(last)}" if name == "label" else f" --condition {_shell(f'{name}={last}')}"
-        keyword = f", label={last!r}" if name == "label" else f", conditions={{{name!r}: {last!r}}}"
+        keyword = (
+            f", label={json.dumps(last, ensure_ascii=False)}"
+            if name == "label"
+            else f", conditions={{{json.dumps(name)}: {json.dumps(last, ensure_ascii=False)}}}"
+        )
     image = manifest["data"]["kind"] == "image"
     output = "samples.png" if image else "samples.npz"
     sample = ""
     python = ""
     if "decoder.onnx" in names:
         sample = f"kvae sample -m .{flag} -o {output}\n"
-        python = f"\n\n```python\nimport kvae\n\nmodel = kvae.load('.')\ndraws = model.sample(16{keyword}, seed=0)\n```"
+        python = f'\n\n```python\nimport kvae\n\nmodel = kvae.load(".")\ndraws = model.sample(16{keyword}, seed=0)\n```'
     return f"```sh\n{sample}kvae info -m .\nkvae verify -m .\n```{python}"
 
 

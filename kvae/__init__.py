@@ -56,22 +56,22 @@ if not TYPE_CHECKING:  # hidden from type checkers, which read the imports above
 
     def __getattr__(name):
         """Resolve a public name on first use."""
-        if name in _MODULES:
-            return import_module(f"kvae.{name}")
-        if name in _HOME:
-            try:
-                value = getattr(import_module(_HOME[name]), name)
-            except ModuleNotFoundError as error:
-                if error.name not in ("keras", "tensorflow"):
-                    raise
-                from serve_cli.errors import MissingExtraError
+        if name not in __all__:
+            raise AttributeError(f"module 'kvae' has no attribute {name!r}")
+        try:
+            if name in _MODULES:
+                return import_module(f"kvae.{name}")
+            value = getattr(import_module(_HOME[name]), name)
+        except ModuleNotFoundError as error:
+            if error.name not in ("keras", "tensorflow"):
+                raise
+            from serve_cli.errors import MissingExtraError
 
-                raise MissingExtraError(
-                    f"kvae.{name} needs {error.name}, which is not installed: pip install 'kvae-onnx[train]'."
-                ) from error
-            globals()[name] = value
-            return value
-        raise AttributeError(f"module 'kvae' has no attribute {name!r}")
+            raise MissingExtraError(
+                f"kvae.{name} needs {error.name}, which is not installed: pip install 'kvae-onnx[train]'."
+            ) from error
+        globals()[name] = value
+        return value
 
     def __dir__():
         """The public names, also those not resolved yet."""

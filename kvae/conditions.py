@@ -82,7 +82,7 @@ class Categorical(Condition):
 
     def check(self, values, where):
         """Raise ValueError unless all `values` (a NumPy array) are class indices."""
-        if values.ndim != 1 or values.dtype.kind not in "iu":
+        if values.ndim != 1 or _whole(values).dtype.kind not in "iu":
             raise ValueError(
                 f"{where}: {self.name} must be class indices, integers [batch], got {values.dtype} "
                 f"{list(values.shape)}."
@@ -99,6 +99,15 @@ class Categorical(Condition):
     def get_config(self):
         """The arguments, for Keras."""
         return {"name": self.name, "classes": self.classes, "embedding_dim": self.embedding_dim}
+
+
+def _whole(values):
+    """Class indices that came as floats, as from a CSV file, as integers; anything else as it is."""
+    import numpy as np
+
+    if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.rint(values)).all():
+        return values.astype("int64")
+    return values
 
 
 @register

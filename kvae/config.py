@@ -18,6 +18,10 @@ from serve_cli.errors import RequestError
 CONFIG_FORMAT = 1
 
 
+#: Activations that Keras and ONNX both know. Not gelu: its exact form has no ONNX operator of opset 18.
+ACTIVATIONS = ("relu", "tanh", "sigmoid", "elu", "selu", "silu", "leaky_relu", "softplus", "mish")
+
+
 def setting(default, text, *, choices=None, least=None, above=None) -> Any:
     """Declare a setting: its default, one line of help, and what it may be."""
     return field(default=default, metadata={"help": text, "choices": choices, "least": least, "above": above})
@@ -44,7 +48,9 @@ class DataConfig:
     drop_columns: Names = setting((), "CSV: columns to leave out, such as an id.")
     image_size: str = setting("", "Images: HxW to cut and resize them to; by default all have one size.")
     channels: int = setting(0, "Images: 1 for grey, 3 for RGB; 0 for what they have.", least=0)
-    validation: int = setting(5000, "Training examples held out for validation; 0 trains on all.", least=0)
+    validation: int = setting(
+        -1, "Training examples held out; 0 for none, -1 for 5,000 or, of fewer than 50,000, a tenth.", least=-1
+    )
 
     @property
     def condition_names(self):
@@ -71,7 +77,7 @@ class ModelConfig:
     encoder_filters: Widths = setting((32, 64), "conv, residual: channels of the encoder's convolutions.", least=1)
     decoder_filters: Widths = setting((64, 32), "conv, residual: channels of the decoder's feature maps.", least=1)
     lstm_units: int = setting(128, "lstm: width of the LSTM of each network.", least=1)
-    activation: str = setting("relu", "Of the hidden layers.")
+    activation: str = setting("relu", "Of the hidden layers.", choices=ACTIVATIONS)
     gated: bool = setting(False, "dense: gated layers in place of the activation.")
     likelihood: str = setting(
         "bernoulli", "What p(x given z) is.",

@@ -34,7 +34,7 @@ def begun(config, dataset, model, *, conditions, examples, steps_per_epoch):
             "batch_size": config.training.batch_size,
             "learning_rate": config.training.learning_rate,
             "validation": None,
-            "versions": {name: _version(name) for name in ("kvae-onnx", "keras", "tensorflow")},
+            "versions": _versions(),
         },
     }
 
@@ -62,6 +62,17 @@ def ended(facts, model, *, row, epochs, num_validation, finished):
         training["validation"] = figures
     training["kl"] = "closed form" if model.prior.factorises else "Monte Carlo estimate"
     return {**facts, "finished": finished, "training": training}
+
+
+def of_model(model):
+    """What a model knows of its own training, as JSON: for one that was trained in Python."""
+    optimizer = getattr(model, "optimizer", None)
+    steps = {"steps": int(optimizer.iterations)} if optimizer is not None else {}
+    return {**steps, **_objective(model.objective.manifest()), "seed": model.seed, "versions": _versions()}
+
+
+def _versions():
+    return {name: _version(name) for name in ("kvae-onnx", "keras", "tensorflow")}
 
 
 def _objective(manifest):

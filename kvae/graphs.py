@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kvae import facts
 from kvae.objectives import Elbo
 from kvae.priors import StandardNormal
 from serve_cli import noise as serve_noise
@@ -180,7 +181,8 @@ def export(model, directory, *, name=None, training=None, examples=None, extras=
         model: a `kvae.VAE` or one of its kin.
         directory: the folder to make.
         name: the model's name; by default the folder's.
-        training: facts of the run for the manifest, a dict of JSON values.
+        training: facts of the run for the manifest, a dict of JSON values (NumPy numbers too); by default what the
+            model itself knows: steps, seed, beta, versions.
         examples: real data `[num, *shape]` to compare on; in-range values by default.
         extras: more files for people, name to bytes, such as the training configuration.
         force: replace `directory` if it exists.
@@ -199,7 +201,14 @@ def export(model, directory, *, name=None, training=None, examples=None, extras=
 
     if keras.backend.backend() != "tensorflow":
         raise ValueError(f"Export runs on the tensorflow backend, got {keras.backend.backend()}; set KERAS_BACKEND.")
+    mixed = next((layer for layer in model._flatten_layers() if layer.compute_dtype != "float32"), None)
+    if mixed is not None:
+        raise ValueError(
+            f"{mixed.name} computes in {mixed.compute_dtype}, a file holds float32: build the model again "
+            "under keras.config.set_dtype_policy('float32') and give it these weights."
+        )
     name = name or Path(directory).resolve().name
+    training = facts.of_model(model) if training is None else _plain(training)
     made = graphs(model)
     return exporter.write(
         made,
@@ -210,3 +219,12 @@ def export(model, directory, *, name=None, training=None, examples=None, extras=
         extras=extras,
         force=force,
     )
+
+
+def _plain(value):
+    """JSON values of a tree that may hold NumPy numbers and arrays."""
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value

@@ -5,12 +5,12 @@ method. They combine: `ConditionalBetaVAE` has no body of its own.
 """
 
 import keras
-import numpy as np
 from keras import ops
 
 from kvae.backends import BackendStep, Totals
 from kvae.conditions import Categorical, Continuous
 from kvae.data.spec import DataSpec
+from kvae.keras_face import KerasFace
 from kvae.likelihoods import Bernoulli
 from kvae.network_checks import input_shapes, latent_dim_of
 from kvae.objective import Terms, log_normal, reparameterize, safe_log_var
@@ -24,14 +24,14 @@ _PARTS = ("encoder", "decoder", "data", "likelihood", "prior", "objective")
 
 
 @register
-class VAE(BackendStep, keras.Model):
+class VAE(BackendStep, KerasFace, keras.Model):
     """Variational autoencoder (Kingma and Welling 2014, https://arxiv.org/abs/1312.6114).
 
     Train it as any Keras model: `model.compile("adam")`, `model.fit(x)` with x `[batch, *shape]` in data units.
 
     Args:
-        encoder: Keras model, unit data to the pair `(z_mean, z_log_var)`.
-        decoder: Keras model, z to the likelihood's parameters.
+        encoder: Keras model, unit data to the pair `(z_mean, z_log_var)`: Functional, or subclassed (then give `data`).
+        decoder: Keras model, z to the likelihood's parameters: for a Bernoulli logits, so no sigmoid at its end.
         data: `DataSpec` of the examples; by default the encoder's input shape, with pixels 0 to 255.
         likelihood: p(x given z), see `kvae.likelihoods`; `Bernoulli()` by default.
         prior: p(z), see `kvae.priors`; N(0, I) by default.
@@ -125,38 +125,13 @@ class VAE(BackendStep, keras.Model):
 
     # The Keras side
 
-    @property
-    def metrics(self):
-        """The one metric, which Keras resets at the start of each epoch and evaluation."""
-        return [self.totals]
-
-    def fit(self, x=None, y=None, *args, validation_data=None, **kwargs):
-        """As `keras.Model.fit`; `y` holds the conditions. NumPy arrays are checked first.
-
-        Raises:
-            ValueError: where arrays do not fit the model (shape, range, NaN, labels out of range), or where the model
-                was compiled with a loss or metrics: it brings its own.
-        """
-        if self.compiled and (self.loss or self._compile_metrics):
-            raise ValueError(
-                f"{type(self).__name__} brings its own loss and metrics: compile it with an optimizer alone."
-            )
-        self._check_arrays(x, y, "fit")
-        if isinstance(validation_data, (tuple, list)):
-            x_held_out, y_held_out = (*validation_data, None)[:2]
-            self._check_arrays(x_held_out, y_held_out, "validation_data")
-        return super().fit(x, y, *args, validation_data=validation_data, **kwargs)
-
-    def predict_step(self, data):
-        """Reconstruct a batch; conditions may come beside x."""
-        return self(data)
-
-    def export(self, filepath, format="onnx", **kwargs):
+    def export(self, filepath, format="onnx", verbose=None, **kwargs):
         """Write the folder of sealed ONNX files; other formats go to `keras.Model.export`.
 
         Args:
             filepath: the folder to make.
             format: `"onnx"`, or a format of Keras.
+            verbose: as Keras has it; the ONNX export says nothing.
             **kwargs: `name`, `training` (facts of the run for the manifest) and `force`, see `kvae.graphs.export`.
 
         Returns:
@@ -168,7 +143,7 @@ class VAE(BackendStep, keras.Model):
         """
         if format != "onnx":
             kwargs.setdefault("input_signature", [self._input_specs()])
-            return super().export(filepath, format=format, **kwargs)
+            return super().export(filepath, format=format, verbose=verbose, **kwargs)
         from kvae import graphs
 
         return graphs.export(self, filepath, **kwargs)
@@ -198,11 +173,6 @@ class VAE(BackendStep, keras.Model):
     def condition_dim(self):
         """Width of the condition vector; 0 where the model is given nothing."""
         return 0
-
-    def _check_arrays(self, x, y=None, where="fit"):
-        if isinstance(x, np.ndarray):
-            self.data.check(x, where)
-            self.likelihood.check(x, self.data, where)
 
 
 @register
@@ -258,7 +228,7 @@ class ConditionalVAE(VAE):
 
     def condition_vector(self, conditions):
         """All conditions of a batch, a dict of `[batch]` by name, as one vector, float32 `[batch, condition_dim]`."""
-        return ops.concatenate([c.vector(conditions[c.name]) for c in self._condition_list], axis=-1)
+        return ops.concatenate([c.vector(_column(conditions[c.name])) for c in self._condition_list], axis=-1)
 
     def unpack(self, data):
         """Split one batch into unit data and the condition vector."""
@@ -277,25 +247,25 @@ class ConditionalVAE(VAE):
         given = {name: keras.InputSpec(shape=(None,), dtype=dtype) for name, dtype in kinds.items()}
         return super()._input_specs(), given
 
-    def _by_name(self, conditions):
+    def _by_name(self, conditions, where="This batch"):
         names = [condition.name for condition in self._condition_list]
         if conditions is None:
-            raise ValueError(f"This model is given {', '.join(names)} beside x: fit(x, {names[0]}).")
+            raise ValueError(f"{where}: this model is given {', '.join(names)} beside x; give (x, {names[0]}).")
         if not isinstance(conditions, dict):
             if len(names) > 1:
-                raise ValueError(f"With several conditions y is a dict with the keys {', '.join(names)}.")
+                raise ValueError(f"{where}: with several conditions y is a dict with the keys {', '.join(names)}.")
             conditions = {names[0]: conditions}
         if set(conditions) != set(names):
-            raise ValueError(f"Expected the conditions {', '.join(names)}, got {', '.join(sorted(conditions))}.")
+            raise ValueError(
+                f"{where}: expected the conditions {', '.join(names)}, got {', '.join(sorted(conditions))}."
+            )
         return conditions
 
-    def _check_arrays(self, x, y=None, where="fit"):
-        super()._check_arrays(x, where=where)
-        if not isinstance(x, np.ndarray):
-            return
-        values = self._by_name(y)
+    def _check(self, x, y, where):
+        super()._check(x, None, where)
+        values = self._by_name(y, where)
         for condition in self._condition_list:
-            array = np.asarray(values[condition.name])
+            array = values[condition.name]
             condition.check(array, where)
             if len(array) != len(x):
                 raise ValueError(f"{where}: {len(x)} examples but {len(array)} values of {condition.name}.")
@@ -319,11 +289,20 @@ def load_model(path, **kwargs):
     return keras.saving.load_model(path / "model.keras" if path.is_dir() else path, **kwargs)
 
 
+def _column(values):
+    """`[batch, 1]` as `[batch]`."""
+    return ops.squeeze(values, axis=-1) if len(values.shape) == 2 else values
+
+
 def _repeat(values, num):
     return values if num == 1 else ops.repeat(values, num, axis=0)
 
 
 def _shape_told_by(encoder):
     if not (shapes := input_shapes(encoder)):
-        raise ValueError("This encoder does not tell the shape of its input: give data=DataSpec(shape).")
+        raise ValueError(
+            "This encoder does not tell the shape of its input: give data=DataSpec(shape)."
+            if isinstance(encoder, keras.Layer)
+            else f"The encoder is no Keras model but of type {type(encoder).__name__}; see kvae.networks."
+        )
     return shapes[0]

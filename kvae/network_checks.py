@@ -4,7 +4,11 @@ Functional and Sequential models tell their shapes; a model that was subclassed 
 So each network is run on one example of zeros, which also builds what was not built yet.
 """
 
+import keras
 from keras import ops
+
+#: Likelihoods that apply the sigmoid themselves.
+_WANTS_LOGITS = ("bernoulli", "continuous_bernoulli")
 
 
 def latent_dim_of(encoder, decoder, data, likelihood, condition_dim):
@@ -20,6 +24,13 @@ def latent_dim_of(encoder, decoder, data, likelihood, condition_dim):
     Raises:
         ValueError: where something does not fit; the line says what and what to do.
     """
+    for name, network in (("encoder", encoder), ("decoder", decoder)):
+        if not isinstance(network, keras.Layer):
+            raise ValueError(f"The {name} is no Keras model but of type {type(network).__name__}; see kvae.networks.")
+    if likelihood.kind in _WANTS_LOGITS and _last_activation(decoder) is keras.activations.sigmoid:
+        raise ValueError(
+            f"The decoder ends in a sigmoid, but a {likelihood.kind} likelihood takes logits; leave the activation out."
+        )
     if (shape := input_shapes(encoder)) and shape[0] != data.unit_shape:
         raise ValueError(f"The encoder takes {shape[0]}, but the data are {data.unit_shape}; give both the same shape.")
     widths = [_given_dim(network) for network in (encoder, decoder)]
@@ -57,6 +68,14 @@ def input_shapes(network):
     if not shapes:
         return []
     return [tuple(shape[1:]) for shape in (shapes if isinstance(shapes, list) else [shapes])]
+
+
+def _last_activation(network):
+    """The activation of the last layer that has one; reshapes after it change nothing."""
+    for layer in reversed(getattr(network, "layers", ())):
+        if not isinstance(layer, (keras.layers.Reshape, keras.layers.Flatten)):
+            return getattr(layer, "activation", None)
+    return None
 
 
 def _given_dim(network):

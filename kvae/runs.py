@@ -216,6 +216,18 @@ def require_same_data(directory, facts, dataset):
         )
 
 
+def settled(config, num):
+    """The configuration with the number of validation examples worked out where it was left open.
+
+    Args:
+        config: `kvae.config.Config`.
+        num: examples of the training split.
+    """
+    if config.data.validation >= 0:
+        return config
+    return config.replace(validation=min(5000, num // 10))
+
+
 def examples(directory, num=64):
     """The first examples of a run's data, `[num, *shape]`, or None where the data are no longer there."""
     from kvae import config as configs

@@ -67,7 +67,9 @@ def train(config, directory, *, dataset=None, force=False, quiet=False, export_c
     """
     directory = Path(directory)
     runs.refuse(directory, force)
-    setup = _set_up(config, dataset or runs.read_data(config))
+    dataset = dataset or runs.read_data(config)
+    config = runs.settled(config, len(dataset.x))
+    setup = _set_up(config, dataset)
     if export_check:
         _check_export(setup, quiet)
     with runs.held(directory):

@@ -43,8 +43,8 @@ def test_the_card_says_what_the_manifest_and_the_files_say():
         "`label` int64 [batch]",
         "`x_mean` float32 [batch, 28, 28, 1]",
         "kvae sample -m . --label 9 -o samples.png",
-        "kvae.load('.')",
-        "label='9'",
+        'kvae.load(".")',
+        'label="9"',
         "binarised data",
     ):
         assert words in card, words

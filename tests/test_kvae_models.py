@@ -136,7 +136,38 @@ def test_a_call_reconstructs_in_data_units():
     assert x_mean.min() >= 0
     assert x_mean.max() <= 255
     assert np.abs(x_mean - x).mean() < 0.5 * np.abs(x - x.mean(0)).mean()
-    np.testing.assert_allclose(model.predict(x[:4], verbose=0) if model.condition_dim == 0 else x_mean[:4], x_mean[:4])
+
+
+def test_predict_takes_pairs_as_fit_takes_them():
+    model, (x, label) = compiled("conditional"), data()
+    want = np.asarray(model((x, label)))
+    for given in ((x, label), [x, label], (x, {"label": label}), (x, list(label)), dataset(x, label)):
+        np.testing.assert_allclose(model.predict(given, verbose=0), want, rtol=1e-4, atol=1e-3)
+    plain = compiled("vae")
+    np.testing.assert_allclose(plain.predict(x, verbose=0), plain(x), rtol=1e-4, atol=1e-3)
+
+
+def test_labels_come_as_people_have_them():
+    x, label = data()
+    figures = [
+        compiled("conditional").evaluate(x, given, verbose=0)
+        for given in (label, list(label), label[:, None], label.astype("f4"), label.astype("uint8"), {"label": label})
+    ]
+    assert all(each == figures[0] for each in figures)
+    compiled("conditional").fit(x, list(label), epochs=1, verbose=0)
+    compiled("conditional").fit(dataset(x, label[:, None]), epochs=1, verbose=0)
+
+
+def test_lists_of_figures_begin_with_the_loss_and_callbacks_watch_the_elbo(tmp_path):
+    model, given = compiled("beta"), data()[:1]
+    by_name = model.evaluate(*given, verbose=0, return_dict=True)
+    assert model.evaluate(*given, verbose=0) == [by_name[name] for name in model.metrics_names]
+    assert model.metrics_names == ["loss", "elbo", "reconstruction", "kl"]
+    assert len(model.train_on_batch(*given)) == len(model.test_on_batch(*given)) == 4
+    best = keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", monitor="val_elbo", mode="max", save_best_only=True)
+    stop = keras.callbacks.EarlyStopping("val_elbo", mode="max", patience=3)
+    model.fit(*given, epochs=2, validation_data=given, callbacks=[best, stop], verbose=0)
+    assert (tmp_path / "best.keras").exists()
 
 
 def test_several_conditions_make_one_vector():
@@ -227,7 +258,15 @@ def test_a_dataset_and_callbacks_work_as_with_any_keras_model():
         ("given label beside x", lambda: fit("conditional", data()[0])),
         ("0 to 2, got 0 to 7", lambda: fit("conditional", data()[0], np.arange(96) % 8)),
         ("96 examples but 95", lambda: fit("conditional", data()[0], data()[1][:95])),
-        ("must be class indices", lambda: fit("conditional", data()[0], data()[1].astype("f4"))),
+        ("must be class indices", lambda: fit("conditional", data()[0], data()[1] + 0.5)),
+        ("class_weight is not supported", lambda: fit_with("conditional", class_weight={0: 2.0})),
+        ("0 to 2, got 3 to 5", lambda: compiled("conditional").evaluate(data()[0], data()[1] + 3)),
+        ("multiply x", lambda: compiled("vae").evaluate(data()[0] / 255)),
+        ("0 to 2, got 3 to 5", lambda: compiled("conditional").predict((data()[0], data()[1] + 3))),
+        ("predict: this model is given label", lambda: compiled("conditional").predict(data()[0])),
+        ("0 to 2, got 3 to 5", lambda: fit("conditional", dataset(data()[0], data()[1] + 3))),
+        ("ends in a sigmoid", lambda: kvae.VAE(parts()[0], sigmoid_decoder())),
+        ("no Keras model", lambda: kvae.VAE(lambda x: x, parts()[1])),
         ("NaN", lambda: fit("vae", np.full((2, *SHAPE), np.nan))),
         ("brings its own loss", lambda: fit("vae", data()[0], loss="mse")),
         ("condition_dim=3", lambda: kvae.ConditionalVAE(*parts(), conditions=[kvae.Categorical("label", 3)])),
@@ -247,6 +286,27 @@ def test_what_does_not_fit_is_refused_with_one_clear_line(words, call):
     with pytest.raises(ValueError, match=words) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+def dataset(*arrays):
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices(arrays).batch(32)
+
+
+def sigmoid_decoder():
+    z = keras.Input((LATENT,))
+    return keras.Model(z, keras.layers.Reshape(SHAPE)(keras.layers.Dense(36, activation="sigmoid")(z)))
+
+
+def compiled(kind):
+    model = make(kind)
+    model.compile("adam")
+    return model
+
+
+def fit_with(kind, **fit_arguments):
+    compiled(kind).fit(*data(), verbose=0, **fit_arguments)
 
 
 def fit(kind, *args, **compile_arguments):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 import kvae.optimizers  # noqa: F401 - models that were compiled with it load without asking for it
@@ -86,6 +87,16 @@ class BackendStep:
         terms = self.terms(data, Noise(self.seed, self.totals.batches, test=True), training=False)
         self.totals.update_state(self.objective(terms, self.optimizer.iterations), terms)
         return self.totals.result()
+
+
+def is_dataset(x):
+    """Whether `x` is a dataset of TensorFlow, which can be looked into and read again."""
+    return isinstance(x, tf.data.Dataset)
+
+
+def to_numpy(values):
+    """An array of an array, a list or an eager tensor."""
+    return keras.ops.convert_to_numpy(values) if tf.is_tensor(values) else np.asarray(values)
 
 
 @keras.saving.register_keras_serializable(package="kvae")

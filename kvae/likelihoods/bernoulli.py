@@ -39,6 +39,8 @@ class Bernoulli(Likelihood):
 
     def nll(self, x, parameters, training=False):
         """Sum over pixels of softplus(logit) - x logit, float32 `[batch]`, in nats: exact, and finite for any logit."""
+        if training:
+            return _nll_with_gradient(x, parameters)
         return sum_over_data(ops.softplus(parameters) - x * parameters)
 
     def mean(self, parameters):
@@ -53,6 +55,26 @@ class Bernoulli(Likelihood):
     def get_config(self):
         """The arguments, for Keras."""
         return {**super().get_config(), "binarize": self.binarize}
+
+
+@ops.custom_gradient
+def _nll_with_gradient(x, logits):
+    """`Bernoulli.nll` in half the time, for training on a CPU, where it is a tenth of a step of a small network.
+
+    The softplus of t is max(t, 0) + log(1 + e^-|t|). A sum of logarithms is the logarithm of a product: up to 64 factors
+    between 1 and 2 stay far inside float32, so one logarithm does for all of them. The gradient is sigmoid(t) - x.
+    """
+    size = math.prod(logits.shape[1:])
+    factors = max(factor for factor in range(1, 65) if size % factor == 0)
+    products = ops.prod(ops.reshape(1.0 + ops.exp(-ops.abs(logits)), (-1, factors, size // factors)), axis=1)
+    nll = sum_over_data(ops.relu(logits) - x * logits) + ops.sum(ops.log(products), axis=1)
+
+    def gradient(*arguments, upstream=None):  # as Keras' engines call it
+        upstream = arguments[0] if upstream is None else upstream
+        upstream = ops.reshape(upstream, (-1, *[1] * (len(logits.shape) - 1)))
+        return -logits * upstream, (ops.sigmoid(logits) - x) * upstream
+
+    return nll, gradient
 
 
 @register
