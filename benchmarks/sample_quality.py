@@ -8,6 +8,9 @@ temperature 1, on mean images, against real test images; beside each figure stan
 against the same test images.
 """
 
+import datetime
+import os
+import platform
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -124,7 +127,8 @@ def table(ours: Quality, reference: Quality) -> str:
 def with_measured(card: str, name: str, figures: str) -> str:
     """A model card with its section Measured set to these figures; the section stands before Limits."""
     command = f"python benchmarks/sample_quality.py -m {name} --data MNIST_FOLDER"
-    section = f"## Measured\n\nOn the exported files, by `{command}`:\n\n```text\n{figures}\n```\n\n"
+    where = f"{platform.machine()}, {os.cpu_count()} cores, {datetime.date.today()}"
+    section = f"## Measured\n\nOn the exported files, by `{command}` ({where}):\n\n```text\n{figures}\n```\n\n"
     card = re.sub(r"## Measured\n.*?(?=^## )", "", card, flags=re.DOTALL | re.MULTILINE)
     return re.sub(r"^(?=## Limits)", lambda _: section, card, count=1, flags=re.MULTILINE)
 
@@ -159,7 +163,7 @@ def main(name, data, folder, seed, output, card):
     lines.append(table(measure(samples, real, judge), measure(reference, real, judge)))
 
     if model.has("encoder") and model.has("likelihood"):
-        lines.append(f"\non all {len(test.x)} test images, each pixel drawn to 0 or 255, nats per example:")
+        lines.append(f"\non all {len(test.x)} test images, each pixel drawn to 0 or 255, one z each, nats per example:")
         lines += [f"{term:22}{mean:9.3f} +- {error:.3f}" for term, (mean, error) in elbo(model, test, seed).items()]
     click.echo("\n".join(lines))
     if output:
