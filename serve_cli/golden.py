@@ -17,8 +17,8 @@ from serve_cli.manifest import MAX_GOLDEN, Data, Manifest
 NUM = 3
 SEED = 0
 
-# Likelihoods over whole numbers from 0 to 255: their golden x is whole as well.
-_EIGHT_BIT = ("discretized_logistic",)
+# Likelihoods over whole numbers: their golden x is whole as well.
+_WHOLE = ("discretized_logistic", "categorical")
 
 
 class Comparison(NamedTuple):
@@ -128,7 +128,7 @@ def _golden_x(raw: np.ndarray, data: Data, likelihood: str) -> np.ndarray:
         uniform = noise.words_to_uniforms(raw)
         if likelihood == "bernoulli":
             x = np.where(uniform < 0.5, low, high).astype(np.float32)
-        elif likelihood in _EIGHT_BIT:
+        elif likelihood in _WHOLE:
             x = np.floor(low + uniform * (high - low)).astype(np.float32)
         else:
             x = (low + uniform * (high - low)).astype(np.float32)
