@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 
-from serve_cli.errors import ModelFileError, printable
+from serve_cli.errors import ModelFileError, RequestError, printable
 
 DEFAULT = "mnist"
 """The model of a command that is given none."""
@@ -35,9 +35,16 @@ def find(path_or_name: str | os.PathLike[str]) -> tuple[str, dict[str, str]]:
         The path of the folder or file, and graph to file; the graph of a lone file is "", for only its manifest knows.
 
     Raises:
+        RequestError: it is neither path nor name.
         ModelFileError: there is none.
     """
-    path = os.fspath(path_or_name)
+    try:
+        path = os.fsdecode(path_or_name)
+    except TypeError:
+        raise RequestError(
+            f"A model is given as a path or a name, got {printable(repr(path_or_name), 60)}. "
+            "Give a folder, an .onnx file or a shipped model's name."
+        ) from None
     bare = os.path.basename(path) == path
     if bare:
         names = shipped()

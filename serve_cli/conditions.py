@@ -86,7 +86,7 @@ def resolve(condition: Condition, value: Value) -> int | float:
     if isinstance(value, str):
         if value in condition.classes:
             return condition.classes.index(value)
-        if not (value.isascii() and value.isdigit() and len(value) < 10):
+        if not (value.isascii() and value.isdigit() and len(value) < 10 and str(int(value)) == value):
             raise unknown_class(condition, value)
         value = int(value)
     number = float(value)
@@ -108,7 +108,7 @@ def unknown_class(condition: Condition, value: object) -> RequestError:
         shown = ", ".join(printable(name, 40) for name in classes[:12]) + (", ..." if last >= 12 else "")
         known = f"{shown} (or an index from 0 to {last})"
     hint = f" Did you mean {printable(near[0], 40)}?" if near else ""
-    return RequestError(f"There is no {condition.name} {printable(value, 60)}; the model knows {known}.{hint}")
+    return RequestError(f"There is no {condition.name} {_quoted(value)}; the model knows {known}.{hint}")
 
 
 def _values(condition: Condition, given: Any) -> list[int | float]:
@@ -128,7 +128,7 @@ def _number(condition: Condition, value: object) -> float:
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        raise RequestError(f"{condition.name} is a number, got {printable(value, 60)}.") from None
+        raise RequestError(f"{condition.name} is a number, got {_quoted(value)}.") from None
     low, high = condition.range or (-3e38, 3e38)
     if not math.isfinite(number) or not low <= number <= high:
         raise RequestError(f"{condition.name} goes from {low:g} to {high:g}, got {number:g}.")
@@ -141,6 +141,11 @@ def _check_names(manifest: Manifest, asked: Mapping[str, Any]) -> None:
         if name not in known:
             what = f"its conditions are {_listed(known)}" if known else "it is unconditional"
             raise RequestError(f"{manifest.name} has no condition {printable(name, 60)}: {what}. Leave it out.")
+
+
+def _quoted(value: object) -> str:
+    """Return a value for a message, texts in quotes: what is empty or has spaces is to be seen."""
+    return printable(repr(value.item() if isinstance(value, np.generic) else value), 60)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -51,6 +51,7 @@ def load(
         max_memory: most bytes that one graph may take; chosen by the model's size, or `$KVAE_MAX_MEMORY` in MiB.
 
     Raises:
+        RequestError: that is no path and no name.
         ModelFileError: there is no such model.
     """
     path, paths = catalog.find(path_or_name)
@@ -61,6 +62,10 @@ def load(
         max_bytes=max_bytes or mebibytes("KVAE_MAX_FILE") or onnx_file.MAX_BYTES,
         max_memory=max_memory or mebibytes("KVAE_MAX_MEMORY"),
     )
+
+
+def _load(path: str, threads: int, max_bytes: int, max_memory: int | None) -> Model:
+    return load(path, threads=threads, max_bytes=max_bytes, max_memory=max_memory)
 
 
 class Model:
@@ -87,6 +92,10 @@ class Model:
 
     def __repr__(self) -> str:
         return f"<kvae model {printable(self.path)!r}: {', '.join(self.graphs)}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy as a path and options: sessions stay behind, and are opened again on first use."""
+        return _load, (os.path.abspath(self.path), self._threads, self._max_bytes, self._max_memory)  # noqa: PTH100
 
     @property
     def graphs(self) -> tuple[str, ...]:
@@ -249,8 +258,16 @@ class Model:
             conditions: a value, or one for each row, for each condition.
             label: short for `conditions={"label": ...}`.
             batch_size: rows at a time.
+
+        Raises:
+            InputDataError: x is not such data; gray levels are no outcomes of a Bernoulli.
         """
-        return self.run("likelihood", self._feeds(conditions, label, x=x, z=z), batch_size)["log_likelihood"]
+        feeds = self._feeds(conditions, label, x=x, z=z)
+        if self.manifest.likelihood["name"] == "bernoulli":
+            from serve_cli.readers.checks import check_outcomes
+
+            check_outcomes(feeds["x"], self.manifest.data.range, "x")
+        return self.run("likelihood", feeds, batch_size)["log_likelihood"]
 
     def verify(self) -> list[Check]:
         """Run the golden inputs through every graph and hold the outputs against what Keras gave.
@@ -308,9 +325,10 @@ class Model:
         feeds = {}
         if x is not None:
             feeds["x"] = _rows(x, manifest.data.shape, "x")
-            from serve_cli.readers.checks import check_data
+            from serve_cli.readers.checks import check_data, check_units
 
             check_data(feeds["x"], manifest.data, "x")
+            check_units(np.asarray(x), manifest.data.range, "x")
         if z is not None:
             feeds["z"] = _rows(z, (manifest.latent_dim,), "z")
         num = len(next(iter(feeds.values())))

@@ -155,7 +155,13 @@ def _write_npy(path: str, draws: Draws, dtype: Dtype, force: bool) -> None:
 
 def _save(file: BinaryIO, x: np.ndarray) -> None:
     """Write .npy piece by piece: the quick way of numpy into a file keeps the reason of a failure to itself."""
-    np.save(types.SimpleNamespace(write=file.write), x)
+
+    def write(data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]  # Unbuffered (PYTHONUNBUFFERED), it may take a part alone.
+
+    np.save(types.SimpleNamespace(write=write), x)
 
 
 def _write_folder(path: str, draws: Draws, dtype: Dtype, force: bool) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import operator
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,7 +24,7 @@ MAX_VALUES = 2**31
 """Numbers in one result: 8 GiB of float32."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Draws:
     """What was drawn, label by label: rows `k * num` to `k * num + num - 1` belong to the k-th label.
 
@@ -48,6 +51,12 @@ class Draws:
     def __len__(self) -> int:
         return len(self.x)
 
+    def __repr__(self) -> str:
+        return (
+            f"<{len(self)} draws of {printable(self.manifest.name, 60)}: x {list(self.x.shape)}, "
+            f"seed {self.seed}, start {self.start}>"
+        )
+
     def names(self, name: str) -> list[str]:
         """Return a condition's value of each row as a text: its class name, or its number."""
         condition = self.manifest.condition(name)
@@ -70,23 +79,30 @@ def sample(
 ) -> Draws:
     """Draw `num` rows for each combination of conditions; `Model.sample` tells the whole story."""
     manifest = model.manifest
-    if not isinstance(num, int | np.integer) or num < 1:
-        raise RequestError(f"The number to draw is a whole number of at least 1, got {printable(num, 40)}.")
-    if not (math.isfinite(temperature) and temperature >= 0):
-        raise RequestError(f"A temperature is a number of at least 0 (1 is the model itself), got {temperature:g}.")
+    if not model.has("decoder") and not os.path.isdir(model.path):  # noqa: PTH112
+        raise ModelFileError(
+            f"{printable(model.path)} is a lone {model.graphs[0]}, which cannot sample. "
+            "Give the folder that it is of, or its decoder.onnx."
+        )
+    num = _whole(num, "The number to draw is a whole number of at least 1", 1)
+    start = _whole(start, "The start is a whole number of at least 0", 0)
+    batch_size = _whole(batch_size, "A batch has a whole number of rows, at least 1", 1)
+    if seed is None:
+        seed = noise.random_seed()
+    seed = _whole(seed, "A seed is a whole number from 0 to 2**64 - 1", 0, noise.MAX_SEED)
+    temperature = _temperature(temperature)
     wanted = conditions_of.combinations(manifest, conditions)
     rows = num * len(wanted)
     if rows * (manifest.data.num_values + manifest.latent_dim) > MAX_VALUES:
         raise RequestError(f"{rows} rows are too many to hold at once. Draw them in parts, by start.")
     likelihood = likelihoods.of(manifest) if draw else None
-    seed = noise.random_seed() if seed is None else int(seed)
     columns = {
         condition.name: np.repeat(
             np.array([values[axis] for values in wanted], np.int64 if condition.categorical else np.float32), num
         )
         for axis, condition in enumerate(manifest.conditions)
     }
-    normals, uniforms = noise.latent_noise(seed, int(start), int(num), manifest.latent_dim)
+    normals, uniforms = noise.latent_noise(seed, start, num, manifest.latent_dim)
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = np.tile(np.float32(temperature) * normals, (len(wanted), 1))
     z = _under_prior(model, scaled, np.tile(uniforms, len(wanted)), columns, batch_size)
@@ -97,14 +113,39 @@ def sample(
     x = outputs["x_mean"]
     if likelihood is not None:
         x = np.empty_like(outputs["x_mean"])
-        for first, last, index in _batches(rows, int(num), batch_size):
+        for first, last, index in _batches(rows, num, batch_size):
             words = noise.words(
                 seed, noise.STREAM_DRAW, start + index, last - first, likelihood.num_words(manifest.data)
             )
             x[first:last] = likelihood.draw(
                 {name: values[first:last] for name, values in outputs.items()}, words, manifest.data
             )
-    return Draws(x, z, columns, seed, int(start), int(num), manifest)
+    return Draws(x, z, columns, seed, start, num, manifest)
+
+
+def _whole(value: Any, expected: str, low: int, high: float = math.inf) -> int:
+    """Return a whole number as int, numpy's included, or raise `RequestError`: a bool, a fraction or a text is none."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = int(value) if isinstance(value, float) and value.is_integer() else operator.index(value)
+        if not low <= number <= high:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise RequestError(f"{expected}, got {printable(repr(value), 40)}.") from None
+    return number
+
+
+def _temperature(value: Any) -> float:
+    number = math.nan
+    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            number = float(value)
+    if not (math.isfinite(number) and number >= 0):
+        raise RequestError(
+            f"A temperature is a number of at least 0 (1 is the model itself), got {printable(repr(value), 40)}."
+        )
+    return number
 
 
 def _under_prior(

@@ -21,6 +21,9 @@ from serve_cli.manifest import Manifest
 BATCH_SIZE = 64
 """Rows in one run: measured to be near the best rate, at a tenth of the memory of large batches."""
 
+MAX_THREADS = 256
+"""ONNX Runtime starts as many as it is told, which a machine may not survive."""
+
 # Registering an allocator and opening a session that takes it must not be cut apart by another thread.
 _registering = threading.Lock()
 
@@ -149,8 +152,8 @@ def mebibytes(variable: str) -> int | None:
 def _open(data: bytes, threads: int, max_memory: int, name: str) -> Any:
     import onnxruntime as ort
 
-    if threads < 1:
-        raise RequestError(f"A run takes at least 1 thread, got {threads}.")
+    if not 1 <= threads <= MAX_THREADS:
+        raise RequestError(f"A run takes 1 to {MAX_THREADS} threads, got {threads}.")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -57,7 +57,9 @@ def terminal(stream: TextIO) -> tuple[int, bool]:
     import shutil
 
     utf8 = (stream.encoding or "").lower().replace("-", "") == "utf8"
-    plain = not utf8 or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    # Windows sets no TERM; elsewhere a terminal without one promises nothing.
+    kind = os.environ.get("TERM", "windows" if os.name == "nt" else "")
+    plain = not utf8 or os.environ.get("NO_COLOR") or kind in ("", "dumb")
     return shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns, not plain
 
 

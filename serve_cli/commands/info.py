@@ -26,11 +26,13 @@ def info(model: str, as_json: bool) -> None:
     if as_json:
         options.echo_json({"path": loaded.path, "manifest": loaded.manifest.to_dict(), "files": files})
         return
-    for name, value in _lines(loaded.manifest):
-        click.echo(f"{name:<15}{printable(value, 400)}")
+    lines = [(printable(name, 40), printable(value, 400)) for name, value in _lines(loaded.manifest)]
     for file in files:
         size = f"{file['bytes'] / 1000:,.0f} kB" if file["bytes"] >= 10_000 else f"{file['bytes']:,} bytes"
-        click.echo(f"{file['graph']:<15}{size}, {file['parameters']:,} parameters, {file['nodes']} nodes")
+        lines.append((file["graph"], f"{size}, {file['parameters']:,} parameters, {file['nodes']} nodes"))
+    width = max(len(name) for name, _ in lines) + 2
+    for name, value in lines:
+        click.echo(f"{name:<{width}}{value}")
 
 
 def _file(loaded: Model, graph: str) -> dict[str, Any]:
@@ -55,7 +57,10 @@ def _lines(manifest: Manifest) -> list[tuple[str, str]]:
     lines += [("condition", f"{condition.name}: {_condition(condition)}") for condition in manifest.conditions]
     lines += [("likelihood", _object(manifest.likelihood)), ("prior", _object(manifest.prior))]
     for key, value in (manifest.training or {}).items():
-        lines.append((key, _object(value) if isinstance(value, dict) else str(value)))
+        if value is None:
+            lines.append((key, "none held out" if key == "validation" else "none"))
+        else:
+            lines.append((key, _object(value) if isinstance(value, dict) else str(value)))
     return [*lines, ("model id", manifest.model_id)]
 
 

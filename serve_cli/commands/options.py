@@ -34,7 +34,7 @@ def as_json(function: F) -> F:
 def threads(function: F) -> F:
     """`--threads`."""
     return click.option(
-        "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of ONNX Runtime."
+        "--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Threads of ONNX Runtime."
     )(function)
 
 

@@ -23,6 +23,26 @@ def check_data(x: np.ndarray, data: Data, source: str) -> None:
             )
 
 
+def check_units(x: np.ndarray, value_range: tuple[float, float] | None, source: str) -> None:
+    """Raise `InputDataError` where x looks like pixels that were divided by 255, for a model that takes 0 to 255."""
+    if value_range == (0.0, 255.0) and x.dtype.kind == "f" and x.size and 0 < float(x.max()) <= 1:
+        raise InputDataError(
+            f"{source} goes from {float(x.min()):g} to {float(x.max()):g}, as if it were divided by 255. "
+            "Give pixels as they are, 0 to 255."
+        )
+
+
+def check_outcomes(x: np.ndarray, value_range: tuple[float, float] | None, source: str) -> None:
+    """Raise `InputDataError` where x has values that a Bernoulli cannot give: any but the two ends of its range."""
+    low, high = value_range or (0.0, 1.0)
+    between = (x != low) & (x != high)
+    if between.any():
+        raise InputDataError(
+            f"{source} has gray levels such as {float(x[between][0]):g}, which are no outcomes of a Bernoulli. "
+            f"Draw each to {low:g} or {high:g} first."
+        )
+
+
 def check_range(x: np.ndarray, value_range: tuple[float, float] | None, source: str) -> None:
     """Raise `InputDataError` where a value is not finite or lies outside the range of a model's data."""
     check_finite(x, "x", source)
