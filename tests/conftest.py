@@ -45,3 +45,29 @@ def kvae(tmp_path: Path, command_environment: dict[str, str]) -> Kvae:
         )
 
     return run
+
+
+@pytest.fixture
+def peak_memory():
+    """Run a command and return what `subprocess.run` does, with `peak`, its largest resident size in bytes.
+
+    Linux hands a process the peak of the one that it was forked from, here a test run that may hold gigabytes. A small
+    Python in between starts the command, and tells the peak of its child.
+    """
+    pytest.importorskip("resource")
+    between = (
+        "import resource, subprocess, sys\n"
+        "code = subprocess.run(sys.argv[1:]).returncode\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
+        "sys.exit(code)"
+    )
+
+    def run(command, **rest):
+        command = [sys.executable, "-c", between, *map(str, command)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, **rest)
+        *lines, peak = done.stdout.splitlines()
+        done.stdout = "\n".join(lines)
+        done.peak = int(peak) * (1 if sys.platform == "darwin" else 1024)
+        return done
+
+    return run
