@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from kvae.backends import Noise
+from kvae.likelihoods import Bernoulli
 
 
 def draw(probabilities, seed=3, step=7, test=False):
@@ -68,6 +69,24 @@ def test_a_compiled_step_draws_what_an_eager_one_draws():
     for jit in (None, True):
         compiled = tf.function(lambda step: Noise(3, step).bernoulli(half), jit_compile=jit)
         np.testing.assert_array_equal(compiled(tf.constant(7)).numpy(), draw(half.numpy()))
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (67,), (6, 1)])
+@pytest.mark.parametrize("scale", [0.1, 5.0, 40.0, 1e4])
+def test_the_bernoulli_of_training_is_the_one_of_evaluation_with_its_gradient(shape, scale):
+    generator = np.random.default_rng(0)
+    x = generator.choice([0.0, 1.0, 0.3], (4, *shape)).astype("float32")
+    logits = tf.Variable((scale * generator.standard_normal((4, *shape))).astype("float32"))
+    with tf.GradientTape() as tape:
+        nll = Bernoulli().nll(tf.constant(x), logits, training=True)
+        loss = tf.reduce_sum(nll * [1.0, 2.0, 3.0, 4.0])
+    exact = logits.numpy().astype("float64")
+    expected = (np.logaddexp(0, exact) - x * exact).reshape(4, -1).sum(1)
+    np.testing.assert_allclose(nll, expected, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(Bernoulli().nll(tf.constant(x), logits), expected, rtol=1e-5, atol=1e-4)
+    weights = np.arange(1, 5).reshape(4, *[1] * len(shape))
+    slope = weights * (0.5 + 0.5 * np.tanh(exact / 2) - x)
+    np.testing.assert_allclose(tape.gradient(loss, logits), slope, rtol=1e-5, atol=1e-5)
 
 
 def test_a_model_compiled_with_kvaes_adam_needs_no_other_import_to_load():
