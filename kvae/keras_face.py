@@ -27,6 +27,7 @@ class KerasFace(_Keras):
     compiled: Any
     loss: Any
     _compile_metrics: Any
+    distribute_strategy: Any
 
     def fit(self, x=None, y=None, *args, validation_data=None, **kwargs):
         """As `keras.Model.fit`; `y` holds the conditions: an array, a list, or a dict of them by name.
@@ -38,6 +39,10 @@ class KerasFace(_Keras):
         if self.compiled and (self.loss or self._compile_metrics):
             raise ValueError(
                 f"{type(self).__name__} brings its own loss and metrics: compile it with an optimizer alone."
+            )
+        if (replicas := self.distribute_strategy.num_replicas_in_sync) > 1:
+            raise ValueError(
+                f"{replicas} devices at once are not supported yet, their sums would be wrong; train on one of them."
             )
         for name in ("class_weight", "sample_weight"):
             if kwargs.get(name) is not None:

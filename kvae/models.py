@@ -4,6 +4,8 @@ What varies freely (networks, likelihood, prior, conditions, beta) is an object 
 method. They combine: `ConditionalBetaVAE` has no body of its own.
 """
 
+import numbers
+
 import keras
 from keras import ops
 
@@ -54,9 +56,9 @@ class VAE(BackendStep, KerasFace, keras.Model):
                 f"{type(self.objective).__name__} needs a kl for each dimension, which a {self.prior.kind} prior "
                 "does not have; use StandardNormal or ConditionalGaussian."
             )
-        if not isinstance(seed, int) or not 0 <= seed < 2**31:
+        if not isinstance(seed, numbers.Integral) or not 0 <= int(seed) < 2**31:
             raise ValueError(f"seed must be an integer from 0 to 2^31 - 1, got {seed!r}.")
-        self.seed = seed
+        self.seed = int(seed)
         self.totals = Totals()
         if (self.data.kind == "table") != (self.likelihood.kind == "mixed"):
             raise ValueError(

@@ -1,6 +1,7 @@
 """How a weight moves: pure functions of the optimiser's count, so that a resumed run goes on where it was."""
 
 import math
+import numbers
 
 import keras
 from keras import ops
@@ -130,7 +131,7 @@ def get(value):
 
 def weight(name, value):
     """`value` as a float, or ValueError where it is no finite number of at least 0."""
-    if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+    if not isinstance(value, numbers.Real) or not math.isfinite(value) or value < 0:
         raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}.")
     return float(value)
 
