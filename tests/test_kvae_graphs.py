@@ -172,6 +172,13 @@ def test_a_layer_without_an_onnx_form_is_named_and_leaves_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("activation", config.ACTIVATIONS)
+def test_every_activation_that_a_run_may_name_exports(activation, tmp_path):
+    sizes = {"hidden": (9,), "activation": activation}
+    model = kvae.VAE(networks.dense_encoder(SHAPE, LATENT, **sizes), networks.dense_decoder(SHAPE, LATENT, **sizes))
+    assert len(randomised(model).export(tmp_path / "out")) == 5
+
+
 def test_an_existing_folder_is_kept_unless_forced(tmp_path):
     model = plain()
     model.export(tmp_path / "out")
