@@ -11,9 +11,7 @@ PyTorch and TensorFlow live apart. To make the other environment:
     python -m venv /tmp/torch && /tmp/torch/bin/pip install torch==2.13.0
     python benchmarks/training_speed.py --torch-python /tmp/torch/bin/python
 
-TensorFlow runs with its default threads. On two cores a small dense net gains a tenth with one thread an operation
-(two operations still run side by side), while convolutions lose a quarter: `TF_NUM_INTRAOP_THREADS=1` in front of
-the command shows it.
+Both run with their default threads. On a machine that is not quiet the ratio moves by a tenth in either direction.
 """
 
 import argparse
