@@ -70,15 +70,15 @@ class VAE(BackendStep, KerasFace, keras.Model):
 
     # What a model does with one batch
 
-    def encode(self, x, given=()):
+    def encode(self, x, given=(), training=False):
         """Posterior of unit data `x`: `(z_mean, z_log_var)`, float32 `[batch, latent_dim]` each."""
-        z_mean, z_log_var = self.encoder([x, *given] if given else x)
+        z_mean, z_log_var = self.encoder([x, *given] if given else x, training=training)
         return ops.cast(z_mean, "float32"), safe_log_var(ops.cast(z_log_var, "float32"))
 
-    def decode(self, z, given=()):
+    def decode(self, z, given=(), training=False):
         """The likelihood's parameters at `z`, float32."""
         z = ops.convert_to_tensor(z, "float32")
-        return ops.cast(self.decoder([z, *given] if given else z), "float32")
+        return ops.cast(self.decoder([z, *given] if given else z, training=training), "float32")
 
     def unpack(self, data):
         """Split one batch, as `fit` hands it over, into unit data and what the networks are given beside it."""
@@ -93,11 +93,11 @@ class VAE(BackendStep, KerasFace, keras.Model):
         """Return the `Terms` of one batch: `reconstruction` and `kl`, each `[batch]`, in nats."""
         x, given = self.unpack(data)
         x = self.likelihood.target(x, noise)
-        z_mean, z_log_var = self.encode(x, given)
+        z_mean, z_log_var = self.encode(x, given, training)
         num = self.objective.num_samples
         means = _repeat(z_mean, num)
         z = reparameterize(means, _repeat(z_log_var, num), noise.normal(means))
-        parameters = self.decode(z, [_repeat(values, num) for values in given])
+        parameters = self.decode(z, [_repeat(values, num) for values in given], training)
         nll = self.likelihood.nll(_repeat(x, num), parameters, training) - self.data.log_jacobian(self.likelihood)
         log_p_x = -ops.reshape(nll, (-1, num))
         z = ops.reshape(z, (-1, num, self.latent_dim))

@@ -252,6 +252,26 @@ def test_subclassed_networks_train_save_load_and_export(tmp_path):
     np.testing.assert_allclose(kvae.load(tmp_path / "m").decode(z, label=[0, 2]), want, atol=1e-2)
 
 
+def test_layers_that_train_otherwise_than_they_serve_are_told_which_it_is():
+    x_in = keras.Input(SHAPE)
+    state = keras.layers.BatchNormalization(name="norm")(keras.layers.Flatten()(x_in))
+    state = keras.layers.Dropout(0.5, seed=0)(state)
+    encoder = keras.Model(x_in, [keras.layers.Dense(LATENT)(state), keras.layers.Dense(LATENT)(state)])
+    model, (x, _) = kvae.VAE(encoder, parts()[1]), data()
+    model.compile("adam")
+    before = np.asarray(encoder.get_layer("norm").moving_mean)
+    # No dropout and no statistics of the batch in evaluation: part of a batch is scored as the whole is.
+    first, second = (np.asarray(model.encode(model.data.to_unit(batch))[0]) for batch in (x, x[:5]))
+    np.testing.assert_allclose(first[:5], second, rtol=1e-5, atol=1e-6)
+    model.evaluate(x, verbose=0)
+    np.testing.assert_array_equal(encoder.get_layer("norm").moving_mean, before)
+    model.fit(x, epochs=1, verbose=0)
+    assert (np.asarray(encoder.get_layer("norm").moving_mean) != before).any()
+    units = model.data.to_unit(x)
+    dropped, also = (np.asarray(model.encode(units, training=True)[0]) for _ in range(2))
+    assert (dropped != also).any()
+
+
 def test_a_dataset_and_callbacks_work_as_with_any_keras_model():
     import tensorflow as tf
 
