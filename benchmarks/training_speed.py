@@ -1,17 +1,16 @@
-"""How fast does `fit` train, against a hand-written PyTorch loop on the same machine? Examples a second.
+"""How fast does `fit` train, against a hand-written PyTorch loop and pythae's trainer? Examples a second.
 
 The same networks, batch of 128, Adam and learning rate, MNIST-like bytes in memory, dynamic binarisation, two nets:
 784-200-200-50 (dense) and two convolutions of stride 2 each way with latent_dim 16 (conv). PyTorch is given each of
 its good forms (Adam as it comes and fused; bytes and floats; both memory formats where there are convolutions), and
 the better one is what counts. All take turns of two epochs, so that a busy moment of the machine hits all of them;
-a turn in which other processes took more than `--limit` of the machine does not count.
+a turn in which other processes took more than `--limit` of the machine does not count. pythae trains the dense net on
+gray levels, for it does not binarise: once as it comes, once with batches handed to its trainer whole.
 
-PyTorch and TensorFlow live apart. To make the other environment:
+    python benchmarks/training_speed.py --peers peers
 
-    python -m venv /tmp/torch && /tmp/torch/bin/pip install torch==2.13.0
-    python benchmarks/training_speed.py --torch-python /tmp/torch/bin/python
-
-Both run with their default threads. On a machine that is not quiet the ratio moves by a tenth in either direction.
+PyTorch and TensorFlow live apart: the first run makes the environment of the peers in the folder given. All run with
+their default threads. On a machine that is not quiet the ratio moves by a tenth in either direction.
 """
 
 import argparse
@@ -20,11 +19,14 @@ import os
 import statistics
 import subprocess
 import time
+import venv
 from pathlib import Path
 
 BATCH, SHAPE = 128, (28, 28, 1)
-#: Goal of the ratio, and the examples of an epoch: those of MNIST in full batches, and what conv does in as long.
+PEERS = ("torch==2.13.0", "pythae==0.1.2")
+#: Goal of the ratio to PyTorch, and the examples of an epoch: MNIST's in full batches, and what conv does in as long.
 GOALS = {"dense": (1.25, 59_904), "conv": (1.2, 5_120)}
+PYTHAE_GOAL = 2.0
 EPOCHS = 2  # of one turn
 STEPS_PER_EXECUTION = {"dense": 50, "conv": 20}
 _DATA = {"dense": ("uint8", "float32"), "conv": ("uint8",)}
@@ -66,8 +68,8 @@ class Fit:
         return time.perf_counter() - began
 
 
-class Torch:
-    """PyTorch: the loop in torch_loop.py, in a process of its own that waits between turns."""
+class Peer:
+    """torch_loop.py or pythae_trainer.py, in a process of its own that waits between turns."""
 
     def __init__(self, process, **request):
         self.process, self.request = process, json.dumps(request)
@@ -138,9 +140,27 @@ def measure(runners, others, turns, limit, patience):
     return seconds, void
 
 
+def peers_python(folder):
+    """The interpreter of the peers' environment, which is made where it is not there yet."""
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if not python.exists():
+        venv.create(folder, with_pip=True)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *PEERS], check=True)
+    return str(python)
+
+
+def start(python, script):
+    """A peer's process, and what it says of itself."""
+    loop = [python, str(Path(__file__).with_name(script))]
+    process = subprocess.Popen(
+        loop, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    return process, json.loads(process.stdout.readline())
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--torch-python", required=True, help="Interpreter of an environment with PyTorch.")
+    parser.add_argument("--peers", type=Path, default=Path("peers"), help="Folder of the peers' environment.")
     parser.add_argument("--net", choices=[*GOALS, "both"], default="both")
     parser.add_argument("--turns", type=int, default=15, help="Turns of each; the median counts.")
     parser.add_argument("--limit", type=float, default=0.1, help="Share of the machine that others may take in a turn.")
@@ -153,22 +173,23 @@ def main():
     import keras
     import tensorflow as tf
 
-    loop = [arguments.torch_python, str(Path(__file__).with_name("torch_loop.py"))]
-    with subprocess.Popen(loop, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        facts = json.loads(process.stdout.readline())
+    python = peers_python(arguments.peers)
+    (torch, facts), (pythae, pythae_facts) = start(python, "torch_loop.py"), start(python, "pythae_trainer.py")
+    with torch, pythae:
         threads = os.environ.get("TF_NUM_INTRAOP_THREADS", "default")
-        others = Others([os.getpid(), process.pid])
+        others = Others([os.getpid(), torch.pid, pythae.pid])
         print(
             f"{os.cpu_count()} cores, TensorFlow {tf.__version__}, Keras {keras.__version__}, PyTorch {facts['torch']} "
-            f"({facts['threads']} threads), threads an operation in TensorFlow: {threads}, "
-            f"batch {BATCH}, median of up to {arguments.turns} turns"
+            f"({facts['threads']} threads), pythae {pythae_facts['pythae']}, threads an operation in TensorFlow: "
+            f"{threads}, batch {BATCH}, median of up to {arguments.turns} turns"
         )
         for net in GOALS if arguments.net == "both" else [arguments.net]:
-            report(net, process, others, arguments)
-        process.stdin.close()
+            report(net, torch, pythae, others, arguments)
+        for process in (torch, pythae):
+            process.stdin.close()
 
 
-def report(net, process, others, arguments):
+def report(net, torch, pythae, others, arguments):
     goal, examples = GOALS[net]
     runners = {"kvae, kvae.optimizers.Adam": Fit(net, examples, "fused")}
     runners["kvae, keras.optimizers.Adam"] = Fit(net, examples, "keras")
@@ -176,18 +197,21 @@ def report(net, process, others, arguments):
         for data in _DATA[net]:
             for optimizer in ("", "fused"):
                 name = " ".join(["torch,", optimizer or "default", "Adam,", data, memory])
-                runners[name] = Torch(
-                    process, net=net, optimizer=optimizer, memory=memory, data=data, examples=examples
-                )
+                runners[name] = Peer(torch, net=net, optimizer=optimizer, memory=memory, data=data, examples=examples)
+    if net == "dense":
+        for loader in ("as it comes", "whole batches"):
+            runners[f"pythae, {loader}"] = Peer(pythae, net=net, loader=loader, examples=examples)
     seconds, void = measure(runners, others, arguments.turns, arguments.limit, arguments.patience)
     speed = {name: EPOCHS * examples / statistics.median(taken) for name, taken in seconds.items()}
     print(f"\n{net}: {EPOCHS} epochs of {examples} examples a turn, {void} turns void because others took the machine")
     for name, value in speed.items():
         spread = max(seconds[name]) / min(seconds[name])
         print(f"  {name:46s} {value:8.0f} examples/s   {len(seconds[name])} turns, slowest / fastest {spread:.2f}")
-    best = max(value for name, value in speed.items() if name.startswith("torch"))
-    ratio = speed["kvae, kvae.optimizers.Adam"] / best
-    print(f"  ratio to the better of PyTorch: {ratio:.2f} (goal {goal}: {'reached' if ratio >= goal else 'missed'})")
+    for peer, least in (("torch", goal), ("pythae", PYTHAE_GOAL)):
+        if rivals := [value for name, value in speed.items() if name.startswith(peer)]:
+            ratio = speed["kvae, kvae.optimizers.Adam"] / max(rivals)
+            verdict = "reached" if ratio >= least else "missed"
+            print(f"  ratio to the best of {peer}: {ratio:.2f} (goal {least}: {verdict})")
 
 
 if __name__ == "__main__":
