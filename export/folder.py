@@ -35,7 +35,8 @@ def write(
 
     Args:
         graphs: one for each file.
-        manifest: what all of them share, by docs/format.md; `graph` and `golden` are added here.
+        manifest: what all of them share, by docs/format.md; `graph` and `golden` are added here. Where its `weights`
+            say that some were rounded, these are stored in fewer bits.
         directory: the folder to make.
         parity_inputs: gives inputs by name for (graph name, batch size): such data as the model will see.
         tolerance: (absolute, relative) by output; `default_tolerances` for those that it leaves out.
@@ -83,12 +84,14 @@ def _write_proved(
 ) -> bytes:
     """Convert, seal and prove one graph in `folder`; return its bytes."""
     # Here, so that a folder that exists is refused before TensorFlow is opened.
-    from export import convert
+    from export import convert, storage
     from export.parity import checked_feeds, prove
     from export.trace import Traced
 
     traced = Traced(graph)
     proto = convert.convert(traced)
+    if shared.get("weights", "float32") != "float32":
+        proto = storage.store(proto)
     allowed = default_tolerances(shared, graph.outputs) | {
         name: tolerance[name] for name in graph.outputs if name in tolerance
     }

@@ -23,7 +23,7 @@ def _conditions(model):
     return list(getattr(model, "conditions", []))
 
 
-def manifest(model, name, training=None):
+def manifest(model, name, training=None, weights="float32"):
     """The manifest that all graphs of `model` share, as JSON, `graph` and `golden` excepted (docs/format.md)."""
     document = {
         "format": 1,
@@ -35,7 +35,7 @@ def manifest(model, name, training=None):
         "likelihood": model.likelihood.manifest(),
         "prior": model.prior.manifest(),
     }
-    return {**document, "model_id": _digest(document, model), "training": training}
+    return {**document, "model_id": _digest(document, model), "weights": weights, "training": training}
 
 
 def _digest(document, model):
@@ -171,7 +171,7 @@ def preview(model, columns=10, seed=0):
     return png.encode(grid.grid(images, columns, model.data.range))
 
 
-def export(model, directory, *, name=None, training=None, examples=None, extras=None, force=False):
+def export(model, directory, *, name=None, training=None, examples=None, extras=None, force=False, weights="float32"):
     """Write encoder, decoder and likelihood as sealed ONNX files, with a model card and a preview.
 
     Each file is first run by the reader that serves it and compared with Keras at batch sizes 1, 3 and 64; nothing
@@ -186,6 +186,8 @@ def export(model, directory, *, name=None, training=None, examples=None, extras=
         examples: real data `[num, *shape]` to compare on; in-range values by default.
         extras: more files for people, name to bytes, such as the training configuration.
         force: replace `directory` if it exists.
+        weights: how the files store them: `"float32"`, `"float16"` or `"int8"`. Rounded weights are another model, of
+            another `model_id`: the files are proved against Keras with the same rounded weights.
 
     Returns:
         Paths of what was written.
@@ -207,18 +209,21 @@ def export(model, directory, *, name=None, training=None, examples=None, extras=
             f"{mixed.name} computes in {mixed.compute_dtype}, a file holds float32: build the model again "
             "under keras.config.set_dtype_policy('float32') and give it these weights."
         )
+    from kvae import rounding
+
     name = name or Path(directory).resolve().name
     training = facts.of_model(model) if training is None else _plain(training)
-    made = graphs(model)
-    return exporter.write(
-        made,
-        manifest(model, name, training),
-        directory,
-        parity_inputs=probe(model, made, examples),
-        preview=preview(model),
-        extras=extras,
-        force=force,
-    )
+    with rounding.rounded(model, weights):
+        made = graphs(model)
+        return exporter.write(
+            made,
+            manifest(model, name, training, weights),
+            directory,
+            parity_inputs=probe(model, made, examples),
+            preview=preview(model),
+            extras=extras,
+            force=force,
+        )
 
 
 def _plain(value):

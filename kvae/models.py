@@ -134,7 +134,8 @@ class VAE(BackendStep, KerasFace, keras.Model):
             filepath: the folder to make.
             format: `"onnx"`, or a format of Keras.
             verbose: as Keras has it; the ONNX export says nothing.
-            **kwargs: `name`, `training` (facts of the run for the manifest) and `force`, see `kvae.graphs.export`.
+            **kwargs: `name`, `weights` (`"float16"` and `"int8"` store them smaller), `training` (facts of the run for
+                the manifest) and `force`, see `kvae.graphs.export`.
 
         Returns:
             Paths of what was written.

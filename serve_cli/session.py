@@ -2,7 +2,8 @@
 
 A sealed graph is arithmetic alone, yet arithmetic can ask for more memory than a machine has. So each session gets an
 allocator of its own with a limit. ONNX Runtime folds constants outside of any allocator: that is switched off, and
-what is constant is computed under the limit at each run (exported graphs are folded already).
+what is constant is computed under the limit at each run (exported graphs are folded already, and weights stored in
+fewer bits are made float32 by `stored_weights`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from serve_cli import onnx_file, signature
+from serve_cli import onnx_file, signature, stored_weights
 from serve_cli.errors import InputDataError, ModelFileError, RequestError, printable
 from serve_cli.manifest import Manifest
 
@@ -45,7 +46,7 @@ class Session:
         self.name = printable(graph.path)
         self.inputs = signature.inputs(manifest)
         self.max_memory = max_memory or default_memory(graph, manifest)
-        self._session = _open(graph.data, threads, self.max_memory, self.name)
+        self._session = _open(stored_weights.restore(graph.data), threads, self.max_memory, self.name)
         self._outputs = list(graph.outputs)
 
     def run(

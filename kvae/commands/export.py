@@ -11,10 +11,17 @@ import click
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to make.")
 @click.option("--name", help="Name of the model.  [default: the folder's]")
+@click.option(
+    "--weights",
+    type=click.Choice(["float32", "float16", "int8"]),
+    default="float32",
+    show_default=True,
+    help="How the files store the weights.",
+)
 @click.option("--force", is_flag=True, help="Replace the folder at --output.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as one JSON document.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
-def export(run, output, name, force, as_json, quiet):
+def export(run, output, name, weights, force, as_json, quiet):
     """Export the model of RUN (the folder that `kvae train` wrote) to ONNX.
 
     Every file is first run in ONNX Runtime and compared with Keras; where they disagree there is an error, and no file.
@@ -32,7 +39,13 @@ def export(run, output, name, force, as_json, quiet):
     model, facts = training.load(run)
     recipe = {runs.CONFIG: (run / runs.CONFIG).read_bytes()}
     paths = model.export(
-        output, name=name, training=facts["training"], examples=runs.examples(run), extras=recipe, force=force
+        output,
+        name=name,
+        training=facts["training"],
+        examples=runs.examples(run),
+        extras=recipe,
+        force=force,
+        weights=weights,
     )
     sizes = {Path(path).name: Path(path).stat().st_size for path in paths}
     if as_json:
