@@ -6,6 +6,7 @@ All in float64 and nats, computed outside of the graphs: what a likelihood says 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -88,6 +89,15 @@ class Prior:
             outputs = model.run("prior", dict(columns))
             self._mean = outputs["z_mean"].astype(np.float64)
             self._log_var = outputs["z_log_var"].astype(np.float64)
+
+    def take(self, rows: slice) -> Prior:
+        """Return the prior of some of the rows."""
+        part = copy.copy(self)
+        if self.is_mixture:
+            part._given = self._given if len(self._given) == 1 else self._given[rows]
+        elif not self.is_standard:
+            part._mean, part._log_var = self._mean[rows], self._log_var[rows]
+        return part
 
     def log_prob(self, z: np.ndarray) -> np.ndarray:
         """Return log p(z) in nats.

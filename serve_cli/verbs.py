@@ -19,6 +19,9 @@ class Verb(NamedTuple):
 
 VERBS = {
     "sample": Verb("Draw from a model; show it as text or write it.", "serve_cli.commands.sample:sample"),
+    "evaluate": Verb(
+        "Compute a model's figures on data: elbo, NLL, latent space.", "serve_cli.commands.evaluate:evaluate"
+    ),
     "info": Verb("Tell all that a model says about itself.", "serve_cli.commands.info:info"),
     "verify": Verb("Check that a model does here what it did where it was made.", "serve_cli.commands.verify:verify"),
     "models": Verb("List the models that ship with kvae.", "serve_cli.commands.models:models"),

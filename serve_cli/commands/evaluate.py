@@ -1,0 +1,178 @@
+"""`kvae evaluate`: the figures of a model on data, from the exported files."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from serve_cli.commands import given, options
+from serve_cli.errors import RequestError, printable
+
+
+@click.command(epilog="Example: kvae evaluate --data mnist --importance-samples 5000 --limit 1000 -o figures.json")
+@options.model
+@click.option(
+    "--data",
+    required=True,
+    metavar="DATA",
+    help="An IDX file or folder, .npz, .npy, .csv, a picture or a folder of them.",
+)
+@click.option("--split", type=click.Choice(["train", "test"]), help="Half of data that has two.  [default: test]")
+@options.given_conditions
+@click.option(
+    "--importance-samples",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    metavar="K",
+    help="Draws of z for each example; papers take 5000.",
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Take the first N examples.  [default: all]")
+@click.option(
+    "--binarize",
+    type=click.Choice(["dynamic", "static", "none"]),
+    help="How gray levels become black and white under a Bernoulli: drawn by the seed, drawn the same for every seed, "
+    "or not at all, for data that are black and white.  [default: dynamic]",
+)
+@click.option(
+    "--over-labels",
+    type=click.Choice(["uniform", "data"]),
+    help="Also sum over the classes: log p(x) = log sum p(y) p(x given y), with p(y) the same for all or as in the "
+    "data. Takes as many times longer as there are classes.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of noise and binarisation, 0 to 2**64 - 1.")
+@click.option("-o", "--output", metavar="FILE.json", help="Write the figures there as well.")
+@options.threads
+@options.as_json
+@options.force
+@options.quiet
+def evaluate(
+    model: str,
+    data: str,
+    split: str | None,
+    label: str | None,
+    condition: tuple[str, ...],
+    importance_samples: int,
+    limit: int | None,
+    binarize: str | None,
+    over_labels: str | None,
+    seed: int,
+    output: str | None,
+    threads: int,
+    as_json: bool,
+    force: bool,
+    quiet: bool,
+) -> None:
+    """Compute a model's figures on data: elbo, NLL by importance sampling, and what its latent space holds.
+
+    Every figure comes with its n, the draws of z (K) and the standard error of its mean over examples. The figures are
+    those of the exported files: no TensorFlow is needed.
+    """
+    # In here, so that --help opens neither numpy nor onnxruntime.
+    from serve_cli.commands.progress import Progress
+    from serve_cli.evaluation import evaluate as compute
+    from serve_cli.model import load
+
+    if output is not None:
+        _check_output(output, force)
+    loaded = load(model, threads=threads)
+    examples = given.read(loaded, data, split, options.for_all_rows(label, condition))
+    with Progress("Evaluating", quiet) as progress:
+        document = compute(
+            loaded,
+            examples.x,
+            examples.conditions,
+            importance_samples=importance_samples,
+            seed=seed,
+            limit=limit,
+            binarize=binarize,
+            over_labels=over_labels,
+            source=examples.source,
+            progress=progress,
+        )
+    if output is not None:
+        _write_json(output, document, force)
+    if as_json:
+        options.echo_json(document)
+    else:
+        click.echo("\n".join(table(document)))
+
+
+def table(document: dict[str, Any]) -> list[str]:
+    """Return the document of `serve_cli.evaluation.evaluate` as lines for people."""
+    how = {None: "", "none": ", black and white as given"}.get(
+        document["binarize"], f", {document['binarize']} binarisation"
+    )
+    lines = [
+        f"{printable(document['model'], 60)} on {document['n']} examples of {printable(document['data'], 60)}{how}, "
+        f"seed {document['seed']}",
+        "",
+    ]
+    rows = [("", "mean", "+-", "K", "unit")]
+    for name, figure in document["figures"].items():
+        if figure is None:
+            rows.append((name.replace("_", " "), "-", "", "", "not defined for this model"))
+            continue
+        error = "" if figure["standard_error"] is None else _number(figure["standard_error"], 2)
+        rows.append((name.replace("_", " "), *_mean(figure), error, str(figure["samples"] or ""), figure["unit"]))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *(row[column].rjust(widths[column]) for column in (1, 2, 3)), row[4]]
+        lines.append("  ".join(cells).rstrip())
+    nll = document["figures"]["nll"]
+    lines += [
+        "",
+        f"nll: of {nll['samples']} draws {nll['effective_samples']:.3g} count on average; the draws alone add an error "
+        f"of {_number(nll['monte_carlo_error'], 2)} and about {_number(nll['bias'], 2)} nats too much.",
+    ]
+    information = document["figures"]["mutual_information"]
+    if information is not None:
+        upper = information["upper_bound"]
+        lines.append(
+            f"mutual information: at least, and at most {_number(information['ceiling'], 4)} for so many encodings"
+            + ("" if upper is None else f" (an upper bound: {_number(upper, 4)})")
+            + "; the gap is at most."
+        )
+    active = document["active_units"]
+    if active["count"] is not None:
+        lines.append(f"active units: {active['count']} of {active['of']} (variance of z_mean > {active['threshold']}).")
+    if document["kl_per_dimension"] is not None:
+        ordered = sorted(enumerate(document["kl_per_dimension"]), key=lambda pair: -pair[1])
+        shown = ", ".join(f"z{index} {value:.3f}" for index, value in ordered[:20])
+        more = f", and {len(ordered) - 20} more" if len(ordered) > 20 else ""
+        lines.append(f"kl per dimension: {shown}{more}.")
+    return lines
+
+
+def _mean(figure: dict[str, Any]) -> tuple[str]:
+    """Return a mean with the decimals that its error leaves."""
+    import math
+
+    error = figure["standard_error"]
+    if not error:
+        return (f"{figure['mean']:.6g}",)
+    decimals = max(0, min(8, 1 - math.floor(math.log10(error))))
+    return (f"{figure['mean']:.{decimals}f}",)
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}g}" if value else "0"
+
+
+def _check_output(path: str, force: bool) -> None:
+    from serve_cli import files
+
+    if os.path.splitext(path)[1].lower() != ".json":  # noqa: PTH122
+        raise RequestError(f"{printable(path)} is no .json file. Figures are written as JSON: give FILE.json.")
+    files.refuse_existing(path, force)
+
+
+def _write_json(path: str, document: dict[str, Any], force: bool) -> None:
+    import json
+
+    from serve_cli import files
+
+    text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+    files.write_whole(path, lambda file: file.write(text.encode()), force)
