@@ -20,6 +20,7 @@ from serve_cli import catalog, golden, onnx_file, signature
 from serve_cli import conditions as conditions_of
 from serve_cli.errors import InputDataError, ModelFileError, RequestError, VerificationError, printable
 from serve_cli.manifest import GRAPHS, Manifest
+from serve_cli.model_walks import Walks
 from serve_cli.sampling import Draws, sample
 from serve_cli.session import BATCH_SIZE, Session, mebibytes
 
@@ -68,7 +69,7 @@ def _load(path: str, threads: int, max_bytes: int, max_memory: int | None) -> Mo
     return load(path, threads=threads, max_bytes=max_bytes, max_memory=max_memory)
 
 
-class Model:
+class Model(Walks):
     """The graphs of one model; made by `load`. Safe to use from several threads.
 
     Data is in data units throughout, as the user's files hold it: pixels are 0 to 255, images `[height, width,
@@ -193,7 +194,7 @@ class Model:
         return sample(
             self,
             num,
-            conditions=self._with_label(label, conditions),
+            conditions=self.with_label(label, conditions),
             seed=seed,
             start=start,
             temperature=temperature,
@@ -304,7 +305,8 @@ class Model:
                 f"{other.graph}.onnx of {other.model_id[:12]}. Copy all files of one export together."
             )
 
-    def _with_label(self, label: Any, conditions: Mapping[str, Any] | None) -> dict[str, Any]:
+    def with_label(self, label: Any, conditions: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the conditions with the label among them, under its name."""
         asked = dict(conditions or {})
         if label is None:
             return asked
@@ -332,7 +334,7 @@ class Model:
         if z is not None:
             feeds["z"] = _rows(z, (manifest.latent_dim,), "z")
         num = len(next(iter(feeds.values())))
-        return feeds | conditions_of.columns(manifest, self._with_label(label, conditions), num)
+        return feeds | conditions_of.columns(manifest, self.with_label(label, conditions), num)
 
 
 def _rows(values: Any, shape: Sequence[int], name: str) -> np.ndarray:

@@ -22,6 +22,8 @@ VERBS = {
     "evaluate": Verb(
         "Compute a model's figures on data: elbo, NLL, latent space.", "serve_cli.commands.evaluate:evaluate"
     ),
+    "traverse": Verb("Walk along one latent axis after another.", "serve_cli.commands.traverse:traverse"),
+    "interpolate": Verb("Walk between two examples, draws or classes.", "serve_cli.commands.interpolate:interpolate"),
     "info": Verb("Tell all that a model says about itself.", "serve_cli.commands.info:info"),
     "verify": Verb("Check that a model does here what it did where it was made.", "serve_cli.commands.verify:verify"),
     "models": Verb("List the models that ship with kvae.", "serve_cli.commands.models:models"),
