@@ -9,7 +9,13 @@ import click
 
 @click.command(epilog="Example: kvae export runs/mnist -o mnist-onnx")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to make.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to make.")
+@click.option(
+    "--triton",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Model repository of a Triton server to write to, new or not.",
+)
 @click.option("--name", help="Name of the model.  [default: the folder's]")
 @click.option(
     "--weights",
@@ -21,17 +27,55 @@ import click
 @click.option("--force", is_flag=True, help="Replace the folder at --output.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as one JSON document.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
-def export(run, output, name, weights, force, as_json, quiet):
+def export(run, output, triton, name, weights, force, as_json, quiet):
     """Export the model of RUN (the folder that `kvae train` wrote) to ONNX.
 
     Every file is first run in ONNX Runtime and compared with Keras; where they disagree there is an error, and no file.
+
+    With --triton, RUN may also be a model that is exported already (a folder, an .onnx file or a shipped name); that
+    needs no TensorFlow.
     """
     from kvae import engine, runs
     from serve_cli import files
+    from serve_cli.errors import RequestError
 
+    if output is None and triton is None:
+        raise RequestError("The files need a place: give -o FOLDER, or --triton DIR for a Triton server.")
+    if triton is not None and _is_exported(run):
+        if output is not None or weights != "float32":
+            raise RequestError(f"{run} is exported already, so only --triton applies: leave out -o and --weights.")
+        _report(_to_triton(run, triton, name, force), triton, as_json, quiet)
+        return
     engine.require()
-    files.refuse_existing(output, force)
     runs.require(run)
+    model_name = name or (output or run).resolve().name
+    if triton is not None:
+        from export import triton as repository
+
+        repository.refuse_existing(triton, model_name, force)
+    if output is None:
+        import tempfile
+
+        with tempfile.TemporaryDirectory() as folder:
+            _export(run, Path(folder) / "model", model_name, weights, False)
+            _report(_to_triton(Path(folder) / "model", triton, None, force), triton, as_json, quiet)
+        return
+    files.refuse_existing(output, force)
+    paths, facts = _export(run, output, name, weights, force)
+    sizes = {Path(path).name: Path(path).stat().st_size for path in paths}
+    if as_json:
+        click.echo(json.dumps({"output": str(output), "files": sizes}))
+    if not quiet:
+        for file, size in sizes.items():
+            click.echo(f"{output / file}  {size:,} bytes", err=True)
+        click.echo(f"Next: kvae sample -m {output}{_asked(facts['conditions'])}", err=True)
+    if triton is not None:
+        _report(_to_triton(output, triton, name, force), triton, False, quiet)
+
+
+def _export(run, output, name, weights, force):
+    """Export a run; return the paths, and the facts of the run."""
+    from kvae import engine, runs
 
     engine.open_quietly()
     from kvae import training
@@ -47,13 +91,37 @@ def export(run, output, name, weights, force, as_json, quiet):
         force=force,
         weights=weights,
     )
-    sizes = {Path(path).name: Path(path).stat().st_size for path in paths}
+    return paths, facts
+
+
+def _is_exported(path):
+    """Tell whether a path or a shipped name is a model that is exported already, rather than a run."""
+    from kvae import runs
+    from serve_cli import catalog
+
+    if (path / runs.FACTS).is_file():
+        return False
+    if path.is_dir():
+        return any((path / f"{graph}.onnx").is_file() for graph in catalog.GRAPHS)
+    return path.is_file() or str(path) in catalog.shipped()
+
+
+def _to_triton(path, directory, name, force):
+    from export import triton
+    from serve_cli.model import load
+
+    return triton.write(load(path), directory, name=name, force=force)
+
+
+def _report(paths, directory, as_json, quiet):
+    """Say what was written into a model repository."""
     if as_json:
-        click.echo(json.dumps({"output": str(output), "files": sizes}))
+        sizes = {path.relative_to(directory).as_posix(): path.stat().st_size for path in paths}
+        click.echo(json.dumps({"output": str(directory), "files": sizes}))
     if not quiet:
-        for file, size in sizes.items():
-            click.echo(f"{output / file}  {size:,} bytes", err=True)
-        click.echo(f"Next: kvae sample -m {output}{_asked(facts['conditions'])}", err=True)
+        for path in paths:
+            click.echo(f"{path}  {path.stat().st_size:,} bytes", err=True)
+        click.echo(f"Next: tritonserver --model-repository {shlex.quote(str(directory.absolute()))}", err=True)
 
 
 def _asked(conditions):
