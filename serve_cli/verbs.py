@@ -19,6 +19,7 @@ class Verb(NamedTuple):
 
 VERBS = {
     "sample": Verb("Draw from a model; show it as text or write it.", "serve_cli.commands.sample:sample"),
+    "score": Verb("Tell how likely a model finds each example; flag anomalies.", "serve_cli.commands.score:score"),
     "evaluate": Verb(
         "Compute a model's figures on data: elbo, NLL, latent space.", "serve_cli.commands.evaluate:evaluate"
     ),

@@ -11,7 +11,9 @@ from serve_cli.commands import given, options
 from serve_cli.errors import RequestError, printable
 
 
-@click.command(epilog="Example: kvae evaluate --data mnist --importance-samples 5000 --limit 1000 -o figures.json")
+@click.command(
+    epilog="Example: kvae evaluate -m digits --data mnist-folder --importance-samples 5000 --limit 1000 -o figures.json"
+)
 @options.model
 @click.option(
     "--data",

@@ -17,6 +17,10 @@ IN_MEMORY = 2**28
 """Bytes of x that are read at once; what is larger stays on disk where its form allows."""
 
 
+ALL = ""
+"""As a split: what there is, and of data with two halves the training half."""
+
+
 class Given(NamedTuple):
     """Examples, float32 or uint8 `[rows, *shape]` in data units, their conditions by name, and what to call them."""
 
@@ -38,7 +42,7 @@ def read(
     Args:
         model: what they are for.
         data: a path.
-        split: half of data that have two; where None the test half of such data, and all of others.
+        split: half of data that have two, or `ALL`; where None the test half of such data, and all of others.
         said: conditions of all rows; they win over the file's.
         image_size: as of `options.data`; for pictures the model's where None.
         channels: likewise.
@@ -66,7 +70,7 @@ def _read(model: Model, data: str, split: str | None, how: ReadOptions) -> Datas
     from serve_cli.readers import read_for
 
     if split is not None:
-        return read_for(data, model.manifest, split, how)  # type: ignore[arg-type]
+        return read_for(data, model.manifest, split or None, how)  # type: ignore[arg-type]
     try:
         return read_for(data, model.manifest, "test", how)
     except InputDataError as error:
