@@ -20,6 +20,7 @@ from serve_cli import catalog, golden, onnx_file, signature
 from serve_cli import conditions as conditions_of
 from serve_cli.errors import InputDataError, ModelFileError, RequestError, VerificationError, printable
 from serve_cli.manifest import GRAPHS, Manifest
+from serve_cli.model_figures import Figures
 from serve_cli.model_walks import Walks
 from serve_cli.sampling import Draws, sample
 from serve_cli.session import BATCH_SIZE, Session, mebibytes
@@ -69,7 +70,7 @@ def _load(path: str, threads: int, max_bytes: int, max_memory: int | None) -> Mo
     return load(path, threads=threads, max_bytes=max_bytes, max_memory=max_memory)
 
 
-class Model(Walks):
+class Model(Walks, Figures):
     """The graphs of one model; made by `load`. Safe to use from several threads.
 
     Data is in data units throughout, as the user's files hold it: pixels are 0 to 255, images `[height, width,

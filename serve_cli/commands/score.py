@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -102,7 +103,7 @@ def score(
         elif as_json:
             summary.kept = list(rows)
         else:
-            _write_csv(click.get_text_stream("stdout"), rows)
+            _write_csv(sys.stdout, rows)
     document = {
         "model": loaded.manifest.name,
         "model_id": loaded.manifest.model_id,
