@@ -71,7 +71,9 @@ def _invoke(arguments: list[str]) -> int:
     from serve_cli.group import group
 
     if "_KVAE_COMPLETE" in os.environ:
-        group.main(arguments, prog_name="kvae")
+        from serve_cli.completion import answer
+
+        return answer(group)
     try:
         with group.make_context("kvae", list(arguments)) as context:
             group.invoke(context)

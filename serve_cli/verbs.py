@@ -28,6 +28,7 @@ VERBS = {
     "info": Verb("Tell all that a model says about itself.", "serve_cli.commands.info:info"),
     "verify": Verb("Check that a model does here what it did where it was made.", "serve_cli.commands.verify:verify"),
     "models": Verb("List the models that ship with kvae.", "serve_cli.commands.models:models"),
+    "completion": Verb("Print a script for completion in a shell.", "serve_cli.commands.completion:completion"),
     "train": Verb("Train a VAE, beta-VAE or conditional VAE.", "kvae.commands.train:train", "train"),
     "presets": Verb("List settings that work, for train --preset.", "kvae.commands.presets:presets"),
     "export": Verb("Turn a trained model into sealed ONNX files.", "kvae.commands.export:export", "train"),

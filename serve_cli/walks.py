@@ -17,6 +17,7 @@ In arrays the images stand one after another, row by row.
 from __future__ import annotations
 
 import io
+import operator
 import os
 import sys
 from dataclasses import dataclass
@@ -28,7 +29,6 @@ from serve_cli import animation, files
 from serve_cli.errors import OutputError, RequestError, printable
 from serve_cli.grid import grid
 from serve_cli.manifest import Manifest
-from serve_cli.sampling import _whole
 
 STDOUT = "-"
 SUFFIXES = (".png", *animation.SUFFIXES, ".npz", ".npy", ".csv")
@@ -147,7 +147,13 @@ def check_size(manifest: Manifest, num: int) -> None:
 
 def whole(value: Any, what: str, low: int) -> int:
     """Return a whole number of at least `low` as int, or raise `RequestError` that begins with `what`."""
-    return _whole(value, f"{what} a whole number of at least {low}", low, 2**31)
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = -1
+    if isinstance(value, bool) or not low <= number < 2**31:
+        raise RequestError(f"{what} a whole number of at least {low}, got {printable(repr(value), 40)}.")
+    return number
 
 
 def _flat(values: np.ndarray) -> np.ndarray:

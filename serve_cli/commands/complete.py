@@ -9,12 +9,12 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-import click
-from click.shell_completion import CompletionItem
-
 from serve_cli import catalog
 
 if TYPE_CHECKING:
+    import click
+    from click.shell_completion import CompletionItem
+
     from serve_cli.manifest import Condition
 
 MOST = 200
@@ -23,13 +23,13 @@ MOST = 200
 
 def path(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer files."""
-    return [CompletionItem(incomplete, type="file")]
+    return [_item(incomplete, type="file")]
 
 
 def model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the models that ship, and files."""
-    found = [CompletionItem(name, help="ships with kvae") for name in catalog.shipped() if name.startswith(incomplete)]
-    return [*found, CompletionItem(incomplete, type="file")]
+    found = [_item(name, help="ships with kvae") for name in catalog.shipped() if name.startswith(incomplete)]
+    return [*found, _item(incomplete, type="file")]
 
 
 def label(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -50,7 +50,14 @@ def condition(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 
 def _offered(values: list[str], incomplete: str) -> list[CompletionItem]:
     """Return the values that go on as the user began; a shell reads them by line, so each must be one."""
-    return [CompletionItem(value) for value in values if value.startswith(incomplete) and value.isprintable()][:MOST]
+    return [_item(value) for value in values if value.startswith(incomplete) and value.isprintable()][:MOST]
+
+
+def _item(value: str, **rest: str) -> CompletionItem:
+    # In here, for every verb imports this module, and only TAB needs that one.
+    from click.shell_completion import CompletionItem
+
+    return CompletionItem(value, **rest)
 
 
 def _conditions(ctx: click.Context) -> tuple[Condition, ...]:

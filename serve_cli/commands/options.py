@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from serve_cli.catalog import DEFAULT
+from serve_cli.commands import complete
 from serve_cli.errors import RequestError, printable
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def model(function: F) -> F:
         show_default=True,
         show_envvar=True,
         metavar="MODEL",
+        shell_complete=complete.model,
         help="Folder, .onnx file or the name of a shipped model.",
     )(function)
 
@@ -75,7 +77,7 @@ def seed(function: F) -> F:
 
 def output(forms: str) -> Callable[[F], F]:
     """`-o/--output`; `forms` says what it may be, and what is done without it."""
-    return click.option("-o", "--output", metavar="PATH", help=forms)
+    return click.option("-o", "--output", metavar="PATH", shell_complete=complete.path, help=forms)
 
 
 def dtype(function: F) -> F:
@@ -106,10 +108,15 @@ def given_conditions(function: F) -> F:
     label = click.option(
         "--label",
         metavar="NAME|INDEX",
+        shell_complete=complete.label,
         help="Class of all rows, by name or index. Short for the condition named label.  [default: that of the data]",
     )
     condition = click.option(
-        "--condition", multiple=True, metavar="NAME=VALUE", help="Value of any condition for all rows; may be repeated."
+        "--condition",
+        multiple=True,
+        metavar="NAME=VALUE",
+        shell_complete=complete.condition,
+        help="Value of any condition for all rows; may be repeated.",
     )
     return label(condition(function))
 
@@ -117,7 +124,7 @@ def given_conditions(function: F) -> F:
 def data(function: F) -> F:
     """The argument DATA, and how to read what can be read in several ways."""
     options = (
-        click.argument("data", metavar="DATA"),
+        click.argument("data", metavar="DATA", shell_complete=complete.path),
         click.option(
             "--split", type=click.Choice(["train", "test"]), help="Half of data that has two.  [default: train]"
         ),

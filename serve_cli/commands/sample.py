@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from serve_cli.commands import options
+from serve_cli.commands import complete, options
 from serve_cli.errors import RequestError, printable
 
 
@@ -22,11 +22,16 @@ from serve_cli.errors import RequestError, printable
     "--label",
     multiple=True,
     metavar="NAME|INDEX",
+    shell_complete=complete.label,
     help="Class to draw, by name or index; may be repeated, or be `all`. Short for the condition named label.  "
     "[default: each class once]",
 )
 @click.option(
-    "--condition", multiple=True, metavar="NAME=VALUE", help="Value of any condition; may be repeated, as --label."
+    "--condition",
+    multiple=True,
+    metavar="NAME=VALUE",
+    shell_complete=complete.condition,
+    help="Value of any condition; may be repeated, as --label.",
 )
 @click.option(
     "--seed",
@@ -48,6 +53,7 @@ from serve_cli.errors import RequestError, printable
     "-o",
     "--output",
     metavar="PATH",
+    shell_complete=complete.path,
     help="A .png (a grid), .npz, .npy, .csv or folder of PNGs; - for .npy on standard output. Without it, images are "
     "text, rows CSV.",
 )
@@ -59,6 +65,13 @@ from serve_cli.errors import RequestError, printable
     help="Of x in arrays; uint8 rounds.",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Rows decoded at a time.")
+@click.option(
+    "--requests",
+    metavar="FILE",
+    shell_complete=complete.path,
+    help="Answer requests, a JSON object a line (- for standard input), each with a line of JSON; -o is the folder "
+    "that outputs go to, other options are defaults.",
+)
 @options.threads
 @options.as_json
 @click.option("--force", is_flag=True, help="Replace an output that exists.")
@@ -75,6 +88,7 @@ def sample(
     output: str | None,
     dtype: str,
     batch_size: int,
+    requests: str | None,
     threads: int,
     as_json: bool,
     force: bool,
@@ -88,6 +102,24 @@ def sample(
     from serve_cli import outputs
     from serve_cli.model import load
 
+    if requests is not None:
+        from serve_cli.requests import serve_file
+
+        given: dict[str, object] = {
+            "n": num,
+            "label": list(label) or None,
+            "condition": options.parse_conditions(condition) or None,
+        }
+        given |= {
+            "seed": seed,
+            "start": start,
+            "temperature": temperature,
+            "draw": draw,
+            "dtype": dtype,
+            "force": force,
+        }
+        serve_file(load(model, threads=threads), requests, given, folder=output, batch_size=batch_size)
+        return
     if output is not None:
         outputs.check(output, force)
     if as_json and output == outputs.STDOUT:

@@ -1,0 +1,117 @@
+"""Completion in bash, zsh and fish: the scripts that `kvae completion` prints, and what answers them.
+
+Zsh and fish are served by click's own scripts. Bash cuts words at `=` and `:` and leaves quoting to the script, so that
+`--condition hair=<TAB>` and the class "red panda" need one of our own.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import TYPE_CHECKING
+
+from click import shell_completion
+
+if TYPE_CHECKING:
+    import click
+
+SHELLS = ("bash", "zsh", "fish")
+VARIABLE = "_KVAE_COMPLETE"
+
+INSTALL = {
+    "bash": """# Completion of kvae for bash, 4.4 or later. For this shell:  eval "$(kvae completion bash)"
+# For good: that line in ~/.bashrc; or, where bash-completion is installed,
+#   kvae completion bash > ~/.local/share/bash-completion/completions/kvae
+""",
+    "zsh": """#compdef kvae
+# Completion of kvae for zsh. For this shell, after compinit:  eval "$(kvae completion zsh)"
+# For good: that line in ~/.zshrc; or a file _kvae with this in a folder of $fpath.
+""",
+    "fish": """# Completion of kvae for fish. For this shell:  kvae completion fish | source
+# For good:  kvae completion fish > ~/.config/fish/completions/kvae.fish
+""",
+}
+
+_BASH = """%(complete_func)s() {
+    local line type value word="${COMP_WORDS[COMP_CWORD]}"
+    COMPREPLY=()
+    while IFS= read -r line; do
+        type=${line%%%%,*} value=${line#*,}
+        if [[ $type == file ]]; then
+            compopt -o default
+        elif [[ $word == [\\"\\']* || $value == *= ]]; then
+            [[ $value == *= ]] && compopt -o nospace
+            COMPREPLY+=("$value")
+        else
+            printf -v value %%q "$value"
+            COMPREPLY+=("$value")
+        fi
+    done < <(COMP_LINE="$COMP_LINE" COMP_POINT="$COMP_POINT" COMP_BREAKS="$COMP_WORDBREAKS" \\
+        %(complete_var)s=bash_complete "$1" 2>/dev/null)
+}
+complete -o nosort -F %(complete_func)s %(prog_name)s
+"""
+
+
+class Bash(shell_completion.ShellComplete):
+    """Completion in bash, from the whole line up to the cursor."""
+
+    name = "bash"
+    source_template = _BASH
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """Return the words before the cursor's, and what there is of its own."""
+        # COMP_POINT counts bytes in some locales and characters in others; the end of the line is the same in both.
+        line, point = os.environ["COMP_LINE"], int(os.environ["COMP_POINT"])
+        data = line.encode(errors="surrogateescape")
+        typed = line if point >= len(line) else data[:point].decode(errors="ignore")
+        words = shell_completion.split_arg_string(typed)
+        incomplete = words.pop() if words and not _ends_a_word(typed) else ""
+        self._cut = 0
+        option, equals, value = incomplete.partition("=")
+        if option.startswith("--") and equals:
+            words.append(option)
+            incomplete = value
+        if "=" in os.environ.get("COMP_BREAKS", "="):
+            self._cut = incomplete.rfind("=") + 1
+        return words[1:], incomplete
+
+    def format_completion(self, item: shell_completion.CompletionItem) -> str:
+        """Return `type,value`, without what bash takes for words of their own."""
+        return f"{item.type},{item.value[self._cut :]}"
+
+
+def script(shell: str) -> str:
+    """Return the script for a shell, with how to install it."""
+    completer = _class(shell)(None, {}, "kvae", VARIABLE)  # type: ignore[arg-type]
+    return INSTALL[shell] + (completer.source_template % completer.source_vars()).lstrip()
+
+
+def answer(group: click.Group) -> int:
+    """Print what goes on from the line in the environment; return the exit code. Nothing that goes wrong is said."""
+    shell, _, instruction = os.environ.get(VARIABLE, "").partition("_")
+    if shell not in SHELLS or instruction != "complete":
+        return 1
+    try:
+        completer = _class(shell)(group, {}, "kvae", VARIABLE)
+        text = completer.complete()
+    except Exception:
+        return 1
+    print(text)
+    return 0
+
+
+def _class(shell: str) -> type[shell_completion.ShellComplete]:
+    if shell == "bash":
+        return Bash
+    return {"zsh": shell_completion.ZshComplete, "fish": shell_completion.FishComplete}[shell]
+
+
+def _ends_a_word(typed: str) -> bool:
+    """Tell whether the cursor stands behind a blank that is neither quoted nor escaped."""
+    if not typed[-1:].isspace():
+        return False
+    try:
+        return shlex.split(typed) == shlex.split(typed + " ")
+    except ValueError:
+        return False  # A quote is still open.
