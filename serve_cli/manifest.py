@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -25,9 +26,19 @@ RESERVED = frozenset({"x", "z", "component", "seed", "start", "scheme"})
 
 MAX_DEPTH = 16
 MAX_LATENT_DIM = 65_536
-MAX_VALUES = 2**26
+MAX_VALUES = 2**24
 MAX_CLASSES = 100_000
 MAX_GOLDEN = 64
+MAX_GOLDEN_INPUTS = 2**25
+"""Numbers that the golden inputs of a graph may have: a small file must not make a reader draw gigabytes."""
+
+_STRINGS = re.compile(
+    r'"(?:[^"\\]|\\.)*"?', re.DOTALL
+)  # The last quote may be missing, or the time grows with the square.
+_BRACKETS = re.compile(r"[\[\]{}]")
+_DEEPER = {"[": 1, "{": 1, "]": -1, "}": -1}
+# Ends of lines, escape sequences, and marks that turn the direction of text around.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 Range = tuple[float, float]
 
@@ -118,32 +129,38 @@ def _load_json(text: str, source: str) -> dict[str, Any]:
         raise ValueError(f"{name} is no number here")
 
     try:
+        _check_depth(text)
         value = json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
-        _check_tree(value)
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else printable(error, 100)
-        raise ModelFileError(f"{source} has a manifest that is no proper JSON: {reason}.") from error
+        _check_values(value)
+    except ValueError as error:
+        raise ModelFileError(f"{source} has a manifest that is no proper JSON: {printable(error, 100)}.") from error
     if not isinstance(value, dict):
         raise ModelFileError(f"{source} has a manifest that is no JSON object.")
     return value
 
 
-def _check_tree(value: Any) -> None:
-    """Refuse infinite numbers (1e400), halves of surrogate pairs and deep nesting; without recursion."""
-    todo = [(value, 1)]
-    while todo:
-        node, depth = todo.pop()
+def _check_depth(text: str) -> None:
+    """Refuse deep nesting before the parser, which recurses, can meet it."""
+    depth = 0
+    for bracket in _BRACKETS.finditer(_STRINGS.sub("", text)):
+        depth += _DEEPER[bracket[0]]
         if depth > MAX_DEPTH:
             raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+
+
+def _check_values(value: Any) -> None:
+    """Refuse infinite numbers (1e400) and halves of surrogate pairs; without recursion."""
+    todo = [value]
+    while todo:
+        node = todo.pop()
         if isinstance(node, float) and not math.isfinite(node):
             raise ValueError("a number is too large")
         if isinstance(node, str):
             node.encode()
         elif isinstance(node, dict):
-            todo += [(key, depth + 1) for key in node]
-            todo += [(child, depth + 1) for child in node.values()]
+            todo += [*node, *node.values()]
         elif isinstance(node, list):
-            todo += [(child, depth + 1) for child in node]
+            todo += node
 
 
 class _Checker:
@@ -173,18 +190,22 @@ class _Checker:
         names = [condition.name for condition in conditions]
         if len(set(names)) != len(names) or RESERVED & set(names):
             self.fail("conditions", names, f"names of their own, none of {', '.join(sorted(RESERVED))}")
+        data, latent_dim = self.data(self.object(raw, "data")), self.integer(raw, "latent_dim", MAX_LATENT_DIM)
+        golden = self.golden(self.object(raw, "golden")) if raw.get("golden") is not None else None
+        if golden and golden["num"] * (latent_dim + data.num_values) > MAX_GOLDEN_INPUTS:
+            self.fail("golden.num", golden["num"], f"at most {MAX_GOLDEN_INPUTS} numbers in all rows")
         return Manifest(
             graph=self.choice(raw, "graph", GRAPHS),
             model_id=model_id,
             name=self.text(raw, "name"),
             kind=self.text(raw, "kind"),
-            latent_dim=self.integer(raw, "latent_dim", MAX_LATENT_DIM),
-            data=self.data(self.object(raw, "data")),
+            latent_dim=latent_dim,
+            data=data,
             conditions=conditions,
             likelihood=self.likelihood(self.object(raw, "likelihood")),
             prior=self.prior(self.object(raw, "prior")),
             training=self.object(raw, "training") if raw.get("training") is not None else None,
-            golden=self.golden(self.object(raw, "golden")) if raw.get("golden") is not None else None,
+            golden=golden,
             raw=raw,
         )
 
@@ -254,6 +275,8 @@ class _Checker:
             or len(set(classes)) != len(classes)
         ):
             self.fail("classes", classes, "distinct texts, at least one")
+        if any(map(_CONTROLS.search, classes)):
+            self.fail("classes", classes, "names without control characters")
         return tuple(classes)
 
     def range(self, raw: dict[str, Any]) -> Range | None:
@@ -277,6 +300,8 @@ class _Checker:
     def text(self, raw: dict[str, Any], key: str, limit: int = 200) -> str:
         if not isinstance(raw.get(key), str) or not 0 < len(raw[key]) <= limit:
             self.fail(key, raw.get(key), f"a text of 1 to {limit} characters")
+        if _CONTROLS.search(raw[key]):
+            self.fail(key, raw[key], "a text without control characters")
         return raw[key]
 
     def choice(self, raw: dict[str, Any], key: str, choices: tuple[str, ...]) -> str:

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 from serve_cli import onnx_walk
 from serve_cli.errors import ModelFileError, printable
+from serve_cli.onnx_walk import MAX_MANIFEST_BYTES
+from serve_cli.protobuf import write_varint
 
 MAX_BYTES = 128 * 2**20
-MAX_MANIFEST_BYTES = 2**20
 
 MANIFEST_KEY = "kvae"
 SEAL_KEY = "kvae.sha256"
@@ -79,8 +80,6 @@ def read(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> SealedGrap
     if keys != [MANIFEST_KEY, SEAL_KEY] or not graph.metadata_last:
         raise ModelFileError(f"{name} must end in the entries {MANIFEST_KEY} and {SEAL_KEY}, and hold no others.")
     manifest_json = graph.metadata[0][1]
-    if len(manifest_json.encode()) > MAX_MANIFEST_BYTES:
-        raise ModelFileError(f"{name} has a manifest of more than {MAX_MANIFEST_BYTES} bytes.")
     return SealedGraph(
         os.fspath(path), data, manifest_json, graph.inputs, graph.outputs, graph.num_nodes, graph.num_parameters
     )
@@ -89,9 +88,13 @@ def read(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> SealedGrap
 def _read_bytes(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     """Read a regular file whole; opened without blocking, for a FIFO would wait for ever."""
     name = printable(path)
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    flags = os.O_RDONLY
+    for flag in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"):
+        flags |= getattr(os, flag, 0)
     try:
-        descriptor = os.open(path, flags)
+        # Looked at first, for some devices do something when they are opened; and again below, for what is open counts.
+        regular = stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116
+        descriptor = os.open(path, flags) if regular else -1
     except FileNotFoundError as error:
         raise ModelFileError(
             f"{name} does not exist. Give a folder, an .onnx file or a shipped model's name."
@@ -99,6 +102,8 @@ def _read_bytes(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "the name is not allowed"
         raise ModelFileError(f"{name} cannot be opened: {reason}.") from error
+    if not regular:
+        raise ModelFileError(f"{name} is no regular file, so it is no kvae model.")
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -134,14 +139,5 @@ def _check_seal(data: bytes, name: str) -> None:
 
 
 def _entry(key: bytes, value: bytes) -> bytes:
-    body = b"\x0a" + _varint(len(key)) + key + b"\x12" + _varint(len(value)) + value
-    return b"\x72" + _varint(len(body)) + body
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+    body = b"\x0a" + write_varint(len(key)) + key + b"\x12" + write_varint(len(value)) + value
+    return b"\x72" + write_varint(len(body)) + body

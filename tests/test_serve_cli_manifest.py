@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
+import time
 
 import make_tiny_models
 import pytest
@@ -78,11 +80,45 @@ BAD = [
     ("likelihood", "bernoulli"), ("likelihood.name", "student"), ("likelihood", {}),
     ("prior.name", "flow"), ("prior", {"name": "vamp"}), ("prior", {"name": "vamp", "log_weights": []}),
     ("prior", {"name": "vamp", "log_weights": ["0"]}), ("training", "long"),
+    ("name", "a\x1b[31mb"), ("name", "a\nb"), ("kind", "\u202eeav"), ("conditions.0.name", "la\x00bel"),
+    ("conditions.0.classes", ["a", "b\x07"]), ("conditions.0.classes", ["a", "\u2066b"]),
     ("golden", []), ("golden", {"seed": -1, "num": 3, "outputs": {}}), ("golden", {"seed": 0, "num": 0, "outputs": {}}),
     ("golden", {"seed": 0, "num": 3, "outputs": {"x_mean": {"stride": 0, "values": [1], "atol": 0, "rtol": 0}}}),
     ("golden", {"seed": 0, "num": 3, "outputs": {"x_mean": {"stride": 1, "values": [1] * 65, "atol": 0, "rtol": 0}}}),
     ("golden", {"seed": 0, "num": 3, "outputs": {"x_mean": {"stride": 1, "values": [1], "atol": -1, "rtol": 0}}}),
 ]  # fmt: skip
+
+
+def test_golden_inputs_that_take_gigabytes_are_refused():
+    large = changed("data.shape", [1024, 1024, 16]) | {"golden": {"seed": 0, "num": 64, "outputs": {}}}
+    with pytest.raises(ModelFileError, match=r"golden\.num 64, expected at most 33554432 numbers"):
+        parse(large)
+    assert parse(large | {"golden": {"seed": 0, "num": 1, "outputs": {}}}).golden["num"] == 1
+
+
+def test_names_of_any_language_and_with_joined_emoji_are_good():
+    names = ["Größe", "数字", "\U0001f468\u200d\U0001f469", "a\u00a0b", "x=1"]
+    assert parse(changed("conditions.0.classes", names)).conditions[0].classes == tuple(names)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 2**20, '{"a":' * 2**17, '\\"' * 2**19, '"' + "\\" * (2**20 - 1), "[]," * 2**18, '"' * 2**20,
+        '{"a": [' + "1," * 2**19 + "1]}", '{"a": "' + "\\u0041" * 2**17 + '"}', "9" * 4000 + "," * 2**19,
+    ],
+    ids=["lists", "objects", "quotes", "backslashes", "empty lists", "texts", "numbers", "escapes", "digits"],
+)  # fmt: skip
+def test_a_mebibyte_of_anything_is_read_in_no_time_and_without_recursion(text):
+    """A caller may have raised Python's own limit, under which a parser that recurses would end the process."""
+    limit, start = sys.getrecursionlimit(), time.process_time()
+    sys.setrecursionlimit(10**6)
+    try:
+        with pytest.raises(ModelFileError):
+            Manifest.parse(text, "file.onnx")
+    finally:
+        sys.setrecursionlimit(limit)
+    assert time.process_time() - start < 1.5
 
 
 @pytest.mark.parametrize(("path", "value"), BAD)

@@ -144,6 +144,21 @@ def with_tensor(dims: list[int], raw: bytes = b"", kind: int = wire.FLOAT, more:
     return model(tensors=[wire.tensor("w", dims, raw, kind, more)])
 
 
+def divided(op: str, inputs: list[str]) -> bytes:
+    tensors = {
+        "-1": wire.tensor("-1", [1], wire.int64s(-1), wire.INT64),
+        "0": wire.tensor("0", [], wire.int64s(0), wire.INT64),
+        "7": wire.tensor("7", [2], more=wire.field(7, wire.varint(7) + wire.varint(1)), kind=wire.INT64),
+        "-1 as int32_data": wire.tensor("-1 as int32_data", [1], more=wire.field(5, 2**32 - 1), kind=6),
+    }
+    nodes = [
+        wire.node("Cast", ["z"], ["n"], wire.int_attribute("to", 7)),
+        wire.node(op, inputs, ["m"]),
+        wire.node("Cast", ["m"], ["x_mean"], wire.int_attribute("to", 1)),
+    ]
+    return model(nodes, tensors=[tensors[name] for name in inputs if name in tensors])
+
+
 HOSTILE = {
     "a subgraph": (with_attribute("Sigmoid", 6, NESTED), "subgraphs"),
     "a list of subgraphs": (with_attribute("Sigmoid", 11, NESTED), "subgraphs"),
@@ -194,13 +209,54 @@ HOSTILE = {
     "a group": (model() + bytes([31 << 3 & 0x7F | 3]), "unknown|wire"),
     "a name that is no UTF-8": (model([wire.node("Sigmoid", ["z"], ["x_mean"]) + wire.field(3, b"\xff")]), "UTF-8"),
     "a long name": (model([wire.node("Sigmoid", ["z"], ["x_mean"]) + wire.field(3, "n" * 5000)]), "5000 bytes"),
-    "too many nodes": (model([wire.node("Identity", ["z"], ["a"])] * 10_001), "10001 nodes"),
-    "other metadata": (model() + wire.field(14, wire.field(1, "other") + wire.field(2, "v")), "no others"),
-    "metadata twice": (model() + wire.field(14, wire.field(1, "kvae") + wire.field(2, "{}")), "no others"),
+    "too many nodes": (model([wire.node("Identity", ["z"], ["a"])] * 10_001), "more than 10000 nodes"),
+    "other metadata": (model() + wire.field(14, wire.field(1, "other") + wire.field(2, "v")), "more than 2 entries"),
+    "metadata twice": (model() + wire.field(14, wire.field(1, "kvae") + wire.field(2, "{}")), "more than 2 entries"),
     "an attribute twice": (
         model([wire.node("Softmax", ["z"], ["x_mean"], wire.int_attribute("axis", 0), wire.int_attribute("axis", 1))]),
         "twice",
     ),
+    "a cycle": (
+        model([wire.node("Add", ["z", "b"], ["a"]), wire.node("Add", ["a", "a"], ["b"]), *NODES]),
+        "'b', which nothing before it makes",
+    ),
+    "a value that nothing makes": (model([wire.node("Sigmoid", ["q"], ["x_mean"])]), "'q', which nothing"),
+    "a value made twice": (model([*NODES, *NODES]), "'x_mean' is made twice"),
+    "a tensor that is an input too": (model(tensors=[wire.tensor("z", [1], wire.floats(0))]), "'z' is made twice"),
+    "an output that nothing makes": (model(outputs=[X, wire.value("q", ["batch", 3])]), "'q' is made by nothing"),
+    "an attribute without its type": (
+        model([wire.node("Softmax", ["z"], ["x_mean"], wire.field(1, "axis") + wire.field(3, 1))]),
+        "of the type that it claims",
+    ),
+    "an attribute of another type": (
+        model([wire.node("Softmax", ["z"], ["x_mean"], wire.field(1, "axis") + wire.field(3, 1) + wire.field(20, 7))]),
+        "of the type that it claims",
+    ),
+    "an attribute that claims to be a subgraph": (
+        model([wire.node("Sigmoid", ["z"], ["x_mean"], wire.field(1, "body") + wire.field(20, 5))]),
+        "of the type that it claims",
+    ),
+    "an attribute that claims to be sparse": (
+        model([wire.node("Constant", [], ["c"], wire.field(1, "sparse_value") + wire.field(20, 11)), *NODES]),
+        "of the type that it claims",
+    ),
+    "an attribute of a tensor without one": (
+        model([wire.node("Constant", [], ["c"], wire.field(1, "value") + wire.field(20, 4)), *NODES]),
+        "of the type that it claims",
+    ),
+    "a cast to strings": (model([wire.node("Cast", ["z"], ["s"], wire.int_attribute("to", 8)), *NODES]), "strings"),
+    "constant strings": (
+        model(
+            [wire.node("Constant", [], ["s"], wire.field(1, "value_string") + wire.field(4, "s") + wire.field(20, 3))]
+        ),
+        "strings",
+    ),
+    "a long description": (model(more=wire.field(10, "d" * 5000)), "5000 bytes"),
+    "a division by what is computed": (divided("Div", ["n", "n"]), "divides whole numbers"),
+    "a division by -1": (divided("Div", ["n", "-1"]), "divides whole numbers"),
+    "a division by 0": (divided("Div", ["n", "0"]), "divides whole numbers"),
+    "a division by -1 in another field": (divided("Div", ["n", "-1 as int32_data"]), "divides whole numbers"),
+    "a remainder by -1": (divided("Mod", ["n", "-1"]), "divides whole numbers"),
     "random bytes": (bytes(range(1, 200)), "no graph"),
 }
 
@@ -229,7 +285,7 @@ def test_the_two_entries_must_be_the_last_fields(data, tmp_path):
 
 
 def test_a_manifest_of_more_than_a_mebibyte_is_refused(tmp_path):
-    with pytest.raises(ModelFileError, match="1048576"):
+    with pytest.raises(ModelFileError, match="more than 1048576"):
         read(tmp_path, wire.seal(model(), " " * (2**20 + 1)))
 
 
@@ -250,6 +306,13 @@ def test_each_way_to_store_a_tensor_is_counted(kind, tmp_path):
 def test_the_walk_of_a_large_tensor_takes_no_time_of_its_size():
     data = model(tensors=[wire.tensor("w", [2**22], bytes(2**24))])
     assert onnx_walk.walk(data).num_parameters == 2**22
+
+
+def test_whole_numbers_may_be_divided_by_constants_above_0_and_floats_by_anything(tmp_path):
+    assert read(tmp_path, wire.seal(divided("Div", ["n", "7"]), "{}")).num_nodes == 3
+    floats = [wire.node("Equal", ["z", "z"], ["b"]), wire.node("Where", ["b", "z", "z"], ["w"])]
+    floats += [wire.node("Div", ["w", "z"], ["x_mean"])]
+    assert read(tmp_path, wire.seal(model(floats), "{}")).num_nodes == 3
 
 
 def test_no_operator_that_branches_repeats_or_throws_dice_is_allowed():

@@ -1,0 +1,184 @@
+"""Messages of a protobuf file split into their fields, with the standard library alone and within hard limits.
+
+What a message may hold stands in a table, field number to `Rule`; anything else is refused. Nothing recurses: the
+caller asks for one message at a time. A file has a budget of fields, so that none takes more than about a second,
+whatever its bytes; within that the time grows with the number of fields, and bytes of tensors are skipped.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+VARINT, I64, LEN, I32 = 0, 1, 2, 5
+
+MAX_FIELDS = 1_000_000
+MAX_NAME_BYTES = 1_000
+
+Span = tuple[int, int]
+Fields = dict[int, list[Any]]
+
+_HIGH_BYTES = bytes(range(0x80, 0x100))
+_PIECE = 2**20
+
+
+class WalkError(ValueError):
+    """What was found that a sealed graph must not hold."""
+
+
+class Rule(NamedTuple):
+    """What one field of a message may be.
+
+    Attributes:
+        wires: the wire types that it may have.
+        most: how often it may stand in one message.
+        text: most bytes where it is a text, which must be UTF-8; 0 where it is none.
+        plural: what many of it are called, for the message.
+    """
+
+    wires: tuple[int, ...]
+    most: int = 1
+    text: int = 0
+    plural: str = ""
+
+
+ONE, PART, TEXT = Rule((VARINT,)), Rule((LEN,)), Rule((LEN,), text=MAX_NAME_BYTES)
+
+
+def many(most: int, plural: str) -> Rule:
+    """Return the rule of a repeated message."""
+    return Rule((LEN,), most, plural=plural)
+
+
+def names(most: int, plural: str) -> Rule:
+    """Return the rule of a repeated text."""
+    return Rule((LEN,), most, MAX_NAME_BYTES, plural)
+
+
+def numbers(wire: int = VARINT) -> Rule:
+    """Return the rule of a repeated number, packed or not; its count is limited by the budget of the file."""
+    return Rule((wire, LEN), MAX_FIELDS, plural="numbers")
+
+
+class Reader:
+    """The bytes of one file, and how many more fields may be read of them."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self._left = MAX_FIELDS
+
+    def fields(
+        self,
+        span: Span,
+        message: str,
+        table: dict[int, Rule],
+        refused: dict[tuple[str, int], str] | None = None,
+        order: list[int] | None = None,
+    ) -> Fields:
+        """Split a message into its fields, each of which must stand in `table`.
+
+        Args:
+            span: start and end of the message.
+            message: what it is called.
+            table: its fields.
+            refused: names of some that stand in no table, for the error.
+            order: filled with the number of each field.
+
+        Returns:
+            Field number to its values in order: an int for a varint, a str for a text, the pair (start, end) for other
+            bytes. Numbers of fixed width that are not packed count as None.
+        """
+        data, (position, end) = self.data, span
+        found: Fields = {}
+        while position < end:
+            self._left -= 1
+            if self._left < 0:
+                raise WalkError(f"it has more than {MAX_FIELDS} fields")
+            tag, position = read_varint(data, position, end)
+            number, wire = tag >> 3, tag & 7
+            rule = table.get(number)
+            if rule is None:
+                what = (refused or {}).get((message, number), f"the unknown field {number} in a {message}")
+                raise WalkError(f"it holds {what}")
+            if wire not in rule.wires:
+                raise WalkError(f"field {number} of a {message} has the wrong wire type")
+            values = found.setdefault(number, [])
+            if len(values) >= rule.most:
+                if rule.most == 1:
+                    raise WalkError(f"field {number} of a {message} stands there twice")
+                raise WalkError(f"a {message} has more than {rule.most} {rule.plural}")
+            value: int | str | Span | None = None
+            if wire == VARINT:
+                value, position = read_varint(data, position, end)
+            elif wire == LEN:
+                size, start = read_varint(data, position, end)
+                position = start + size
+                value = (start, position)
+            else:
+                position += 4 if wire == I32 else 8
+            if position > end:
+                raise WalkError(f"a {message} is cut short")
+            values.append(self._text(start, position, rule.text) if rule.text else value)
+            if order is not None:
+                order.append(number)
+        return found
+
+    def _text(self, start: int, end: int, limit: int) -> str:
+        if end - start > limit:
+            raise WalkError(f"a name has {end - start} bytes, more than {limit}")
+        try:
+            return self.data[start:end].decode()
+        except UnicodeDecodeError as error:
+            raise WalkError("a name is no UTF-8") from error
+
+    def numbers(self, parts: list[Any], limit: int) -> list[int] | None:
+        """Return a repeated varint field as a list, packed or not; None where it has more than `limit`."""
+        found: list[int] = []
+        for part in parts:
+            if isinstance(part, tuple):
+                position, end = part
+                while position < end and len(found) <= limit:
+                    number, position = read_varint(self.data, position, end)
+                    found.append(number)
+            else:
+                found.append(part)
+            if len(found) > limit:
+                return None
+        return found
+
+    def count(self, parts: list[Any], size: int) -> int:
+        """Count the elements of a repeated number, packed or not, `size` bytes each; 0 for varints."""
+        total = 0
+        for part in parts:
+            if not isinstance(part, tuple):
+                total += 1
+            elif size:
+                if (part[1] - part[0]) % size:
+                    raise WalkError("a packed list of numbers is cut short")
+                total += (part[1] - part[0]) // size
+            else:
+                for start in range(part[0], part[1], _PIECE):  # Each varint ends in a low byte.
+                    total += len(self.data[start : min(start + _PIECE, part[1])].translate(None, _HIGH_BYTES))
+        return total
+
+
+def read_varint(data: bytes, position: int, end: int) -> tuple[int, int]:
+    """Return the number at `position` and the position after it."""
+    value = shift = 0
+    while position < end and shift < 64:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & 0xFFFF_FFFF_FFFF_FFFF, position
+        shift += 7
+    raise WalkError("a number is cut short or too long")
+
+
+def write_varint(number: int) -> bytes:
+    """Return a number of at least 0 as a varint."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
