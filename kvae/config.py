@@ -41,6 +41,10 @@ class DataConfig:
         "download.",
     )
     conditional: bool = setting(False, "Give the model the labels.")
+    class_names: Names = setting(
+        (),
+        "Names of the classes of label, such as cat,dog, in the order of their index; by default those of the data.",
+    )
     condition_columns: Names = setting(
         (), "Give the model these: columns of a CSV or arrays of an .npz, such as label,age."
     )

@@ -244,3 +244,27 @@ def test_a_run_from_before_conditions_had_names_is_read(tmp_path):
     model, read = training.load(tmp_path / "run")
     assert read["conditions"] == wanted
     assert model.conditions[0].classes == list("0123456789")
+
+
+def test_class_names_rename_the_classes_of_label(tmp_path):
+    words = ("nought", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    given = settings(data="mnist-sample", conditional=True, class_names=words)
+    renamed, plain = sources.read(given.data), sources.read(settings(data="mnist-sample", conditional=True).data)
+    assert renamed.class_names == {"label": words}
+    np.testing.assert_array_equal(renamed.conditions["label"], plain.conditions["label"])
+    # They are part of the run, and written into it.
+    (tmp_path / "config.toml").write_text(given.to_toml())
+    assert config.read(tmp_path / "config.toml") == given
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"conditional": True, "class_names": ("a", "b")}, "has 10 classes of label, got 2"),
+        ({"conditional": True, "class_names": (*"abcdefghi", "a")}, "has 10 classes of label, got 9 different"),
+        ({"class_names": tuple("abcdefghij")}, "add --conditional"),
+    ],
+)
+def test_class_names_that_do_not_fit_are_refused(changes, words):
+    with pytest.raises(InputDataError, match=words):
+        sources.read(settings(data="mnist-sample", **changes).data)

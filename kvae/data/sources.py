@@ -15,7 +15,7 @@ from serve_cli.readers.table import graph_name
 NAMED = {
     "mnist": tuple("0123456789"),
     "fashion_mnist": (
-        "t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
+        "t-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
     ),
 }  # fmt: skip
 
@@ -56,6 +56,8 @@ def read(data, split="train"):
     names = [graph_name(name) if dataset.columns else name for name in data.condition_names]
     for name in names:
         _check_condition(dataset, name)
+    if data.class_names:
+        dataset = _renamed(dataset, data.class_names, names)
     return dataset._replace(
         conditions={name: dataset.conditions[name] for name in names},
         class_names={name: dataset.class_names[name] for name in names if name in dataset.class_names},
@@ -83,6 +85,21 @@ def load(source, split="train", options=None):
         return _fetch(str(source), split)
     # A file without halves is all for training.
     return read_dataset(source, split, options)
+
+
+def _renamed(dataset, class_names, conditions):
+    """The data set with other names for the classes of `label`."""
+    known = dataset.class_names.get("label", ())
+    if "label" not in conditions or not known:
+        raise InputDataError(
+            "class_names name the classes of label, which the model is not given; add --conditional, or leave them out."
+        )
+    if len(class_names) != len(known) or len(set(class_names)) != len(class_names):
+        raise InputDataError(
+            f"{dataset.source} has {len(known)} classes of label, got {len(set(class_names))} different class names in "
+            f"{len(class_names)}; give one for each, separated by commas."
+        )
+    return dataset._replace(class_names={**dataset.class_names, "label": tuple(class_names)})
 
 
 def _check_condition(dataset, name):
