@@ -1,7 +1,8 @@
 """The same dense VAE trained by pythae's own trainer, for training_speed.py.
 
 Runs in an environment of its own (pythae and PyTorch). Reads one JSON request a line from standard input, `{"net":
-"dense", "loader": "as it comes" or "whole batches", "examples": N}`, trains one epoch by `BaseTrainer.train_step`, and
+"dense", "loader": "as it comes" or "whole batches", "batch": B,
+"examples": N}`, trains one epoch by `BaseTrainer.train_step`, and
 answers with a line `{"seconds": ..., "loss": ...}`. pythae trains on gray levels: it has no binarisation to pay for.
 
 As it comes, pythae's loader picks one example at a time and stacks them. `whole batches` hands its trainer batches
@@ -22,7 +23,7 @@ from pythae.models.nn import BaseDecoder, BaseEncoder
 from pythae.trainers import BaseTrainer, BaseTrainerConfig
 from torch import nn
 
-BATCH, LATENT_DIM = 128, 50
+LATENT_DIM = 50
 
 
 class Encoder(BaseEncoder):
@@ -30,7 +31,7 @@ class Encoder(BaseEncoder):
 
     def __init__(self):
         super().__init__()
-        self.stack = nn.Sequential(nn.Flatten(), nn.Linear(784, 200), nn.ReLU(), nn.Linear(200, 200), nn.ReLU())
+        self.stack = nn.Sequential(nn.Flatten(), nn.Linear(784, 200), nn.Tanh(), nn.Linear(200, 200), nn.Tanh())
         self.z_mean, self.z_log_var = nn.Linear(200, LATENT_DIM), nn.Linear(200, LATENT_DIM)
 
     def forward(self, x):
@@ -45,7 +46,7 @@ class Decoder(BaseDecoder):
     def __init__(self):
         super().__init__()
         self.stack = nn.Sequential(
-            nn.Linear(LATENT_DIM, 200), nn.ReLU(), nn.Linear(200, 200), nn.ReLU(), nn.Linear(200, 784), nn.Sigmoid(),
+            nn.Linear(LATENT_DIM, 200), nn.Tanh(), nn.Linear(200, 200), nn.Tanh(), nn.Linear(200, 784), nn.Sigmoid(),
             nn.Unflatten(1, (1, 28, 28)),
         )  # fmt: skip
 
@@ -57,23 +58,23 @@ class Decoder(BaseDecoder):
 class WholeBatches:
     """What the trainer needs of a DataLoader, with each batch cut by one index."""
 
-    def __init__(self, dataset):
-        self.dataset = dataset
+    def __init__(self, dataset, batch):
+        self.dataset, self.batch = dataset, batch
 
     def __len__(self):
-        return len(self.dataset) // BATCH
+        return len(self.dataset) // self.batch
 
     def __iter__(self):
         order = torch.randperm(len(self.dataset))
-        for start in range(0, len(self) * BATCH, BATCH):
-            index = order[start : start + BATCH]
+        for start in range(0, len(self) * self.batch, self.batch):
+            index = order[start : start + self.batch]
             yield DatasetOutput(data=self.dataset.data[index], labels=self.dataset.labels[index])
 
 
 class Run:
     """One trainer with its data in memory; `epoch` is one call of its `train_step`."""
 
-    def __init__(self, net, loader, examples):
+    def __init__(self, net, loader, batch, examples):
         if net != "dense":
             raise SystemExit(f"pythae is compared on the dense net alone, got {net}.")
         pixels = torch.randint(0, 256, (examples, 1, 28, 28), dtype=torch.uint8)
@@ -81,14 +82,14 @@ class Run:
         dataset = BaseDataset(pixels.float() / 255, torch.zeros(examples))
         config = VAEConfig(input_dim=(1, 28, 28), latent_dim=LATENT_DIM, reconstruction_loss="bce")
         settings = BaseTrainerConfig(
-            output_dir=tempfile.mkdtemp(), per_device_train_batch_size=BATCH, learning_rate=1e-3, no_cuda=True
+            output_dir=tempfile.mkdtemp(), per_device_train_batch_size=batch, learning_rate=1e-3, no_cuda=True
         )
         self.trainer = BaseTrainer(VAE(config, Encoder(), Decoder()), dataset, training_config=settings)
         self.trainer.prepare_training()
         # Its progress bars and printed metrics are left out of what is measured.
         self.trainer.callback_handler.callbacks = self.trainer.callback_handler.callbacks[:1]
         if loader == "whole batches":
-            self.trainer.train_loader = WholeBatches(dataset)
+            self.trainer.train_loader = WholeBatches(dataset, batch)
         self.count = 0
 
     def epoch(self):

@@ -1,8 +1,8 @@
 """A VAE trained by a hand-written PyTorch loop, as one who cares for speed writes it, for training_speed.py.
 
 Runs in an environment of its own (PyTorch without TensorFlow). Reads one JSON request a line from standard input,
-`{"net": ..., "optimizer": ..., "memory": ..., "data": ..., "examples": N}`, trains one epoch, and answers with a line
-`{"seconds": ..., "loss": ...}`. Nothing is read from a step but by the sum of the losses at the end of the epoch.
+`{"net": ..., "optimizer": ..., "memory": ..., "data": ..., "batch": B, "examples": N}`, trains one epoch, and answers
+with a line `{"seconds": ..., "loss": ...}`. Nothing is read from a step but by the sum of the losses at the end of the epoch.
 """
 
 import json
@@ -13,18 +13,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-BATCH = 128
-
 
 class Dense(nn.Module):
     """784-200-200-50, as kvae.networks.dense_encoder and dense_decoder build it."""
 
     def __init__(self, latent_dim=50):
         super().__init__()
-        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(784, 200), nn.ReLU(), nn.Linear(200, 200), nn.ReLU())
+        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(784, 200), nn.Tanh(), nn.Linear(200, 200), nn.Tanh())
         self.z_mean, self.z_log_var = nn.Linear(200, latent_dim), nn.Linear(200, latent_dim)
         self.decoder = nn.Sequential(
-            nn.Linear(latent_dim, 200), nn.ReLU(), nn.Linear(200, 200), nn.ReLU(), nn.Linear(200, 784),
+            nn.Linear(latent_dim, 200), nn.Tanh(), nn.Linear(200, 200), nn.Tanh(), nn.Linear(200, 784),
             nn.Unflatten(1, (1, 28, 28)),
         )  # fmt: skip
 
@@ -49,8 +47,9 @@ class Conv(nn.Module):
 class Run:
     """One model with its optimiser and its data in memory; `epoch` trains it on all examples once."""
 
-    def __init__(self, net, optimizer, memory, data, examples):
+    def __init__(self, net, optimizer, memory, data, batch, examples):
         torch.manual_seed(0)
+        self.batch = batch
         self.memory_format = getattr(torch, memory)
         self.model = {"dense": Dense, "conv": Conv}[net]().to(memory_format=self.memory_format)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, **{optimizer: True} if optimizer else {})
@@ -62,9 +61,9 @@ class Run:
         """Seconds and the mean loss of one epoch, in nats per example."""
         began, cpu = time.perf_counter(), time.process_time()
         total, order = torch.zeros(()), torch.randperm(len(self.data))
-        steps = len(self.data) // BATCH
+        steps = len(self.data) // self.batch
         for step in range(steps):
-            x = self.data[order[step * BATCH : (step + 1) * BATCH]]
+            x = self.data[order[step * self.batch : (step + 1) * self.batch]]
             if x.dtype == torch.uint8:
                 x = x.float() / 255
             x = (torch.rand_like(x) < x).to(torch.float32, memory_format=self.memory_format)
@@ -75,7 +74,7 @@ class Run:
             logits = self.model.decoder(z)
             reconstruction = functional.binary_cross_entropy_with_logits(logits, x, reduction="sum")
             kl = 0.5 * torch.sum(z_mean.square() + z_log_var.exp() - 1.0 - z_log_var)
-            loss = (reconstruction + kl) / BATCH
+            loss = (reconstruction + kl) / self.batch
             loss.backward()
             self.optimizer.step()
             total += loss.detach()
