@@ -77,7 +77,12 @@ def read_for(
         elif split == "test":
             raise InputDataError(f"{printable(path)} has no test split. Give a folder with train.csv and test.csv.")
         return table.apply(table.parse(path, printable(path)), data.columns, manifest.conditions)
-    dataset = read_dataset(path, split, options)
+    return fit_to(read_dataset(path, split, options), manifest)
+
+
+def fit_to(dataset: Dataset, manifest: Manifest) -> Dataset:
+    """Return examples that were read as a model takes them; see `read_for`."""
+    data = manifest.data
     if dataset.x.shape[1:] != data.shape and dataset.x.shape[1:] != (*data.shape, 1):
         hint = " Give --image-size and --channels." if data.kind == "image" else ""
         raise InputDataError(

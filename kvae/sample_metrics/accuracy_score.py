@@ -1,0 +1,40 @@
+"""Classification accuracy score: can a classifier that saw samples alone tell real images apart?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from serve_cli.errors import InputDataError
+
+#: Trains on images `[num, ...]` and labels int `[num]`; returns a function of images to labels.
+Fit = Callable[[np.ndarray, np.ndarray], Callable[[np.ndarray], np.ndarray]]
+
+
+def classification_accuracy_score(
+    samples: np.ndarray, sample_labels: Any, test: np.ndarray, test_labels: Any, fit: Fit
+) -> float:
+    """Accuracy on real test images of a classifier that was trained on samples and the labels they were drawn for.
+
+    It falls where samples are wrong, and where they are right but leave out some of what real images show. Set it
+    beside the score of as many real training images under the same `fit`.
+
+    Args:
+        samples: images to train on, `[num, ...]`.
+        sample_labels: int `[num]`.
+        test: real images to test on, `[other, ...]`.
+        test_labels: int `[other]`.
+        fit: trains the classifier; `kvae.sample_metrics.network.fitter` makes such a function.
+
+    Returns:
+        0 to 1.
+
+    Reference: Ravuri and Vinyals (2019), https://arxiv.org/abs/1905.10887, section 3.
+    """
+    sample_labels, test_labels = np.asarray(sample_labels), np.asarray(test_labels)
+    for x, label, name in ((samples, sample_labels, "samples"), (test, test_labels, "test")):
+        if not len(x) or label.shape != (len(x),):
+            raise InputDataError(f"{name} has {len(x)} images and labels {list(label.shape)}, expected one label each.")
+    return float(np.mean(fit(samples, sample_labels)(test) == test_labels))
