@@ -1,9 +1,9 @@
 """The same dense VAE trained by pythae's own trainer, for training_speed.py.
 
 Runs in an environment of its own (pythae and PyTorch). Reads one JSON request a line from standard input, `{"net":
-"dense", "loader": "as it comes" or "whole batches", "batch": B,
-"examples": N}`, trains one epoch by `BaseTrainer.train_step`, and
-answers with a line `{"seconds": ..., "loss": ...}`. pythae trains on gray levels: it has no binarisation to pay for.
+"dense", "loader": "as it comes" or "whole batches", "batch": B, "examples": N}`, trains one epoch by
+`BaseTrainer.train_step`, and answers with a line `{"seconds": ..., "loss": ...}`. pythae trains on gray levels: it has
+no binarisation to pay for.
 
 As it comes, pythae's loader picks one example at a time and stacks them. `whole batches` hands its trainer batches
 cut by one index, so that the trainer and not the loader is what is measured.

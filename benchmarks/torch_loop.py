@@ -2,7 +2,8 @@
 
 Runs in an environment of its own (PyTorch without TensorFlow). Reads one JSON request a line from standard input,
 `{"net": ..., "optimizer": ..., "memory": ..., "data": ..., "batch": B, "examples": N}`, trains one epoch, and answers
-with a line `{"seconds": ..., "loss": ...}`. Nothing is read from a step but by the sum of the losses at the end of the epoch.
+with a line `{"seconds": ..., "loss": ...}`. Nothing is read from a step but by the sum of the losses at the end of the
+epoch.
 """
 
 import json

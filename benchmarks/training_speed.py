@@ -204,9 +204,8 @@ def report(net, torch, pythae, others, arguments):
             runners[f"pythae, {loader}"] = Peer(pythae, net=net, loader=loader, batch=BATCH[net], examples=examples)
     seconds, void = measure(runners, others, arguments.turns, arguments.limit, arguments.patience)
     speed = {name: EPOCHS * examples / statistics.median(taken) for name, taken in seconds.items()}
-    print(
-        f"\n{net}: {EPOCHS} epochs of {examples} examples a turn in batches of {BATCH[net]}, {void} turns void because others took the machine"
-    )
+    print(f"\n{net}: {EPOCHS} epochs of {examples} examples a turn, in batches of {BATCH[net]}")
+    print(f"  {void} turns void because others took the machine")
     for name, value in speed.items():
         spread = max(seconds[name]) / min(seconds[name])
         print(f"  {name:46s} {value:8.0f} examples/s   {len(seconds[name])} turns, slowest / fastest {spread:.2f}")
