@@ -1,7 +1,7 @@
 """Completion in bash, zsh and fish: the scripts that `kvae completion` prints, and what answers them.
 
-Zsh and fish are served by click's own scripts. Bash cuts words at `=` and `:` and leaves quoting to the script, so that
-`--condition hair=<TAB>` and the class "red panda" need one of our own.
+Zsh and fish have click's own scripts. Bash cuts words at `=` and `:` and leaves quoting to the script, so that
+`--condition hair=<TAB>` and the class "red panda" need one of ours.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ _BASH = """%(complete_func)s() {
     local line type value word="${COMP_WORDS[COMP_CWORD]}"
     COMPREPLY=()
     while IFS= read -r line; do
+        [[ $line ]] || continue
         type=${line%%%%,*} value=${line#*,}
         if [[ $type == file ]]; then
             compopt -o default
@@ -81,9 +82,41 @@ class Bash(shell_completion.ShellComplete):
         return f"{item.type},{item.value[self._cut :]}"
 
 
+class _WholeWords(shell_completion.ShellComplete):
+    """What shells need that put the completion in the place of the whole word: `--label=r` becomes `--label=red`."""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """Return the words before the cursor's, and what there is of its value."""
+        words, incomplete = super().get_completion_args()
+        option, equals, value = incomplete.partition("=")
+        self._option = f"{option}=" if option.startswith("--") and equals else ""
+        return ([*words, option], value) if self._option else (words, incomplete)
+
+    def format_completion(self, item: shell_completion.CompletionItem) -> str:
+        """Return what click says of an item, with the option in front of the value."""
+        item.value = self._option + item.value
+        return super().format_completion(item)
+
+
+class Zsh(_WholeWords, shell_completion.ZshComplete):
+    """Completion in zsh."""
+
+
+class Fish(_WholeWords, shell_completion.FishComplete):
+    """Completion in fish, whose script takes a comma in the help for its end."""
+
+    def format_completion(self, item: shell_completion.CompletionItem) -> str:
+        """Return what click says of an item."""
+        item.help = (item.help or "").replace(",", ";") or None
+        return super().format_completion(item)
+
+
+_CLASSES: dict[str, type[shell_completion.ShellComplete]] = {"bash": Bash, "zsh": Zsh, "fish": Fish}
+
+
 def script(shell: str) -> str:
     """Return the script for a shell, with how to install it."""
-    completer = _class(shell)(None, {}, "kvae", VARIABLE)  # type: ignore[arg-type]
+    completer = _CLASSES[shell](None, {}, "kvae", VARIABLE)  # type: ignore[arg-type]
     return INSTALL[shell] + (completer.source_template % completer.source_vars()).lstrip()
 
 
@@ -93,18 +126,13 @@ def answer(group: click.Group) -> int:
     if shell not in SHELLS or instruction != "complete":
         return 1
     try:
-        completer = _class(shell)(group, {}, "kvae", VARIABLE)
+        completer = _CLASSES[shell](group, {}, "kvae", VARIABLE)
         text = completer.complete()
     except Exception:
         return 1
-    print(text)
+    if text:
+        print(text)
     return 0
-
-
-def _class(shell: str) -> type[shell_completion.ShellComplete]:
-    if shell == "bash":
-        return Bash
-    return {"zsh": shell_completion.ZshComplete, "fish": shell_completion.FishComplete}[shell]
 
 
 def _ends_a_word(typed: str) -> bool:
