@@ -28,6 +28,7 @@ def measure(
     model: Any,
     data: str | Path,
     *,
+    split: str | None = None,
     num: int | None = None,
     train_data: str | Path | None = None,
     classifier: str | Path | None = None,
@@ -41,6 +42,7 @@ def measure(
     Args:
         model: a loaded model, see `kvae.load`.
         data: real images to measure against: the test split where there are two, else all of it.
+        split: which half of `data` where there are two; "test" by default.
         num: samples, and images of either real set; 5,000 or as many as there are by default.
         train_data: real images that the classifier learns from and the floor is made of; the training split of `data`
             by default.
@@ -59,7 +61,7 @@ def measure(
     """
     manifest = model.manifest
     check_image_model(manifest)
-    train, test = _both(data, train_data, manifest)
+    train, test = _both(data, split, train_data, manifest)
     judge = _judge(classifier, manifest, train, say)
     say(f"Measuring samples against real images of {test.source}")
     found = figures(model, train, test, judge, num, seed, draw=draw, temperature=temperature)
@@ -82,9 +84,12 @@ def measure(
     )
 
 
-def _both(data: str | Path, train_data: str | Path | None, manifest: Manifest) -> tuple[real.Real, real.Real]:
+def _both(
+    data: str | Path, split: str | None, train_data: str | Path | None, manifest: Manifest
+) -> tuple[real.Real, real.Real]:
+    """Training and test images."""
     try:
-        test = real.read(data, manifest, "test")
+        test = real.read(data, manifest, split or "test")
     except InputDataError as error:
         if "no test split" not in str(error):
             raise

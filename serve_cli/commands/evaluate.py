@@ -10,6 +10,9 @@ import click
 from serve_cli.commands import given, options
 from serve_cli.errors import RequestError, printable
 
+# Options that change no figure, so that a card does not quote them.
+_UNQUOTED = frozenset({"model", "output", "threads", "as_json", "card", "force", "quiet"})
+
 
 @click.command(
     epilog="Example: kvae evaluate -m digits --data mnist-folder --importance-samples 5000 --limit 1000 -o figures.json"
@@ -44,6 +47,24 @@ from serve_cli.errors import RequestError, printable
     help="Also sum over the classes: log p(x) = log sum p(y) p(x given y), with p(y) the same for all or as in the "
     "data. Takes as many times longer as there are classes.",
 )
+@click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Also draw N samples and measure them against as many real images: label consistency, precision, coverage and "
+    "more. Takes minutes, and the extra `train` where a classifier must be trained.",
+)
+@click.option(
+    "--train-data",
+    metavar="DATA",
+    help="Real images that the classifier of --samples learns from.  [default: the training split of --data]",
+)
+@click.option(
+    "--classifier",
+    metavar="DIR|FILE.onnx",
+    help="Where the classifier of --samples is kept, or one of your own.  [default: the user's folder of caches]",
+)
+@click.option("--card", metavar="FILE.md", help="A model card whose section Measured is set to the figures.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of noise and binarisation, 0 to 2**64 - 1.")
 @click.option("-o", "--output", metavar="FILE.json", help="Write the figures there as well.")
 @options.threads
@@ -60,6 +81,10 @@ def evaluate(
     limit: int | None,
     binarize: str | None,
     over_labels: str | None,
+    samples: int | None,
+    train_data: str | None,
+    classifier: str | None,
+    card: str | None,
     seed: int,
     output: str | None,
     threads: int,
@@ -74,13 +99,24 @@ def evaluate(
     """
     # In here, so that --help opens neither numpy nor onnxruntime.
     from serve_cli.commands.progress import Progress
+    from serve_cli.evaluation import card as cards
     from serve_cli.evaluation import evaluate as compute
+    from serve_cli.evaluation import samples as of_samples
     from serve_cli.model import load
 
     if output is not None:
         _check_output(output, force)
+    if samples is None and (train_data or classifier):
+        raise RequestError("--train-data and --classifier are for figures of samples. Give --samples N as well.")
+    old_card = cards.read(card) if card is not None else ""
     loaded = load(model, threads=threads)
-    examples = given.read(loaded, data, split, options.for_all_rows(label, condition))
+    said = options.for_all_rows(label, condition)
+    examples = given.read(loaded, data, split, said)
+    drawn: dict[str, Any] = {}
+    if samples is not None:
+        how = {"num": samples, "train_data": train_data, "classifier": classifier, "seed": seed}
+        say = (lambda line: None) if quiet else (lambda line: click.echo(line, err=True))
+        drawn = of_samples.measure(loaded, data, split, said, say=say, **how)
     with Progress("Evaluating", quiet) as progress:
         document = compute(
             loaded,
@@ -94,12 +130,18 @@ def evaluate(
             source=examples.source,
             progress=progress,
         )
+    document |= drawn
+    lines = [*table(document), *of_samples.lines(document)]
     if output is not None:
         _write_json(output, document, force)
+    if card is not None:
+        # The machine's folders are nobody's business who reads the card.
+        shown = document | {"data": _last_part(document["data"])}
+        _write_card(card, old_card, loaded.manifest.name, [*table(shown), *of_samples.lines(document)])
     if as_json:
         options.echo_json(document)
     else:
-        click.echo("\n".join(table(document)))
+        click.echo("\n".join(lines))
 
 
 def table(document: dict[str, Any]) -> list[str]:
@@ -178,3 +220,31 @@ def _write_json(path: str, document: dict[str, Any], force: bool) -> None:
 
     text = json.dumps(document, indent=2, allow_nan=False) + "\n"
     files.write_whole(path, lambda file: file.write(text.encode()), force)
+
+
+def _write_card(path: str, text: str, name: str, lines: list[str]) -> None:
+    from serve_cli import files
+    from serve_cli.evaluation import card
+
+    new = card.with_measured(text, _command(name), lines)
+    files.write_whole(path, lambda file: file.write(new.encode()), force=True)
+
+
+def _command(name: str) -> str:
+    """The command as a card quotes it: with what was given and is no default, paths by their last part."""
+    import shlex
+
+    context = click.get_current_context()
+    parts = ["kvae", "evaluate", "-m", name]
+    for parameter in context.command.params:
+        key, value = parameter.name or "", context.params.get(parameter.name or "")
+        if key in _UNQUOTED or value in (None, (), False) or value == parameter.get_default(context):
+            continue
+        for each in value if isinstance(value, tuple) else (value,):
+            is_path = key in ("data", "train_data", "classifier")
+            parts += [parameter.opts[0], _last_part(each) if is_path else str(each)]
+    return shlex.join(printable(part, 100) for part in parts).replace("`", "'")
+
+
+def _last_part(path: str) -> str:
+    return os.path.basename(os.path.abspath(path))  # noqa: PTH100, PTH119
