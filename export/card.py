@@ -34,13 +34,16 @@ class FileFacts(NamedTuple):
     outputs: Mapping[str, tuple[int, ...]]
 
 
-def render(manifest: Mapping[str, Any], files: Sequence[FileFacts], preview: bool) -> str:
+def render(
+    manifest: Mapping[str, Any], files: Sequence[FileFacts], preview: bool, table: Sequence[Sequence[str]] = ()
+) -> str:
     """Return the card as Markdown; the same manifest and files give the same text.
 
     Args:
         manifest: what all graphs of the model share.
         files: the graphs' files.
         preview: whether preview.png stands beside.
+        table: what was measured on the files, its head first, see `export.compare`.
     """
     kind = _KINDS.get(manifest["kind"], manifest["kind"])
     training = manifest.get("training") or {}
@@ -52,6 +55,7 @@ def render(manifest: Mapping[str, Any], files: Sequence[FileFacts], preview: boo
         "## What it is\n\n" + _table(("", ""), _model_rows(manifest)),
         _training(manifest, training),
         "## Files\n\n" + _files(files),
+        _measured(table),
         "## Use\n\nIn this folder:\n\n" + _use(manifest, {file.name for file in files}),
         "## Limits\n\n" + "\n".join(f"- {limit}" for limit in _limits(manifest, training)),
     ]
@@ -141,6 +145,18 @@ def _files(files: Sequence[FileFacts]) -> str:
     return (
         f"{table}\n\nEach file is an ordinary ONNX model in data units, carries all that is needed to use it, "
         "and ends in a seal that tells damage."
+    )
+
+
+def _measured(table: Sequence[Sequence[str]]) -> str:
+    if not table:
+        return ""
+    from export.compare import processor
+
+    return (
+        f"## Weights\n\n{_table(table[0], table[1:])}\n\nMeasured by `kvae export` on one thread of "
+        f"{_text(processor())}, decoding one at a time and 64 at a time. Differences are parts of the data range (data "
+        "units where it is unbounded) of what the float32 weights give; the elbo is in nats per example."
     )
 
 

@@ -5,15 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from export.card import FileFacts, render
 from export.graph import Graph
 from export.tolerances import Tolerance, default_tolerances
 from serve_cli import files, golden, model, onnx_file
 from serve_cli.errors import ModelFileError, RequestError, VerificationError
 from serve_cli.manifest import Manifest
+
+
+class Inspection(NamedTuple):
+    """What only the files themselves can tell: further keys of the manifest, and the table of `export.compare`."""
+
+    manifest: Mapping[str, Any]
+    table: Sequence[Sequence[str]]
 
 
 def write(
@@ -27,6 +35,7 @@ def write(
     preview: bytes | None = None,
     extras: Mapping[str, bytes] | None = None,
     force: bool = False,
+    inspect: Callable[[model.Model], Inspection] | None = None,
 ) -> list[Path]:
     """Write graphs as sealed files that were proved through the reader that serves them.
 
@@ -44,6 +53,8 @@ def write(
         preview: bytes of preview.png; None for no picture.
         extras: more files for people, name to bytes, such as the training configuration.
         force: replace the folder where it exists.
+        inspect: called with the model that is served from the new files, before they appear; it may add to their
+            manifests and to the card, or refuse them by raising.
 
     Returns:
         Paths of the files, the graphs first.
@@ -53,8 +64,6 @@ def write(
         VerificationError: a file does not give what its function gives.
         OutputError: the folder exists, or cannot be written.
     """
-    from export.card import FileFacts, render
-
     shared = _plain(manifest)
     names = [graph.name for graph in graphs]
     if not names or len(set(names)) != len(names):
@@ -64,15 +73,27 @@ def write(
         if Path(name).name != name or name.endswith(".onnx") or name == "README.md":
             raise RequestError(f"The extra file {name!r} needs a plain name that is no graph's and not README.md.")
     with files.new_folder(directory, force) as aside:
+        proved = {g.name: _write_proved(g, shared, Path(aside), parity_inputs, tolerance or {}) for g in graphs}
+        found = inspect(model.load(aside)) if inspect is not None else Inspection({}, ())
         facts = []
         for graph in graphs:
-            sealed = _write_proved(graph, shared, Path(aside), parity_inputs, tolerance or {})
-            facts.append(FileFacts(f"{graph.name}.onnx", len(sealed), graph.inputs, graph.outputs))
-        text = card if card is not None else render(shared, facts, preview=preview is not None)
+            path = Path(aside) / f"{graph.name}.onnx"
+            size = _sealed_anew(*proved[graph.name], found.manifest, path) if found.manifest else path.stat().st_size
+            facts.append(FileFacts(path.name, size, graph.inputs, graph.outputs))
+        text = card if card is not None else render(shared, facts, preview=preview is not None, table=found.table)
         beside = {"README.md": text.encode(), **beside}
         for name, data in beside.items():
             files.write_whole(Path(aside) / name, data)
     return [Path(directory) / name for name in [*(each.name for each in facts), *beside]]
+
+
+def _sealed_anew(bare: bytes, manifest: Mapping[str, Any], more: Mapping[str, Any], path: Path) -> int:
+    """Write a graph that was proved with more keys in its manifest; return its size."""
+    whole = {**manifest, **_plain(more)}
+    Manifest.from_dict(whole, path.stem)
+    sealed = onnx_file.seal(bare, whole)
+    files.write_whole(path, sealed, force=True)
+    return len(sealed)
 
 
 def _write_proved(
@@ -81,8 +102,8 @@ def _write_proved(
     folder: Path,
     parity_inputs: Callable[[str, int], Mapping[str, np.ndarray]],
     tolerance: Mapping[str, Tolerance],
-) -> bytes:
-    """Convert, seal and prove one graph in `folder`; return its bytes."""
+) -> tuple[bytes, dict[str, Any]]:
+    """Convert, seal and prove one graph in `folder`; return it without its manifest, and that."""
     # Here, so that a folder that exists is refused before TensorFlow is opened.
     from export import convert, storage
     from export.parity import checked_feeds, prove
@@ -105,7 +126,8 @@ def _write_proved(
                 f"{name} of {graph.name} is not finite for ordinary inputs, so the model is of no use: train it anew."
             )
     manifest["golden"] = golden.record(outputs, allowed)
-    sealed = onnx_file.seal(proto.SerializeToString(deterministic=True), manifest)
+    bare = proto.SerializeToString(deterministic=True)
+    sealed = onnx_file.seal(bare, manifest)
     path = folder / f"{graph.name}.onnx"
     files.write_whole(path, sealed)
     served = model.load(path)
@@ -114,7 +136,7 @@ def _write_proved(
     except ModelFileError as error:
         reason = str(error).replace(str(path), path.name)
         raise VerificationError(f"{graph.name} cannot be served as exported; nothing was written. {reason}") from error
-    return sealed
+    return bare, manifest
 
 
 def _plain(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tempfile
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ from keras import ops
 from kvae import facts
 from kvae.objectives import Elbo
 from kvae.priors import StandardNormal
+from serve_cli import files
 from serve_cli import noise as serve_noise
 
 
@@ -171,7 +173,20 @@ def preview(model, columns=10, seed=0):
     return png.encode(grid.grid(images, columns, model.data.range))
 
 
-def export(model, directory, *, name=None, training=None, examples=None, extras=None, force=False, weights="float32"):
+def export(
+    model,
+    directory,
+    *,
+    name=None,
+    training=None,
+    examples=None,
+    extras=None,
+    force=False,
+    weights="float32",
+    trained_on=None,
+    held_out=None,
+    measured=None,
+):
     """Write encoder, decoder and likelihood as sealed ONNX files, with a model card and a preview.
 
     Each file is first run by the reader that serves it and compared with Keras at batch sizes 1, 3 and 64; nothing
@@ -188,13 +203,18 @@ def export(model, directory, *, name=None, training=None, examples=None, extras=
         force: replace `directory` if it exists.
         weights: how the files store them: `"float32"`, `"float16"` or `"int8"`. Rounded weights are another model, of
             another `model_id`: the files are proved against Keras with the same rounded weights.
+        trained_on: training data `x`, or a pair of it and its conditions by name: the manifest gets quantiles of their
+            elbo, by which `kvae score` tells anomalies.
+        held_out: likewise, data that was not trained on: the card says what the weights' form costs in elbo.
+        measured: a list that receives the lines of the card's table of size, time and difference (the head first).
+            Float32 weights are measured only where it is given, others always.
 
     Returns:
         Paths of what was written.
 
     Raises:
         RequestError: where a layer has no ONNX form; the message names it.
-        VerificationError: where ONNX Runtime does not reproduce Keras.
+        VerificationError: where ONNX Runtime does not reproduce Keras, or rounded weights win nothing.
         OutputError: where `directory` exists or cannot be written.
     """
     from pathlib import Path
@@ -209,21 +229,27 @@ def export(model, directory, *, name=None, training=None, examples=None, extras=
             f"{mixed.name} computes in {mixed.compute_dtype}, a file holds float32: build the model again "
             "under keras.config.set_dtype_policy('float32') and give it these weights."
         )
-    from kvae import rounding
+    from kvae import inspection, rounding
 
     name = name or Path(directory).resolve().name
     training = facts.of_model(model) if training is None else _plain(training)
-    with rounding.rounded(model, weights):
-        made = graphs(model)
-        return exporter.write(
-            made,
-            manifest(model, name, training, weights),
-            directory,
-            parity_inputs=probe(model, made, examples),
-            preview=preview(model),
-            extras=extras,
-            force=force,
-        )
+    rounding.check(weights)
+    files.refuse_existing(Path(directory), force)
+
+    def write(form, folder, **more):
+        with rounding.rounded(model, form):
+            made = graphs(model)
+            shared, inputs = manifest(model, name, training, form), probe(model, made, examples)
+            return exporter.write(made, shared, folder, parity_inputs=inputs, preview=preview(model), **more)
+
+    with tempfile.TemporaryDirectory() as aside:
+        whole = None
+        if weights != "float32":
+            whole = Path(aside) / "float32"
+            write("float32", whole)
+            measured = [] if measured is None else measured
+        inspect = inspection.of(whole, trained_on, held_out, measured, model.data.kind)
+        return write(weights, directory, extras=extras, force=force, inspect=inspect)
 
 
 def _plain(value):

@@ -238,5 +238,28 @@ def examples(directory, num=64):
         return None
 
 
+def data_of(directory):
+    """The data of a run, as (what was trained on, what was held out): each a pair of x and its conditions.
+
+    None in place of both where the data are no longer there, or are no longer those of the run.
+    """
+    from kvae.data import pipeline
+
+    config, facts = read(directory)
+    try:
+        dataset = sources.read(config.data)
+    except InputDataError:
+        return None, None
+    if fingerprint(dataset) != facts.get("fingerprint"):
+        return None, None
+    parts = pipeline.hold_out(len(dataset.x), config.data.validation, config.training.seed)
+
+    def pair(rows):
+        given = {name: values[rows] for name, values in dataset.conditions.items()}
+        return (disk.take(dataset.x, rows), given or None) if len(rows) else None
+
+    return tuple(map(pair, parts))
+
+
 def _line(error):
     return str(error).splitlines()[0] if str(error) else type(error).__name__

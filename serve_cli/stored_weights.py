@@ -74,6 +74,8 @@ def restore(data: bytes) -> bytes:
     nodes = {id(field): _node(field.body) for field in graph if field.number == _GRAPH_NODE}
     faces = {_text(field.body, 1) for field in graph if field.number in (_GRAPH_INPUT, _GRAPH_OUTPUT)}
     weights = _weights(list(tensors.values()), list(nodes.values()), faces)
+    if not weights:
+        return data
     gone = {id(part) for weight in weights for part in (weight.cast, weight.mul)}
     used = {name for node in nodes.values() if id(node) not in gone for name in node.inputs}
     spent = {tensor.name for weight in weights for tensor in (weight.stored, weight.scale)} - used
