@@ -7,7 +7,7 @@
 
 Each answer is flushed before the next line is read, so that whoever writes into a pipe may wait for it. A bad line is
 answered with `{"error": {...}}`, and the next one is read. Where no output is named the answer holds `x` itself.
-docs/cli.md has all keys.
+docs/requests.md has all keys.
 """
 # os rather than pathlib: importing pathlib would be felt in the start of the command.
 # ruff: noqa: PTH112, PTH117, PTH118

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from serve_cli.model import Model
 
 
-@click.command()
+@click.command(epilog="Example: kvae info -m mnist")
 @options.model
 @options.as_json
 def info(model: str, as_json: bool) -> None:

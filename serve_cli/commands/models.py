@@ -8,7 +8,7 @@ from serve_cli.commands import options
 from serve_cli.errors import printable
 
 
-@click.command()
+@click.command(epilog="Example: kvae models")
 @options.as_json
 def models(as_json: bool) -> None:
     """List the models that ship with kvae; any of their names will do for -m."""
