@@ -54,6 +54,8 @@ def ended(facts, model, *, row, epochs, num_validation, finished):
     training["final"] = {name: round(row[name], 4) for name in _FIGURES if name in row}
     if "active_units" in row:  # measured on training data, there being no other
         training["final"]["active_units"] = row["active_units"]
+        if "kl_0" in row:
+            training["final"]["kl_per_dim"] = [round(row[f"kl_{i}"], 4) for i in range(model.latent_dim)]
     if num_validation and "val_elbo" in row:
         figures = {name: round(row[f"val_{name}"], 4) for name in _FIGURES}
         figures |= {"active_units": row["val_active_units"], "examples": num_validation}

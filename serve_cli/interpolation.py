@@ -74,7 +74,6 @@ class Interpolation:
                 "pair": np.broadcast_to(np.arange(pairs)[:, None], (pairs, steps)),
                 "t": np.broadcast_to(self.t, (pairs, steps)),
             },
-            arrays={},
             facts={"kvae walk": f"{self.method}, classes {self.classes}"},
             manifest=self.manifest,
         )

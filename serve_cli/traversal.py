@@ -76,8 +76,10 @@ class Traversal:
             marks={
                 "dim": np.broadcast_to(np.tile(self.dims, combinations)[:, None], (rows, steps)),
                 "value": np.broadcast_to(self.values, (rows, steps)),
+                "activity": np.broadcast_to(
+                    np.tile(self.activity.values[list(self.dims)], combinations)[:, None], (rows, steps)
+                ),
             },
-            arrays={"activity": self.activity.values, "base": self.base},
             facts={
                 "kvae dims": " ".join(map(str, self.dims)),
                 "kvae values": " ".join(f"{value:.6g}" for value in self.values),

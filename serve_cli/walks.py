@@ -4,7 +4,7 @@
 |---|---|
 | `.png` | a grid, a row of images for each row of the walk |
 | `.gif`, `.webp` | an animation: every step is a frame, in which each row has its place |
-| `.npz` | `x`, `z`, each condition, where each image stands (`dim` and `value`, or `pair` and `t`), and more by name |
+| `.npz` | `x`, `z`, each condition, where each image stands (`dim`, `value`, `activity`, or `pair`, `t`) |
 | `.npy` | `x` alone |
 | `.csv` | of tables and vectors: where each row stands, conditions, columns |
 | `-` | the bytes of an `.npy` on standard output |
@@ -47,7 +47,6 @@ class Walk:
         z: float32 `[rows, steps, latent_dim]`.
         conditions: each by name, `[rows, steps]`.
         marks: where each image stands, by name, `[rows, steps]`.
-        arrays: what else goes into an .npz.
         facts: keywords and texts for a picture, how to make it again.
         manifest: the model's.
     """
@@ -56,7 +55,6 @@ class Walk:
     z: np.ndarray
     conditions: dict[str, np.ndarray]
     marks: dict[str, np.ndarray]
-    arrays: dict[str, Any]
     facts: dict[str, str]
     manifest: Manifest
 
@@ -201,7 +199,7 @@ def _write_npz(file: BinaryIO, walk: Walk) -> None:
     per_image = walk.conditions | walk.marks
     arrays = {"x": _flat(walk.x), "z": _flat(walk.z)} | {name: _flat(values) for name, values in per_image.items()}
     with zipfile.ZipFile(file, "w") as bundle:
-        for name, array in (arrays | walk.arrays).items():
+        for name, array in arrays.items():
             # A bare ZipInfo dates all members 1980, so that the same walk gives the same bytes.
             with bundle.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
