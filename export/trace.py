@@ -73,7 +73,8 @@ class Traced:
 
     def _refuse_noise_and_change(self) -> None:
         for name, op in self._used_ops():
-            if op.startswith(_NOISE):
+            # A call is no noise in itself; what it calls is looked at too.
+            if op.startswith(_NOISE) and op != "StatefulPartitionedCall":
                 raise RequestError(
                     f"{self.graph.name} cannot be exported: {self.layers.describe(name)} draws noise (op {op}). "
                     f"{NOISE_HINT}."
