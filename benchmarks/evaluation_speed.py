@@ -1,5 +1,6 @@
-"""How long does importance sampling take beside a bare loop? Microseconds a draw, medians of interleaved runs, by the
-clock and in processor time, which other work on the machine disturbs less.
+"""How long does importance sampling take beside a bare loop? Microseconds a draw, medians of interleaved runs.
+
+By the clock, and in processor time, which other work on the machine disturbs less.
 
 The bare loop is the least that anyone could write: for each example it draws the same count of normals with
 `numpy.random.Generator.standard_normal` (float64, as it comes), makes z, and calls the same `likelihood.onnx` on as

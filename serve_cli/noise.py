@@ -23,6 +23,9 @@ STREAM_AGGREGATE = 5
 SCHEME = "philox4x64-10/box-muller/1"
 """Name of what this module computes, written into outputs beside the seed."""
 
+EVALUATE_SCHEME = "philox4x64-10/box-muller-32/1"
+"""The same for what `evaluate` reports: see `example_normals`."""
+
 MAX_SEED = 2**64 - 1
 MAX_INDEX = 2**63 - 1
 
@@ -90,21 +93,28 @@ def example_normals(seed: int, example: int, start: int, num: int, dim: int) -> 
     """Return draws `start` to `start + num - 1` of one example's own stream, standard normals, float32 `[num, dim]`.
 
     The example's index is the second word of the counter, so that a draw depends on (seed, example, number) alone,
-    however many there are.
+    however many there are. One word makes two normals, its trigonometry is float32: evaluation takes billions of them,
+    and this way they cost less than those of numpy's Generator.
     """
     from numpy.random import Philox
 
     _check(seed, start, num)
     _check(seed, example, 1)
-    blocks = -(-num_normal_words(dim) // 4)
+    pairs = -(-dim // 2)
+    blocks = -(-pairs // 4)
     made = np.empty((num, dim), np.float32)
     # So many at a time that they stay in the cache of a core: twice as fast as all at once.
     step = max(1, _CACHED_WORDS // (4 * blocks))
     philox = Philox(key=seed + (STREAM_EVALUATE << 64), counter=(example << 64) + start * blocks)
     for first in range(0, num, step):
         rows = min(step, num - first)
-        raw = philox.random_raw(4 * blocks * rows).reshape(rows, 4 * blocks)
-        made[first : first + rows] = words_to_normals(raw[:, : num_normal_words(dim)], dim)
+        raw = philox.random_raw(4 * blocks * rows)
+        above = (raw >> np.uint64(32)).astype(np.float64) * 2.0**-32 + 2.0**-33
+        radius = np.sqrt(-2.0 * np.log(above)).astype(np.float32).reshape(rows, -1)[:, :pairs]
+        angle = raw.astype(np.uint32).view(np.int32).astype(np.float32) * np.float32(np.pi * 2.0**-31)
+        some = made[first : first + rows]
+        np.multiply(radius, np.cos(angle).reshape(rows, -1)[:, :pairs], out=some[:, :pairs])
+        np.multiply(radius[:, : dim - pairs], np.sin(angle).reshape(rows, -1)[:, : dim - pairs], out=some[:, pairs:])
     return made
 
 

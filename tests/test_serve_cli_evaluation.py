@@ -187,10 +187,31 @@ def test_noise_of_an_example_is_its_own_and_in_order_of_k():
     assert whole.dtype == np.float32
     assert (noise.example_normals(5, 3, 1000, 50, 7) == whole[1000:1050]).all()
     assert not (noise.example_normals(5, 4, 0, 3000, 7) == whole).any()
-    # By the letter of docs/format.md: words of sample k at the counter k * ceil(words / 4), the example above 64 bits.
+    # By the letter of docs/format.md, number by number: 4 pairs are one counter, the example stands above 64 bits.
     for k in (0, 1, 2999):
-        philox = np.random.Philox(key=5 + (4 << 64), counter=(3 << 64) + 2 * k)
-        assert (noise.words_to_normals(philox.random_raw(8)[None], 7) == whole[k]).all()
+        words = np.random.Philox(key=5 + (4 << 64), counter=(3 << 64) + k).random_raw(4).tolist()
+        radius = [math.sqrt(-2 * math.log(((word >> 32) + 0.5) / 2**32)) for word in words]
+        angle = [((word & 0xFFFFFFFF) + 2**31) % 2**32 - 2**31 for word in words]
+        turned = [math.pi * each / 2**31 for each in angle]
+        expected = [r * math.cos(a) for r, a in zip(radius, turned, strict=True)]
+        expected += [r * math.sin(a) for r, a in zip(radius, turned, strict=True)]
+        np.testing.assert_allclose(whole[k], expected[:7], atol=2e-6)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 9])
+def test_noise_of_examples_is_normal(dim):
+    draws = np.concatenate([noise.example_normals(1, i, 0, 3000, dim) for i in range(40)]).astype("f8")
+    num = len(draws)
+    assert (np.abs(draws.mean(0)) < 4.5 / math.sqrt(num)).all()
+    assert (np.abs(draws.var(0) - 1) < 4.5 * math.sqrt(2 / num)).all()
+    assert (np.abs((draws**4).mean(0) - 3) < 4.5 * math.sqrt(96 / num)).all()
+    correlation = draws.T @ draws / num - np.eye(dim)
+    assert (np.abs(correlation[~np.eye(dim, dtype=bool)]) < 4.5 / math.sqrt(num)).all()
+    # The share within one, two and three standard deviations.
+    for limit in (1, 2, 3):
+        share = math.erf(limit / math.sqrt(2))
+        error = 4.5 * math.sqrt(share * (1 - share) / draws.size)
+        assert abs((np.abs(draws) < limit).mean() - share) < error
 
 
 def test_mutual_information_and_gap_of_known_posteriors(tiny):

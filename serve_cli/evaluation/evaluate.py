@@ -114,7 +114,7 @@ def evaluate(
         "data": source,
         "n": num,
         "seed": seed,
-        "scheme": noise.SCHEME,
+        "scheme": noise.EVALUATE_SCHEME,
         "likelihood": manifest.likelihood["name"],
         "prior": manifest.prior["name"],
         "conditions": [condition.name for condition in manifest.conditions],
