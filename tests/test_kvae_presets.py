@@ -14,7 +14,15 @@ from serve_cli.errors import RequestError
 
 
 def test_the_presets_that_are_promised_are_there():
-    assert presets.names() == ["beta-sprites", "fashion", "gated", "iwae-paper", "mnist-cvae", "tabular"]
+    assert presets.names() == [
+        "beta-sprites",
+        "beta-sprites-conv",
+        "fashion",
+        "gated",
+        "iwae-paper",
+        "mnist-cvae",
+        "tabular",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +33,8 @@ def data(tmp_path_factory):
     np.savez(folder / "sprites.npz", x=sprites.render(factors))
     rows = [f"{i * 0.1},{'rain' if i % 3 else 'sun'},{i % 7}" for i in range(240)]
     (folder / "table.csv").write_text("\n".join(["hours,weather,day", *rows]) + "\n")
-    return {"beta-sprites": str(folder / "sprites.npz"), "tabular": str(folder / "table.csv")}
+    sprites_file = str(folder / "sprites.npz")
+    return {"beta-sprites": sprites_file, "beta-sprites-conv": sprites_file, "tabular": str(folder / "table.csv")}
 
 
 @pytest.mark.parametrize("name", presets.names())
