@@ -68,7 +68,7 @@ def _quantiles(manifest: Manifest) -> tuple[dict[float, float], int, int]:
         finite = all(map(math.isfinite, quantiles.values()))
         if not (whole and finite and quantiles and samples > 0 and all(0 <= key <= 1 for key in quantiles)):
             raise ValueError
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         raise ModelFileError(
             f"{name} has a manifest whose score is {printable(record, 60)}, expected num_samples, seed and quantiles."
         ) from None

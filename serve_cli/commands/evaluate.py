@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from serve_cli.commands import given, options
+from serve_cli.commands import given, options, written
 from serve_cli.errors import RequestError, printable
 
 # Options that change no figure, so that a card does not quote them.
@@ -105,7 +105,7 @@ def evaluate(
     from serve_cli.model import load
 
     if output is not None:
-        _check_output(output, force)
+        written.check(output, (".json",), force)
     if samples is None and (train_data or classifier):
         raise RequestError("--train-data and --classifier are for figures of samples. Give --samples N as well.")
     old_card = cards.read(card) if card is not None else ""
@@ -175,9 +175,9 @@ def table(document: dict[str, Any]) -> list[str]:
     if information is not None:
         upper = information["upper_bound"]
         lines.append(
-            f"mutual information: at least, and at most {_number(information['ceiling'], 4)} for so many encodings"
-            + ("" if upper is None else f" (an upper bound: {_number(upper, 4)})")
-            + "; the gap is at most."
+            f"mutual information: a lower bound, which cannot exceed {_number(information['ceiling'], 4)} here"
+            + ("" if upper is None else f"; an upper bound is {_number(upper, 4)}")
+            + ". The gap: an upper bound."
         )
     active = document["active_units"]
     if active["count"] is not None:
@@ -203,14 +203,6 @@ def _mean(figure: dict[str, Any]) -> tuple[str]:
 
 def _number(value: float, digits: int) -> str:
     return f"{value:.{digits}g}" if value else "0"
-
-
-def _check_output(path: str, force: bool) -> None:
-    from serve_cli import files
-
-    if os.path.splitext(path)[1].lower() != ".json":  # noqa: PTH122
-        raise RequestError(f"{printable(path)} is no .json file. Figures are written as JSON: give FILE.json.")
-    files.refuse_existing(path, force)
 
 
 def _write_json(path: str, document: dict[str, Any], force: bool) -> None:

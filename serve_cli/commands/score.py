@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from serve_cli.commands import options
+from serve_cli.commands import options, written
 from serve_cli.errors import RequestError, printable
 
 if TYPE_CHECKING:
@@ -74,8 +74,7 @@ def score(
 
     to_file = output not in (None, "-")
     if output is not None and to_file:
-        _suffix(output)
-        files.refuse_existing(output, force)
+        written.check(output, _WRITERS, force)
     if as_json and output == "-":
         raise RequestError("--json and -o - both want standard output. Leave one of them out.")
     loaded = load(model, threads=threads)
@@ -98,7 +97,7 @@ def score(
         rows = summary.rows(parts, len(examples.x), progress)
         if output is not None and to_file:
             # The suffix decides the form, and nothing appears unless all of it does.
-            write = _WRITERS[_suffix(output)]
+            write = _WRITERS[os.path.splitext(output)[1].lower()]  # noqa: PTH122
             files.write_whole(output, lambda file: _as_text(file, lambda text: write(text, rows)), force)
         elif as_json:
             summary.kept = list(rows)
@@ -199,10 +198,3 @@ def _as_text(file: Any, write: Callable[[TextIO], None]) -> None:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
     write(text)
     text.detach()
-
-
-def _suffix(path: str) -> str:
-    suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122
-    if suffix not in _WRITERS:
-        raise RequestError(f"{printable(path)} has an unknown suffix. Scores are written as .csv or .jsonl.")
-    return suffix

@@ -179,7 +179,8 @@ def _latent(
     if parts is None:
         return {"mutual_information": None, "aggregate_posterior_gap": None}
     num = len(parts["lower"])
-    upper = parts["upper"]
+    # kl bounds it as well: the gap is not negative.
+    upper = None if parts["upper"] is None else min(float(parts["upper"].mean()), float(parts["kl"].mean()))
     estimator = f"mixture of the posteriors of {num} examples" + (", within each class" if given else "")
     information = figure(
         parts["lower"],
@@ -187,7 +188,7 @@ def _latent(
         1,
         estimator=estimator + ", own included: a lower bound",
         ceiling=parts["ceiling"],
-        upper_bound=None if upper is None else float(upper.mean()),
+        upper_bound=upper,
     )
     gap = figure(parts["gap"], "nats", 1, estimator=estimator + ", own included: an upper bound")
     return {"mutual_information": information, "aggregate_posterior_gap": gap}

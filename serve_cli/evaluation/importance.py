@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from serve_cli.model import Model
 
 ROWS = 128
-"""Rows in one run of `likelihood.onnx`: measured to be near the best rate for dense networks; what is fed and made
-stays in the cache of a core. Fixed, so that no result depends on it."""
+"""Rows in one run of `likelihood.onnx`: measured to be near the best rate, for what is fed and made stays in the cache
+of a core. Half as many where an example is large."""
+
+_LARGE = 4096
 
 DRAWS_AT_A_TIME = 1024
 """Draws of z for one example that are held at once, whatever K."""
@@ -151,12 +153,13 @@ def _log_likelihoods(model: Model, x: np.ndarray, z: np.ndarray, columns: Mappin
     session = model.session("likelihood")
     flat = z.reshape(rows * draws, -1)
     found = np.empty(len(flat))
-    size = min(ROWS, len(flat))
-    # Of several rows all draws fit into one run, so that the examples repeated once serve every run.
-    each = draws if rows > 1 else size
-    repeated = {name: np.repeat(values, each, axis=0) for name, values in {"x": x, **columns}.items()}
+    size = min(ROWS if x[0].size <= _LARGE else ROWS // 2, len(flat))
+    given = {"x": x, **columns}
+    # Several rows have few draws each; one row is repeated once, and serves every run.
+    repeated = {name: np.repeat(values, draws if rows > 1 else size, axis=0) for name, values in given.items()}
     for start in range(0, len(flat), size):
-        num = min(size, len(flat) - start)
-        feeds = {name: values[:num] for name, values in repeated.items()}
-        found[start : start + num] = session.run(feeds | {"z": flat[start : start + num]}, ROWS)["log_likelihood"]
+        part = slice(start, min(start + size, len(flat)))
+        of = part if rows > 1 else slice(0, part.stop - start)
+        feeds = {name: values[of] for name, values in repeated.items()}
+        found[part] = session.run(feeds | {"z": flat[part]}, ROWS)["log_likelihood"]
     return found.reshape(rows, draws)
