@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from serve_cli import catalog, golden, onnx_file, signature
+from serve_cli import catalog, golden, onnx_file, providers, signature
 from serve_cli import conditions as conditions_of
 from serve_cli.errors import InputDataError, ModelFileError, RequestError, VerificationError, printable
 from serve_cli.manifest import GRAPHS, Manifest
 from serve_cli.model_figures import Figures
+from serve_cli.model_rows import Rows
 from serve_cli.model_walks import Walks
-from serve_cli.sampling import Draws, sample
+from serve_cli.providers import CPU
 from serve_cli.session import BATCH_SIZE, Session, mebibytes
 
 
@@ -40,6 +41,7 @@ def load(
     path_or_name: str | os.PathLike[str],
     *,
     threads: int = 1,
+    provider: str = "cpu",
     max_bytes: int | None = None,
     max_memory: int | None = None,
 ) -> Model:
@@ -49,28 +51,33 @@ def load(
         path_or_name: the name of a shipped model, a folder of .onnx files, or one .onnx file. A path with a
             separator, such as `./mnist`, is never taken for a name.
         threads: threads within one run; results do not depend on it.
+        provider: execution provider of ONNX Runtime, such as "cpu" or "cuda"; see `serve_cli.providers`. What is
+            promised of equal bits and of memory holds for "cpu".
         max_bytes: largest file that is read; 128 MiB, or `$KVAE_MAX_FILE` in MiB.
         max_memory: most bytes that one graph may take; chosen by the model's size, or `$KVAE_MAX_MEMORY` in MiB.
 
     Raises:
-        RequestError: that is no path and no name.
+        RequestError: that is no path and no name, or this onnxruntime has no such provider.
         ModelFileError: there is no such model.
     """
+    if provider != CPU:
+        provider = providers.check(provider)
     path, paths = catalog.find(path_or_name)
     return Model(
         path,
         paths,
         threads=threads,
+        provider=provider,
         max_bytes=max_bytes or mebibytes("KVAE_MAX_FILE") or onnx_file.MAX_BYTES,
         max_memory=max_memory or mebibytes("KVAE_MAX_MEMORY"),
     )
 
 
-def _load(path: str, threads: int, max_bytes: int, max_memory: int | None) -> Model:
-    return load(path, threads=threads, max_bytes=max_bytes, max_memory=max_memory)
+def _load(path: str, threads: int, max_bytes: int, max_memory: int | None, provider: str = CPU) -> Model:
+    return load(path, threads=threads, provider=provider, max_bytes=max_bytes, max_memory=max_memory)
 
 
-class Model(Walks, Figures):
+class Model(Rows, Walks, Figures):
     """The graphs of one model; made by `load`. Safe to use from several threads.
 
     Data is in data units throughout, as the user's files hold it: pixels are 0 to 255, images `[height, width,
@@ -79,9 +86,17 @@ class Model(Walks, Figures):
     """
 
     def __init__(
-        self, path: str, paths: dict[str, str], *, threads: int, max_bytes: int, max_memory: int | None
+        self,
+        path: str,
+        paths: dict[str, str],
+        *,
+        threads: int,
+        max_bytes: int,
+        max_memory: int | None,
+        provider: str = CPU,
     ) -> None:
         self.path = path
+        self.provider = provider
         self._paths = paths
         self._threads, self._max_bytes, self._max_memory = threads, max_bytes, max_memory
         self._lock = threading.RLock()
@@ -97,7 +112,8 @@ class Model(Walks, Figures):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy as a path and options: sessions stay behind, and are opened again on first use."""
-        return _load, (os.path.abspath(self.path), self._threads, self._max_bytes, self._max_memory)  # noqa: PTH100
+        options = self._threads, self._max_bytes, self._max_memory, self.provider
+        return _load, (os.path.abspath(self.path), *options)  # noqa: PTH100
 
     @property
     def graphs(self) -> tuple[str, ...]:
@@ -154,94 +170,8 @@ class Model(Walks, Figures):
         with self._lock:
             if graph not in self._sessions:
                 file, manifest = self.sealed(graph)
-                self._sessions[graph] = Session(file, manifest, self._threads, self._max_memory)
+                self._sessions[graph] = Session(file, manifest, self._threads, self._max_memory, self.provider)
             return self._sessions[graph]
-
-    def sample(
-        self,
-        num: int,
-        *,
-        label: Any = None,
-        conditions: Mapping[str, Any] | None = None,
-        seed: int | None = None,
-        start: int = 0,
-        temperature: float = 1.0,
-        draw: bool = False,
-        batch_size: int = BATCH_SIZE,
-    ) -> Draws:
-        """Draw from the prior, and decode.
-
-        Row i of each label depends on (seed, start + i) alone: it is the same in any batch, with any other labels, and
-        shares its noise with row i of the others.
-
-        Args:
-            num: how many for each label (or each combination of conditions); rows come label by label.
-            label: class name, index, several of them, or "all"; short for `conditions={"label": ...}`.
-            conditions: a value, or several, for each condition. A class name wins over an index. A model with one
-                categorical condition gives one of each class where nothing is asked.
-            seed: 0 to 2**64 - 1; one is drawn where None, and kept in the result.
-            start: index of the first row, so that parts of a job equal the whole.
-            temperature: factor of the prior's standard deviation; 1 is the model itself, 0 its most typical image.
-            draw: draw x from p(x given z) rather than take its mean.
-            batch_size: rows decoded at a time; the result does not depend on it.
-
-        Returns:
-            `Draws`, with x float32 `[rows, *shape]` in data units.
-
-        Raises:
-            RequestError: a label or condition does not exist, or a number is out of range.
-            ModelFileError: a file is bad, or a learned prior's prior.onnx is missing.
-        """
-        return sample(
-            self,
-            num,
-            conditions=self.with_label(label, conditions),
-            seed=seed,
-            start=start,
-            temperature=temperature,
-            draw=draw,
-            batch_size=batch_size,
-        )
-
-    def decode(
-        self,
-        z: np.ndarray,
-        conditions: Mapping[str, Any] | None = None,
-        *,
-        label: Any = None,
-        batch_size: int = BATCH_SIZE,
-    ) -> np.ndarray:
-        """Return the mean of p(x given z).
-
-        Args:
-            z: float `[rows, latent_dim]`.
-            conditions: a value, or one for each row, for each condition.
-            label: short for `conditions={"label": ...}`.
-            batch_size: rows decoded at a time.
-
-        Returns:
-            float32 `[rows, *shape]` in data units.
-        """
-        return self.run("decoder", self._feeds(conditions, label, z=z), batch_size, ["x_mean"])["x_mean"]
-
-    def encode(
-        self,
-        x: np.ndarray,
-        conditions: Mapping[str, Any] | None = None,
-        *,
-        label: Any = None,
-        batch_size: int = BATCH_SIZE,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and log variance of q(z given x), each float32 `[rows, latent_dim]`.
-
-        Args:
-            x: `[rows, *shape]` in data units.
-            conditions: a value, or one for each row, for each condition.
-            label: short for `conditions={"label": ...}`.
-            batch_size: rows encoded at a time.
-        """
-        outputs = self.run("encoder", self._feeds(conditions, label, x=x), batch_size)
-        return outputs["z_mean"], outputs["z_log_var"]
 
     def log_likelihood(
         self,
@@ -264,7 +194,7 @@ class Model(Walks, Figures):
         Raises:
             InputDataError: x is not such data; gray levels are no outcomes of a Bernoulli.
         """
-        feeds = self._feeds(conditions, label, x=x, z=z)
+        feeds = self.feeds(conditions, label, x=x, z=z)
         if self.manifest.likelihood["name"] == "bernoulli":
             from serve_cli.readers.checks import check_outcomes
 
@@ -317,21 +247,32 @@ class Model(Walks, Figures):
             raise RequestError(f"{self.manifest.name} is unconditional, so it takes no label. Leave it out.")
         return {"label": label} | asked
 
-    def _feeds(
+    def feeds(
         self,
         conditions: Mapping[str, Any] | None,
         label: Any,
         x: np.ndarray | None = None,
         z: np.ndarray | None = None,
+        first: int = 0,
     ) -> dict[str, np.ndarray]:
+        """Return what a graph takes, checked, for as many rows as x or z have.
+
+        Args:
+            conditions: a value, or one for each row, for each condition.
+            label: short for `conditions={"label": ...}`.
+            x: `[rows, *shape]` in data units.
+            z: `[rows, latent_dim]`.
+            first: row of the first in the data that these are a part of.
+        """
         manifest = self.manifest
         feeds = {}
         if x is not None:
             feeds["x"] = _rows(x, manifest.data.shape, "x")
             from serve_cli.readers.checks import check_data, check_units
 
-            check_data(feeds["x"], manifest.data, "x")
-            check_units(np.asarray(x), manifest.data.range, "x")
+            check_data(feeds["x"], manifest.data, "x", first)
+            if first == 0:  # Of a part alone it may be wrong: some images are nearly black.
+                check_units(np.asarray(x), manifest.data.range, "x")
         if z is not None:
             feeds["z"] = _rows(z, (manifest.latent_dim,), "z")
         num = len(next(iter(feeds.values())))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import operator
 import os
@@ -15,6 +16,7 @@ import numpy as np
 from serve_cli import conditions as conditions_of
 from serve_cli import likelihoods, noise
 from serve_cli.errors import ModelFileError, RequestError, printable
+from serve_cli.flow import Flow, condition_arrays, data_array, latent_array, model_facts, piece_rows, spans
 from serve_cli.manifest import MIXTURE_PRIORS, Manifest
 
 if TYPE_CHECKING:
@@ -57,6 +59,14 @@ class Draws:
             f"seed {self.seed}, start {self.start}>"
         )
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return every array by name, in the order of an .npz."""
+        return {"x": self.x, "z": self.z} | self.conditions
+
+    def flow(self) -> Flow:
+        """Return these rows as a flow of one piece."""
+        return _flow(self.manifest, len(self), iter([self.arrays()]), self)
+
     def names(self, name: str) -> list[str]:
         """Return a condition's value of each row as a text: its class name, or its number."""
         condition = self.manifest.condition(name)
@@ -66,7 +76,119 @@ class Draws:
         return [condition.classes[value] if condition.categorical else f"{value:g}" for value in values]
 
 
-def sample(
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A checked request for draws: any rows of it can be made, and each is the same whichever others are.
+
+    Attributes:
+        model: what draws.
+        num: rows of each combination of conditions.
+        start: index of the first of them.
+        seed: keys the noise.
+        temperature: factor of the prior's standard deviation.
+        likelihood: draws x; None where its mean is wanted.
+        batch_size: rows in one run.
+        wanted: the combinations, each a value for every condition of the manifest.
+    """
+
+    model: Model
+    num: int
+    start: int
+    seed: int
+    temperature: float
+    likelihood: likelihoods.Likelihood | None
+    batch_size: int
+    wanted: list[tuple[int | float, ...]]
+
+    @property
+    def rows(self) -> int:
+        """How many rows all combinations have together."""
+        return self.num * len(self.wanted)
+
+    def names(self) -> dict[str, list[str]]:
+        """Return the values of each condition that are asked for, as texts: class names, or numbers."""
+        return {
+            each.name: list(
+                dict.fromkeys(
+                    each.classes[int(values[axis])] if each.categorical else f"{values[axis]:g}"
+                    for values in self.wanted
+                )
+            )
+            for axis, each in enumerate(self.model.manifest.conditions)
+        }
+
+    def whole(self) -> Draws:
+        """Draw all rows into memory."""
+        manifest = self.model.manifest
+        if self.rows * (manifest.data.num_values + manifest.latent_dim) > MAX_VALUES:
+            raise RequestError(f"{self.rows} rows are too many to hold at once. Draw them in parts, by start.")
+        pieces = self.pieces()
+        first = next(pieces)
+        if len(first) == self.rows:
+            return first
+        try:
+            x = np.empty((self.rows, *first.x.shape[1:]), np.float32)
+            z = np.empty((self.rows, manifest.latent_dim), np.float32)
+        except MemoryError as error:
+            raise RequestError(
+                f"{self.rows} rows do not fit into memory. Draw them in parts, by start, or by sample_batches."
+            ) from error
+        end = 0
+        for piece in itertools.chain([first], pieces):
+            end += len(piece)
+            x[end - len(piece) : end], z[end - len(piece) : end] = piece.x, piece.z
+        return Draws(x, z, self._columns(self.wanted, self.num), self.seed, self.start, self.num, manifest)
+
+    def pieces(self) -> Iterator[Draws]:
+        """Draw all rows in order, a piece at a time: part of one combination's rows, or several combinations whole.
+
+        Each piece is what asking for those rows alone would give, with the start and num to ask for.
+        """
+        size = piece_rows(self.model.manifest.data, self.batch_size)
+        if self.num < size:
+            made = self._noise(self.start, self.num)
+            step = size // self.num
+            for first in range(0, len(self.wanted), step):
+                yield self._piece(self.wanted[first : first + step], self.start, self.num, made)
+            return
+        for values in self.wanted:
+            for first, end in spans(self.num, size):
+                made = self._noise(self.start + first, end - first)
+                yield self._piece([values], self.start + first, end - first, made)
+
+    def flow(self) -> Flow:
+        """Return all rows as a flow, to be written."""
+        return _flow(self.model.manifest, self.rows, (dict(draws.arrays()) for draws in self.pieces()), self)
+
+    def _columns(self, wanted: list[tuple[int | float, ...]], num: int) -> dict[str, np.ndarray]:
+        return {
+            condition.name: np.repeat(
+                np.array([values[axis] for values in wanted], np.int64 if condition.categorical else np.float32), num
+            )
+            for axis, condition in enumerate(self.model.manifest.conditions)
+        }
+
+    def _noise(self, start: int, num: int) -> tuple[np.ndarray, np.ndarray]:
+        normals, uniforms = noise.latent_noise(self.seed, start, num, self.model.manifest.latent_dim)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.float32(self.temperature) * normals, uniforms
+
+    def _piece(
+        self, wanted: list[tuple[int | float, ...]], start: int, num: int, made: tuple[np.ndarray, np.ndarray]
+    ) -> Draws:
+        columns = self._columns(wanted, num)
+        scaled, uniforms = (
+            made if len(wanted) == 1 else (np.tile(made[0], (len(wanted), 1)), np.tile(made[1], len(wanted)))
+        )
+        z = _under_prior(self.model, scaled, uniforms, columns, self.batch_size)
+        if not np.isfinite(z).all():
+            raise RequestError(f"At a temperature of {self.temperature:g} z is no longer finite. Lower it.")
+        index = np.tile(np.arange(start, start + num), len(wanted)) if self.likelihood else None
+        x = decode(self.model, {"z": z} | columns, self.batch_size, self.likelihood, self.seed, index)
+        return Draws(x, z, columns, self.seed, start, num, self.model.manifest)
+
+
+def plan(
     model: Model,
     num: int,
     *,
@@ -76,54 +198,96 @@ def sample(
     temperature: float,
     draw: bool,
     batch_size: int,
-) -> Draws:
-    """Draw `num` rows for each combination of conditions; `Model.sample` tells the whole story."""
+) -> Plan:
+    """Check a request for `num` rows of each combination of conditions; `Model.sample` tells the whole story."""
     manifest = model.manifest
     if not model.has("decoder") and not os.path.isdir(model.path):  # noqa: PTH112
         raise ModelFileError(
             f"{printable(model.path)} is a lone {model.graphs[0]}, which cannot sample. "
             "Give the folder that it is of, or its decoder.onnx."
         )
-    num = _whole(num, "The number to draw is a whole number of at least 1", 1)
-    start = _whole(start, "The start is a whole number of at least 0", 0)
-    batch_size = _whole(batch_size, "A batch has a whole number of rows, at least 1", 1)
-    if seed is None:
-        seed = noise.random_seed()
-    seed = _whole(seed, "A seed is a whole number from 0 to 2**64 - 1", 0, noise.MAX_SEED)
-    temperature = _temperature(temperature)
-    wanted = conditions_of.combinations(manifest, conditions)
-    rows = num * len(wanted)
-    if rows * (manifest.data.num_values + manifest.latent_dim) > MAX_VALUES:
-        raise RequestError(f"{rows} rows are too many to hold at once. Draw them in parts, by start.")
-    likelihood = likelihoods.of(manifest) if draw else None
-    columns = {
-        condition.name: np.repeat(
-            np.array([values[axis] for values in wanted], np.int64 if condition.categorical else np.float32), num
-        )
-        for axis, condition in enumerate(manifest.conditions)
-    }
-    normals, uniforms = noise.latent_noise(seed, start, num, manifest.latent_dim)
-    with np.errstate(over="ignore", invalid="ignore"):
-        scaled = np.tile(np.float32(temperature) * normals, (len(wanted), 1))
-    z = _under_prior(model, scaled, np.tile(uniforms, len(wanted)), columns, batch_size)
-    if not np.isfinite(z).all():
-        raise RequestError(f"At a temperature of {temperature:g} z is no longer finite. Lower it.")
+    num = whole_number(num, "The number to draw is a whole number of at least 1", 1)
+    start = whole_number(start, "The start is a whole number of at least 0", 0)
+    if start + num > noise.MAX_INDEX:
+        raise RequestError(f"Sample indices run from 0 to 2**63 - 1, got {num} from {start} on.")
+    batch_size = whole_number(batch_size, "A batch has a whole number of rows, at least 1", 1)
+    return Plan(
+        model,
+        num,
+        start,
+        checked_seed(seed),
+        _temperature(temperature),
+        likelihoods.of(manifest) if draw else None,
+        batch_size,
+        conditions_of.combinations(manifest, conditions),
+    )
+
+
+def decode(
+    model: Model,
+    feeds: Mapping[str, np.ndarray],
+    batch_size: int,
+    likelihood: likelihoods.Likelihood | None = None,
+    seed: int = 0,
+    index: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return the mean of p(x given z) or, with a likelihood, a draw from it.
+
+    Args:
+        model: what decodes.
+        feeds: z and every condition, as `Model.run` takes them.
+        batch_size: rows in one run.
+        likelihood: draws x; None for the mean.
+        seed: keys the draws.
+        index: int `[rows]`, which sample each row is: rises by 1 within a batch, or jumps.
+
+    Returns:
+        float32 `[rows, *shape]` in data units.
+    """
     # Parameters beside the mean are only needed for a draw.
-    outputs = model.run("decoder", {"z": z} | columns, batch_size, None if draw else ["x_mean"])
-    x = outputs["x_mean"]
-    if likelihood is not None:
-        x = np.empty_like(outputs["x_mean"])
-        for first, last, index in _batches(rows, num, batch_size):
-            words = noise.words(
-                seed, noise.STREAM_DRAW, start + index, last - first, likelihood.num_words(manifest.data)
-            )
-            x[first:last] = likelihood.draw(
-                {name: values[first:last] for name, values in outputs.items()}, words, manifest.data
-            )
-    return Draws(x, z, columns, seed, start, num, manifest)
+    if likelihood is None or index is None:
+        return model.run("decoder", feeds, batch_size, ["x_mean"])["x_mean"]
+    data = model.manifest.data
+    outputs = model.run("decoder", feeds, batch_size)
+    x = np.empty_like(outputs["x_mean"])
+    num_words = likelihood.num_words(data)
+    # Words are made for neighbours at once, a batch at a time: they take several times the memory of x.
+    jumps = (np.flatnonzero(np.diff(index) != 1) + 1).tolist()
+    for low, high in itertools.pairwise([0, *jumps, len(index)]):
+        for first in range(low, high, batch_size):
+            end = min(first + batch_size, high)
+            words = noise.words(seed, noise.STREAM_DRAW, int(index[first]), end - first, num_words)
+            x[first:end] = likelihood.draw({name: each[first:end] for name, each in outputs.items()}, words, data)
+    return x
 
 
-def _whole(value: Any, expected: str, low: int, high: float = math.inf) -> int:
+def checked_seed(seed: int | None) -> int:
+    """Return a seed as a number, one drawn from the operating system where none is given."""
+    if seed is None:
+        return noise.random_seed()
+    return whole_number(seed, "A seed is a whole number from 0 to 2**64 - 1", 0, noise.MAX_SEED)
+
+
+def _flow(manifest: Manifest, rows: int, pieces: Iterator[dict[str, np.ndarray]], drawn: Draws | Plan) -> Flow:
+    facts = {"kvae seed": str(drawn.seed), "kvae start": str(drawn.start), "kvae scheme": noise.SCHEME}
+    return Flow(
+        manifest,
+        rows,
+        {"x": data_array(manifest), "z": latent_array(manifest)} | condition_arrays(manifest),
+        ("x",),
+        pieces,
+        {
+            "seed": np.array(drawn.seed, np.uint64),
+            "start": np.array(drawn.start, np.int64),
+            "scheme": np.array(noise.SCHEME),
+        },
+        model_facts(manifest) | facts,
+        drawn.num,
+        drawn.start,
+    )
+
+
+def whole_number(value: Any, expected: str, low: int, high: float = math.inf) -> int:
     """Return a whole number as int, numpy's included, or raise `RequestError`: a bool, a fraction or a text is none."""
     try:
         if isinstance(value, bool):
@@ -169,11 +333,3 @@ def _under_prior(
     outputs = model.run("prior", feeds, batch_size)
     with np.errstate(over="ignore", invalid="ignore"):
         return outputs["z_mean"] + np.exp(outputs["z_log_var"] / 2) * scaled
-
-
-def _batches(rows: int, num: int, batch_size: int) -> Iterator[tuple[int, int, int]]:
-    """Cut rows into pieces within one label: first row, end, and the first row's index within its label."""
-    for label_start in range(0, rows, num):
-        for index in range(0, num, batch_size):
-            first = label_start + index
-            yield first, min(first + batch_size, label_start + num), index

@@ -19,6 +19,11 @@ class Verb(NamedTuple):
 
 VERBS = {
     "sample": Verb("Draw from a model; show it as text or write it.", "serve_cli.commands.sample:sample"),
+    "encode": Verb("Turn examples into codes.", "serve_cli.commands.encode:encode"),
+    "decode": Verb("Turn codes into data.", "serve_cli.commands.decode:decode"),
+    "reconstruct": Verb(
+        "Encode examples and decode them again: what a model keeps.", "serve_cli.commands.reconstruct:reconstruct"
+    ),
     "score": Verb("Tell how likely a model finds each example; flag anomalies.", "serve_cli.commands.score:score"),
     "evaluate": Verb(
         "Compute a model's figures on data: elbo, NLL, latent space.", "serve_cli.commands.evaluate:evaluate"

@@ -16,6 +16,7 @@ from serve_cli.model import load
 from serve_cli.png import encode
 from serve_cli.readers import read_dataset
 from serve_cli.sampling import Draws
+from serve_cli.writers import pictures
 
 PIL = pytest.importorskip("PIL.Image")
 
@@ -113,7 +114,8 @@ def test_class_names_that_are_no_file_names_stay_apart(draws):
     raw = draws.manifest.to_dict()
     raw["conditions"][0]["classes"] = ["../x", ".x", "a/b"]
     evil = Draws(draws.x, draws.z, draws.conditions, 1, 0, 4, Manifest.from_dict(raw))
-    names = outputs._file_names(evil)
+    flow = evil.flow()
+    names = pictures.file_names(flow, evil.arrays(), 0)
     assert len(set(names)) == 8
     assert not [name for name in names if "/" in name or name.startswith(".")]
 

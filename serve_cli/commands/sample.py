@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
-from serve_cli.commands import complete, options
-from serve_cli.errors import RequestError, printable
+from serve_cli.commands import complete, options, rows
 
 
 @click.command(epilog="Example: kvae sample --label 3 --label 5 -n 8 --seed 0 -o digits.png")
@@ -33,11 +30,7 @@ from serve_cli.errors import RequestError, printable
     shell_complete=complete.condition,
     help="Value of any condition; may be repeated, as --label.",
 )
-@click.option(
-    "--seed",
-    type=int,
-    help="0 to 2**64 - 1; the same seed draws the same.  [default: a new one, which is reported]",
-)
+@options.seed
 @click.option(
     "--start", type=click.IntRange(min=0), default=0, show_default=True, help="Index of the first, to draw in parts."
 )
@@ -57,14 +50,8 @@ from serve_cli.errors import RequestError, printable
     help="A .png (a grid), .npz, .npy, .csv or folder of PNGs; - for .npy on standard output. Without it, images are "
     "text, rows CSV.",
 )
-@click.option(
-    "--dtype",
-    type=click.Choice(["float32", "uint8"]),
-    default="float32",
-    show_default=True,
-    help="Of x in arrays; uint8 rounds.",
-)
-@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Rows decoded at a time.")
+@options.dtype
+@options.batch_size
 @click.option(
     "--requests",
     metavar="FILE",
@@ -73,9 +60,10 @@ from serve_cli.errors import RequestError, printable
     "that outputs go to, other options are defaults.",
 )
 @options.threads
+@options.provider
 @options.as_json
-@click.option("--force", is_flag=True, help="Replace an output that exists.")
-@click.option("-q", "--quiet", is_flag=True, help="Do not say what was done.")
+@options.force
+@options.quiet
 def sample(
     model: str,
     num: int | None,
@@ -90,6 +78,7 @@ def sample(
     batch_size: int,
     requests: str | None,
     threads: int,
+    provider: str,
     as_json: bool,
     force: bool,
     quiet: bool,
@@ -99,8 +88,8 @@ def sample(
     Image i of a seed is the same image, whichever others are drawn with it.
     """
     # In here, so that --help opens neither numpy nor onnxruntime.
-    from serve_cli import outputs
     from serve_cli.model import load
+    from serve_cli.noise import SCHEME
 
     if requests is not None:
         from serve_cli.requests import serve_file
@@ -118,61 +107,23 @@ def sample(
             "dtype": dtype,
             "force": force,
         }
-        serve_file(load(model, threads=threads), requests, given, folder=output, batch_size=batch_size)
+        serve_file(
+            load(model, threads=threads, provider=provider), requests, given, folder=output, batch_size=batch_size
+        )
         return
-    if output is not None:
-        outputs.check(output, force)
-    if as_json and output == outputs.STDOUT:
-        raise RequestError("--json and -o - both want standard output. Leave one of them out.")
-    loaded = load(model, threads=threads)
+    rows.check(output, as_json, force)
+    loaded = load(model, threads=threads, provider=provider)
     if num is None:
         num = 1 if loaded.manifest.conditions and not (label or condition) else 16
-    draws = loaded.sample(
+    plan = loaded.plan(
         num,
         label=list(label) or None,
-        conditions=_parse_conditions(condition),
+        conditions=options.parse_conditions(condition),
         seed=seed,
         start=start,
         temperature=temperature,
         draw=draw,
         batch_size=batch_size,
     )
-    if output is not None:
-        outputs.write(output, draws, dtype=dtype, force=force)  # type: ignore[arg-type]
-    elif not as_json:
-        outputs.show(draws)
-    if as_json:
-        options.echo_json(
-            {
-                "model": draws.manifest.name,
-                "model_id": draws.manifest.model_id,
-                "rows": len(draws),
-                "num": num,
-                "conditions": {
-                    each.name: list(dict.fromkeys(draws.names(each.name))) for each in loaded.manifest.conditions
-                },
-                "seed": draws.seed,
-                "start": start,
-                "scheme": draws.scheme,
-                "output": output,
-            }
-        )
-    elif not quiet and sys.stderr is not None:
-        where = "" if output in (None, outputs.STDOUT) else f" to {printable(output)}"
-        noun = "image" if draws.manifest.data.kind == "image" else "row"
-        click.echo(
-            f"{len(draws)} {noun}{'s' if len(draws) > 1 else ''} of {printable(draws.manifest.name, 60)}{where}, "
-            f"seed {draws.seed}",
-            err=True,
-        )
-
-
-def _parse_conditions(given: tuple[str, ...]) -> dict[str, list[str]]:
-    """Turn `("label=3", "label=5")` into `{"label": ["3", "5"]}`."""
-    parsed: dict[str, list[str]] = {}
-    for each in given:
-        name, equals, value = each.partition("=")
-        if not (name and equals and value):
-            raise RequestError(f"A condition is given as NAME=VALUE, got {printable(each, 60)}.")
-        parsed.setdefault(name, []).append(value)
-    return parsed
+    facts = {"num": num, "conditions": plan.names(), "seed": plan.seed, "start": start, "scheme": SCHEME}
+    rows.deliver(plan.flow(), output, dtype=dtype, force=force, quiet=quiet, as_json=as_json, more=facts)

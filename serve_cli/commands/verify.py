@@ -10,15 +10,16 @@ from serve_cli.commands import options
 from serve_cli.errors import VerificationError
 
 
-@click.command()
+@click.command(epilog="Example: kvae verify -m mnist")
 @options.model
 @options.threads
+@options.provider
 @options.as_json
-def verify(model: str, threads: int, as_json: bool) -> None:
+def verify(model: str, threads: int, provider: str, as_json: bool) -> None:
     """Check that a model gives here what Keras gave where it was made."""
     from serve_cli.model import load
 
-    checks = load(model, threads=threads).verify()
+    checks = load(model, threads=threads, provider=provider).verify()
     if as_json:
         options.echo_json(
             {

@@ -17,13 +17,13 @@ _DAMAGED = (ValueError, zipfile.BadZipFile, EOFError, zlib.error, OSError, Runti
 
 MAX_CLASSES = 10_000
 
-# Arrays of an .npz that are no conditions: what `kvae sample -o draws.npz` writes beside x.
-_NOT_CONDITIONS = {"x", "z", "seed", "scheme", "start"}
+# Arrays of an .npz that are no conditions: what `kvae sample`, `encode` and `reconstruct` write beside x.
+_NOT_CONDITIONS = {"x", "x_mean", "z", "z_mean", "z_log_var", "seed", "scheme", "start"}
 
 
 def read_npz(path: Path, split: Split | None, source: str) -> Dataset:
     """Read `x` and its conditions, or one split of Keras' `x_train`, `y_train`, `x_test` and `y_test`."""
-    arrays = _load_npz(path, source)
+    arrays = load_npz(path, source)
     if "x" not in arrays:
         half = split or "train"
         if f"x_{half}" not in arrays:
@@ -86,7 +86,8 @@ def as_dataset(x: np.ndarray, conditions: dict[str, np.ndarray], source: str) ->
     return Dataset(x, ready, class_names, source, value_range)
 
 
-def _load_npz(path: Path, source: str) -> dict[str, np.ndarray]:
+def load_npz(path: Path, source: str) -> dict[str, np.ndarray]:
+    """Read every array of an .npz, none of them pickled."""
     try:
         with zipfile.ZipFile(path) as bundle:
             check_size(sum(member.file_size for member in bundle.infolist()), source)

@@ -8,8 +8,8 @@ from serve_cli.errors import InputDataError, printable
 from serve_cli.manifest import Data
 
 
-def check_data(x: np.ndarray, data: Data, source: str) -> None:
-    """Raise `InputDataError` where x `[rows, *shape]` is not what a model's manifest says of its data."""
+def check_data(x: np.ndarray, data: Data, source: str, first: int = 0) -> None:
+    """Raise `InputDataError` where x `[rows, *shape]`, from row `first` on, is not what a manifest says of its data."""
     check_range(x, data.range, source)
     for index, column in enumerate(data.columns):
         if column["kind"] != "categorical":
@@ -18,7 +18,7 @@ def check_data(x: np.ndarray, data: Data, source: str) -> None:
         bad = np.flatnonzero((values < 0) | (values >= num) | (values != np.floor(values)))
         if bad.size:
             raise InputDataError(
-                f"{source} has {values[bad[0]]:g} in row {bad[0]} of column {printable(column['name'], 60)}, "
+                f"{source} has {values[bad[0]]:g} in row {first + bad[0]} of column {printable(column['name'], 60)}, "
                 f"expected the index of a class, 0 to {num - 1}."
             )
 

@@ -89,13 +89,19 @@ def fit_to(dataset: Dataset, manifest: Manifest) -> Dataset:
             f"{dataset.source} holds examples of shape {list(dataset.x.shape[1:])}, {printable(manifest.name, 60)} "
             f"takes {list(data.shape)}.{hint}"
         )
-    given = {}
-    for condition in manifest.conditions:
-        if condition.name in dataset.conditions:
-            given[condition.name] = _as_known(dataset, condition)
+    given = known_conditions(dataset, manifest)
     class_names = {each.name: each.classes for each in manifest.conditions if each.name in given and each.categorical}
     x = dataset.x.reshape(len(dataset.x), *data.shape) if dataset.x.shape[1:] != data.shape else dataset.x
     return dataset._replace(x=x, conditions=given, class_names=class_names)
+
+
+def known_conditions(dataset: Dataset, manifest: Manifest) -> dict[str, np.ndarray]:
+    """Return those of a data set's conditions that a model has, in the model's terms."""
+    return {
+        condition.name: _as_known(dataset, condition)
+        for condition in manifest.conditions
+        if condition.name in dataset.conditions
+    }
 
 
 def _read_folder(path: Path, split: Split | None, options: ReadOptions, source: str) -> Dataset:
