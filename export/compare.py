@@ -20,7 +20,7 @@ from serve_cli.model import Model
 TURNS = 30
 DIFFERENCE_ROWS = 256
 SMALLER, FASTER = 0.99, 0.9
-"""Of the size and of both times it is compared with: what counts as smaller, and, given the noise of a clock, as faster."""
+"""Of the size and of both times compared with: what counts as smaller and, given the noise of a clock, as faster."""
 
 
 class Row(NamedTuple):

@@ -28,12 +28,16 @@ IR_VERSION = 8
 HINTS = {
     "Erfc": "Exact gelu: use keras.ops.gelu(x, approximate=True), or 0.5 * x * (1 + keras.ops.erf(x / sqrt(2)))",
     "Log1p": "Use log(1 + x); for a cross-entropy softplus(logits) - x * logits",
-    "Expm1": "Use exp(x) - 1",
+    "Expm1": "Use exp(x) - 1; in place of celu use elu",
     "Bitcast": "keras.ops.argmax and argmin: use keras.ops.top_k(x, 1)[1]",
     "Lgamma": "Use Stirling's series",
     "ScaleAndTranslate": "Resize bilinearly without antialias",
     "CudnnRNNV3": "Build the layer with use_cudnn=False",
-    "Loop": "A GRU becomes a loop: use an LSTM, or unroll=True for a short sequence",
+    "StatefulPartitionedCall": "Grouped convolution: use a DepthwiseConv2D or a SeparableConv2D",
+    "Erfinv": "Transform the data before they come to the model",
+    "Bucketize": "keras.ops.digitize: count with keras.ops.sum(keras.ops.cast(x[..., None] >= edges, 'int32'), -1)",
+    "Loop": "Recurrence becomes a loop, but for an LSTM without a mask: use that, one layer a cell, or unroll=True for a "
+    "short sequence",
     "Scan": "Use an LSTM, or unroll=True for a short sequence",
     "If": "Compute both branches and choose with keras.ops.where",
     "EagerPyFunc": "Write it with keras.ops",
@@ -69,6 +73,7 @@ def convert(graph: Graph | Traced) -> onnx.ModelProto:
             raise RequestError(f"{graph.name} cannot be exported: tf2onnx failed with {_one_line(error)}") from error
     _refuse_unconverted(traced, errors)
     _refuse_ops(traced, model)
+    _keep_captured(model.graph, traced)
     _set_faces(model.graph, graph)
     try:
         # Before the names of nodes are lost, so that a complaint can be traced to its layer.
@@ -144,6 +149,19 @@ def _refuse(traced: Traced, ops: list[tuple[str, str]]) -> None:
         hint = f" {HINTS[op]}." if op in HINTS else ""
         parts.append(f"{', '.join(where[:3])}{more}: the op {op} has no place in a sealed ONNX file.{hint}")
     raise RequestError(f"{traced.graph.name} cannot be exported. {' '.join(parts)}")
+
+
+def _keep_captured(onnx_graph: onnx.GraphProto, traced: Traced) -> None:
+    """Make constants of the tensors that the function refers to: a converter knows variables, and takes these for faces.
+
+    `keras.layers.Normalization` keeps its mean and variance so.
+    """
+    captured = {inner.name: outer for outer, inner in traced.concrete.graph.captures}
+    for value in list(onnx_graph.input):
+        if value.name in captured and value.name not in traced.graph.inputs:
+            array = captured[value.name].numpy()
+            onnx_graph.initializer.append(onnx.numpy_helper.from_array(array, value.name))
+            onnx_graph.input.remove(value)
 
 
 def _set_faces(onnx_graph: onnx.GraphProto, graph: Graph) -> None:

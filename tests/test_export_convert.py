@@ -153,6 +153,9 @@ def test_an_op_without_a_counterpart_names_its_layer_and_what_to_use():
     [
         (lambda z: keras.ops.log1p(keras.ops.exp(z)), "Log1p", "softplus"),
         (lambda z: keras.ops.expm1(z), "Expm1", "exp(x) - 1"),
+        (lambda z: keras.ops.celu(z), "Expm1", "use elu"),
+        (lambda z: keras.ops.erfinv(z / 10), "Erfinv", "before they come to the model"),
+        (lambda z: z + keras.ops.cast(keras.ops.digitize(z, np.array([0.0, 1.0])), "float32"), "Bucketize", "count"),
         (lambda z: z + keras.ops.cast(keras.ops.argmax(z, -1, keepdims=True), "float32"), "Bitcast", "top_k"),
         (lambda z: tf.math.lgamma(z), "Lgamma", "Stirling"),
     ],
@@ -172,12 +175,96 @@ def test_the_hints_hold():
         ("Expm1", lambda z: keras.ops.exp(z) - 1),
         ("Bitcast", lambda z: z + keras.ops.cast(keras.ops.top_k(z, 1)[1], "float32")),
         ("If", lambda z: keras.ops.where(z > 0, z, 2 * z)),
+        ("Expm1", keras.ops.elu),
+        (
+            "Bucketize",
+            lambda z: (
+                z
+                + keras.ops.cast(
+                    keras.ops.sum(keras.ops.cast(z[..., None] >= np.array([0.0, 1.0], "f4"), "int32"), -1), "float32"
+                )
+            ),
+        ),
     ]
     for op, function in replaced:
         assert op in HINTS
         traced = Traced(single(function))
         z = RNG.normal(size=(4, 3)).astype("f4")
         np.testing.assert_allclose(run(convert(traced), {"z": z})["x_mean"], traced.run({"z": z})["x_mean"], atol=1e-5)
+
+
+IMAGE, STEPS = (8, 8, 4), (6, 4)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "words"),
+    [
+        (lambda: keras.layers.SimpleRNN(3, name="culprit"), STEPS, ["Loop", "LSTM", "unroll=True"]),
+        (lambda: keras.layers.Bidirectional(keras.layers.GRU(3), name="culprit"), STEPS, ["Loop", "LSTM"]),
+        (
+            lambda: keras.layers.RNN([keras.layers.LSTMCell(3), keras.layers.LSTMCell(3)], name="culprit"),
+            STEPS,
+            ["Loop", "one layer a cell"],
+        ),
+        (
+            lambda: keras.Sequential([keras.layers.Masking(), keras.layers.LSTM(3, name="culprit")]),
+            STEPS,
+            ["Loop", "without a mask"],
+        ),
+        (
+            lambda: keras.layers.Conv2D(8, 3, groups=2, name="culprit"),
+            IMAGE,
+            ["Grouped convolution", "SeparableConv2D"],
+        ),
+        (
+            lambda: keras.layers.Resizing(4, 4, antialias=True, name="culprit"),
+            IMAGE,
+            ["ScaleAndTranslate", "without antialias"],
+        ),
+        (lambda: keras.layers.Resizing(9, 9, interpolation="lanczos3", name="culprit"), IMAGE, ["bilinearly"]),
+        (lambda: keras.layers.Activation("gelu", name="culprit"), (3,), ["Erfc", "approximate=True"]),
+        (
+            lambda: keras.layers.Conv2DTranspose(3, 2, strides=3, name="culprit"),
+            IMAGE,
+            ["at least as large as its stride"],
+        ),
+    ],
+)
+def test_a_layer_that_does_not_export_is_named_with_the_nearest_that_does(layer, shape, words):
+    net = layer()
+    out = tuple(net(np.zeros((1, *shape), "f4")).shape[1:])
+    line = refusal(single(net, shape, out))
+    assert "culprit" in line
+    for each in words:
+        assert each in line
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (lambda: keras.layers.Bidirectional(keras.layers.LSTM(3, use_cudnn=False)), STEPS),
+        (lambda: keras.layers.RNN(keras.layers.LSTMCell(3)), STEPS),
+        (lambda: keras.Sequential([keras.layers.LSTM(3, return_sequences=True), keras.layers.LSTM(3)]), STEPS),
+        (lambda: keras.layers.SimpleRNN(3, unroll=True), STEPS),
+        (lambda: keras.layers.SeparableConv2D(8, 3), IMAGE),
+        (lambda: keras.layers.DepthwiseConv2D(3), IMAGE),
+        (lambda: keras.layers.Resizing(12, 12, interpolation="bilinear"), IMAGE),
+        (lambda: keras.layers.Conv2DTranspose(3, 3, strides=3), IMAGE),
+        (lambda: keras.layers.GroupNormalization(2), IMAGE),
+        (lambda: keras.layers.LayerNormalization(), IMAGE),
+        (lambda: keras.layers.Normalization(mean=1.0, variance=2.0), IMAGE),
+        (lambda: keras.layers.Lambda(lambda z: keras.ops.arctan(keras.ops.sinh(z)) + keras.ops.arcsinh(z)), (3,)),
+    ],
+)
+def test_the_nearest_layers_do_export(layer, shape):
+    net = layer()
+    out = tuple(net(np.zeros((1, *shape), "f4")).shape[1:])
+    for weight in net.weights:
+        if "float" in str(weight.dtype):
+            weight.assign(RNG.uniform(0.3, 1, weight.shape))
+    traced = Traced(single(net, shape, out))
+    z = RNG.normal(size=(5, *shape)).astype("f4")
+    np.testing.assert_allclose(run(convert(traced), {"z": z})["x_mean"], traced.run({"z": z})["x_mean"], atol=2e-5)
 
 
 def test_a_gru_is_refused_with_the_lstm_as_the_way_out():
