@@ -36,8 +36,8 @@ HINTS = {
     "StatefulPartitionedCall": "Grouped convolution: use a DepthwiseConv2D or a SeparableConv2D",
     "Erfinv": "Transform the data before they come to the model",
     "Bucketize": "keras.ops.digitize: count with keras.ops.sum(keras.ops.cast(x[..., None] >= edges, 'int32'), -1)",
-    "Loop": "Recurrence becomes a loop, but for an LSTM without a mask: use that, one layer a cell, or unroll=True for a "
-    "short sequence",
+    "Loop": "Recurrence becomes a loop, but for an LSTM without a mask: use that, one layer a cell, or unroll=True for "
+    "a short sequence",
     "Scan": "Use an LSTM, or unroll=True for a short sequence",
     "If": "Compute both branches and choose with keras.ops.where",
     "EagerPyFunc": "Write it with keras.ops",
@@ -152,7 +152,7 @@ def _refuse(traced: Traced, ops: list[tuple[str, str]]) -> None:
 
 
 def _keep_captured(onnx_graph: onnx.GraphProto, traced: Traced) -> None:
-    """Make constants of the tensors that the function refers to: a converter knows variables, and takes these for faces.
+    """Make constants of tensors that the function refers to: a converter knows variables, and makes inputs of these.
 
     `keras.layers.Normalization` keeps its mean and variance so.
     """
