@@ -47,11 +47,18 @@ class OutputError(KvaeError, OSError):
     exit_code = 7
 
 
-def printable(value: object, limit: int = 200) -> str:
+def printable(value: object, limit: int = 100) -> str:
     """Return `value` as one short line of printable characters.
 
     Names of files and texts from model files may hold line ends, escape sequences or bytes that
-    are no UTF-8: what a message quotes goes through here.
+    are no UTF-8: what a message quotes goes through here. What is too long is cut out of the middle: the end of a path
+    is its name.
     """
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value)[: limit + 1])
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    whole = str(value)
+    # No more is looked at than can be shown.
+    text = whole if len(whole) <= 2 * limit else whole[:limit] + whole[-limit:]
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    if len(text) <= limit and len(whole) <= 2 * limit:
+        return text
+    end = limit // 2
+    return text[: limit - 1 - end] + "…" + text[len(text) - end :]

@@ -71,3 +71,14 @@ def peak_memory():
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def forked(tmp_path_factory):
+    """A `forked.Server`: processes that start in milliseconds, with limits set."""
+    pytest.importorskip("resource")
+    from forked import Server
+
+    server = Server(tmp_path_factory.mktemp("forked"))
+    yield server
+    server.close()

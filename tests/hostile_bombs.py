@@ -1,0 +1,97 @@
+"""Bombs for the catalogue of hostile_files.py: files that ask for much time or memory."""
+
+from __future__ import annotations
+
+import wire
+from hostile_files import INNER, SIGMOID, Case, X, Z, body, graph, holds, sealed, with_node, with_tensor
+from memory_bombs import bombs
+
+
+def _nested(depth: int) -> bytes:
+    inner = INNER
+    for _ in range(depth):
+        inner = wire.graph(
+            [wire.node("If", ["z"], ["x_mean"], wire.field(1, "then_branch") + wire.field(6, inner))], [Z], [X]
+        )
+    return wire.model(inner)
+
+
+MANY = 100_000
+
+
+def _long(number: int, piece: bytes, size: int) -> bytes:
+    """A field of so many bytes, without copies of them on the way."""
+    return wire.varint(number << 3 | 2) + wire.varint(size) + piece * size
+
+
+def _whole(more: bytes) -> bytes:
+    return wire.tensor("w", [1], kind=wire.INT64, more=more)
+
+
+OF_STRUCTURE = {
+    "a tensor of 2**40": sealed(with_tensor([2**40])),
+    "a tensor whose size overflows": sealed(with_tensor([2**32, 2**32])),
+    "a tensor of -1": sealed(with_tensor([-1])),
+    "a tensor without its bytes": sealed(with_tensor([1000])),
+    "a sparse tensor": sealed(body(more=wire.field(15, wire.field(3, 2**14) + wire.field(3, 2**14)))),
+    "a sparse constant": sealed(
+        with_node("Constant", wire.field(1, "sparse_value") + wire.field(22, wire.field(3, 2**28)))
+    ),
+    "a loop without an end": sealed(
+        with_node("Loop", wire.field(1, "body") + wire.field(6, INNER) + wire.field(20, 5))
+    ),
+    "a scan": sealed(with_node("Scan", wire.field(1, "body") + wire.field(6, INNER) + wire.field(20, 5))),
+    "200 branches in each other": sealed(_nested(200)),
+    "3000 functions": sealed(lambda: body() + wire.field(25, wire.field(1, "f")) * 3000),
+    "a description of 100 MB": sealed(lambda: body(more=_long(10, b"d", 100_000_000))),
+    "a producer of 5 MB": sealed(lambda: body() + _long(2, b"p", 5_000_000)),
+    "100,000 entries of metadata": sealed(lambda: body() + wire.field(14, wire.field(1, "a")) * 100_000),
+    "a million nodes": sealed(lambda: body(more=wire.field(1, wire.node("Identity", ["z"], ["a"])) * 10 * MANY)),
+    "100,000 tensors": sealed(lambda: body(more=wire.field(5, wire.tensor("w", [0])) * MANY)),
+    "100,000 attributes": sealed(
+        lambda: body([SIGMOID + wire.field(5, wire.int_attribute("axis", 1)) * MANY]),
+    ),
+    "100,000 outputs": sealed(lambda: body(more=wire.field(12, X) * MANY)),
+    "100,000 axes": sealed(
+        lambda: body(more=wire.field(13, wire.field(2, wire.field(1, wire.field(2, wire.field(1, b"") * MANY)))))
+    ),
+    "100,000 inputs of a node": sealed(lambda: body([wire.field(1, "z") * MANY + SIGMOID])),
+    "numbers of an attribute, one by one": sealed(
+        lambda: with_node("Softmax", wire.field(1, "axes") + wire.field(8, 1) * 20 * MANY + wire.field(20, 7))
+    ),
+    "elements of a tensor, one by one": sealed(
+        lambda: with_tensor([5 * MANY], (bytes([4 << 3 | 5]) + bytes(4)) * 20 * MANY)
+    ),
+    "3 million empty fields": sealed(lambda: body() + wire.field(8, b"") * 30 * MANY),
+    "5 MB of packed numbers": sealed(lambda: body(tensors=[_whole(_long(7, b"\x01", 5_000_000))])),
+    "5 MB of numbers without an end": sealed(lambda: body(tensors=[_whole(_long(7, b"\x80", 5_000_000))])),
+    "a shape of 5 MB": sealed(lambda: body(tensors=[_long(1, b"\x01", 5_000_000) + wire.field(2, 1)])),
+    "an operator with a name of 5 MB": sealed(lambda: body([_long(4, b"N", 5_000_000)])),
+    "division of the lowest number by -1": sealed(
+        body(
+            [
+                wire.node("Div", ["low", "minus"], ["d"]),
+                wire.node("Cast", ["d"], ["f"], wire.int_attribute("to", 1)),
+                wire.node("Add", ["z", "f"], ["x_mean"]),
+            ],
+            [
+                wire.tensor("low", [1], wire.int64s(-(2**63)), wire.INT64),
+                wire.tensor("minus", [1], wire.int64s(-1), wire.INT64),
+            ],
+        )
+    ),
+}
+
+
+def _bomb(name: str) -> Case:
+    def data() -> bytes:
+        nodes, tensors = bombs(64)[name]
+        return graph(nodes, tensors)
+
+    return holds(data)
+
+
+BOMBS = {
+    "bomb of structure": OF_STRUCTURE,
+    "bomb of arithmetic": {f"64 GiB by {name}": _bomb(name) for name in bombs(1)},
+}
