@@ -290,7 +290,8 @@ def _flow(manifest: Manifest, rows: int, pieces: Iterator[dict[str, np.ndarray]]
 def whole_number(value: Any, expected: str, low: int, high: float = math.inf) -> int:
     """Return a whole number as int, numpy's included, or raise `RequestError`: a bool, a fraction or a text is none."""
     try:
-        if isinstance(value, bool):
+        # NumPy before 2.3 takes np.True_ for an index.
+        if isinstance(value, bool | np.bool_):
             raise TypeError
         number = int(value) if isinstance(value, float) and value.is_integer() else operator.index(value)
         if not low <= number <= high:

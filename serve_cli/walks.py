@@ -149,7 +149,7 @@ def whole(value: Any, what: str, low: int) -> int:
         number = operator.index(value)
     except TypeError:
         number = -1
-    if isinstance(value, bool) or not low <= number < 2**31:
+    if isinstance(value, bool | np.bool_) or not low <= number < 2**31:
         raise RequestError(f"{what} a whole number of at least {low}, got {printable(repr(value), 40)}.")
     return number
 

@@ -12,16 +12,8 @@ from serve_cli.model import load
 
 pytestmark = pytest.mark.interop
 
-# The lowest versions that pyproject.toml allows; NumPy and Pillow have wheels for a newer Python from a later one on.
-OLDEST = (
-    "onnxruntime==1.26.0",
-    "click==8.1.0",
-    "numpy==1.26.4; python_version < '3.13'",
-    "numpy==2.1.0; python_version == '3.13'",
-    "numpy==2.3.2; python_version > '3.13'",
-    "pillow==10.3.0; python_version < '3.13'",
-    "pillow==11.0.0; python_version == '3.13'",
-    "pillow==12.0.0; python_version > '3.13'",
+OLDEST = tuple(
+    line for line in (interop.ROOT / "tests" / "oldest.txt").read_text().splitlines() if not line.startswith("#")
 )
 NEWEST = ("onnxruntime", "numpy", "click", "pillow")
 
