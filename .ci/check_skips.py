@@ -1,4 +1,4 @@
-"""check_skips.py REPORT...: fail where a test ran in none of pytest's reports (--junitxml), unless .ci/skips names it."""
+"""check_skips.py REPORT...: fail where a test ran in none of pytest's reports (--junitxml) and .ci/skips is silent."""
 
 import sys
 import xml.etree.ElementTree as ElementTree

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+from pathlib import Path
 
 import interop
 import numpy as np
@@ -121,11 +122,12 @@ def _headers():
         interop.call(npm, "pack", "--silent", HEADERS, cwd=packed, env=os.environ | {"PATH": path})
         (archive,) = packed.glob("*.tgz")
         with tarfile.open(archive) as members:
-            headers = [each for each in members if "-simulator/" in each.name and "/Headers/" in each.name]
-            members.extractall(packed, headers, filter="data")
-        found = next(packed.rglob("onnxruntime_cxx_api.h")).parent
-        shutil.copytree(found, folder)
-        shutil.rmtree(packed)
+            found = [each for each in members if "-simulator/" in each.name and "/Headers/" in each.name]
+            headers = {Path(each.name).name: members.extractfile(each).read() for each in found if each.isfile()}
+        for name, data in headers.items():
+            (packed / name).write_bytes(data)
+        archive.unlink()
+        packed.rename(folder)
     return folder
 
 
