@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import make_linear_models as linear
 import make_tiny_models as tiny_models
@@ -12,7 +13,8 @@ from serve_cli import noise
 from serve_cli.densities import Prior, log_sum_exp
 from serve_cli.errors import InputDataError, ModelFileError, RequestError
 from serve_cli.evaluation import aggregate, evaluate, importance
-from serve_cli.evaluation.figures import Spread, figure
+from serve_cli.evaluation.figures import Reconstruction, Spread, figure, units
+from serve_cli.manifest import Data
 from serve_cli.model import load
 
 RNG = np.random.default_rng(0)
@@ -302,3 +304,42 @@ def test_what_cannot_be_evaluated_is_said(tiny):
         evaluate(model, X, binarize="sometimes")
     with pytest.raises(RequestError, match="not given just one class"):
         evaluate(model, X, over_labels="uniform")
+
+
+def some_model(likelihood, data):
+    return SimpleNamespace(data=data, likelihood={"name": likelihood})
+
+
+def test_a_density_changes_with_the_unit_and_a_probability_does_not():
+    pixels = Data("image", (2, 3, 1), (0.0, 255.0))
+    for name in ("bernoulli", "discretized_logistic", "categorical"):
+        assert units(some_model(name, pixels)) == ("nats", None)
+    # One value uniform over 0 to 255 has the density 1/255 there, and 1 over 0 to 1: log 255 less of -log p, for each.
+    for name in ("gaussian", "continuous_bernoulli"):
+        _, (kind, shift) = units(some_model(name, pixels))
+        assert (kind, shift) == ("unit_interval", pytest.approx(-6 * math.log(255)))
+    assert units(some_model("gaussian", Data("vector", (5,), None)))[1] is None
+    age = {"name": "age", "kind": "numeric", "mean": 40.0, "scale": 8.0}
+    colour = {"name": "colour", "kind": "categorical", "classes": ["red", "blue"]}
+    # N(x | 40, 64) at its mean is 8 times lower than N(0, 1) at 0.
+    assert units(some_model("mixed", Data("table", (2,), None, (age, colour))))[1] == (
+        "standardised",
+        pytest.approx(-math.log(8)),
+    )
+    assert units(some_model("mixed", Data("table", (1,), None, (colour,)))) == ("nats", None)
+
+
+def test_reconstruction_errors_worked_by_hand():
+    errors = Reconstruction(some_model("bernoulli", Data("image", (1, 2, 1), (0.0, 255.0))))
+    errors.add(np.array([0.0, 255.0]).reshape(1, 1, 2, 1), np.array([3.0, 254.0]).reshape(1, 1, 2, 1))
+    found = errors.figures()
+    assert found["reconstruction_error"]["mean"] == pytest.approx((9 + 1) / 2)
+    assert found["absolute_error"]["mean"] == pytest.approx((3 + 1) / 2)
+    assert "class_error" not in found
+    age = {"name": "age", "kind": "numeric", "mean": 40.0, "scale": 8.0}
+    colour = {"name": "colour", "kind": "categorical", "classes": ["red", "blue"]}
+    errors = Reconstruction(some_model("mixed", Data("table", (2,), None, (age, colour))))
+    errors.add(np.array([[40.0, 1.0], [48.0, 0.0]]), np.array([[44.0, 1.0], [48.0, 1.0]]))
+    found = errors.figures()
+    assert found["reconstruction_error"]["mean"] == pytest.approx((0.5**2 + 0) / 2)
+    assert found["class_error"]["mean"] == pytest.approx(0.5)
