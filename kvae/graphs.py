@@ -146,7 +146,7 @@ def probe(model, wanted, examples=None):
 
 
 def preview(model, columns=10, seed=0):
-    """A grid of samples, one row a class (or ten rows), as PNG bytes; None where the data are no images.
+    """A grid of samples, one row a class (or ten rows), as PNG bytes; None where the data are no pictures.
 
     Args:
         model: the model.
@@ -155,7 +155,7 @@ def preview(model, columns=10, seed=0):
     """
     from serve_cli import grid, png
 
-    if model.data.kind != "image":
+    if model.data.kind != "image" or model.data.shape[-1] not in (1, 3):
         return None
     rows = next((c.num_classes for c in _conditions(model) if c.manifest()["kind"] == "categorical"), 10)
     given = {}

@@ -1,0 +1,125 @@
+"""Whatever a model can be made of is exported: likelihood x prior x conditions x network, each held against Keras.
+
+A few combinations in which each network meets each prior, likelihood and kind of condition; all of them with -m slow.
+"""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+
+import kvae
+from kvae import likelihoods, networks, priors
+
+LATENT = 3
+CONDITIONS = {
+    "none": list,
+    "label": lambda: [kvae.Categorical("label", 3)],
+    "embedded": lambda: [kvae.Categorical("species", ["a", "b", "c"], embedding_dim=2)],
+    "age": lambda: [kvae.Continuous("age", 0, 9)],
+    "several": lambda: [kvae.Categorical("label", 3), kvae.Continuous("age", 0, 9), kvae.Categorical("site", 2)],
+}
+PRIORS = {
+    "standard": lambda shape, dim: priors.StandardNormal(),
+    "conditional": lambda shape, dim: priors.ConditionalGaussian(LATENT, dim, hidden=(4,)),
+    "mixture": lambda shape, dim: priors.GaussianMixture(LATENT, 3),
+    "vamp": lambda shape, dim: priors.VampPrior(shape, 4, condition_dim=dim),
+}
+LIKELIHOODS = {
+    "bernoulli": likelihoods.Bernoulli,
+    "continuous-bernoulli": likelihoods.ContinuousBernoulli,
+    "gaussian-fixed": lambda: likelihoods.Gaussian(0.2),
+    "gaussian-shared": lambda: likelihoods.Gaussian("shared"),
+    "gaussian-element": lambda: likelihoods.Gaussian("element"),
+    "gaussian-optimal": lambda: likelihoods.Gaussian("optimal"),
+    "logistic": likelihoods.DiscretizedLogistic,
+    "categorical": lambda: likelihoods.Categorical(4),
+}
+# Name to shape of the data, encoder and decoder, and what both of them take.
+NETWORKS = {
+    "dense": ((6,), networks.dense_encoder, networks.dense_decoder, {"hidden": (7,)}),
+    "gated": ((6,), networks.dense_encoder, networks.dense_decoder, {"hidden": (7,), "gated": True}),
+    "conv": ((4, 4, 2), networks.conv_encoder, networks.conv_decoder, {"filters": (5,), "dense": 6}),
+    "residual": ((4, 4, 1), networks.residual_encoder, networks.residual_decoder, {"filters": (4,), "blocks": 1}),
+    "lstm": ((5, 2), networks.lstm_encoder, networks.lstm_decoder, {"units": 6}),
+}
+FEW = [
+    ("continuous-bernoulli", "vamp", "none", "dense"),
+    ("gaussian-optimal", "conditional", "several", "gated"),
+    ("gaussian-element", "mixture", "embedded", "conv"),
+    ("categorical", "vamp", "age", "conv"),
+    ("logistic", "conditional", "label", "residual"),
+    ("gaussian-shared", "vamp", "several", "lstm"),
+    ("bernoulli", "mixture", "age", "lstm"),
+    ("gaussian-element", "conditional", "embedded", "lstm"),
+]
+ALL = [
+    (likelihood, prior, given, network)
+    for likelihood, prior, given, network in itertools.product(LIKELIHOODS, PRIORS, CONDITIONS, NETWORKS)
+    if (prior, given) != ("conditional", "none")
+]
+
+
+def make(likelihood, prior, given, network):
+    keras.utils.set_random_seed(1)
+    conditions, p = CONDITIONS[given](), LIKELIHOODS[likelihood]()
+    dim = sum(condition.dim for condition in conditions)
+    shape, encoder, decoder, sizes = NETWORKS[network]
+    parts = {
+        "encoder": encoder(shape, LATENT, condition_dim=dim, **sizes),
+        "decoder": decoder(shape, LATENT, condition_dim=dim, num_parameters=p.num_parameters, **sizes),
+        "likelihood": p,
+        "prior": PRIORS[prior](shape, dim),
+        "data": kvae.DataSpec(shape, (0, p.num_classes - 1 if likelihood == "categorical" else 255)),
+    }
+    model = kvae.ConditionalVAE(conditions=conditions, **parts) if conditions else kvae.VAE(**parts)
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        if not weight.path.startswith("totals"):
+            weight.assign(np.asarray(weight) + rng.normal(0, 0.2, weight.shape))
+    return model
+
+
+def check(model, folder, weights="float32"):
+    model.export(folder, weights=weights)
+    served = kvae.load(folder)
+    assert all(each.ok for each in served.verify())
+    rng, num = np.random.default_rng(2), 7
+    x = rng.integers(0, int(model.data.range[1]) + 1, (num, *model.data.shape)).astype("f4")
+    if model.likelihood.kind == "bernoulli":
+        x = np.where(x > 127, 255, 0).astype("f4")
+    z = rng.normal(size=(num, LATENT)).astype("f4")
+    given = {
+        condition.name: rng.integers(0, condition.num_classes, num)
+        if isinstance(condition, kvae.Categorical)
+        else rng.uniform(0, 9, num).astype("f4")
+        for condition in getattr(model, "conditions", [])
+    }
+    vector = (model.condition_vector(given),) if given else ()
+    z_mean, z_log_var = served.encode(x, given)
+    for got, want in zip((z_mean, z_log_var), model.encode(model.data.to_unit(x), vector), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+    parameters = model.decode(z, vector)
+    outputs = served.run("decoder", {"z": z, **given})
+    further = model.likelihood.outputs(parameters, model.data)
+    assert set(outputs) == {"x_mean", *further}
+    for name, want in further.items():
+        np.testing.assert_allclose(outputs[name], want, rtol=1e-4, atol=1e-4)
+    want = model.data.log_jacobian(model.likelihood) - model.likelihood.nll(model.data.to_unit(x), parameters)
+    np.testing.assert_allclose(served.log_likelihood(x, z, given), want, rtol=2e-5, atol=1e-4)
+    assert served.has("prior") == (model.prior.kind != "standard_normal")
+    one = {name: values[:1] for name, values in given.items()}
+    assert served.sample(2, seed=0, draw=True, conditions=one).x.shape == (2, *model.data.shape)
+    assert np.isfinite(served.score(x, given).elbo).all()
+
+
+@pytest.mark.parametrize(("likelihood", "prior", "given", "network"), FEW)
+def test_each_network_with_each_likelihood_prior_and_kind_of_condition(likelihood, prior, given, network, tmp_path):
+    check(make(likelihood, prior, given, network), tmp_path / "m")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("likelihood", "prior", "given", "network"), ALL)
+def test_every_combination(likelihood, prior, given, network, tmp_path):
+    check(make(likelihood, prior, given, network), tmp_path / "m")
