@@ -136,6 +136,7 @@ class TrainingConfig:
     )
     final_learning_rate: float = setting(1e-5, "Where cosine and exponential end.", above=0)
     seed: int = setting(0, "The same seed trains the same model.", least=0)
+    weights_from: str = setting("", "Run of the same network whose weights to start from.")
     patience: int = setting(
         0, "Stop after so many epochs without a better validation elbo, and keep the best weights; 0 never.", least=0
     )

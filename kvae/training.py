@@ -1,6 +1,7 @@
 """One run of training, from a configuration to a folder that `kvae export` understands, through every interruption."""
 
 import contextlib
+import math
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ def train(config, directory, *, dataset=None, force=False, quiet=False, export_c
     dataset = dataset or runs.read_data(config)
     config = runs.settled(config, len(dataset.x))
     setup = _set_up(config, dataset)
+    _start_from(setup.model, config.training.weights_from)
     if export_check:
         _check_export(setup, quiet)
     with runs.held(directory):
@@ -113,6 +115,8 @@ def resume(directory, *, dataset=None, quiet=False, tensorboard=None, **changes)
         if config.training.epochs < done:
             raise RequestError(f"{directory} has {done} epochs behind it; give --epochs at least that.")
         setup = _set_up(config, dataset)
+        if start is None:
+            _start_from(setup.model, config.training.weights_from)
         runs.write(directory, config, setup.facts)
         if not quiet:
             say(f"Going on after epoch {done} of {config.training.epochs}." if done else "Starting at the first epoch.")
@@ -210,6 +214,20 @@ def _set_up(config, dataset):
     shown = (validation_rows if len(validation_rows) else train_rows)[:64]
     shown = (dataset.x[shown], rows_of(shown)[1])
     return _Setup(config, model, shipped, batches, validation, len(validation_rows), measured, facts, shown)
+
+
+def _start_from(model, directory):
+    """Give a model the weights of another run, where one is named; its optimiser starts anew."""
+    if not directory:
+        return
+    other = load(directory)[0]
+    shapes, found = ([tuple(weight.shape) for weight in each.weights] for each in (model, other))
+    if shapes != found:
+        raise InputDataError(
+            f"{directory} has another network: {len(found)} weights, {sum(map(math.prod, found)):,} numbers, expected "
+            f"{len(shapes)} and {sum(map(math.prod, shapes)):,}. Give this run its network, likelihood and prior."
+        )
+    model.set_weights(other.get_weights())
 
 
 def _seed(config):

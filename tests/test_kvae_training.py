@@ -52,6 +52,16 @@ def test_a_run_holds_all_that_the_issue_of_it_needs(run):
     assert facts["validation"]["elbo"] == pytest.approx(float(rows[-1]["val_elbo"]), abs=1e-3)
 
 
+def test_weights_from_starts_where_another_run_ended(run, tmp_path):
+    same = {"conditional": True, "weights_from": str(run.directory), "learning_rate_schedule": "constant"}
+    after = train(settings(**same, epochs=1, learning_rate=1e-12), tmp_path / "after")
+    for ours, theirs in zip(run.model.get_weights(), after.model.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-8)
+    with pytest.raises(InputDataError, match="another network"):
+        train(settings(**same, latent_dim=5), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
 def test_the_pictures_are_png_of_digits(run):
     from PIL import Image
 
