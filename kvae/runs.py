@@ -228,16 +228,6 @@ def settled(config, num):
     return config.replace(validation=min(5000, num // 10))
 
 
-def examples(directory, num=64):
-    """The first examples of a run's data, `[num, *shape]`, or None where the data are no longer there."""
-    from kvae import config as configs
-
-    try:
-        return sources.read(configs.read(Path(directory) / CONFIG).data).x[:num]
-    except InputDataError:
-        return None
-
-
 def data_of(directory):
     """The data of a run, as (what was trained on, what was held out): each a pair of x and its conditions.
 

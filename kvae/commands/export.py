@@ -88,14 +88,15 @@ def _export(run, output, name, weights, force, quiet):
     model, facts = training.load(run)
     trained_on, held_out = runs.data_of(run)
     if trained_on is None and not quiet:
-        click.echo(f"The data of {run} are not at hand, so the files get no thresholds for `kvae score`.", err=True)
+        click.echo(f"{run}: its data are not at hand, so the files get no thresholds for kvae score.", err=True)
     measured: list = []
-    recipe = {runs.CONFIG: (run / runs.CONFIG).read_bytes()}
+    # How it was trained, for people and for the curves of `kvae evaluate -o REPORT.html`.
+    recipe = {name: (run / name).read_bytes() for name in (runs.CONFIG, runs.HISTORY) if (run / name).is_file()}
     paths = model.export(
         output,
         name=name,
         training=facts["training"],
-        examples=runs.examples(run),
+        examples=None if trained_on is None else trained_on[0][:64],
         extras=recipe,
         force=force,
         weights=weights,

@@ -61,6 +61,8 @@ def _lines(manifest: Manifest) -> list[tuple[str, str]]:
             lines.append((key, "none held out" if key == "validation" else "none"))
         else:
             lines.append((key, _object(value) if isinstance(value, dict) else str(value)))
+    if manifest.raw.get("weights", "float32") != "float32":
+        lines.append(("weights", f"stored as {manifest.raw['weights']}"))
     return [*lines, ("model id", manifest.model_id)]
 
 
