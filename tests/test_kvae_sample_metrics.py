@@ -88,12 +88,12 @@ def test_two_sets_of_one_gaussian_cover_each_other():
 
 @pytest.mark.slow
 def test_identical_gaussians_give_the_published_values():
-    # 10,000 points of N(0, I) in 1,000 dimensions, k = 5: the example of the authors of density and coverage.
+    # 10,000 points of N(0, I) in 1,000 dimensions, k = 5: the example of the authors of density and coverage, one run,
+    # https://github.com/clovaai/generative-evaluation-prdc. Runs of other seeds spread by 0.018, 0.008, 0.07 and 0.008.
     rng = np.random.default_rng(4)
     found = metrics.precision_recall_density_coverage(*rng.normal(size=(2, 10_000, 1000)))
-    np.testing.assert_allclose(found[:2], [0.477, 0.471], atol=0.02)
-    np.testing.assert_allclose(found[2], 1.056, atol=0.1)
-    np.testing.assert_allclose(found[3], 0.974, atol=0.01)
+    published = [0.4772, 0.4705, 1.0555, 0.9735]
+    assert (np.abs(np.array(found) - published) < 3 * np.sqrt(2) * np.array([0.018, 0.008, 0.07, 0.008])).all()
 
 
 def test_copies_of_one_point_cover_next_to_nothing():

@@ -116,6 +116,8 @@ def test_an_unconditional_model_says_what_is_left_out(tiny, data, judge):
     ("arguments", "message", "code"),
     [
         (["--samples", 61, "--classifier", "judge"], "there are 60 test images. Ask for at most 60", 2),
+        (["--samples", 61], "Ask for at most 60", 2),  # before a classifier is trained
+        (["--samples", 30, "--seed", 2**64, "--classifier", "judge"], "A seed is a whole number", 2),
         (["--classifier", "judge"], "Give --samples N as well", 2),
         (["--samples", 30, "--label", "cat"], "Leave --label and --condition out", 2),
         (["--samples", 30, "--split", "train"], "Leave --split train out", 2),

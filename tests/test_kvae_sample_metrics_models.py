@@ -1,6 +1,8 @@
 """All figures of a model at once, and the classifier that judges: on models and images whose figures are known."""
 
 import json
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -197,6 +199,9 @@ def test_what_cannot_be_measured_is_refused_in_a_line(brightest):
     with pytest.raises(RequestError, match="more than 10 images, got 10"):
         sample_metrics.figures(Painter(), train, test, one, 10, fit=known_fit)
     model = SimpleNamespace(manifest=manifest(kind="vector", shape=(4,)))
+    for seed in (-1, 2**64, 0.5, True):
+        with pytest.raises(RequestError, match="A seed is a whole number from 0"):
+            sample_metrics.figures(Painter(), train, test, one, 100, seed)
     with pytest.raises(RequestError, match="painter models a vector"):
         sample_metrics.figures(model, train, test, one, 100)
     with pytest.raises(InputDataError, match="painted has no age"):
@@ -310,6 +315,18 @@ def test_a_classifier_is_trained_once_kept_and_learns(tmp_path, monkeypatch):
     file.write_bytes(data)
     with pytest.raises(ModelFileError, match=r"damaged.* Remove that file"):
         kept.kept(x, label, made_for, tmp_path / "new" / "folder", steps=60)
+
+
+def test_a_classifier_is_not_kept_in_the_folder_of_a_model(tiny):
+    x, label = painted(30, 0)
+    with pytest.raises(RequestError, match="holds a model"):
+        kept.kept(x, label, network.Images(SHAPE, (0.0, 255.0), 3), tiny / "conditional")
+
+
+def test_arrays_are_measured_without_keras_onnx_runtime_or_scikit_learn():
+    code = "import kvae.sample_metrics, sys; print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & {"keras", "tensorflow", "onnxruntime", "onnx", "sklearn", "scipy", "PIL"}
 
 
 def test_without_keras_the_extra_is_named(tmp_path, monkeypatch, brightest):

@@ -19,6 +19,7 @@ from kvae.sample_metrics.real import Real, images_of, judged_condition, needed, 
 from kvae.sample_metrics.spread import within_class_spread
 from serve_cli.errors import InputDataError, RequestError, printable
 from serve_cli.manifest import Manifest
+from serve_cli.noise import MAX_SEED
 
 #: Samples, and images of either real set, where the caller does not say and there are as many.
 NUM = 5000
@@ -78,7 +79,7 @@ def figures(
     """
     manifest = model.manifest
     check_image_model(manifest)
-    num = _num(num, train, test)
+    num, seed = check_request(num, seed, train, test)
     rng = np.random.Generator(np.random.Philox(key=[seed, 0]))
     chosen = np.sort(rng.permutation(len(test.x))[:num])
     given = {each.name: needed(test, each.name)[chosen] for each in manifest.conditions}
@@ -121,19 +122,28 @@ def check_image_model(manifest: Manifest) -> None:
         )
 
 
-def _num(num: int | None, train: Real, test: Real) -> int:
+def check_request(num: int | None, seed: int, train: Real, test: Real) -> tuple[int, int]:
+    """Return how many images there are in each set, and the seed; raise `RequestError` where these make no sense."""
     most = min(len(train.x), len(test.x))
     if num is None:
         num = min(NUM, most)
+    if not _is_whole(seed) or not 0 <= seed <= MAX_SEED:
+        raise RequestError(f"A seed is a whole number from 0 to 2**64 - 1, got {printable(repr(seed), 40)}.")
+    if not _is_whole(num) or num <= 2 * NEIGHBOUR:
+        raise RequestError(
+            f"Figures of samples take a whole number of more than {2 * NEIGHBOUR} images, got {printable(num, 40)}."
+        )
     if num > most:
         which, there = ("test", test) if len(test.x) == most else ("training", train)
         raise RequestError(
             f"{num} samples are measured against as many real images, and there are {len(there.x)} {which} images. "
             f"Ask for at most {most}."
         )
-    if num <= 2 * NEIGHBOUR:
-        raise RequestError(f"Figures of samples take more than {2 * NEIGHBOUR} images, got {num}.")
-    return num
+    return int(num), int(seed)
+
+
+def _is_whole(number: Any) -> bool:
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
 
 
 def _consistency(

@@ -19,7 +19,8 @@ import numpy as np
 from kvae.sample_metrics.classifier import Classifier
 from kvae.sample_metrics.network import FEATURES, RECIPE, Images
 from serve_cli import files, onnx_file
-from serve_cli.errors import ModelFileError, OutputError, printable
+from serve_cli.errors import ModelFileError, OutputError, RequestError, printable
+from serve_cli.manifest import GRAPHS
 
 
 def default_folder() -> Path:
@@ -55,11 +56,14 @@ def kept(
     Raises:
         MissingExtraError: it must be trained, and Keras is not installed.
         OutputError: the folder cannot be written.
+        RequestError: the folder is a model's.
     """
     key = _key(x, label, images, steps)
     path = Path(folder or default_folder()) / f"classifier-{key[:16]}.onnx"
     if path.exists():
         return _read(path, key, images)
+    if any((path.parent / f"{graph}.onnx").exists() for graph in GRAPHS):
+        raise RequestError(f"{printable(path.parent)} holds a model. Give --classifier a folder of its own.")
     from kvae import engine
 
     engine.require()

@@ -11,7 +11,7 @@ import numpy as np
 from kvae.sample_metrics import real
 from kvae.sample_metrics.classifier import Classifier
 from kvae.sample_metrics.classifier import read as read_classifier
-from kvae.sample_metrics.figures import check_image_model, figures
+from kvae.sample_metrics.figures import check_image_model, check_request, figures
 from kvae.sample_metrics.kept import kept
 from serve_cli.errors import InputDataError, RequestError, printable
 from serve_cli.manifest import Manifest
@@ -62,6 +62,7 @@ def measure(
     manifest = model.manifest
     check_image_model(manifest)
     train, test = _both(data, split, train_data, manifest)
+    num, seed = check_request(num, seed, train, test)  # before a classifier is trained for minutes
     judge = _judge(classifier, manifest, train, say)
     say(f"Measuring samples against real images of {test.source}")
     found = figures(model, train, test, judge, num, seed, draw=draw, temperature=temperature)
@@ -69,7 +70,7 @@ def measure(
         found,
         {
             "n": found["coverage"]["n"],
-            "seed": int(seed),
+            "seed": seed,
             "temperature": float(temperature),
             "images": "draws from p(x given z)" if draw else "means of p(x given z)",
             "condition": real.judged_condition(manifest),
