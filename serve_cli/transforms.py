@@ -12,6 +12,7 @@ import numpy as np
 
 from serve_cli import conditions as conditions_of
 from serve_cli import likelihoods, noise, sampling
+from serve_cli.errors import RequestError
 from serve_cli.flow import (
     Array,
     Flow,
@@ -61,7 +62,7 @@ def encode(
     def pieces() -> Iterator[Piece]:
         for start, end in spans(rows, piece_rows(manifest.data, batch_size)):
             here = {name: values[start:end] for name, values in columns.items()}
-            feeds = model.feeds(here, None, x=x[first + start : first + end], first=first + start)
+            feeds = model.feeds(here, None, x=_taken(x, first + start, first + end), first=first + start)
             made = model.run("encoder", feeds, batch_size, ["z_mean", "z_log_var"])
             if draw:
                 normals, _ = noise.latent_noise(seed, first + start, end - start, manifest.latent_dim)
@@ -92,7 +93,7 @@ def decode(
     def pieces() -> Iterator[Piece]:
         for start, end in spans(rows, piece_rows(manifest.data, batch_size)):
             here = {name: values[start:end] for name, values in columns.items()}
-            feeds = model.feeds(here, None, z=z[first + start : first + end])
+            feeds = model.feeds(here, None, z=_taken(z, first + start, first + end))
             index = np.arange(first + start, first + end)
             yield {"x": sampling.decode(model, feeds, batch_size, likelihood, seed, index), "z": feeds["z"]} | here
 
@@ -117,7 +118,7 @@ def reconstruct(
     def pieces() -> Iterator[Piece]:
         for start, end in spans(rows, piece_rows(manifest.data, batch_size)):
             here = {name: values[start:end] for name, values in columns.items()}
-            feeds = model.feeds(here, None, x=x[first + start : first + end], first=first + start)
+            feeds = model.feeds(here, None, x=_taken(x, first + start, first + end), first=first + start)
             given = feeds.pop("x")
             feeds["z"] = model.run("encoder", feeds | {"x": given}, batch_size, ["z_mean"])["z_mean"]
             yield {"x": given, "x_mean": sampling.decode(model, feeds, batch_size)} | here
@@ -133,14 +134,23 @@ def _chosen(
     model: Model, values: np.ndarray, conditions: Mapping[str, Any], first: int, num: int | None
 ) -> tuple[int, dict[str, np.ndarray]]:
     """Return how many rows are wanted, and the conditions of those."""
-    from serve_cli.errors import RequestError
-
     have = len(values)
     if not 0 <= first < have:
         raise RequestError(f"There are {have} rows, numbered from 0: none to start from at {first}.")
     rows = have - first if num is None else min(num, have - first)
     columns = conditions_of.columns(model.manifest, conditions, have)
     return rows, {name: each[first : first + rows] for name, each in columns.items()}
+
+
+def _taken(values: np.ndarray, first: int, end: int) -> np.ndarray:
+    """Return some rows; of an array on disk a copy, whose pages are let go of."""
+    if not isinstance(values, np.memmap):
+        return values[first:end]
+    from serve_cli.readers.arrays import release
+
+    taken = np.array(values[first:end])
+    release(values)
+    return taken
 
 
 def _scalars(seed: int, first: int, drawn: bool) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ import numpy as np
 from serve_cli.errors import InputDataError, printable
 from serve_cli.readers.checks import check_finite
 from serve_cli.readers.dataset import Dataset, Split, check_size
+from serve_cli.readers.npy import check_header
 
 # What numpy and zipfile raise over a damaged file; the header of one may even ask for more memory than there is.
 _DAMAGED = (ValueError, zipfile.BadZipFile, EOFError, zlib.error, OSError, RuntimeError, MemoryError)
@@ -39,10 +40,13 @@ def read_npz(path: Path, split: Split | None, source: str) -> Dataset:
 def read_npy(path: Path, source: str, in_memory: int | None = None) -> Dataset:
     """Read x alone; where it takes more than `in_memory` bytes it stays on disk."""
     try:
-        # A map first: the header of a damaged file may claim far more than there is.
+        with path.open("rb") as file:
+            check_header(file, path.stat().st_size, source)
         x = np.load(path, mmap_mode="r", allow_pickle=False)
         if in_memory is None or x.nbytes <= in_memory or x.dtype.kind not in "uifb":
             x = np.array(x)
+    except InputDataError:
+        raise
     except _DAMAGED as error:
         raise _unreadable(error, source, "an .npy") from error
     return as_dataset(x, {}, source)
@@ -90,7 +94,15 @@ def load_npz(path: Path, source: str) -> dict[str, np.ndarray]:
     """Read every array of an .npz, none of them pickled."""
     try:
         with zipfile.ZipFile(path) as bundle:
-            check_size(sum(member.file_size for member in bundle.infolist()), source)
+            members = bundle.infolist()
+            check_size(sum(member.file_size for member in members), source, path.stat().st_size)
+            for member in members:
+                if not member.filename.endswith(".npy"):
+                    raise InputDataError(
+                        f"{source} holds {printable(member.filename, 40)}, which is no array. Save it anew."
+                    )
+                with bundle.open(member) as array:
+                    check_header(array, member.file_size, source)
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except InputDataError:
@@ -99,9 +111,16 @@ def load_npz(path: Path, source: str) -> dict[str, np.ndarray]:
         raise _unreadable(error, source, "an .npz") from error
 
 
+def release(x: np.ndarray) -> None:
+    """Let go of what was read of an array on disk: its pages count as memory of the process until then."""
+    import mmap
+
+    mapped = getattr(x, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
 def _unreadable(error: Exception, source: str, kind: str) -> InputDataError:
-    if "pickle" in str(error).lower() or "object" in str(error).lower():
-        return InputDataError(f"{source} holds pickled objects, which are never loaded. Save plain numbers.")
     return InputDataError(f"{source} is no readable file of {kind}: it is damaged or cut short. Save it again.")
 
 
@@ -109,10 +128,11 @@ def _check_pieces(x: np.memmap, source: str) -> None:
     """Look at all of an array on disk, a piece at a time: as float32 it must be finite."""
     if x.dtype.kind != "f":
         return
-    rows = max(1, 2**24 // max(1, x[0].size))
+    rows = max(1, 2**20 // max(1, x[0].size))
     for start in range(0, len(x), rows):
         with np.errstate(over="ignore"):
             check_finite(np.asarray(x[start : start + rows], np.float32), "x", source)
+        release(x)
 
 
 def _condition(values: np.ndarray, name: str, source: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
