@@ -83,7 +83,9 @@ def _invoke(arguments: list[str]) -> int:
         raise KeyboardInterrupt from None
     except click.ClickException as error:
         where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "kvae"
-        return _fail(f"{error.format_message()} See `{where} --help`.", error.exit_code, "--json" in arguments)
+        return _fail(
+            f"{printable(error.format_message(), 150)} See `{where} --help`.", error.exit_code, "--json" in arguments
+        )
     return 0
 
 

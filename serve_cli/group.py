@@ -39,7 +39,8 @@ class LazyGroup(click.Group):
 
             near = difflib.get_close_matches(args[0], VERBS, 1, 0.5)
             hint = f" Did you mean {near[0]}?" if near else ""
-            ctx.fail(f"There is no verb {printable(args[0], 40)}; there are {', '.join(VERBS)}.{hint}")
+            verb = printable(args[0], 20)
+            ctx.fail(f"There is no verb {verb}.{hint or ' There are ' + ', '.join(VERBS) + '.'}")
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:

@@ -69,7 +69,11 @@ def read(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> SealedGrap
         ModelFileError: the file is missing, is no regular file, is too large, is not sealed, is damaged, or holds
             anything that a sealed graph must not.
     """
-    data = _read_bytes(path, max_bytes)
+    return check(_read_bytes(path, max_bytes), path)
+
+
+def check(data: bytes, path: str | os.PathLike[str]) -> SealedGraph:
+    """Check all bytes of a sealed file; `path` is what messages call it. Raises as `read` does."""
     name = printable(path)
     _check_seal(data, name)
     try:

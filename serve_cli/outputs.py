@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["STDOUT", "Dtype", "check", "facts", "show", "stream", "write"]
 
 STDOUT = "-"
+MAX_SHOWN = 10_000
+"""Images as text, which are held until all are there."""
 
 
 def check(path: str, force: bool = False) -> None:
@@ -85,6 +87,8 @@ def show(draws: Draws | Flow, stream: TextIO | None = None, quiet: bool = True) 
     if stream is None:
         raise OutputError("Standard output is closed. Give -o to write a file.")
     flow = draws if isinstance(draws, Flow) else draws.flow()
+    if flow.holds_images and flow.rows > MAX_SHOWN:
+        raise RequestError(f"{flow.rows:,} images are too many to show as text, of {MAX_SHOWN:,} at most. Give -o.")
     with _under_way(flow, quiet) as running:
         if running.holds_images:
             import numpy as np

@@ -123,7 +123,7 @@ def bad_images() -> dict[str, tuple[bytes, str]]:
         "cut in the values": (good[:-1], "takes 60 bytes, found 59"),
         "too long": (good + b"\0", "found more"),
         "a huge claim": (bytes([0, 0, 8, 3]) + b"\xff" * 12, "claims"),
-        "a large claim": (bytes([0, 0, 8, 3]) + struct.pack(">3I", 100_000, 100, 100), "found 0"),
+        "a large claim": (bytes([0, 0, 8, 3]) + struct.pack(">3I", 100_000, 100, 100), "found 0|as bombs do"),
         "labels instead": (idx(LABEL), "no images"),
         "no examples": (idx(X[:0]), "no examples"),
         "no pixels": (idx(X[:, :0]), "shape"),

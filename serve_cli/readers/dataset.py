@@ -15,6 +15,10 @@ MAX_BYTES = 16 * 2**30
 """No array is read that takes more than this unpacked: a small file can claim any size."""
 
 
+BOMB_BYTES, BOMB_RATIO = 2**28, 200
+"""More than so much, packed to less than one in so many, is no data: all images of dSprites are packed 1 to 167."""
+
+
 class Dataset(NamedTuple):
     """Examples as their file holds them.
 
@@ -58,9 +62,20 @@ class ReadOptions:
     in_memory: int | None = None
 
 
-def check_size(num_bytes: int, source: str) -> None:
-    """Raise `InputDataError` where data would take more than `MAX_BYTES`."""
+def check_size(num_bytes: int, source: str, stored: int | None = None) -> None:
+    """Raise `InputDataError` where data would take more than `MAX_BYTES`, or a small file claims to unpack to a lot.
+
+    Args:
+        num_bytes: what the data would take.
+        source: for the message.
+        stored: bytes of the packed file, where it is one.
+    """
     if num_bytes > MAX_BYTES:
         raise InputDataError(
             f"{source} claims {num_bytes} bytes of data, more than the {MAX_BYTES} that are read at most."
+        )
+    if stored is not None and num_bytes > BOMB_BYTES and num_bytes > BOMB_RATIO * stored:
+        raise InputDataError(
+            f"{source} has {stored} bytes and claims to unpack to {num_bytes}, as bombs do. "
+            "Where you trust it, unpack it yourself."
         )

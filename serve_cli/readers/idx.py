@@ -25,13 +25,16 @@ def read_idx(path: str | Path) -> np.ndarray:
     path = Path(path)
     source = printable(path)
     try:
+        if not path.is_file():  # A FIFO would be waited for.
+            raise InputDataError(f"{source} is no regular file. Give an IDX file, plain or gzip.")
         with path.open("rb") as file:
             zipped = file.read(2) == b"\x1f\x8b"
             file.seek(0)
+            stored = path.stat().st_size
             if not zipped:
-                return _parse(file, source)
+                return _parse(file, source, None)
             with gzip.GzipFile(fileobj=file) as unzipped:
-                return _parse(unzipped, source)
+                return _parse(unzipped, source, stored)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputDataError(f"{source} is damaged or cut short: it does not unzip. Copy it again.") from error
     except OSError as error:
@@ -86,7 +89,7 @@ def _find(folder: Path, name: str) -> Path | None:
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.exists()), None)
 
 
-def _parse(file: IO[bytes] | gzip.GzipFile, source: str) -> np.ndarray:
+def _parse(file: IO[bytes] | gzip.GzipFile, source: str, stored: int | None) -> np.ndarray:
     head = file.read(4)
     if len(head) < 4:
         raise InputDataError(f"{source} is cut short: an IDX file begins with 4 bytes, found {len(head)}.")
@@ -104,7 +107,7 @@ def _parse(file: IO[bytes] | gzip.GzipFile, source: str) -> np.ndarray:
     expected = dtype.itemsize
     for size in shape:
         expected *= size
-    check_size(expected, source)
+    check_size(expected, source, stored)
     body = bytearray()
     # In pieces, for the header of a damaged file may claim far more than there is.
     while len(body) <= expected and (piece := file.read(min(2**24, expected + 1 - len(body)))):
@@ -114,4 +117,4 @@ def _parse(file: IO[bytes] | gzip.GzipFile, source: str) -> np.ndarray:
         raise InputDataError(
             f"{source} is damaged or cut short: {list(shape)} takes {expected} bytes, found {found}. Copy it again."
         )
-    return np.frombuffer(bytes(body), dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+    return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
