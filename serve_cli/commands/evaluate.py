@@ -11,7 +11,7 @@ from serve_cli.commands import given, options, written
 from serve_cli.errors import RequestError, printable
 
 # Options that change no figure, so that a card does not quote them.
-_UNQUOTED = frozenset({"model", "output", "threads", "as_json", "card", "force", "quiet"})
+_UNQUOTED = frozenset({"model", "output", "history", "threads", "as_json", "card", "force", "quiet"})
 
 
 @click.command(
@@ -66,7 +66,17 @@ _UNQUOTED = frozenset({"model", "output", "threads", "as_json", "card", "force",
 )
 @click.option("--card", metavar="FILE.md", help="A model card whose section Measured is set to the figures.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of noise and binarisation, 0 to 2**64 - 1.")
-@click.option("-o", "--output", metavar="FILE.json", help="Write the figures there as well.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE.json|FILE.html",
+    help="Write the figures there as well; or a page with charts and pictures, which needs the extra `evaluate`.",
+)
+@click.option(
+    "--history",
+    metavar="FILE.csv",
+    help="Curves of training for the page.  [default: history.csv beside the model]",
+)
 @options.threads
 @options.as_json
 @options.force
@@ -87,6 +97,7 @@ def evaluate(
     card: str | None,
     seed: int,
     output: str | None,
+    history: str | None,
     threads: int,
     as_json: bool,
     force: bool,
@@ -101,15 +112,20 @@ def evaluate(
     from serve_cli.commands.progress import Progress
     from serve_cli.evaluation import card as cards
     from serve_cli.evaluation import evaluate as compute
+    from serve_cli.evaluation import report
     from serve_cli.evaluation import samples as of_samples
     from serve_cli.model import load
 
     if output is not None:
-        written.check(output, (".json",), force)
+        written.check(output, (".json", report.SUFFIX), force)
+    as_page = output is not None and report.is_page(output)
+    if history is not None and not as_page:
+        raise RequestError("--history is for a page of curves and pictures. Give -o FILE.html as well.")
     if samples is None and (train_data or classifier):
         raise RequestError("--train-data and --classifier are for figures of samples. Give --samples N as well.")
     old_card = cards.read(card) if card is not None else ""
     loaded = load(model, threads=threads)
+    curves = report.prepare(loaded, history) if as_page else None
     said = options.for_all_rows(label, condition)
     examples = given.read(loaded, data, split, said)
     drawn: dict[str, Any] = {}
@@ -132,7 +148,9 @@ def evaluate(
         )
     document |= drawn
     lines = [*table(document), *of_samples.lines(document)]
-    if output is not None:
+    if output is not None and as_page:
+        report.write(output, loaded, document, examples, data, split, curves, force)
+    elif output is not None:
         _write_json(output, document, force)
     if card is not None:
         # The machine's folders are nobody's business who reads the card.
