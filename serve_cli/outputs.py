@@ -113,13 +113,15 @@ def facts(draws: Draws) -> dict[str, str]:
 @contextlib.contextmanager
 def _under_way(flow: Flow, quiet: bool) -> Iterator[Flow]:
     """Make a flow's rows ahead of their writing, and show how far it is; on the way out both have ended."""
-    if flow.rows <= piece_rows(flow.manifest.data, 1):  # For a few rows a thread would only cost its start.
-        yield flow
-        return
-    from serve_cli.ahead import ahead
     from serve_cli.commands.progress import Progress
 
-    with Progress("Making rows", quiet) as progress, contextlib.closing(ahead(flow.pieces)) as pieces:  # type: ignore[type-var]
+    with contextlib.ExitStack() as stack:
+        pieces = flow.pieces
+        progress = stack.enter_context(Progress("Making rows", quiet))
+        if flow.rows > piece_rows(flow.manifest.data, 1):  # For a few rows a thread would only cost its start.
+            from serve_cli.ahead import ahead
+
+            pieces = stack.enter_context(contextlib.closing(ahead(pieces)))  # type: ignore[type-var]
 
         def counted() -> Iterator[Piece]:
             done = 0
@@ -127,6 +129,8 @@ def _under_way(flow: Flow, quiet: bool) -> Iterator[Flow]:
                 yield piece
                 done += len(piece[flow.main[0]])
                 progress(done, flow.rows)
+            if done != flow.rows:
+                raise AssertionError(f"{done} rows were made, {flow.rows} were to be.")
 
         yield dataclasses.replace(flow, pieces=counted())
 

@@ -54,13 +54,12 @@ def encode(
     """
     # In here, so that --help opens neither numpy nor onnxruntime.
     from serve_cli import sampling, transforms
-    from serve_cli.commands import given
     from serve_cli.model import load
 
     rows.check(output, as_json, force)
     said = options.for_all_rows(label, condition)
     loaded = load(model, threads=threads, provider=provider)
-    examples = given.read(loaded, data, split, said, image_size, channels)
+    examples = rows.examples(loaded, data, split, said, image_size, channels)
     if draw:
         seed = sampling.checked_seed(seed)
     flow = transforms.encode(

@@ -36,6 +36,7 @@ def read(
     said: dict[str, str],
     image_size: str | None = None,
     channels: str | None = None,
+    in_memory: int = IN_MEMORY,
 ) -> Given:
     """Read examples as a model takes them.
 
@@ -46,6 +47,7 @@ def read(
         said: conditions of all rows; they win over the file's.
         image_size: as of `options.data`; for pictures the model's where None.
         channels: likewise.
+        in_memory: bytes of x beyond which it stays on disk where its form allows.
 
     Raises:
         InputDataError: the data are missing or bad, or a condition is neither there nor said.
@@ -54,7 +56,7 @@ def read(
     if model.manifest.data.kind == "image" and _is_pictures(data):
         image_size = image_size or f"{shape[0]}x{shape[1]}"
         channels = channels or (str(shape[2]) if shape[2] in (1, 3) else None)
-    dataset = _read(model, data, split, options.read_options(image_size, channels, IN_MEMORY))
+    dataset = _read(model, data, split, options.read_options(image_size, channels, in_memory))
     missing = [
         each.name for each in model.manifest.conditions if each.name not in said and each.name not in dataset.conditions
     ]

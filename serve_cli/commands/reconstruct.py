@@ -51,13 +51,12 @@ def reconstruct(
     """
     # In here, so that --help opens neither numpy nor onnxruntime.
     from serve_cli import transforms
-    from serve_cli.commands import given
     from serve_cli.model import load
 
     rows.check(output, as_json, force)
     said = options.for_all_rows(label, condition)
     loaded = load(model, threads=threads, provider=provider)
-    examples = given.read(loaded, data, split, said, image_size, channels)
+    examples = rows.examples(loaded, data, split, said, image_size, channels)
     if num is None and output is None and not as_json and loaded.manifest.data.kind == "image":
         num = rows.SHOWN
     flow = transforms.reconstruct(loaded, examples.x, examples.conditions, batch_size=batch_size, first=start, num=num)

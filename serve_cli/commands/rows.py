@@ -12,9 +12,14 @@ from serve_cli.commands import options
 from serve_cli.errors import RequestError, printable
 
 if TYPE_CHECKING:
+    from serve_cli.commands.given import Given
     from serve_cli.flow import Flow
+    from serve_cli.model import Model
 
-STDOUT = "-"
+STDIN = STDOUT = "-"
+IN_MEMORY = 2**24
+"""Bytes of x beyond which it is read as it is needed: rows are taken in order, once."""
+
 SHOWN = 16
 """Rows shown as text where nothing is said."""
 
@@ -27,6 +32,19 @@ def check(output: str | None, as_json: bool, force: bool) -> None:
         outputs.check(output, force)
     if as_json and output == STDOUT:
         raise RequestError("--json and -o - both want standard output. Leave one of them out.")
+
+
+def examples(
+    model: Model, data: str, split: str | None, said: dict[str, str], image_size: str | None, channels: str | None
+) -> Given:
+    """Read examples as `given.read` does; `-` is an .npy on standard input, read as it comes."""
+    from serve_cli.commands import given
+
+    if data != STDIN:
+        return given.read(model, data, split, said, image_size, channels, IN_MEMORY)
+    from serve_cli.codes import standard_input
+
+    return given.Given(standard_input(), dict(said), data)  # type: ignore[arg-type]
 
 
 def deliver(
