@@ -40,7 +40,7 @@ def workshop() -> Path:
 
 def call(*command, **options) -> str:
     """Run a command; where it fails, all that it said is the test's message."""
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=900, **options)
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=1800, **options)
     assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return done.stdout
 
