@@ -255,3 +255,17 @@ def test_without_matplotlib_the_extra_is_named_before_any_work():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("3 ")
     assert "kvae-onnx[evaluate]" in done.stdout
+
+
+def test_figures_of_samples_stand_beside_those_of_real_images(conditional):
+    model, document, _ = conditional
+    judge = {"digest": "0123", "accuracy": 0.99, "kept": "x"}
+    about = {"n": 60, "images": "means", "temperature": 1.0, "seed": 0, "classifier": judge}
+    found = {
+        "coverage": {"value": 0.625, "floor": 0.875, "n": 60, "k": 5},
+        "label_consistency": {"value": None, "floor": None, "n": 60, "left_out": "there are no labels"},
+    }
+    text = report.render(model, document | {"samples": found, "samples_measured": about}, X, {"label": LABEL})
+    page = Page(text)
+    assert [value for where, value in page.data if where == "sample-figures"] == [60, 0.625, 0.875, 60]
+    assert "Left out: label consistency" in page.sections["sample-figures"]["text"]

@@ -157,7 +157,7 @@ def _walk_of_table(subject: Subject, name: str, size: str, x: np.ndarray, values
         )
     order = np.argsort(-moved, kind="stable")[:_COLUMNS]
     rows = ((text(columns[at]["name"], 40), *(_cell(columns[at], value) for value in x[:, at])) for at in order)
-    head = (f"{name} · {size}", *(f"{value:+g}".replace("-", "−") for value in values))
+    head = (f"{name} · {size}", *(("0" if value == 0 else f"{value:+.3g}").replace("-", "−") for value in values))
     return table(head, rows, range(1, len(values) + 1))
 
 
@@ -166,6 +166,7 @@ def _pair(name: str, first: np.ndarray, second: np.ndarray | None) -> str:
         for values, colour in ((first, svg.FIRST), (second, svg.SECOND)):
             if values is not None:
                 axes.plot(values if values.ndim == 1 else values[:, :3], color=colour)
+        axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("index" if first.ndim == 1 else "step")
 
     return svg.draw(name, "Values along the example", plot, (3.8, 2.2))
@@ -177,6 +178,7 @@ def _lines(name: str, x: np.ndarray) -> str:
             axes.plot(
                 values if values.ndim == 1 else values[:, 0], color=svg.FIRST, alpha=0.25 + 0.75 * at / (len(x) - 1)
             )
+        axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("index" if x.ndim == 2 else "step, feature 0")
 
     return svg.draw(name, "Values along the example, for each step of the walk", plot, (3.8, 2.2))

@@ -92,6 +92,7 @@ def _curve(name: str, base: str, epochs: list[float], trained: list[float], vali
         if high > low:  # The first epochs are often so far off that nothing else would be seen.
             room = (high - low) * 0.15
             axes.set_ylim(max(known[0], low - 5 * room) - room / 3, min(known[-1], high + 5 * room) + room / 3)
+        axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("epoch")
 
     return svg.draw(name, f"{base} over {len(epochs)} epochs", plot)

@@ -50,11 +50,11 @@ def section(subject: Subject) -> str:
 
     def plot(axes):
         if labels is None:
-            axes.scatter(*places.T, s=7, color=svg.FIRST, alpha=0.6, linewidths=0)
+            axes.scatter(*places.T, s=13, color=svg.FIRST, alpha=0.6, linewidths=0)
         else:
             for index in used:
                 some = places[labels.values == index]
-                axes.scatter(*some.T, s=7, color=svg.colour(index, len(labels.names)), alpha=0.75, linewidths=0)
+                axes.scatter(*some.T, s=13, color=svg.colour(index, len(labels.names)), alpha=0.75, linewidths=0)
         axes.set_xlabel(names[0])
         axes.set_ylabel(names[1])
         if dims > 1:
