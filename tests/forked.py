@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 MIB = 2**20
-HANG = 30.0
+HANG = 60.0
 """Seconds after which a process is killed; limits on its processor time are tighter."""
 
 

@@ -36,12 +36,16 @@ SMALL = {
 
 
 class Case(NamedTuple):
-    """One input: `prepare` writes it into an empty folder, `arguments` are typed there, `code` is how that ends."""
+    """One input: `prepare` writes it into an empty folder, `arguments` are typed there, `code` is how that ends.
+
+    Where it `answers`, errors stand on standard output too, as lines of JSON.
+    """
 
     prepare: Callable[[Path], object]
     code: int
     arguments: tuple[str, ...]
     limits: dict[str, Any] = {}  # noqa: RUF012 - never changed; what `forked.Server.run` takes
+    answers: bool = False
 
 
 SAMPLE = ("sample", "-m", "m.onnx", "-n", "1", "-o", "out.npy")
@@ -223,6 +227,28 @@ MANIFEST_MEANINGS = {
     ),
 }
 
+
+def _table(**likelihood: Any) -> Case:
+    """A table of a number and a class, drawn by what a manifest says of its likelihood."""
+    columns = [{"name": "a", "kind": "numeric"}, {"name": "b", "kind": "categorical", "classes": ["x", "y"]}]
+    columns += [{"name": "c", "kind": "numeric"}]
+    said = {**SMALL, "data": {"kind": "table", "shape": [3], "range": None, "columns": columns}}
+    return holds(graph([SIGMOID], manifest=said | {"likelihood": likelihood}), 5, (*SAMPLE, "--draw"))
+
+
+FACTS = {
+    "no probabilities": _table(name="mixed"),
+    "probabilities that are no list": _table(name="mixed", probabilities="abc"),
+    "probabilities of numbers": _table(name="mixed", probabilities=[1, 2, 3]),
+    "too few probabilities": _table(name="mixed", probabilities=[None]),
+    "too many probabilities": _table(name="mixed", probabilities=[None] * 99),
+    "probabilities of a number": _table(name="mixed", probabilities=["p", "p", None]),
+    "an output that is not there": _table(name="mixed", probabilities=[None, "no", None]),
+    "lists in lists": _table(name="mixed", probabilities=[None, ["p"], None]),
+    "a likelihood without its outputs": _table(name="discretized_logistic"),
+    "a categorical without its output": _table(name="categorical"),
+}
+
 RANDOM = random.Random(0)
 OTHER_BYTES = {
     "nothing": holds(b""),
@@ -325,6 +351,7 @@ MODELS: dict[str, dict[str, Case]] = {
     "link": LINKS,
     "text of the manifest": MANIFEST_TEXTS,
     "meaning of the manifest": MANIFEST_MEANINGS,
+    "facts of the likelihood": FACTS,
     "other bytes": OTHER_BYTES,
     "structure": STRUCTURE,
     "external data": EXTERNAL,

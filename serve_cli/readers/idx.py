@@ -103,6 +103,8 @@ def _parse(file: IO[bytes] | gzip.GzipFile, source: str, stored: int | None) -> 
     if len(sizes) < 4 * num_dims:
         raise InputDataError(f"{source} is cut short within its header. Copy it again.")
     shape = tuple(int.from_bytes(sizes[4 * axis : 4 * axis + 4], "big") for axis in range(num_dims))
+    if 0 in shape:  # The other sizes may be whatever they like then, and NumPy minds.
+        raise InputDataError(f"{source} holds no examples: its header says {list(shape)}.")
     dtype = np.dtype(_DTYPES[code])
     expected = dtype.itemsize
     for size in shape:
