@@ -126,7 +126,7 @@ def bad_images() -> dict[str, tuple[bytes, str]]:
         "a large claim": (bytes([0, 0, 8, 3]) + struct.pack(">3I", 100_000, 100, 100), "found 0|as bombs do"),
         "labels instead": (idx(LABEL), "no images"),
         "no examples": (idx(X[:0]), "no examples"),
-        "no pixels": (idx(X[:, :0]), "shape"),
+        "no pixels": (idx(X[:, :0]), "no examples"),
     }
 
 
