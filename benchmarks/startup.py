@@ -1,10 +1,11 @@
 """How long does a command take from start to end, next to the least that Python could do? Wall time, medians.
 
-Three pairs, run in turn so that a busy machine slows them alike; the ratio of medians is what counts:
+Pairs, run in turn so that a busy machine slows them alike; the ratio of medians is what counts:
 
     kvae sample --label 3 -o three.png    a bare script (the floor): numpy, onnxruntime, the same decoder once, a PNG
     kvae sample --label 3                 the same floor
     kvae --help                           python -c "import click"
+    kvae encode, decode, reconstruct, score, verify, info, models      the same floor: one example each
 
 Runs on the `kvae` that is installed beside the Python that runs this: `python benchmarks/startup.py [-m MODEL]`.
 """
@@ -44,6 +45,40 @@ with open(sys.argv[2], "wb") as file:
 """
 
 
+LIGHT = ("encode", "decode", "reconstruct", "score", "verify", "info", "models")
+
+
+def examples(model: Path, folder: Path, label: str) -> None:
+    """Write one example and one code for the verbs that take them."""
+    import numpy as np
+
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from serve_cli.model import load
+
+    draws = load(model).sample(1, label=int(label) if label else None, seed=0)
+    np.savez(folder / "one.npz", x=np.rint(draws.x), **draws.conditions)
+    np.savez(folder / "z.npz", z=draws.z, **draws.conditions)
+
+
+def verbs(kvae: str, model: Path, folder: Path) -> dict[str, list[str]]:
+    """Return a command for each light verb."""
+    given = {
+        "encode": ["one.npz", "-o", "codes.npy"],
+        "decode": ["z.npz", "-o", "x.npy"],
+        "reconstruct": ["one.npz", "-o", "x.npy"],
+        "score": ["one.npz"],
+        "verify": [],
+        "info": [],
+    }
+    commands = {
+        f"kvae {verb}": [kvae, verb, "-m", str(model), *(str(folder / each) if "." in each else each for each in rest)]
+        for verb, rest in given.items()
+    }
+    for verb in ("encode", "decode", "reconstruct"):
+        commands[f"kvae {verb}"] += ["--force", "-q"]
+    return commands | {"kvae models": [kvae, "models"]}
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -61,6 +96,7 @@ def main() -> None:
     sample = [kvae, "sample", "-m", str(decoder.parent)] + (["--label", options.label] if options.label else [])
 
     with tempfile.TemporaryDirectory() as scratch:
+        examples(decoder.parent, Path(scratch), options.label)
         floor = Path(scratch) / "floor.py"
         floor.write_text(FLOOR)
         picture = str(Path(scratch) / "three.png")
@@ -70,7 +106,7 @@ def main() -> None:
             "kvae sample": sample,
             "import click": [sys.executable, "-c", "import click"],
             "kvae --help": [kvae, "--help"],
-        }
+        } | verbs(kvae, decoder.parent, Path(scratch))
         times: dict[str, list[float]] = {name: [] for name in commands}
         for turn in range(options.rounds + 2):
             for name, command in commands.items():
@@ -86,6 +122,7 @@ def main() -> None:
         ("kvae sample -o three.png", "floor", 1.15),
         ("kvae sample", "floor", None),
         ("kvae --help", "import click", 1.5),
+        *((name, "floor", None) for name in medians if name.split()[1:2] and name.split()[1] in LIGHT),
     ):
         aim = f"  (goal: at most {goal})" if goal else ""
         print(

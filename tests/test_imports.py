@@ -71,6 +71,49 @@ def test_loading_an_exported_model_opens_no_keras():
     assert not loaded & (HEAVY | {"PIL"})
 
 
+# What a verb may open besides click, numpy and onnxruntime, of all that others need.
+WATCHED = HEAVY | {
+    "PIL",
+    "zipfile",
+    "csv",
+    "numpy.random",
+    "numpy",
+    "onnxruntime",
+    "kvae",
+    "export",
+    "asyncio",
+    "email",
+}
+READERS = {"numpy", "onnxruntime", "zipfile", "csv"}
+OPENS = {
+    ("sample", "--label", "3", "-o", "a.png"): {"numpy", "onnxruntime"},
+    ("sample", "--label", "3", "-o", "a.npz"): {"numpy", "onnxruntime"},
+    ("sample", "--label", "3"): {"numpy", "onnxruntime"},
+    ("encode", "data.npz", "-o", "codes.npz"): READERS,
+    ("decode", "z.npz", "-o", "x.png"): READERS,
+    ("reconstruct", "data.npz", "-o", "r.png"): READERS,
+    ("score", "data.npz", "-o", "s.csv"): READERS | {"numpy.random"},
+    ("verify",): {"numpy", "onnxruntime", "numpy.random"},
+    ("info",): {"numpy"},
+    ("models",): {"numpy"},
+}
+
+
+@pytest.mark.parametrize("arguments", OPENS, ids=" ".join)
+def test_a_verb_opens_what_it_uses_and_no_more(arguments, tmp_path):
+    import numpy as np
+
+    x = np.full((4, 28, 28, 1), 200, np.uint8)
+    np.savez(tmp_path / "data.npz", x=x, label=np.arange(4))
+    np.savez(tmp_path / "z.npz", z=np.zeros((4, 16)), label=np.arange(4))
+    code = (
+        f"import os, sys; os.chdir({str(tmp_path)!r}); from serve_cli.cli import run\n"
+        f"assert run({list(arguments)!r}) == 0; open('loaded', 'w').write(' '.join(sys.modules))"
+    )
+    loaded_after(code)  # What the verb prints is no matter.
+    assert set((tmp_path / "loaded").read_text().split()) & WATCHED <= OPENS[arguments]
+
+
 def test_every_public_name_resolves():
     code = "import kvae\nfor name in kvae.__all__: getattr(kvae, name)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)
