@@ -29,6 +29,9 @@ MAX_THREADS = 256
 # would depend on how far a graph is optimised; left alone it costs about 2 % of the time.
 _DISABLED = ["ConstantFolding", "MatMulAddFusion"]
 
+MAX_MEMORY = 4 * 2**30
+"""Most bytes that a session may take beside its weights where nobody says otherwise."""
+
 # Registering an allocator and opening a session that takes it must not be cut apart by another thread.
 _registering = threading.Lock()
 
@@ -147,7 +150,17 @@ class Session:
 def default_memory(graph: onnx_file.SealedGraph, manifest: Manifest) -> int:
     """Return how many bytes a session may take: a floor, the weights several times, and wide layers for 64 rows."""
     row = 4 * (manifest.data.num_values + manifest.latent_dim)
-    return 256 * 2**20 + 8 * len(graph.data) + 128 * BATCH_SIZE * row
+    # What a manifest claims is no reason to take more than half of the machine.
+    most = min(MAX_MEMORY, _machine_memory() // 2)
+    return min(256 * 2**20 + 128 * BATCH_SIZE * row, most) + 8 * len(graph.data)
+
+
+def _machine_memory() -> int:
+    """Return how many bytes of memory the machine has; a lot where that is not known."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 2**40
 
 
 def mebibytes(variable: str) -> int | None:

@@ -26,6 +26,7 @@ from typing import Any, BinaryIO, TextIO
 import numpy as np
 
 from serve_cli import animation, files
+from serve_cli.cells import shielded
 from serve_cli.errors import OutputError, RequestError, printable
 from serve_cli.grid import grid
 from serve_cli.manifest import Manifest
@@ -236,7 +237,7 @@ def _write_rows(stream: TextIO, walk: Walk) -> None:
     data = manifest.data
     writer = csv.writer(stream, lineterminator="\n")
     names = [str(column["name"]) for column in data.columns] or [f"x{index}" for index in range(data.num_values)]
-    writer.writerow([*walk.marks, *walk.conditions, *names])
+    writer.writerow(map(shielded, [*walk.marks, *walk.conditions, *names]))
     columns = [_texts(_flat(values), None) for values in walk.marks.values()]
     for name, values in walk.conditions.items():
         condition = manifest.condition(name)
@@ -248,5 +249,6 @@ def _write_rows(stream: TextIO, walk: Walk) -> None:
 
 def _texts(values: np.ndarray, classes: Any) -> list[str]:
     if classes:
-        return [classes[min(max(round(value), 0), len(classes) - 1)] for value in values.tolist()]
+        shown = [shielded(name) for name in classes]
+        return [shown[min(max(round(value), 0), len(shown) - 1)] for value in values.tolist()]
     return [f"{value:.9g}" for value in values.tolist()]

@@ -15,6 +15,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from serve_cli.cells import plain
 from serve_cli.errors import InputDataError, printable
 from serve_cli.manifest import RESERVED, Condition
 from serve_cli.readers.dataset import Dataset, ReadOptions, Split
@@ -171,7 +172,7 @@ def _parse(file: IO[str], source: str) -> Table:
             if number * len(header) > MAX_CELLS:
                 raise InputDataError(f"{source} has more than the {MAX_CELLS} cells that are read. Save it as .npz.")
             for column, cell in zip(columns, row, strict=True):
-                column.append(cell.strip())
+                column.append(plain(cell.strip()))
     except csv.Error as error:
         raise InputDataError(f"{source}, row {number + 1} is no CSV: {printable(error, 80)}.") from error
     if not header:
@@ -193,7 +194,7 @@ def _lines(file: IO[str], source: str) -> Iterator[str]:
 
 
 def _header(row: list[str], source: str) -> list[str]:
-    names = [name.strip() for name in row]
+    names = [plain(name.strip()) for name in row]
     if len(names) > MAX_COLUMNS:
         raise InputDataError(f"{source} has {len(names)} columns, at most {MAX_COLUMNS} are read.")
     seen: set[str] = set()

@@ -6,6 +6,7 @@ from typing import TextIO
 
 import numpy as np
 
+from serve_cli.cells import shielded
 from serve_cli.flow import Flow
 from serve_cli.manifest import Condition
 
@@ -21,7 +22,7 @@ def write(stream: TextIO, flow: Flow) -> None:
     header = [each.name for each in conditions]
     for name in flow.main:
         header += [f"{name}_{index}" for index in range(flow.arrays[name].shape[0])] if latent else _names(flow)
-    writer.writerow(header)
+    writer.writerow(map(shielded, header))
     classes = [column.get("classes") for column in data.columns] if not latent else []
     for piece in flow.pieces:
         columns = [condition_texts(each, piece[each.name]) for each in conditions]
@@ -34,7 +35,7 @@ def write(stream: TextIO, flow: Flow) -> None:
 def condition_texts(condition: Condition, values: np.ndarray) -> list[str]:
     """Return a condition's value of each row as a text: its class name, or its number, which reads back the same."""
     if condition.categorical:
-        return [condition.classes[value] for value in values.tolist()]
+        return [shielded(condition.classes[value]) for value in values.tolist()]
     # With no more digits than bring a float32 back.
     return [f"{float(str(value)):.9g}" for value in values.astype(np.float32)]
 
@@ -47,4 +48,5 @@ def _names(flow: Flow) -> list[str]:
 def _texts(values: list[float], classes: list[str] | None) -> list[str]:
     if classes is None:
         return [f"{value:.9g}" for value in values]
-    return [classes[min(max(round(value), 0), len(classes) - 1)] for value in values]
+    shown = [shielded(name) for name in classes]
+    return [shown[min(max(round(value), 0), len(shown) - 1)] for value in values]
