@@ -176,6 +176,7 @@ class Slow:
         self.file.flush()
         time.sleep(0.008)
         self.file.write(data[len(data) // 2 :])
+        print("written", flush=True)
 
 checkpoint.write = lambda file, whole: write(Slow(file), whole)
 train(sys.argv[1:])
@@ -183,19 +184,25 @@ train(sys.argv[1:])
 
 
 def kill_in_the_middle(arguments, chance, in_write):
-    """Start the command and kill it: in the middle of writing a checkpoint, or at any moment from the first one on."""
+    """Start the command and kill it: in the middle of writing a checkpoint, or at any moment from the first one on.
+
+    Returns:
+        Whether it was in the middle of a write: the file has no name yet, so the folder does not show it.
+    """
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    wanted, seen = chance.randint(1, 60), 0
+    wanted, seen, written = chance.randint(1, 60), 0, 0
     for line in process.stdout:
         seen += line == "writing\n"
+        written += line == "written\n"
         if seen >= (wanted if in_write else 1):
             time.sleep(chance.uniform(0.0, 0.008 if in_write else 1.0))
             break
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, process.stderr.read()
-    process.communicate()
+    rest = process.communicate()[0].splitlines()
+    return seen + rest.count("writing") > written + rest.count("written")
 
 
 def kill_and_resume(tmp_path, kills, epochs, seed):
@@ -204,8 +211,7 @@ def kill_and_resume(tmp_path, kills, epochs, seed):
     flags = [f"--{name.replace('_', '-')}={_shown(value)}" for name, value in {**SMALL, "epochs": epochs}.items()]
     arguments = [*flags, "--no-export-check", "-o", str(run)]
     for number in range(kills):
-        kill_in_the_middle(arguments, chance, in_write=number % 3 != 1)
-        in_writes += bool(leftovers(run))
+        in_writes += kill_in_the_middle(arguments, chance, in_write=number % 3 != 1)
         arguments = ["--resume", str(run)]
     training.resume(run, quiet=True)
     assert_same_run(train(tmp_path / "whole", epochs=epochs).directory, run)
