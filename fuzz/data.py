@@ -1,6 +1,6 @@
 """Does any data file get past the readers' promises? A coverage-guided search, with atheris.
 
-    pip install atheris && python fuzz/data.py -max_total_time=60 fuzz/corpus/data
+    pip install atheris && python fuzz/data.py -max_total_time=60
 
 The first byte of an input says which form the rest is of. A reader must return a `Dataset`, or raise an
 `InputDataError` of one printable line; see fuzz/reader.py for what else ends the search.
@@ -39,12 +39,18 @@ def one_input(data: bytes) -> None:
 def main() -> None:
     """Search, with the arguments of libFuzzer."""
     import atheris
+    import corpus
 
     with atheris.instrument_imports(include=["serve_cli"]):
         from serve_cli.readers import arrays, idx, images, npy, table  # noqa: F401
     defaults = ["-max_len=8192", "-timeout=5", "-rss_limit_mb=2048"]
-    atheris.Setup([sys.argv[0], *defaults, *sys.argv[1:]], one_input)
-    atheris.Fuzz()
+    # A single file is an input to see again, unless it is a folder to search on with.
+    again = [argument for argument in sys.argv[1:] if Path(argument).is_file()]
+    with tempfile.TemporaryDirectory() as found, tempfile.TemporaryDirectory() as seeds:
+        corpus.unpack("data", Path(seeds))
+        folders = [] if again else [found, seeds]
+        atheris.Setup([sys.argv[0], *defaults, *sys.argv[1:], *folders], one_input)
+        atheris.Fuzz()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Does any model file get past the reader's promises? A coverage-guided search, with atheris.
 
-    pip install atheris && python fuzz/reader.py -max_total_time=60 fuzz/corpus/reader
+    pip install atheris && python fuzz/reader.py -max_total_time=60
 
 An input is a model and its manifest; it is sealed here, for anyone can seal, and a search does not find a SHA-256. The
 reader must refuse it in one printable line of at most 200 characters, or take it; with KVAE_FUZZ_RUN=1 what it takes is
@@ -47,13 +47,21 @@ def one_input(data: bytes) -> None:
 
 def main() -> None:
     """Search, with the arguments of libFuzzer."""
+    import tempfile
+
     import atheris
+    import corpus
 
     with atheris.instrument_imports(include=["serve_cli"]):
         from serve_cli import manifest, onnx_file, onnx_flow, onnx_walk, protobuf, signature  # noqa: F401
     defaults = ["-max_len=65536", "-timeout=5", "-rss_limit_mb=2048"]
-    atheris.Setup([sys.argv[0], *defaults, *sys.argv[1:]], one_input)
-    atheris.Fuzz()
+    # A single file is an input to see again, unless it is a folder to search on with.
+    again = [argument for argument in sys.argv[1:] if Path(argument).is_file()]
+    with tempfile.TemporaryDirectory() as found, tempfile.TemporaryDirectory() as seeds:
+        corpus.unpack("reader", Path(seeds))
+        folders = [] if again else [found, seeds]
+        atheris.Setup([sys.argv[0], *defaults, *sys.argv[1:], *folders], one_input)
+        atheris.Fuzz()
 
 
 if __name__ == "__main__":

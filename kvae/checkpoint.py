@@ -109,15 +109,26 @@ def read(path):
     body = memoryview(data)[:-_DIGEST]
     if hashlib.sha256(body).digest() != data[-_DIGEST:]:
         raise DamagedError("its digest is not that of its content")
+    try:
+        return _parse(body)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:  # Anyone can write a digest.
+        raise DamagedError(f"what it holds is no checkpoint: {type(error).__name__}") from error
+
+
+def _parse(body):
     start = len(_MAGIC) + 8
     length = int.from_bytes(body[len(_MAGIC) : start], "little")
     header = json.loads(bytes(body[start : start + length]))
     arrays, offset = {}, start + length
     for name, dtype, shape in header["arrays"]:
+        if np.dtype(dtype).hasobject or not all(isinstance(size, int) and size >= 0 for size in shape):
+            raise ValueError(f"{name} is no array of numbers")
         count = math.prod(shape)
         # A copy: the file's bytes are read-only and not aligned.
         arrays[name] = np.frombuffer(body, dtype, count, offset).reshape(shape).copy()
         offset += arrays[name].nbytes
+    if not isinstance(header["state"], dict):
+        raise TypeError("its state is no object")
     return Checkpoint(header["state"], arrays)
 
 

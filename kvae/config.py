@@ -6,17 +6,22 @@ of `config.toml` are made of these declarations.
 
 import dataclasses
 import math
+import operator
 import re
 import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from serve_cli.errors import RequestError
+from serve_cli.errors import RequestError, printable
 
 #: The version of this layout; a reader refuses a newer one.
 CONFIG_FORMAT = 1
 
+
+_MOST_BYTES = 2**16
+_MOST = 2**31
+_MOST_LAYERS = 100
 
 #: Activations that Keras and ONNX both know. Not gelu: its exact form has no ONNX operator of opset 18.
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "elu", "selu", "silu", "leaky_relu", "softplus", "mish")
@@ -199,8 +204,22 @@ class Config:
             )
         if self.training.patience and not self.data.validation:
             raise RequestError("patience needs validation examples to judge by; give --validation a number above 0.")
-        if self.training.seed >= 2**31:
-            raise RequestError(f"seed must be less than 2^31, got {self.training.seed}.")
+        self._check_size()
+
+    def _check_size(self):
+        """Refuse layers that no memory holds, by the weights between them; those to and from the data come on top."""
+        dense = (*self.model.encoder_hidden, self.model.latent_dim, *self.model.decoder_hidden)
+        filters = (*self.model.encoder_filters, *self.model.decoder_filters)
+        weights = sum(map(operator.mul, dense, dense[1:]))
+        if self.model.network == "lstm":
+            weights = 4 * self.model.lstm_units**2
+        elif self.model.network != "dense":
+            weights += 9 * sum(map(operator.mul, filters, filters[1:]))
+        if weights >= _MOST:
+            raise RequestError(
+                f"Layers of these sizes have {weights:,} weights, {weights * 16 / 2**30:,.0f} GiB with what Adam keeps "
+                "of each. Make them narrower."
+            )
 
     def to_toml(self):
         """The run as a TOML document that `read` understands."""
@@ -224,11 +243,17 @@ def read(path):
     """
     path = Path(path)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
+            raise RequestError(f"{path} has more than {_MOST_BYTES} bytes, so it is no config.toml of a run.")
+        document = tomllib.loads(data.decode())
     except OSError as error:
         raise RequestError(f"{path}: cannot be read ({error.strerror}); give the config.toml of a run.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RequestError(f"{path} is no TOML file: {error}.") from None
+    except RecursionError:
+        raise RequestError(f"{path} is no config.toml of a run: it is nested too deeply.") from None
     return from_document(document, path)
 
 
@@ -266,7 +291,7 @@ def _typed(where, value, kind) -> Any:
             raise RequestError(f"{where} must be a list, got {value!r}.")
         return tuple(_typed(where, item, get_args(kind)[0]) for item in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) < 10**300 else math.inf
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise RequestError(f"{where} must be of type {kind.__name__}, got {value!r}.")
     return value
@@ -276,6 +301,10 @@ def _check(name, value, bounds):
     if bounds["choices"] and value not in bounds["choices"]:
         raise RequestError(f"{name} must be one of {', '.join(bounds['choices'])}, got {value!r}.")
     numbers = value if isinstance(value, tuple) else (value,)
+    if any(isinstance(number, int) and number >= _MOST for number in numbers):
+        raise RequestError(f"{name} must be less than 2^31, got {printable(value, 60)}.")
+    if isinstance(value, tuple) and len(value) > _MOST_LAYERS and not isinstance(value[0], str):
+        raise RequestError(f"{name} must be a list of at most {_MOST_LAYERS}, got {len(value)}.")
     if bounds["least"] is not None and not all(bounds["least"] <= number < math.inf for number in numbers):
         raise RequestError(f"{name} must be at least {bounds['least']} and finite, got {value}.")
     if bounds["above"] is not None and not all(bounds["above"] < number < math.inf for number in numbers):

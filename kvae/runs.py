@@ -18,6 +18,8 @@ MODEL, CONFIG, HISTORY, FACTS = "model.keras", "config.toml", "history.csv", "ru
 RECONSTRUCTIONS, SAMPLES, CHECKPOINTS = "reconstructions.png", "samples.png", "checkpoints"
 FILES = (MODEL, CONFIG, HISTORY, FACTS, RECONSTRUCTIONS, SAMPLES, CHECKPOINTS)
 
+_MOST_BYTES = 2**24
+
 #: Settings that may change when a run is resumed.
 RESUMABLE = ("data", "epochs", "patience", "checkpoint_every")
 
@@ -138,6 +140,8 @@ def read(directory):
 
     _require(directory, CONFIG, FACTS)
     try:
+        if (Path(directory) / FACTS).stat().st_size > _MOST_BYTES:
+            raise ValueError(f"{FACTS} has more than {_MOST_BYTES} bytes")
         facts = json.loads((Path(directory) / FACTS).read_text(encoding="utf-8"))
         if "classes" in facts:  # of a run from before conditions had names
             classes = facts.pop("classes")
@@ -145,7 +149,7 @@ def read(directory):
         if not {"data", "conditions", "steps_per_epoch", "training"} <= set(facts):
             raise ValueError(f"it has only {', '.join(facts)}")
         return configs.read(Path(directory) / CONFIG), facts
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (KeyError, TypeError, ValueError, OSError, RecursionError) as error:
         raise InputDataError(f"{directory}: {CONFIG} or {FACTS} is damaged ({_line(error)}); train it again.") from None
 
 

@@ -6,13 +6,16 @@ import hashlib
 import json
 import os
 import socket
+import time
+from pathlib import Path
 
 import make_tiny_models
 import pytest
 import wire
 
-from serve_cli import onnx_file, onnx_walk
+from serve_cli import catalog, onnx_file, onnx_walk
 from serve_cli.errors import ModelFileError
+from serve_cli.manifest import Manifest
 from serve_cli.ops import ALLOWED_OPS
 
 Z, X = wire.value("z", ["batch", 3]), wire.value("x_mean", ["batch", 3])
@@ -306,6 +309,17 @@ def test_each_way_to_store_a_tensor_is_counted(kind, tmp_path):
 def test_the_walk_of_a_large_tensor_takes_no_time_of_its_size():
     data = model(tensors=[wire.tensor("w", [2**22], bytes(2**24))])
     assert onnx_walk.walk(data).num_parameters == 2**22
+
+
+def test_walk_and_manifest_of_what_ships_take_less_than_five_milliseconds():
+    for folder in catalog.shipped().values():
+        for path in Path(folder).glob("*.onnx"):
+            data, took = path.read_bytes(), []
+            for _ in range(5):
+                start = time.process_time()
+                Manifest.parse(onnx_walk.walk(data).metadata[0][1], "m")
+                took.append(time.process_time() - start)
+            assert min(took) < 0.005, path
 
 
 def test_whole_numbers_may_be_divided_by_constants_above_0_and_floats_by_anything(tmp_path):

@@ -1,0 +1,113 @@
+"""How long does a reader look at a file before ONNX Runtime sees it, and does that grow with the file alone?
+
+Milliseconds of processor time, median of 20: the walk and the manifest of each graph that ships (of which the seal's
+SHA-256 is not part: its rate is printed), then of files made to take long, at three sizes each. Their times must grow
+no faster than their sizes; that of fields stops growing where the budget of a file is spent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+import wire
+
+from serve_cli import onnx_file, onnx_walk
+from serve_cli.catalog import shipped
+from serve_cli.errors import ModelFileError
+from serve_cli.manifest import Manifest
+
+INPUTS, OUTPUTS = [wire.value("z", ["batch", 3])], [wire.value("x_mean", ["batch", 3])]
+END = wire.node("Sigmoid", ["z"], ["x_mean"])
+
+
+def milliseconds(call: Callable[[], object], times: int = 20) -> float:
+    """Median processor time of a call."""
+    spent = []
+    for _ in range(times):
+        start = time.process_time()
+        call()
+        spent.append(1000 * (time.process_time() - start))
+    return statistics.median(spent)
+
+
+def refused_or_not(call: Callable[[], object]) -> None:
+    with contextlib.suppress(onnx_walk.WalkError, ModelFileError):
+        call()
+
+
+def model(nodes: list[bytes], tensors: list[bytes] | None = None, more: bytes = b"") -> bytes:
+    return wire.model(wire.graph(nodes, INPUTS, OUTPUTS, tensors, more))
+
+
+def chain(length: int) -> bytes:
+    names = ["z", *(f"v{index}" for index in range(length - 1))]
+    return model([*(wire.node("Neg", [one], [other]) for one, other in itertools.pairwise(names)), END])
+
+
+# What is made larger: a name, and a model of that size.
+GROWING: dict[str, tuple[tuple[int, ...], Callable[[int], bytes]]] = {
+    "nodes": ((99, 999, 9_999), chain),
+    "tensors": ((100, 1_000, 10_000), lambda n: model([END], [wire.tensor(f"t{i}", [1], bytes(4)) for i in range(n)])),
+    "values of a tensor": ((10**5, 10**6, 10**7), lambda n: model([END], [wire.tensor("w", [n], bytes(4 * n))])),
+    "packed numbers": (
+        (10**5, 10**6, 10**7),
+        lambda n: model([END], [wire.tensor("w", [n], kind=7, more=wire.field(7, b"\x01" * n))]),
+    ),
+    "single numbers": (
+        (10**4, 10**5, 10**6),
+        lambda n: model([END], [wire.tensor("w", [n], kind=7, more=wire.field(7, 1) * n)]),
+    ),
+    "attributes' numbers": (
+        (10**4, 10**5, 10**6),
+        lambda n: model([END + wire.field(5, wire.field(1, "a") + wire.field(8, 1) * n + wire.field(20, 7))]),
+    ),
+    "empty fields": ((10**4, 10**5, 10**6), lambda n: model([END], more=wire.field(13, b"") * n)),
+}
+# Manifests of about so many bytes.
+MANIFESTS: dict[str, Callable[[int], str]] = {
+    "lists": lambda n: '{"a": [' + "[]," * (n // 3) + "1]}",
+    "numbers": lambda n: '{"a": [' + "1," * (n // 2) + "1]}",
+    "escapes": lambda n: '{"a": "' + "\\u0041" * (n // 6) + '"}',
+    "quotes": lambda n: '\\"' * (n // 2),
+}
+
+
+def main() -> None:
+    """Print the tables."""
+    print(f"{'graph':<28}{'bytes':>10}{'walk ms':>9}{'manifest ms':>13}")
+    for name, folder in shipped().items():
+        for path in sorted(Path(folder).glob("*.onnx")):
+            data = path.read_bytes()
+            text = onnx_file.check(data, path).manifest_json
+            walk, parse = (
+                milliseconds(lambda: onnx_walk.walk(data)),  # noqa: B023
+                milliseconds(lambda: Manifest.parse(text, "m")),  # noqa: B023
+            )
+            print(f"{name + '/' + path.stem:<28}{len(data):>10,}{walk:>9.2f}{parse:>13.2f}")
+    block = bytes(2**26)
+    print(f"\nSHA-256: {2**26 / 1e3 / milliseconds(lambda: hashlib.sha256(block), 5):,.0f} MB/s\n")
+    print(f"{'grows':<24}{'sizes':>28}{'ms':>34}")
+    for name, (sizes, make) in GROWING.items():
+        times = [milliseconds(lambda: refused_or_not(lambda: onnx_walk.walk(data)), 5) for data in map(make, sizes)]  # noqa: B023
+        print(f"{name:<24}{', '.join(f'{size:,}' for size in sizes):>28}{', '.join(f'{t:.2f}' for t in times):>34}")
+    sizes = (10_000, 100_000, 1_000_000)
+    for name, write in MANIFESTS.items():
+        times = [
+            milliseconds(lambda: refused_or_not(lambda: Manifest.parse(text, "m")), 5)  # noqa: B023
+            for text in map(write, sizes)
+        ]
+        shown = ", ".join(f"{size:,}" for size in sizes)
+        print(f"{'manifest of ' + name:<24}{shown:>28}{', '.join(f'{t:.2f}' for t in times):>34}")
+
+
+if __name__ == "__main__":
+    main()
