@@ -256,6 +256,7 @@ class _Checker:
             self.fail("golden.seed", raw.get("seed"), "0 to 2**64 - 1")
         self.integer(raw, "num", 64)
         for name, output in self.object(raw, "outputs").items():
+            self.text({"golden output": name}, "golden output")
             if not isinstance(output, dict):
                 self.fail(f"golden.outputs.{name}", output, "an object")
             self.integer(output, "stride", 2**40)

@@ -29,8 +29,8 @@ MAX_THREADS = 256
 # would depend on how far a graph is optimised; left alone it costs about 2 % of the time.
 _DISABLED = ["ConstantFolding", "MatMulAddFusion"]
 
-MAX_MEMORY = 4 * 2**30
-"""Most bytes that a session may take beside its weights where nobody says otherwise."""
+MIN_MEMORY, MAX_MEMORY = 224 * 2**20, 4 * 2**30
+"""Bytes that a session may take beside its weights where nobody says otherwise: of a small model, and at most."""
 
 # Registering an allocator and opening a session that takes it must not be cut apart by another thread.
 _registering = threading.Lock()
@@ -152,7 +152,7 @@ def default_memory(graph: onnx_file.SealedGraph, manifest: Manifest) -> int:
     row = 4 * (manifest.data.num_values + manifest.latent_dim)
     # What a manifest claims is no reason to take more than half of the machine.
     most = min(MAX_MEMORY, _machine_memory() // 2)
-    return min(256 * 2**20 + 128 * BATCH_SIZE * row, most) + 8 * len(graph.data)
+    return min(MIN_MEMORY + 128 * BATCH_SIZE * row, most) + 8 * len(graph.data)
 
 
 def _machine_memory() -> int:

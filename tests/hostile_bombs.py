@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import wire
 from hostile_files import INNER, SIGMOID, Case, X, Z, body, graph, holds, sealed, with_node, with_tensor
-from memory_bombs import bombs
+from memory_bombs import bombs, int64s
 
 
 def _nested(depth: int) -> bytes:
@@ -88,10 +88,18 @@ def _bomb(name: str) -> Case:
         nodes, tensors = bombs(64)[name]
         return graph(nodes, tensors)
 
-    return holds(data)
+    # Tile refuses by itself to make so much.
+    return holds(data)._replace(words="" if name == "Tile" else "MiB that it may take")
+
+
+def _filled(mebibytes: int, code: int) -> Case:
+    """Zeros of so many MiB: what is just below the cap may be had once, and not twice."""
+    nodes, tensors = bombs(1)["ConstantOfShape"]
+    return holds(graph(nodes, [int64s("size", mebibytes * 2**18), *tensors[1:]]), code)
 
 
 BOMBS = {
     "bomb of structure": OF_STRUCTURE,
-    "bomb of arithmetic": {f"64 GiB by {name}": _bomb(name) for name in bombs(1)},
+    "bomb of arithmetic": {f"64 GiB by {name}": _bomb(name) for name in bombs(1)}
+    | {"100 MiB": _filled(100, 0), "223 MiB, and a copy": _filled(223, 5), "225 MiB": _filled(225, 5)},
 }

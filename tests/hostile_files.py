@@ -38,7 +38,7 @@ SMALL = {
 class Case(NamedTuple):
     """One input: `prepare` writes it into an empty folder, `arguments` are typed there, `code` is how that ends.
 
-    Where it `answers`, errors stand on standard output too, as lines of JSON.
+    Where it `answers`, errors stand on standard output too, as lines of JSON; `words` are part of the line.
     """
 
     prepare: Callable[[Path], object]
@@ -46,6 +46,7 @@ class Case(NamedTuple):
     arguments: tuple[str, ...]
     limits: dict[str, Any] = {}  # noqa: RUF012 - never changed; what `forked.Server.run` takes
     answers: bool = False
+    words: str = ""
 
 
 SAMPLE = ("sample", "-m", "m.onnx", "-n", "1", "-o", "out.npy")

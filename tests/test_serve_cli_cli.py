@@ -231,6 +231,8 @@ def test_info_tells_all_in_words_and_in_json(kvae, tiny):
 
 
 def test_verify_passes_and_fails_with_its_code(kvae, tiny, tmp_path):
+    from serve_cli.model import load
+
     done = kvae("verify", "-m", tiny / "mixture_prior")
     assert (done.returncode, done.stdout.count(" ok "), done.stderr) == (0, 3, "")
     from test_serve_cli_model import resealed
@@ -241,8 +243,17 @@ def test_verify_passes_and_fails_with_its_code(kvae, tiny, tmp_path):
     (tmp_path / "decoder.onnx").write_bytes(resealed(tiny / "conditional" / "decoder.onnx", change))
     done = kvae("verify", "-m", "decoder.onnx", "--json")
     assert done.returncode == 6
-    assert json.loads(done.stdout)["ok"] is False
-    assert "x_mean of decoder.onnx" in json.loads(done.stderr)["error"]["message"]
+    document = json.loads(done.stdout)
+    assert document["ok"] is False
+    assert (document["model"], document["model_id"]) == ("conditional", load(tiny / "conditional").manifest.model_id)
+    (check,) = document["checks"]
+    assert (check["graph"], check["output"], check["ok"]) == ("decoder", "x_mean", False)
+    assert check["difference"] == pytest.approx(5, abs=0.03)
+    assert check["allowed"] == pytest.approx(0.0255)
+    error = json.loads(done.stderr)["error"]
+    assert error["exit_code"] == 6
+    assert error["message"].startswith("x_mean of decoder.onnx differs from its golden values by ")
+    assert "allowed 0.0255" in error["message"]
 
 
 def test_models_lists_what_ships(kvae):

@@ -47,6 +47,7 @@ def check(done: Done, new: set[str], case: hostile_files.Case) -> None:
         assert text.endswith("\n")
         assert text[:-1].isprintable()
         assert len(text) <= 201
+        assert case.words in text
     else:
         assert b"Traceback" not in done.stderr
         assert not any(name.endswith(".tmp") for name in new)

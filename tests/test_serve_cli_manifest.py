@@ -82,6 +82,7 @@ BAD = [
     ("prior", {"name": "vamp", "log_weights": ["0"]}), ("training", "long"),
     ("name", "a\x1b[31mb"), ("name", "a\nb"), ("kind", "\u202eeav"), ("conditions.0.name", "la\x00bel"),
     ("conditions.0.classes", ["a", "b\x07"]), ("conditions.0.classes", ["a", "\u2066b"]),
+    ("golden", {"seed": 0, "num": 3, "outputs": {"\x1b[31m": {"stride": 1, "values": [1], "atol": 0, "rtol": 0}}}),
     ("golden", []), ("golden", {"seed": -1, "num": 3, "outputs": {}}), ("golden", {"seed": 0, "num": 0, "outputs": {}}),
     ("golden", {"seed": 0, "num": 3, "outputs": {"x_mean": {"stride": 0, "values": [1], "atol": 0, "rtol": 0}}}),
     ("golden", {"seed": 0, "num": 3, "outputs": {"x_mean": {"stride": 1, "values": [1] * 65, "atol": 0, "rtol": 0}}}),

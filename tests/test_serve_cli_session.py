@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import make_tiny_models
 import numpy as np
 import pytest
 import wire
+from memory_bombs import bombs, int64s
 
 from serve_cli.errors import ModelFileError, RequestError
 from serve_cli.model import load
@@ -29,62 +29,6 @@ def decoder(tmp_path, nodes: list[bytes], tensors: list[bytes] = (), manifest: d
     path = tmp_path / "decoder.onnx"
     path.write_bytes(wire.seal(wire.model(wire.graph(nodes, [z], [x], list(tensors))), manifest))
     return str(path)
-
-
-def int64s(name: str, *values: int) -> bytes:
-    return wire.tensor(name, [len(values)], wire.int64s(*values), wire.INT64)
-
-
-def bombs(gibibytes: int) -> dict[str, tuple[list[bytes], list[bytes]]]:
-    """Allowed operators that ask for so much: nodes and tensors."""
-    num = gibibytes * 2**30 // 4
-    end = [
-        wire.node("ReduceMax", ["big"], ["top"], wire.int_attribute("keepdims", 0)),
-        wire.node("Add", ["z", "top"], ["x_mean"]),
-    ]
-    side = int(num**0.5)
-    ramp = [wire.tensor("column", [side, 1], bytes(4 * side)), wire.tensor("row", [1, side], bytes(4 * side))]
-    flat = [wire.node("Reshape", ["z", "flat"], ["zero"]), wire.node("Slice", ["zero", "0", "1"], ["one"])]
-    single = [int64s("flat", -1), int64s("0", 0), int64s("1", 1)]
-    scalars = [
-        wire.tensor(name, [], wire.int64s(value), wire.INT64) for name, value in (("a", 0), ("b", num), ("c", 1))
-    ]
-    return {
-        "ConstantOfShape": ([wire.node("ConstantOfShape", ["size"], ["big"]), *end], [int64s("size", num)]),
-        "Expand": ([*flat, wire.node("Expand", ["one", "size"], ["big"]), *end], [*single, int64s("size", num)]),
-        "Tile": ([*flat, wire.node("Tile", ["one", "size"], ["big"]), *end], [*single, int64s("size", num)]),
-        "Range": (
-            [
-                wire.node("Range", ["a", "b", "c"], ["count"]),
-                wire.node("Cast", ["count"], ["big"], wire.int_attribute("to", 1)),
-                *end,
-            ],
-            scalars,
-        ),
-        "Pad": ([*flat, wire.node("Pad", ["one", "size"], ["big"]), *end], [*single, int64s("size", 0, num)]),
-        "broadcast constants": ([wire.node("Add", ["column", "row"], ["big"]), *end], ramp),
-        "outer product": ([wire.node("MatMul", ["column", "row"], ["big"]), *end], ramp),
-    }
-
-
-@pytest.mark.parametrize("name", bombs(1))
-def test_an_operator_that_asks_for_gibibytes_is_stopped_before_it_has_them(
-    name, tmp_path, command_environment, peak_memory
-):
-    path = decoder(tmp_path, *bombs(4)[name])
-    code = """
-import sys
-from serve_cli.model import load
-from serve_cli.errors import ModelFileError
-try:
-    load(sys.argv[1]).sample(1)
-except ModelFileError as error:
-    print(error)
-"""
-    done = peak_memory([sys.executable, "-c", code, path], env=command_environment)
-    assert "MiB that it may take" in done.stdout
-    assert done.peak < 600 * MIB
-    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_each_session_keeps_its_own_limit(tmp_path):

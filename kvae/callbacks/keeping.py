@@ -27,31 +27,33 @@ class History(keras.callbacks.Callback):
     def __init__(self, path, rows=()):
         super().__init__()
         self._path, self.rows = Path(path), list(rows)
+        self._written = 0.0
 
     def on_train_begin(self, logs=None):
         """Begin the file with the rows so far: none is lost, and none stands there twice."""
         self.write()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Append the epoch's row; it counts from 0, as Keras does."""
+        """Take the epoch's row, which counts from 0 as Keras does; write where a second has passed."""
         self.rows.append({"epoch": epoch, **(logs or {})})
-        try:
-            with self._path.open("a", newline="", encoding="utf-8") as file:
-                file.write(_csv(self.rows[-1:], header=len(self.rows) == 1))
-        except OSError as error:
-            raise OutputError(f"{self._path} cannot be written: {error.strerror}.") from error
+        if time.monotonic() - self._written >= 1:
+            self.write()
+
+    def on_train_end(self, logs=None):
+        """Write what is not yet written."""
+        self.write()
 
     def write(self):
-        """Write the file whole."""
-        files.write_whole(self._path, _csv(self.rows, header=True).encode(), force=True)
+        """Write the file whole: a kill in the middle of an appended line would leave half of it."""
+        files.write_whole(self._path, _csv(self.rows).encode(), force=True)
+        self._written = time.monotonic()
 
 
-def _csv(rows, header):
+def _csv(rows):
     text = io.StringIO()
     if rows:
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        if header:
-            writer.writeheader()
+        writer.writeheader()
         writer.writerows(rows)
     return text.getvalue()
 
