@@ -10,6 +10,7 @@ cut by one index, so that the trainer and not the loader is what is measured.
 """
 
 import json
+import os
 import sys
 import tempfile
 import time
@@ -101,7 +102,8 @@ class Run:
 
 
 def main():
-    answers, sys.stdout = sys.stdout, sys.stderr  # pythae may print; the answers are ours alone
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # pythae prints; the answers are ours alone
     facts = {"torch": torch.__version__, "threads": torch.get_num_threads(), "pythae": version("pythae")}
     print(json.dumps(facts), flush=True, file=answers)
     runs = {}
