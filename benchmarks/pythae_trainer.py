@@ -10,6 +10,7 @@ cut by one index, so that the trainer and not the loader is what is measured.
 """
 
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -103,7 +104,9 @@ class Run:
 
 def main():
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # pythae prints; the answers are ours alone
+    # pythae prints and logs; standard output is for the answers, standard error for what ends it.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    logging.disable(logging.INFO)
     facts = {"torch": torch.__version__, "threads": torch.get_num_threads(), "pythae": version("pythae")}
     print(json.dumps(facts), flush=True, file=answers)
     runs = {}

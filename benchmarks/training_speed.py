@@ -83,7 +83,9 @@ class Peer:
 def ask(process, line):
     process.stdin.write(line + "\n")
     process.stdin.flush()
-    return json.loads(process.stdout.readline())
+    if not (answer := process.stdout.readline()):
+        raise SystemExit(f"A peer ended on the request {line}; what it wrote is above.")
+    return json.loads(answer)
 
 
 class Others:
@@ -153,9 +155,7 @@ def peers_python(folder):
 def start(python, script):
     """A peer's process, and what it says of itself."""
     loop = [python, str(Path(__file__).with_name(script))]
-    process = subprocess.Popen(
-        loop, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    process = subprocess.Popen(loop, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     return process, json.loads(process.stdout.readline())
 
 
@@ -198,7 +198,9 @@ def report(net, torch, pythae, others, arguments):
         for data in _DATA[net]:
             for optimizer in ("", "fused"):
                 name = " ".join(["torch,", optimizer or "default", "Adam,", data, memory])
-                runners[name] = Peer(torch, net=net, optimizer=optimizer, memory=memory, data=data, examples=examples)
+                runners[name] = Peer(
+                    torch, net=net, optimizer=optimizer, memory=memory, data=data, batch=BATCH[net], examples=examples
+                )
     if net == "dense":
         for loader in ("as it comes", "whole batches"):
             runners[f"pythae, {loader}"] = Peer(pythae, net=net, loader=loader, batch=BATCH[net], examples=examples)
