@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from serve_cli import runtime
 from serve_cli.errors import RequestError, printable
 
 CPU = "cpu"
@@ -19,9 +20,7 @@ _REMOTE = {"azure"}
 
 def available() -> list[str]:
     """Return the short names of the providers that this onnxruntime was built with, cpu first."""
-    import onnxruntime as ort
-
-    names = [name.removesuffix(_SUFFIX).lower() for name in ort.get_available_providers()]
+    names = [name.removesuffix(_SUFFIX).lower() for name in runtime.onnxruntime().get_available_providers()]
     return [CPU, *sorted(set(names) - {CPU} - _REMOTE)]
 
 
@@ -46,9 +45,8 @@ def check(name: str) -> str:
 
 def arguments(name: str, max_memory: int) -> list[Any]:
     """Return what a session takes as its providers: the one asked for with its options, then the CPU."""
-    import onnxruntime as ort
-
-    full = next(each for each in ort.get_available_providers() if each.removesuffix(_SUFFIX).lower() == name)
+    known = runtime.onnxruntime().get_available_providers()
+    full = next(each for each in known if each.removesuffix(_SUFFIX).lower() == name)
     if name == CPU:
         return [full]
     options = {"gpu_mem_limit": str(max_memory), "use_tf32": "0"} if name == "cuda" else {}

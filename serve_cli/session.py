@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from serve_cli import onnx_file, providers, signature, stored_weights
+from serve_cli import onnx_file, providers, runtime, signature, stored_weights
 from serve_cli.errors import InputDataError, ModelFileError, RequestError, printable
 from serve_cli.manifest import Manifest
 
@@ -174,10 +174,9 @@ def mebibytes(variable: str) -> int | None:
 
 
 def _open(data: bytes, threads: int, max_memory: int, name: str, provider: str) -> Any:
-    import onnxruntime as ort
-
     if not 1 <= threads <= MAX_THREADS:
         raise RequestError(f"A run takes 1 to {MAX_THREADS} threads, got {threads}.")
+    ort = runtime.onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -12,6 +12,10 @@ from pathlib import Path
 import pytest
 
 import serve_cli
+from serve_cli import runtime
+
+# Tests that open ONNX Runtime by themselves tell nobody either.
+os.environ.setdefault(runtime.TELEMETRY, "1")
 
 # A shell starts what it puts in the background with Ctrl-C ignored, and children inherit that; tests press Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -25,14 +25,14 @@ def verify(model: str, threads: int, provider: str, as_json: bool) -> None:
     loaded = load(model, threads=threads, provider=provider)
     checks = loaded.verify()
     if as_json:
-        import onnxruntime
+        from serve_cli import runtime
 
         options.echo_json(
             {
                 "ok": all(check.ok for check in checks),
                 "model": loaded.manifest.name,
                 "model_id": loaded.manifest.model_id,
-                "onnxruntime": onnxruntime.__version__,
+                "onnxruntime": runtime.onnxruntime().__version__,
                 "provider": provider,
                 "checks": [
                     check._asdict() | {"difference": check.difference if math.isfinite(check.difference) else None}
