@@ -116,6 +116,13 @@ def spans(rows: int, step: int) -> Iterator[tuple[int, int]]:
         yield first, min(first + step, rows)
 
 
+def chosen(have: int, first: int, num: int | None) -> int:
+    """Return how many rows are taken of those that there are, from `first` on: `num`, fewer at the end, all if None."""
+    if not 0 <= first < have:
+        raise RequestError(f"There are {have} rows, numbered from 0: none to start from at {first}.")
+    return have - first if num is None else min(num, have - first)
+
+
 def condition_arrays(manifest: Manifest) -> dict[str, Array]:
     """Return what a row has of each condition."""
     return {

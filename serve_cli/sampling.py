@@ -156,6 +156,32 @@ class Plan:
                 made = self._noise(self.start + first, end - first)
                 yield self._piece([values], self.start + first, end - first, made)
 
+    def at(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Draw some rows by their numbers, in whatever order: what workers do that share a job.
+
+        Args:
+            rows: int `[any]`, each 0 to `self.rows - 1`, counted as in `whole`.
+
+        Returns:
+            The arrays of `Draws` by name, for these rows.
+        """
+        numbers = np.asarray(rows)
+        if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or not numbers.size:
+            raise RequestError(
+                f"Rows are given as whole numbers, one or more; got {numbers.dtype} of shape {list(numbers.shape)}."
+            )
+        if numbers.min() < 0 or numbers.max() >= self.rows:
+            raise RequestError(
+                f"Rows are numbered 0 to {self.rows - 1}, got {numbers.min()} to {numbers.max()}. Ask for more by num."
+            )
+        which, within = np.divmod(numbers.astype(np.int64), self.num)
+        index = self.start + within
+        columns = {name: values[which] for name, values in self._columns(self.wanted, 1).items()}
+        made = [self._noise(int(index[low]), high - low) for low, high in _neighbours(index)]
+        scaled, uniforms = (np.concatenate(each) for each in zip(*made, strict=True))
+        z, x = self._draw(columns, scaled, uniforms, index)
+        return {"x": x, "z": z} | columns
+
     def flow(self) -> Flow:
         """Return all rows as a flow, to be written."""
         return _flow(self.model.manifest, self.rows, (dict(draws.arrays()) for draws in self.pieces()), self)
@@ -180,12 +206,17 @@ class Plan:
         scaled, uniforms = (
             made if len(wanted) == 1 else (np.tile(made[0], (len(wanted), 1)), np.tile(made[1], len(wanted)))
         )
+        index = np.tile(np.arange(start, start + num), len(wanted)) if self.likelihood else None
+        z, x = self._draw(columns, scaled, uniforms, index)
+        return Draws(x, z, columns, self.seed, start, num, self.model.manifest)
+
+    def _draw(
+        self, columns: dict[str, np.ndarray], scaled: np.ndarray, uniforms: np.ndarray, index: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         z = _under_prior(self.model, scaled, uniforms, columns, self.batch_size)
         if not np.isfinite(z).all():
             raise RequestError(f"At a temperature of {self.temperature:g} z is no longer finite. Lower it.")
-        index = np.tile(np.arange(start, start + num), len(wanted)) if self.likelihood else None
-        x = decode(self.model, {"z": z} | columns, self.batch_size, self.likelihood, self.seed, index)
-        return Draws(x, z, columns, self.seed, start, num, self.model.manifest)
+        return z, decode(self.model, {"z": z} | columns, self.batch_size, self.likelihood, self.seed, index)
 
 
 def plan(
@@ -252,13 +283,18 @@ def decode(
     x = np.empty_like(outputs["x_mean"])
     num_words = likelihood.num_words(data)
     # Words are made for neighbours at once, a batch at a time: they take several times the memory of x.
-    jumps = (np.flatnonzero(np.diff(index) != 1) + 1).tolist()
-    for low, high in itertools.pairwise([0, *jumps, len(index)]):
+    for low, high in _neighbours(index):
         for first in range(low, high, batch_size):
             end = min(first + batch_size, high)
             words = noise.words(seed, noise.STREAM_DRAW, int(index[first]), end - first, num_words)
             x[first:end] = likelihood.draw({name: each[first:end] for name, each in outputs.items()}, words, data)
     return x
+
+
+def _neighbours(index: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Give first and end of each stretch of an index that rises by 1."""
+    jumps = (np.flatnonzero(np.diff(index) != 1) + 1).tolist()
+    return itertools.pairwise([0, *jumps, len(index)])
 
 
 def checked_seed(seed: int | None) -> int:

@@ -15,6 +15,7 @@ from serve_cli import conditions as conditions_of
 from serve_cli import noise
 from serve_cli.densities import LOG_2_PI, Prior, binarize
 from serve_cli.errors import InputDataError, ModelFileError, RequestError, printable
+from serve_cli.flow import chosen
 from serve_cli.readers.checks import check_data, check_units
 from serve_cli.session import BATCH_SIZE
 
@@ -81,21 +82,39 @@ def stream(
     num_samples: int = NUM_SAMPLES,
     seed: int = SEED,
     batch_size: int = BATCH_SIZE,
+    first: int = 0,
+    num: int | None = None,
+    look_at_units: bool = True,
 ) -> Iterator[Scores]:
-    """Score in order, some hundred examples at a time, so that x may be an array on disk; arguments as of `score`."""
+    """Score in order, some hundred examples at a time, so that x may be an array on disk.
+
+    Args:
+        model: as of `score`.
+        x: as of `score`.
+        conditions: as of `score`, for all rows of x.
+        num_samples: as of `score`.
+        seed: as of `score`.
+        batch_size: as of `score`.
+        first: row to start from.
+        num: rows to take; all that there are where None.
+        look_at_units: ask whether pixels were divided by 255, by the first rows of x, whichever are scored: parts of
+            a job are to be refused together.
+    """
     if not isinstance(num_samples, int | np.integer) or isinstance(num_samples, bool) or num_samples < 1:
         raise RequestError(f"A score takes a whole number of draws of z, at least 1; got {num_samples!r}.")
     manifest = model.manifest
     if not len(x):
         raise InputDataError("There is nothing to score: x has no rows.")
+    end = first + chosen(len(x), first, num)
     columns = conditions_of.columns(manifest, conditions, len(x))
-    check_units(np.asarray(x[:_FEW_ROWS]), manifest.data.range, "x")
+    if look_at_units:
+        check_units(np.asarray(x[:_FEW_ROWS]), manifest.data.range, "x")
     for graph in ("likelihood", "encoder"):
         need(model, graph)
     z_noise = noise.latent_noise(seed, 0, num_samples, manifest.latent_dim)[0]
     uniforms = noise.uniforms(seed, noise.STREAM_BINARIZE, 0, 1, manifest.data.num_values)
-    for start in range(0, len(x), _FEW_ROWS):
-        rows = slice(start, start + _FEW_ROWS)
+    for start in range(first, end, _FEW_ROWS):
+        rows = slice(start, min(start + _FEW_ROWS, end))
         some = check_rows(x[rows], model, start)
         if manifest.likelihood["name"] == "bernoulli":
             some = binarize(some, manifest, uniforms)

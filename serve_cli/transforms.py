@@ -12,11 +12,11 @@ import numpy as np
 
 from serve_cli import conditions as conditions_of
 from serve_cli import likelihoods, noise, sampling
-from serve_cli.errors import RequestError
 from serve_cli.flow import (
     Array,
     Flow,
     Piece,
+    chosen,
     condition_arrays,
     data_array,
     latent_array,
@@ -134,11 +134,8 @@ def _chosen(
     model: Model, values: np.ndarray, conditions: Mapping[str, Any], first: int, num: int | None
 ) -> tuple[int, dict[str, np.ndarray]]:
     """Return how many rows are wanted, and the conditions of those."""
-    have = len(values)
-    if not 0 <= first < have:
-        raise RequestError(f"There are {have} rows, numbered from 0: none to start from at {first}.")
-    rows = have - first if num is None else min(num, have - first)
-    columns = conditions_of.columns(model.manifest, conditions, have)
+    rows = chosen(len(values), first, num)
+    columns = conditions_of.columns(model.manifest, conditions, len(values))
     return rows, {name: each[first : first + rows] for name, each in columns.items()}
 
 

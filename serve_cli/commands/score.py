@@ -23,6 +23,10 @@ _NAMES = ("elbo", "reconstruction", "kl")
 @options.model
 @options.data
 @options.given_conditions
+@click.option("-n", "--num", type=click.IntRange(min=1), help="Take so many rows.  [default: all]")
+@click.option(
+    "--start", type=click.IntRange(min=0), default=0, show_default=True, help="Row to start from, to work in parts."
+)
 @click.option(
     "--threshold",
     metavar="NATS|qP",
@@ -50,6 +54,8 @@ def score(
     channels: str | None,
     label: str | None,
     condition: tuple[str, ...],
+    num: int | None,
+    start: int,
     threshold: str | None,
     samples: int | None,
     seed: int | None,
@@ -67,7 +73,7 @@ def score(
     levels are drawn to black or white first, the same way for all.
     """
     # In here, so that --help opens neither numpy nor onnxruntime.
-    from serve_cli import anomalies, files, scoring
+    from serve_cli import anomalies, files, flow, scoring
     from serve_cli.commands import given
     from serve_cli.commands.progress import Progress
     from serve_cli.model import load
@@ -89,12 +95,20 @@ def score(
         image_size=image_size,
         channels=channels,
     )
-    summary = _Summary(below)
+    rows_taken = flow.chosen(len(examples.x), start, num)
+    summary = _Summary(below, start)
     with Progress("Scoring", quiet or not (to_file or as_json)) as progress:
         parts = scoring.stream(
-            loaded, examples.x, examples.conditions, num_samples=samples, seed=seed, batch_size=batch_size
+            loaded,
+            examples.x,
+            examples.conditions,
+            num_samples=samples,
+            seed=seed,
+            batch_size=batch_size,
+            first=start,
+            num=num,
         )
-        rows = summary.rows(parts, len(examples.x), progress)
+        rows = summary.rows(parts, rows_taken, progress)
         if output is not None and to_file:
             # The suffix decides the form, and nothing appears unless all of it does.
             write = _WRITERS[os.path.splitext(output)[1].lower()]  # noqa: PTH122
@@ -107,6 +121,7 @@ def score(
         "model": loaded.manifest.name,
         "model_id": loaded.manifest.model_id,
         "data": data,
+        "start": start,
         "samples": samples,
         "seed": seed,
         **summary.document(),
@@ -119,10 +134,10 @@ def score(
 
 
 class _Summary:
-    """Counts what goes through."""
+    """Counts what goes through, from row `start` of the data on."""
 
-    def __init__(self, below: Threshold | None) -> None:
-        self._below = below
+    def __init__(self, below: Threshold | None, start: int) -> None:
+        self._below, self._start = below, start
         self._num, self._anomalies = 0, 0
         self._sums = dict.fromkeys(_NAMES, 0.0)
         self.kept: list[dict[str, Any]] | None = None
@@ -133,7 +148,7 @@ class _Summary:
         """Give each example as a row: its index, its figures, and whether it is an anomaly."""
         for part in parts:
             for values in zip(*(getattr(part, name).tolist() for name in _NAMES), strict=True):
-                row: dict[str, Any] = {"index": self._num, **dict(zip(_NAMES, values, strict=True))}
+                row: dict[str, Any] = {"index": self._start + self._num, **dict(zip(_NAMES, values, strict=True))}
                 if self._below is not None:
                     row["anomaly"] = row["elbo"] < self._below.elbo
                     self._anomalies += row["anomaly"]
