@@ -9,6 +9,7 @@ import numbers
 import keras
 from keras import ops
 
+import kvae.optimizers  # noqa: F401 - models that were compiled with it load without asking for it
 from kvae.backends import BackendStep, Totals
 from kvae.conditions import Categorical, Continuous
 from kvae.data.spec import DataSpec

@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 import keras
 import numpy as np
 
-from kvae import build, callbacks, checkpoint, graphs, runs
+from kvae import backends, build, callbacks, checkpoint, graphs, runs
 from kvae import facts as run_facts
 from kvae.callbacks.progress import say
 from kvae.data import disk, pipeline
@@ -232,10 +232,7 @@ def _start_from(model, directory):
 
 def _seed(config):
     keras.utils.set_random_seed(config.training.seed)
-    if config.training.deterministic:
-        import tensorflow as tf
-
-        tf.config.experimental.enable_op_determinism()
+    backends.settle(config.training.deterministic)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,6 @@ if keras.backend.backend() != "tensorflow":
         f"kvae trains on Keras' tensorflow backend, got {keras.backend.backend()!r}; set KERAS_BACKEND=tensorflow."
     )
 
-from kvae.backends.tensorflow import BackendStep, Noise, Totals, is_dataset, latent_sums, to_numpy
+from kvae.backends.tensorflow import BackendStep, Noise, Totals, is_dataset, latent_sums, settle, to_numpy
 
-__all__ = ["BackendStep", "Noise", "Totals", "is_dataset", "latent_sums", "to_numpy"]
+__all__ = ["BackendStep", "Noise", "Totals", "is_dataset", "latent_sums", "settle", "to_numpy"]

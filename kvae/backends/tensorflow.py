@@ -11,8 +11,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import kvae.optimizers  # noqa: F401 - models that were compiled with it load without asking for it
-
 # Streams of random numbers, so that no two uses share a number.
 TRAIN_LATENT, TRAIN_TARGET, TEST_LATENT, TEST_TARGET = range(4)
 
@@ -92,6 +90,12 @@ class BackendStep:
 def is_dataset(x):
     """Whether `x` is a dataset of TensorFlow, which can be looked into and read again."""
     return isinstance(x, tf.data.Dataset)
+
+
+def settle(deterministic):
+    """What is set once a process, before the first model; `deterministic` asks for the same result also on a GPU."""
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
 
 
 def to_numpy(values):

@@ -1,7 +1,7 @@
 """Figures for TensorBoard, written with what TensorFlow brings: the package tensorboard only reads them."""
 
 import keras
-import tensorflow as tf
+import numpy as np
 
 
 class Board(keras.callbacks.Callback):
@@ -12,7 +12,10 @@ class Board(keras.callbacks.Callback):
     """
 
     def __init__(self, directory):
+        import tensorflow as tf
+
         super().__init__()
+        self._summary = tf.summary
         self._writers = {name: tf.summary.create_file_writer(str(directory / name)) for name in ("train", "validation")}
         self._metadata = tf.compat.v1.SummaryMetadata(
             plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars"), data_class=1
@@ -23,6 +26,6 @@ class Board(keras.callbacks.Callback):
         for name, value in (logs or {}).items():
             split, figure = ("validation", name[4:]) if name.startswith("val_") else ("train", name)
             with self._writers[split].as_default():
-                tf.summary.write(figure, tf.constant(value, "float32"), step=epoch + 1, metadata=self._metadata)
+                self._summary.write(figure, np.float32(value), step=epoch + 1, metadata=self._metadata)
         for writer in self._writers.values():
             writer.flush()

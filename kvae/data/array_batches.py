@@ -1,0 +1,82 @@
+"""Batches for `fit` from arrays, for engines other than TensorFlow; `kvae.data.pipeline` says what they are.
+
+The order is that of `tf.random.experimental.stateless_shuffle`, so a run sees the same batches on any engine.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from kvae import philox
+from kvae.data.disk import OnDisk
+
+
+class Rows(keras.utils.PyDataset):
+    """Batches of the rows of arrays, as Keras takes them.
+
+    Args:
+        x: array or `OnDisk`, `[num, *shape]`.
+        conditions: None, an array `[num]`, or a dict of them.
+        order: of a number of the epoch to the rows in their order, `[used]`.
+        batch_size: rows a batch; the last has what is left.
+    """
+
+    def __init__(self, x, conditions, order, batch_size):
+        # An `OnDisk` is read some batches ahead; Keras keeps their order.
+        super().__init__(workers=4 if isinstance(x, OnDisk) else 1)
+        self._x, self._conditions, self._make_order, self._batch_size = x, conditions, order, batch_size
+        self.begin(0)
+
+    def begin(self, epoch):
+        """Take the order of an epoch."""
+        self._order = self._make_order(epoch)
+
+    @property
+    def num_batches(self):
+        """How many batches an epoch has."""
+        return -(-len(self._order) // self._batch_size)
+
+    def __len__(self):
+        return self.num_batches
+
+    def __getitem__(self, number):
+        rows = self._order[number * self._batch_size : (number + 1) * self._batch_size]
+        x, given = self._x[rows], self._conditions
+        if given is None:
+            return (x,)
+        return x, {name: values[rows] for name, values in given.items()} if isinstance(given, dict) else given[rows]
+
+
+def training_batches(x, conditions, batch_size, seed):
+    """As `kvae.data.pipeline.training_batches`: the dataset, what tells it the epoch, and its number of batches."""
+    steps = len(x) // batch_size
+
+    def order(epoch):
+        return permutation(len(x), (seed, epoch))[: steps * batch_size]
+
+    dataset = Rows(x, _arrays(conditions), order, batch_size)
+    return dataset, dataset.begin, steps
+
+
+def validation_batches(x, conditions, batch_size):
+    """As `kvae.data.pipeline.validation_batches`."""
+    rows = np.arange(len(x))
+    return Rows(x, _arrays(conditions), lambda epoch: rows, batch_size)
+
+
+def permutation(num, seed):
+    """`tf.random.experimental.stateless_shuffle(tf.range(num), seed)`, an int64 array `[num]`."""
+    words = philox.words(seed, num)
+    partners = (np.arange(num) + (words % np.arange(num, 0, -1, dtype="uint64")).astype("int64")).tolist()
+    # Fisher and Yates: each exchange sees those before it.
+    order = list(range(num))
+    for i, partner in enumerate(partners):
+        order[i], order[partner] = order[partner], order[i]
+    return np.array(order)
+
+
+def _arrays(conditions) -> Any:
+    if isinstance(conditions, dict):
+        return {name: np.asarray(values) for name, values in conditions.items()}
+    return None if conditions is None else np.asarray(conditions)

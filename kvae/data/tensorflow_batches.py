@@ -1,0 +1,59 @@
+"""Batches for `fit` from `tf.data`, for Keras on TensorFlow; `kvae.data.pipeline` says what they are."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from kvae.data.disk import OnDisk
+
+
+def training_batches(x, conditions, batch_size, seed):
+    """As `kvae.data.pipeline.training_batches`: the dataset, what tells it the epoch, and its number of batches."""
+    num, steps = len(x), len(x) // batch_size
+    # On the CPU, where tf.data runs: a variable on a GPU would be out of its reach.
+    with tf.device("CPU:0"):
+        epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
+        rows = _row_reader(x, conditions)
+
+    def order(_):
+        shuffled = tf.random.experimental.stateless_shuffle(
+            tf.range(num), seed=tf.stack([tf.constant(seed, tf.int64), epoch])
+        )
+        return tf.data.Dataset.from_tensor_slices(tf.reshape(shuffled[: steps * batch_size], [steps, batch_size]))
+
+    dataset = tf.data.Dataset.range(1).flat_map(order).map(rows, num_parallel_calls=_num_readers(x)).prefetch(8)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
+    return dataset, epoch.assign, steps
+
+
+def validation_batches(x, conditions, batch_size):
+    """As `kvae.data.pipeline.validation_batches`."""
+    if isinstance(x, OnDisk):
+        rows = tf.data.Dataset.range(len(x)).batch(batch_size)
+        return rows.map(_row_reader(x, conditions), num_parallel_calls=_num_readers(x)).prefetch(2)
+    return tf.data.Dataset.from_tensor_slices(_columns(x, conditions)).batch(batch_size).cache().prefetch(2)
+
+
+def _row_reader(x, conditions):
+    """A function of indices `[batch]` to those examples and their conditions, for `tf.data`."""
+    if not isinstance(x, OnDisk):
+        columns = tf.nest.map_structure(tf.convert_to_tensor, _columns(x, conditions))
+        return lambda indices: tf.nest.map_structure(lambda column: tf.gather(column, indices), columns)
+    given = None if conditions is None else tf.nest.map_structure(tf.convert_to_tensor, conditions)
+
+    def read(indices):
+        examples = tf.numpy_function(x.__getitem__, [indices], tf.as_dtype(x.dtype), stateful=False)
+        examples.set_shape((indices.shape[0], *x.shape[1:]))
+        own = None if given is None else tf.nest.map_structure(lambda column: tf.gather(column, indices), given)
+        return _columns(examples, own)
+
+    return read
+
+
+def _num_readers(x):
+    return 4 if isinstance(x, OnDisk) else None
+
+
+def _columns(x, conditions) -> Any:
+    # `fit` wants a tuple (x, y); a model that is given nothing takes a tuple of x alone.
+    return (x,) if conditions is None else (x, conditions)
