@@ -86,6 +86,8 @@ class _Namer:
             else self._names[tensor]
             for index, tensor in enumerate(node.input)
         ]
+        while inputs[-1:] == [""]:
+            del inputs[-1]  # What is left out at the end needs no empty name.
         for index, tensor in enumerate(node.output):
             if tensor:
                 own = name if index == 0 else f"{name}.out{index}"

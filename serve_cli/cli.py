@@ -12,6 +12,7 @@ import os
 import sys
 from typing import NoReturn
 
+from serve_cli import process
 from serve_cli.errors import KvaeError, printable
 from serve_cli.verbs import is_light, missing_extra
 
@@ -22,6 +23,7 @@ _STREAM_ERRORS = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG)
 
 def main() -> NoReturn:
     """Run the command with the arguments of the process, and end the process."""
+    process.ours = True
     arguments = sys.argv[1:] or ["--help"]
     code = _flush(run(arguments), "--json" in arguments)
     if is_light(arguments[0]):

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from serve_cli import onnx_flow
+from serve_cli import onnx_flow, ops
 from serve_cli.onnx_flow import Node, Tensor
-from serve_cli.ops import ALLOWED_OPS
 from serve_cli.protobuf import I32, I64, LEN, ONE, PART, TEXT, Fields, Reader, Rule, Span, WalkError, many, numbers
 from serve_cli.protobuf import names as texts
 
 __all__ = ["TensorInfo", "WalkError", "WalkedGraph", "has_metadata", "walk"]
 
-IR_VERSIONS = range(7, 11)
-OPSETS = range(13, 22)
+IR_VERSION = 8
+OPSET = 18
 MAX_NODES = 10_000
 MAX_TENSORS = 10_000
 MAX_DIMS = 8
@@ -66,8 +65,9 @@ _REFUSED = {
 }  # fmt: skip
 
 # Type of an attribute -> the field that holds its value. Graphs, sparse tensors, types and lists of them are left out.
-_ATTRIBUTE_TYPES = {1: 2, 2: 3, 3: 4, 4: 5, 6: 7, 7: 8, 8: 9}
-_TENSOR_ATTRIBUTE = 4
+_ATTRIBUTE_TYPES = {
+    ops.FLOAT: 2, ops.INT: 3, ops.STRING: 4, ops.TENSOR: 5, ops.FLOATS: 7, ops.INTS: 8, ops.STRINGS: 9,
+}  # fmt: skip
 
 # Element type -> (name, bytes an element, field that holds the elements where it is not raw_data).
 _DTYPES = {
@@ -114,7 +114,10 @@ def walk(data: bytes) -> WalkedGraph:
     inputs, outputs = (
         _values(reader, graph.get(number, []), what) for number, what in ((11, "inputs"), (12, "outputs"))
     )
-    onnx_flow.check({name: dtype for name, (dtype, _) in inputs.items()}, tensors, nodes, list(outputs), reader)
+    dtypes, ranks = {}, {}
+    for name, (dtype, info) in inputs.items():
+        dtypes[name], ranks[name] = dtype, len(info.shape)
+    onnx_flow.check(dtypes, ranks, tensors, nodes, list(outputs), reader)
     return WalkedGraph(
         inputs={name: info for name, (_, info) in inputs.items()},
         outputs={name: info for name, (_, info) in outputs.items()},
@@ -137,16 +140,16 @@ def _first(fields: Fields, number: int, default: Any) -> Any:
 
 def _check_versions(reader: Reader, model: Fields) -> None:
     ir_version = _first(model, 1, 0)
-    if ir_version not in IR_VERSIONS:
-        raise WalkError(f"its IR version is {ir_version}, expected {IR_VERSIONS[0]} to {IR_VERSIONS[-1]}")
+    if ir_version != IR_VERSION:
+        raise WalkError(f"its IR version is {ir_version}, expected {IR_VERSION}")
     opsets = [reader.fields(span, "opset", _OPSET) for span in model.get(8, [])]
     if len(opsets) != 1:
         raise WalkError(f"it imports {len(opsets)} operator sets, expected the default one alone")
     if domain := _first(opsets[0], 1, ""):
         raise WalkError(f"it imports the operators of {domain!r}, expected the default ones alone")
     version = _first(opsets[0], 2, 0)
-    if version not in OPSETS:
-        raise WalkError(f"its opset is {version}, expected {OPSETS[0]} to {OPSETS[-1]}")
+    if version != OPSET:
+        raise WalkError(f"its opset is {version}, expected {OPSET}")
 
 
 def _node(reader: Reader, span: Span) -> Node:
@@ -154,29 +157,53 @@ def _node(reader: Reader, span: Span) -> Node:
     op = _first(node, 4, "")
     if domain := _first(node, 7, ""):
         raise WalkError(f"it uses the operator {op!r} of {domain!r}, expected the default ones alone")
-    if op not in ALLOWED_OPS:
+    if op not in ops.ALLOWED_OPS:
         raise WalkError(f"it uses the operator {op!r}, which is not allowed")
-    attributes: dict[str, Any] = {}
+    attributes: dict[str, tuple[int, Any]] = {}
     for each in node.get(5, []):
-        name, value = _attribute(reader, each, op)
+        name, kind, value = _attribute(reader, each, op)
         if name in attributes:
             raise WalkError(f"a node {op!r} has an attribute twice")
-        attributes[name] = value
-    return Node(op, node.get(1, []), node.get(2, []), attributes)
+        attributes[name] = kind, value
+    inputs, outputs = node.get(1, []), node.get(2, [])
+    if fault := ops.fault(op, inputs, outputs, attributes):
+        raise WalkError(f"a node {op!r} {fault}")
+    return Node(op, inputs, outputs, {name: value for name, (_, value) in attributes.items()})
 
 
-def _attribute(reader: Reader, span: Span, op: str) -> tuple[str, Any]:
-    """Return name and value of an attribute: a number, a `Tensor`, or None for what nothing here needs to know."""
+def _attribute(reader: Reader, span: Span, op: str) -> tuple[str, int, Any]:
+    """Return name, type and value of an attribute: a number, a text, a `Tensor`, a list; None for a fraction."""
     attribute = reader.fields(span, "attribute", _ATTRIBUTE, _REFUSED)
     name, kind = _first(attribute, 1, ""), _first(attribute, 20, 0)
     tensor = _tensor(reader, attribute[5][0]) if 5 in attribute else None
     field = _ATTRIBUTE_TYPES.get(kind)
     # What a missing number or text stands for is agreed; of anything else ONNX Runtime would have to guess.
-    if field is None or attribute.keys() - {1, 13, 20, field} or (kind == _TENSOR_ATTRIBUTE and tensor is None):
+    if field is None or attribute.keys() - {1, 13, 20, field} or (kind == ops.TENSOR and tensor is None):
         raise WalkError(f"the attribute {name!r} of a node {op!r} is not of the type that it claims")
     if (op == "Cast" and name == "to" and _first(attribute, 3, 0) not in _DTYPES) or name.startswith("value_string"):
         raise WalkError(f"a node {op!r} makes strings or other elements than numbers")
-    return name, tensor if tensor is not None else _first(attribute, 3, None)
+    parts = attribute.get(field, [])
+    value: Any = None
+    if kind == ops.INT:
+        value = _signed(_first(attribute, 3, 0))
+    elif kind == ops.STRING:
+        value = _first(attribute, 4, "")
+    elif kind == ops.TENSOR:
+        value = tensor
+    elif kind == ops.STRINGS:
+        value = parts
+    elif kind in (ops.FLOATS, ops.INTS):
+        count = reader.count(parts, 4 if kind == ops.FLOATS else 0)
+        if count > ops.MAX_LIST:
+            raise WalkError(f"the attribute {name!r} of a node {op!r} has more than {ops.MAX_LIST} numbers")
+        value = [None] * count
+        if kind == ops.INTS:
+            value = [_signed(number) for number in reader.numbers(parts, ops.MAX_LIST) or []]
+    return name, kind, value
+
+
+def _signed(number: int) -> int:
+    return number - 2**64 if number >= 2**63 else number
 
 
 def _tensor(reader: Reader, span: Span) -> Tensor:
@@ -209,7 +236,7 @@ def _tensor(reader: Reader, span: Span) -> Tensor:
         found, expected = 0, elements
     if found != expected:
         raise WalkError(f"the tensor {name!r} of shape {dims} holds {found} bytes or elements, expected {expected}")
-    return Tensor(name, code, elements, tensor[9][0] if filled == [9] else None, tensor.get(field, []))
+    return Tensor(name, code, dims, elements, tensor[9][0] if filled == [9] else None, tensor.get(field, []))
 
 
 def _values(reader: Reader, spans: list[Span], what: str) -> dict[str, tuple[int, TensorInfo]]:

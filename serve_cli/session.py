@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from serve_cli import onnx_file, providers, runtime, signature, stored_weights
+from serve_cli import onnx_file, process, providers, runtime, signature, stored_weights
 from serve_cli.errors import InputDataError, ModelFileError, RequestError, printable
 from serve_cli.manifest import Manifest
 
@@ -179,6 +179,8 @@ def _open(data: bytes, threads: int, max_memory: int, name: str, provider: str) 
     if not 1 <= threads <= MAX_THREADS:
         raise RequestError(f"A run takes 1 to {MAX_THREADS} threads, got {threads}.")
     ort = runtime.onnxruntime()
+    if process.ours:
+        ort.set_default_logger_severity(4)  # Some failures are told on standard error whatever the session says.
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -101,5 +101,10 @@ def _filled(mebibytes: int, code: int) -> Case:
 BOMBS = {
     "bomb of structure": OF_STRUCTURE,
     "bomb of arithmetic": {f"64 GiB by {name}": _bomb(name) for name in bombs(1)}
-    | {"100 MiB": _filled(100, 0), "223 MiB, and a copy": _filled(223, 5), "225 MiB": _filled(225, 5)},
+    | {
+        "100 MiB": _filled(100, 0),
+        "223 MiB, and a copy": _filled(223, 5),
+        "225 MiB": _filled(225, 5),
+        "more than addresses": _filled(2**43, 5),
+    },
 }

@@ -90,7 +90,6 @@ KNOWN_TO_ONNX_RUNTIME = {
     "NaN",
     "NaN weights",
     "infinity",
-    "an attribute with escapes",
 }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import make_tiny_models
 import pytest
 import wire
+from memory_bombs import ints, text
 
 from serve_cli import catalog, onnx_file, onnx_walk
 from serve_cli.errors import ModelFileError
@@ -260,6 +261,97 @@ HOSTILE = {
     "a division by 0": (divided("Div", ["n", "0"]), "divides whole numbers"),
     "a division by -1 in another field": (divided("Div", ["n", "-1 as int32_data"]), "divides whole numbers"),
     "a remainder by -1": (divided("Mod", ["n", "-1"]), "divides whole numbers"),
+    "an input of Max that is left out": (model([wire.node("Max", ["z", ""], ["x_mean"])]), "lacks one of its inputs"),
+    "a layer normalisation with an empty bias": (
+        model([wire.node("LayerNormalization", ["z", "z", ""], ["x_mean"])]),
+        "lacks one of its inputs",
+    ),
+    "a split into fewer than it says": (
+        model([wire.node("Split", ["z"], ["x_mean", "b", "c"], wire.int_attribute("num_outputs", 2))]),
+        "another number of outputs",
+    ),
+    "a negative batch_dims": (
+        model([wire.node("GatherND", ["z", "z"], ["x_mean"], wire.int_attribute("batch_dims", -1))]),
+        "-1 as 'batch_dims'",
+    ),
+    "a stride of 0": (
+        model([wire.node("Conv", ["z", "z"], ["x_mean"], ints("strides", 1, 0))]),
+        "0 as 'strides'",
+    ),
+    "padding of 2**40": (model([wire.node("Conv", ["z", "z"], ["x_mean"], ints("pads", 0, 2**40))]), "as 'pads'"),
+    "an axis of -2**63": (
+        model([wire.node("Softmax", ["z"], ["x_mean"], wire.int_attribute("axis", -(2**63)))]),
+        "as 'axis'",
+    ),
+    "a list of 2000 numbers": (
+        model([wire.node("Conv", ["z", "z"], ["x_mean"], ints("pads", *range(2000)))]),
+        "more than 1000 numbers",
+    ),
+    "an attribute of another operator": (
+        model([wire.node("Softmax", ["z"], ["x_mean"], wire.int_attribute("blocksize", 1))]),
+        "does not know",
+    ),
+    "Einsum with a lone point": (
+        model([wire.node("Einsum", ["z"], ["x_mean"], text("equation", "i.j"))]),
+        "an equation that is none",
+    ),
+    "Einsum of more inputs than terms": (
+        model([wire.node("Einsum", ["z", "z"], ["x_mean"], text("equation", "ij->ji"))]),
+        "another number of inputs",
+    ),
+    "a convolution of data of other axes": (
+        model(
+            [wire.node("ConvTranspose", ["z", "k"], ["x_mean"], ints("output_padding", 0, 4))],
+            tensors=[wire.tensor("k", [2, 3, 2, 2], bytes(96))],
+        ),
+        "data of 2 axes, expected 4",
+    ),
+    "a convolution with a list too short": (
+        model(
+            [
+                wire.node("Reshape", ["z", "shape"], ["image"]),
+                wire.node("Conv", ["image", "k"], ["x_mean"], ints("strides", 1)),
+            ],
+            tensors=[
+                wire.tensor("shape", [4], wire.int64s(1, 1, 1, -1), 7),
+                wire.tensor("k", [1, 1, 1, 1], wire.floats(1)),
+            ],
+        ),
+        "1 numbers as 'strides' for 2 axes",
+    ),
+    "a recurrent layer of weights without a shape": (
+        model([wire.node("LSTM", ["z", "z", "z"], ["x_mean"], wire.int_attribute("hidden_size", 3))]),
+        "weights of other than 3 axes",
+    ),
+    "OneHot of a depth that is computed": (
+        model([wire.node("Size", ["z"], ["n"]), wire.node("OneHot", ["z", "n", "z"], ["x_mean"])]),
+        "no constants",
+    ),
+    "OneHot of what may be nothing": (
+        model(
+            [wire.node("Slice", ["z", "0", "0"], ["none"]), wire.node("OneHot", ["none", "3", "pair"], ["x_mean"])],
+            tensors=[
+                wire.tensor("0", [1], wire.int64s(0), 7),
+                wire.tensor("3", [1], wire.int64s(3), 7),
+                wire.tensor("pair", [2], wire.floats(0, 1)),
+            ],
+        ),
+        "may have no elements",
+    ),
+    "arithmetic in float16": (
+        model(
+            [
+                wire.node("Cast", ["z"], ["half"], wire.int_attribute("to", 10)),
+                wire.node("Neg", ["half"], ["minus"]),
+                wire.node("Cast", ["minus"], ["x_mean"], wire.int_attribute("to", 1)),
+            ]
+        ),
+        "computes with other elements",
+    ),
+    "a tensor without elements": (
+        model([wire.node("ReduceSum", ["w"], ["x_mean"])], tensors=[wire.tensor("w", [2, 0, 3])]),
+        "has no elements",
+    ),
     "random bytes": (bytes(range(1, 200)), "no graph"),
 }
 
@@ -301,7 +393,7 @@ def test_each_way_to_store_a_tensor_is_counted(kind, tmp_path):
         "int64_data": wire.tensor(
             "w", [3], kind=7, more=wire.field(7, wire.varint(1) + wire.varint(300) + wire.varint(-1))
         ),
-        "empty": wire.tensor("w", [0]),
+        "empty": wire.tensor("w", [0], kind=7),
     }
     assert read(tmp_path, wire.seal(model(tensors=[tensors[kind]]), "{}")).num_nodes == 1
 

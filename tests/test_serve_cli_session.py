@@ -81,15 +81,11 @@ def test_nan_and_infinity_are_never_given_out(tmp_path, op):
 
 def test_what_onnx_runtime_refuses_is_one_line_without_its_words(tmp_path, capfd):
     secret = "\x1b[31msecret\n"
-    narrow = [wire.node("MatMul", ["z", secret], ["x_mean"])], [wire.tensor(secret, [2, 3], bytes(24))]
-    text = wire.field(1, "mode") + wire.field(4, secret) + wire.field(20, 3)
-    sizes = int64s("sizes", 1, 3)
-    unknown = [wire.node("Resize", ["z", "", "", "sizes"], ["x_mean"], text)], [sizes]
-    for nodes, tensors in (narrow, unknown):
-        with pytest.raises(ModelFileError, match="ONNX Runtime") as error:
-            load(decoder(tmp_path, nodes, tensors)).decode(np.zeros((1, 3)))
-        assert str(error.value).isprintable()
-        assert "secret" not in str(error.value)
+    nodes, tensors = [wire.node("MatMul", ["z", secret], ["x_mean"])], [wire.tensor(secret, [2, 3], bytes(24))]
+    with pytest.raises(ModelFileError, match="ONNX Runtime") as error:
+        load(decoder(tmp_path, nodes, tensors)).decode(np.zeros((1, 3)))
+    assert str(error.value).isprintable()
+    assert "secret" not in str(error.value)
     out, err = capfd.readouterr()
     assert (out, err) == ("", "")
 
