@@ -21,6 +21,7 @@ def test_the_presets_that_are_promised_are_there():
         "gated",
         "iwae-paper",
         "mnist-cvae",
+        "mnist-vae",
         "tabular",
     ]
 

@@ -38,7 +38,7 @@ def test_verbs_options_models_and_labels_are_offered_without_numpy(offered, tiny
     assert offered("kvae ") == [f"plain,{verb}" for verb in VERBS]
     assert offered("kvae samp") == ["plain,sample"]
     assert "plain,--label" in offered("kvae sample --la")
-    assert offered("kvae verify -m mni") == ["plain,mnist", "file,mni"]
+    assert offered("kvae verify -m mni") == ["plain,mnist", "plain,mnist-vae", "file,mni"]
     model = f"kvae sample -m {tiny / 'conditional'}"
     assert offered(f"{model} --label ") == ["plain,cat", "plain,dog", "plain,0", "plain,all"]
     assert offered(f"{model} --label d") == ["plain,dog"]

@@ -93,6 +93,19 @@ def test_npy_is_x_alone(tmp_path):
     assert data.conditions == {}
 
 
+def test_the_digits_that_ship_are_read_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    test, train = read_dataset("mnist-sample", "test"), read_dataset("mnist-sample")
+    assert (test.x.shape, train.x.shape, test.source) == ((200, 28, 28, 1), (600, 28, 28, 1), "mnist-sample")
+    assert set(test.conditions["label"].tolist()) == set(range(10))
+    # What is really there wins over the name; a path is never a name; other names are for training.
+    (tmp_path / "mnist-sample").mkdir()
+    mnist_folder(tmp_path / "mnist-sample")
+    assert len(read_dataset("mnist-sample").x) == len(X)
+    refused(tmp_path / "other" / "mnist-sample", "does not exist. Give a folder")
+    refused(Path("mnist"), "for kvae train, which downloads that set; here give the folder")
+
+
 def refused(path: Path, reason: str, split=None) -> None:
     with pytest.raises(InputDataError, match=reason) as error:
         read_dataset(path, split)

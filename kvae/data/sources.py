@@ -19,10 +19,6 @@ NAMED = {
     ),
 }  # fmt: skip
 
-
-#: 600 training and 200 test digits that ship with the package.
-SAMPLE = "mnist-sample"
-
 #: Bytes of x beyond which an .npy or a folder of images stays on disk.
 IN_MEMORY = 2 * 2**30
 
@@ -79,8 +75,6 @@ def load(source, split="train", options=None):
     Raises:
         InputDataError: where the data are missing or bad; the line says which and what to do.
     """
-    if str(source) == SAMPLE and not Path(source).exists():
-        return read_dataset(Path(__file__).parent / "mnist_sample", split=split)._replace(source=SAMPLE)
     if str(source) in NAMED and not Path(source).exists():
         return _fetch(str(source), split)
     # A file without halves is all for training.

@@ -49,8 +49,9 @@ def encode(
 ) -> None:
     """Turn examples into codes: mean and log variance of q(z given x).
 
-    DATA is whatever training reads: an .npz, .npy, .csv, .png or .jpg, an IDX file or a folder of them; or - for an
-    .npy on standard input. A conditional model is given the labels that stand beside the data, or --label for all.
+    DATA is whatever training reads: an .npz, .npy, .csv, .png or .jpg, an IDX file or a folder of them; `mnist-sample`,
+    800 digits that ship with the package; or - for an .npy on standard input. A conditional model is given the labels
+    that stand beside the data, or --label for all.
     """
     # In here, so that --help opens neither numpy nor onnxruntime.
     from serve_cli import sampling, transforms

@@ -22,7 +22,7 @@ _UNQUOTED = frozenset({"model", "output", "history", "threads", "as_json", "card
     "--data",
     required=True,
     metavar="DATA",
-    help="An IDX file or folder, .npz, .npy, .csv, a picture or a folder of them.",
+    help="An IDX file or folder, .npz, .npy, .csv, a picture or a folder of them, or mnist-sample, which ships.",
 )
 @click.option("--split", type=click.Choice(["train", "test"]), help="Half of data that has two.  [default: test]")
 @options.given_conditions

@@ -8,7 +8,7 @@ import numpy as np
 
 from serve_cli.errors import InputDataError, printable
 from serve_cli.manifest import Condition, Manifest
-from serve_cli.readers import arrays, idx, images, table
+from serve_cli.readers import arrays, idx, images, named, table
 from serve_cli.readers.dataset import Dataset, ReadOptions, Split
 
 _FORMS = "a folder, or an IDX, .npz, .npy, .csv, .png or .jpg file"
@@ -21,15 +21,15 @@ def read_dataset(path: str | Path, split: Split | None = None, options: ReadOpti
         path: a folder with the four MNIST files (plain or .gz); an IDX file of images, whose labels are looked for
             beside it; an .npz with `x`, and `label` or one array for each condition (or Keras' `x_train`, `y_train`,
             `x_test`, `y_test`); an .npy with x alone; a .csv, or a folder with train.csv and test.csv; a .png or
-            .jpg, or a folder of them, with a sub-folder for each class or none, maybe below `train` and `test`.
+            .jpg, or a folder of them, with a sub-folder for each class or none, maybe below `train` and `test`; or
+            `mnist-sample`, a few hundred digits that ship with the package.
         split: which half of a source that has two, "train" where None. A source without halves has no "test".
         options: how to read what can be read in several ways.
 
     Raises:
         InputDataError: there is no such file, or what it holds is damaged, empty, not finite or does not fit together.
     """
-    path, options = Path(path), options or ReadOptions()
-    source = printable(path)
+    source, path, options = printable(path), named.located(path), options or ReadOptions()
     try:
         if path.is_dir():
             return _read_folder(path, split, options, source)
@@ -115,7 +115,7 @@ def _read_folder(path: Path, split: Split | None, options: ReadOptions, source: 
 
 def _suffix(path: Path, source: str) -> str:
     if not path.exists():
-        raise InputDataError(f"{source} does not exist. Give {_FORMS}.")
+        raise InputDataError(f"{source} does not exist.{named.hint(path) or f' Give {_FORMS}.'}")
     if not path.is_file():
         raise InputDataError(f"{source} is no regular file. Give {_FORMS}.")
     return path.suffix.lower()
