@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from kvae import data, likelihoods, metrics, networks, objectives, priors, sample_metrics, schedules
+    from kvae import data, likelihoods, metrics, networks, objectives, priors, ray_data, sample_metrics, schedules
     from kvae.conditions import Categorical, Continuous
     from kvae.data.spec import DataSpec
     from kvae.data.table import TableSpec
@@ -30,7 +30,17 @@ _HOME = {
     "TableSpec": "kvae.data.table",
     "load": "serve_cli.model",
 }
-_MODULES = ("data", "likelihoods", "metrics", "networks", "objectives", "priors", "sample_metrics", "schedules")
+_MODULES = (
+    "data",
+    "likelihoods",
+    "metrics",
+    "networks",
+    "objectives",
+    "priors",
+    "ray_data",
+    "sample_metrics",
+    "schedules",
+)
 
 __all__ = [
     "VAE",
@@ -49,6 +59,7 @@ __all__ = [
     "networks",
     "objectives",
     "priors",
+    "ray_data",
     "sample_metrics",
     "schedules",
 ]
