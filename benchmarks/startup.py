@@ -5,7 +5,8 @@ Pairs, run in turn so that a busy machine slows them alike; the ratio of medians
     kvae sample --label 3 -o three.png    a bare script (the floor): numpy, onnxruntime, the same decoder once, a PNG
     kvae sample --label 3                 the same floor
     kvae --help                           python -c "import click"
-    kvae encode, decode, reconstruct, score, verify, info, models      the same floor: one example each
+    kvae encode, decode, reconstruct, score, verify, info, models, traverse (one axis, three steps), interpolate
+    (three steps), completion      the same floor: one example each
 
 Runs on the `kvae` that is installed beside the Python that runs this: `python benchmarks/startup.py [-m MODEL]`.
 """
@@ -45,7 +46,18 @@ with open(sys.argv[2], "wb") as file:
 """
 
 
-LIGHT = ("encode", "decode", "reconstruct", "score", "verify", "info", "models")
+LIGHT = (
+    "encode",
+    "decode",
+    "reconstruct",
+    "score",
+    "verify",
+    "info",
+    "models",
+    "traverse",
+    "interpolate",
+    "completion",
+)
 
 
 def examples(model: Path, folder: Path, label: str) -> None:
@@ -69,14 +81,16 @@ def verbs(kvae: str, model: Path, folder: Path) -> dict[str, list[str]]:
         "score": ["one.npz"],
         "verify": [],
         "info": [],
+        "traverse": ["--dims", "0", "--steps", "3", "-o", "walk.npy"],
+        "interpolate": ["--seed", "0", "--steps", "3", "-o", "walk.npy"],
     }
     commands = {
         f"kvae {verb}": [kvae, verb, "-m", str(model), *(str(folder / each) if "." in each else each for each in rest)]
         for verb, rest in given.items()
     }
-    for verb in ("encode", "decode", "reconstruct"):
+    for verb in ("encode", "decode", "reconstruct", "traverse", "interpolate"):
         commands[f"kvae {verb}"] += ["--force", "-q"]
-    return commands | {"kvae models": [kvae, "models"]}
+    return commands | {"kvae models": [kvae, "models"], "kvae completion": [kvae, "completion", "bash"]}
 
 
 def main() -> None:

@@ -16,8 +16,10 @@ import onnx
 
 from export.canonical import canonical
 from export.fold import fold
+from export.gemm import join
 from export.graph import Graph
 from export.scalars import widen
+from export.steady import GRAPHS, steady
 from export.trace import NOISE_HINT, Traced
 from serve_cli.errors import RequestError
 from serve_cli.ops import ALLOWED_OPS
@@ -75,11 +77,14 @@ def convert(graph: Graph | Traced) -> onnx.ModelProto:
     _refuse_ops(traced, model)
     _keep_captured(model.graph, traced)
     _set_faces(model.graph, graph)
+    if graph.name in GRAPHS:
+        model = steady(model)
     try:
         # Before the names of nodes are lost, so that a complaint can be traced to its layer.
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
         widen(model.graph, inferred.graph)
-        model = canonical(fold(canonical(model, graph.name, OPSET, IR_VERSION)), graph.name, OPSET, IR_VERSION)
+        model = canonical(model, graph.name, OPSET, IR_VERSION)
+        model = canonical(join(fold(model)), graph.name, OPSET, IR_VERSION)
         onnx.checker.check_model(model, full_check=True)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
         name = re.search(r"node name: ([^)\s]+)", str(error))

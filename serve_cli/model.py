@@ -201,6 +201,30 @@ class Model(Rows, Walks, Figures):
             check_outcomes(feeds["x"], self.manifest.data.range, "x")
         return self.run("likelihood", feeds, batch_size)["log_likelihood"]
 
+    def info(self) -> dict[str, Any]:
+        """Return all that the model says about itself, after checking every file of it, as plain values.
+
+        Returns:
+            `path`; `manifest`, as docs/format.md tells it; and `files`, for each graph its `graph`, `path`, `bytes`,
+            `parameters`, `nodes`, and `inputs` and `outputs` by name, each its type and then the size of each axis.
+
+        Raises:
+            ModelFileError: a file is bad, or belongs to another model than the others.
+        """
+        files = []
+        for graph in self.graphs:
+            file, _ = self.sealed(graph)
+            faces = {"inputs": file.inputs, "outputs": file.outputs}
+            sizes = {"bytes": len(file.data), "parameters": file.num_parameters, "nodes": file.num_nodes}
+            files.append(
+                {"graph": graph, "path": file.path, **sizes}
+                | {
+                    side: {name: [value.dtype, *value.shape] for name, value in values.items()}
+                    for side, values in faces.items()
+                }
+            )
+        return {"path": self.path, "manifest": self.manifest.to_dict(), "files": files}
+
     def verify(self) -> list[Check]:
         """Run the golden inputs through every graph and hold the outputs against what Keras gave.
 

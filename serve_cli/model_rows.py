@@ -1,4 +1,4 @@
-"""What a model does row by row: sample, encode, decode, reconstruct. The methods of `Model`, apart for its length."""
+"""What a model does row by row: sample, encode, decode, reconstruct. Methods of `Model`, apart for its length."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from serve_cli import sampling
+from serve_cli import likelihoods, noise, sampling
 from serve_cli.sampling import Draws, Plan
 from serve_cli.session import BATCH_SIZE
 
@@ -106,14 +106,20 @@ class Rows:
         conditions: Mapping[str, Any] | None = None,
         *,
         label: Any = None,
+        draw: bool = False,
+        seed: int | None = None,
+        start: int = 0,
         batch_size: int = BATCH_SIZE,
     ) -> np.ndarray:
-        """Return the mean of p(x given z).
+        """Return the mean of p(x given z) or, with `draw`, a draw from it.
 
         Args:
             z: float `[rows, latent_dim]`.
             conditions: a value, or one for each row, for each condition.
             label: short for `conditions={"label": ...}`.
+            draw: draw x rather than take its mean.
+            seed: 0 to 2**64 - 1, keys the draws; a new one where None.
+            start: index of the first row: the draw of row i depends on (seed, start + i), z and the conditions alone.
             batch_size: rows decoded at a time.
 
         Returns:
@@ -121,10 +127,15 @@ class Rows:
 
         Raises:
             InputDataError: z has another shape, or is not finite.
-            RequestError: a condition is missing or unknown.
+            RequestError: a condition is missing or unknown, or a number is out of range.
         """
         model = cast("Model", self)
-        return model.run("decoder", model.feeds(conditions, label, z=z), batch_size, ["x_mean"])["x_mean"]
+        feeds = model.feeds(conditions, label, z=z)
+        if not draw:
+            return sampling.decode(model, feeds, batch_size)
+        likelihood = likelihoods.of(model.manifest)
+        index = np.arange(len(feeds["z"])) + _index(start, len(feeds["z"]))
+        return sampling.decode(model, feeds, batch_size, likelihood, sampling.checked_seed(seed), index)
 
     def encode(
         self,
@@ -150,6 +161,36 @@ class Rows:
         model = cast("Model", self)
         outputs = model.run("encoder", model.feeds(conditions, label, x=x), batch_size, ["z_mean", "z_log_var"])
         return outputs["z_mean"], outputs["z_log_var"]
+
+    def draw_codes(
+        self,
+        x: np.ndarray,
+        conditions: Mapping[str, Any] | None = None,
+        *,
+        label: Any = None,
+        seed: int | None = None,
+        start: int = 0,
+        batch_size: int = BATCH_SIZE,
+    ) -> np.ndarray:
+        """Return a draw of z from q(z given x) for each example, float32 `[rows, latent_dim]`: `kvae encode --draw`.
+
+        Args:
+            x: `[rows, *shape]` in data units.
+            conditions: a value, or one for each row, for each condition.
+            label: short for `conditions={"label": ...}`.
+            seed: 0 to 2**64 - 1, keys the draws; a new one where None.
+            start: index of the first row: z of row i depends on (seed, start + i) and the example alone.
+            batch_size: rows encoded at a time.
+
+        Raises:
+            InputDataError: x is not what the model takes.
+            RequestError: a condition is missing or unknown, or a number is out of range.
+            ModelFileError: there is no encoder.onnx, or it is bad.
+        """
+        start, seed = _index(start, len(x)), sampling.checked_seed(seed)
+        z_mean, z_log_var = self.encode(x, conditions, label=label, batch_size=batch_size)
+        normals, _ = noise.latent_noise(seed, start, len(z_mean), z_mean.shape[1])
+        return z_mean + np.exp(z_log_var / 2) * normals
 
     def reconstruct(
         self,
@@ -180,3 +221,9 @@ class Rows:
         z = model.run("encoder", feeds, batch_size, ["z_mean"])["z_mean"]
         del feeds["x"]
         return model.run("decoder", feeds | {"z": z}, batch_size, ["x_mean"])["x_mean"]
+
+
+def _index(start: Any, num: int) -> int:
+    """Return the index of the first row as a number, checked with that of the last."""
+    expected = f"The start is a whole number from 0, and with {num} rows below 2**63"
+    return sampling.whole_number(start, expected, 0, noise.MAX_INDEX - num)

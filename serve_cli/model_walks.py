@@ -34,7 +34,7 @@ class Walks:
         seed: int | None = None,
         start: int = 0,
         example: str | None = None,
-        data: Dataset | None = None,
+        data: Dataset | Mapping[str, Any] | None = None,
         batch_size: int = BATCH_SIZE,
     ) -> Traversal:
         """Walk along one latent axis after another, the other coordinates held still.
@@ -52,8 +52,9 @@ class Walks:
             start: which draw of the seed.
             example: start from the posterior mean of an example instead, as `FILE` or `FILE:ROW`. Its own conditions
                 are what it is encoded under, and decoded under where nothing else is asked.
-            data: rank dimensions by their kl on these examples, as `serve_cli.readers.read_for` gives them. Without
-                them the kl in the model file serves, else how far the decoder moves x.
+            data: rank dimensions by their kl on these examples: arrays by name, `x` `[rows, *shape]` in data units and
+                each condition, or what `serve_cli.readers.read_for` read. Without them the kl in the model file
+                serves, else how far the decoder moves x.
             batch_size: rows decoded at a time; the result does not depend on it.
 
         Returns:
@@ -83,7 +84,7 @@ class Walks:
             span=span,
             spacing=spacing,
             base=base,
-            data=data,
+            data=traversal.examples(data),
             batch_size=batch_size,
         )
 

@@ -26,10 +26,11 @@ MAX_THREADS = 256
 """ONNX Runtime starts as many as it is told, which a machine may not survive."""
 
 # Folding happens outside of any allocator. A MatMul that is fused with its bias adds in another order, so that bits
-# would depend on how far a graph is optimised; left alone it costs about 2 % of the time. The last one makes float32
-# tensors of float16 ones, outside of any allocator too, and where nothing is folded it ends the process (onnxruntime
-# 1.26.0, at any Cast of such a tensor that feeds one input); what `stored_weights` restores never meets it.
-_DISABLED = ["ConstantFolding", "MatMulAddFusion", "FuseFp16InitializerToFp32NodeTransformer"]
+# would depend on how far a graph is optimised (an exported one holds the two as one Gemm); so would those of a gelu.
+# The third makes float32 tensors of float16 ones, outside of any allocator too, and where nothing is folded it ends the
+# process (onnxruntime 1.26.0, at any Cast of such a tensor that feeds one input); what `stored_weights` restores never
+# meets it.
+_DISABLED = ["ConstantFolding", "MatMulAddFusion", "FuseFp16InitializerToFp32NodeTransformer", "GeluFusionL2"]
 
 MIN_MEMORY, MAX_MEMORY = 224 * 2**20, 4 * 2**30
 """Bytes that a session may take beside its weights where nobody says otherwise: of a small model, and at most."""

@@ -88,6 +88,17 @@ class Traversal:
         )
 
 
+def examples(data: Dataset | Mapping[str, Any] | None) -> Dataset | None:
+    """Return examples that are given as arrays by name (`x`, and each condition) in the form that readers give."""
+    if not isinstance(data, Mapping):
+        return data
+    from serve_cli.readers import Dataset
+
+    if "x" not in data:
+        raise RequestError(f"The examples hold {printable(', '.join(map(str, data)) or 'nothing', 60)}, expected x.")
+    return Dataset(data["x"], {name: value for name, value in data.items() if name != "x"}, {}, "data", None)
+
+
 def traverse(
     model: Model,
     *,

@@ -50,11 +50,11 @@ def ops_of(function, shape, outputs=("x_mean",)):
         ),
         ([L.Conv2D(5, 3, strides=2, padding="same"), L.BatchNormalization(), L.ReLU()], (4, 4, 3), ["Conv", "Relu"]),
         ([L.DepthwiseConv2D(3, padding="same"), L.BatchNormalization()], (4, 4, 3), ["Conv"]),
-        ([L.Dense(5), L.BatchNormalization(), L.Dense(2)], (4,), ["MatMul", "Add", "MatMul", "Add"]),
-        ([L.Dense(5, use_bias=False), L.BatchNormalization()], (4,), ["MatMul", "Add"]),
+        ([L.Dense(5), L.BatchNormalization(), L.Dense(2)], (4,), ["Gemm", "Gemm"]),
+        ([L.Dense(5, use_bias=False), L.BatchNormalization()], (4,), ["Gemm"]),
         ([L.Conv2DTranspose(5, 3), L.BatchNormalization(), L.Rescaling(2.0, -1.0)], (4, 4, 3), ["ConvTranspose"]),
         # Not the same thing: what comes before a kernel, and what comes after an activation.
-        ([L.BatchNormalization(), L.Dense(5)], (4,), ["Mul", "Add", "MatMul", "Add"]),
+        ([L.BatchNormalization(), L.Dense(5)], (4,), ["Mul", "Add", "Gemm"]),
         ([L.Conv2D(5, 3), L.ReLU(), L.BatchNormalization()], (4, 4, 3), ["Conv", "Relu", "Mul", "Add"]),
     ],
 )
@@ -79,6 +79,23 @@ def test_a_kernel_that_serves_twice_is_kept():
     factor = np.array([2.0, 3.0, 4.0], "f4")
     found = ops_of(lambda z: {"x_mean": keras.ops.tanh((z @ weight) * factor) @ weight}, shape)
     assert found == ["MatMul", "Mul", "Tanh", "MatMul"]
+
+
+def test_a_product_and_its_bias_are_one_node_where_that_is_a_matrix_and_its_bias_alone():
+    shape = (4,)
+    one, two = randomised(L.Dense(5), shape), randomised(keras.Sequential([L.Dense(3), L.Dense(5)]), shape)
+    assert ops_of(lambda z: {"x_mean": one(z) * two(z)}, shape) == ["Gemm", "Gemm", "Gemm", "Mul"]
+    # What is given out before its bias, what is added that is no constant, and a bias of one number.
+    weight, bias = np.random.default_rng(0).normal(size=(4, 4)).astype("f4"), np.arange(4, dtype="f4")
+    given = ops_of(lambda z: {"x_mean": (y := z @ weight), "x_log_var": y + bias}, shape, ("x_mean", "x_log_var"))
+    assert given == ["MatMul", "Add"]
+    assert ops_of(lambda z: {"x_mean": z @ weight + z}, shape) == ["MatMul", "Add"]
+    assert ops_of(lambda z: {"x_mean": z @ weight + 2.0}, shape) == ["MatMul", "Add"]
+    # A row for each step is no matrix.
+    steps = randomised(L.Dense(5), (3, 4))
+    found = ops_of(lambda z: {"x_mean": steps(z)}, (3, 4))
+    assert {"MatMul", "Add"} <= set(found)
+    assert "Gemm" not in found
 
 
 def test_a_factor_for_each_pixel_is_no_factor_for_each_channel():

@@ -326,12 +326,51 @@ def test_flows_of_python_arrays_check_as_they_go(tiny):
         list(transforms.encode(model, x[2048:], {"label": 1}).pieces)
 
 
-@pytest.mark.parametrize("verb", ["sample", "encode", "decode", "reconstruct", "verify"])
+WITH_PROVIDER = {
+    "sample": [],
+    "encode": ["data.npz"],
+    "decode": ["z.npz"],
+    "reconstruct": ["data.npz"],
+    "score": ["data.npz"],
+    "evaluate": ["--data", "data.npz", "--importance-samples", 2, "--binarize", "dynamic"],
+    "traverse": ["--label", "dog"],
+    "interpolate": ["--label", "dog"],
+    "verify": [],
+}
+
+
+@pytest.mark.parametrize("verb", WITH_PROVIDER)
 def test_a_provider_that_is_not_there_is_refused_with_those_that_are(kvae, tiny, data, verb):
-    given = {"encode": ["data.npz"], "reconstruct": ["data.npz"], "decode": ["data.npz"]}.get(verb, [])
-    done = kvae(verb, "-m", tiny / "conditional", *given, "--provider", "abacus")
+    before = names(data)
+    done = kvae(verb, "-m", tiny / "conditional", *WITH_PROVIDER[verb], "--provider", "abacus")
     assert_refused(done, 2, "no provider abacus", "it has cpu")
-    assert names(data) == ["data.npz", "x.npy"]
+    assert names(data) == before
+
+
+def test_every_verb_that_runs_a_graph_opens_it_with_the_provider_that_was_asked_for(tiny, data, monkeypatch):
+    import onnxruntime as ort
+
+    from serve_cli.cli import run
+
+    np.savez(data / "z.npz", z=np.zeros((2, 3), "f4"), label=[0, 1])
+    monkeypatch.chdir(data)
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    opened = ort.InferenceSession
+    asked: list[str] = []
+
+    def session(*arguments, providers, **options):
+        asked.append(providers[0][0])
+        made = opened(*arguments, providers=["CPUExecutionProvider"], **options)
+        monkeypatch.setattr(made, "get_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+        return made
+
+    monkeypatch.setattr(ort, "InferenceSession", session)
+    for verb, given in WITH_PROVIDER.items():
+        asked.clear()
+        arguments = [verb, "-m", tiny / "conditional", *given, "--provider", "CUDAExecutionProvider"]
+        assert run([str(each) for each in arguments]) == 0, verb
+        assert asked, verb
+        assert set(asked) == {"CUDAExecutionProvider"}, verb
 
 
 def test_providers_go_by_short_names(tiny):

@@ -78,6 +78,7 @@ _UNQUOTED = frozenset({"model", "output", "history", "threads", "as_json", "card
     help="Curves of training for the page.  [default: history.csv beside the model]",
 )
 @options.threads
+@options.provider
 @options.as_json
 @options.force
 @options.quiet
@@ -99,6 +100,7 @@ def evaluate(
     output: str | None,
     history: str | None,
     threads: int,
+    provider: str,
     as_json: bool,
     force: bool,
     quiet: bool,
@@ -124,7 +126,7 @@ def evaluate(
     if samples is None and (train_data or classifier):
         raise RequestError("--train-data and --classifier are for figures of samples. Give --samples N as well.")
     old_card = cards.read(card) if card is not None else ""
-    loaded = load(model, threads=threads)
+    loaded = load(model, threads=threads, provider=provider)
     curves = report.prepare(loaded, history) if as_page else None
     said = options.for_all_rows(label, condition)
     examples = given.read(loaded, data, split, said)

@@ -11,7 +11,6 @@ from serve_cli.errors import printable
 
 if TYPE_CHECKING:
     from serve_cli.manifest import Condition, Manifest, Range
-    from serve_cli.model import Model
 
 
 @click.command(epilog="Example: kvae info -m mnist")
@@ -22,30 +21,17 @@ def info(model: str, as_json: bool) -> None:
     from serve_cli.model import load
 
     loaded = load(model)
-    files = [_file(loaded, graph) for graph in loaded.graphs]
+    document = loaded.info()
     if as_json:
-        options.echo_json({"path": loaded.path, "manifest": loaded.manifest.to_dict(), "files": files})
+        options.echo_json(document)
         return
     lines = [(printable(name, 40), printable(value, 400)) for name, value in _lines(loaded.manifest)]
-    for file in files:
+    for file in document["files"]:
         size = f"{file['bytes'] / 1000:,.0f} kB" if file["bytes"] >= 10_000 else f"{file['bytes']:,} bytes"
         lines.append((file["graph"], f"{size}, {file['parameters']:,} parameters, {file['nodes']} nodes"))
     width = max(len(name) for name, _ in lines) + 2
     for name, value in lines:
         click.echo(f"{name:<{width}}{value}")
-
-
-def _file(loaded: Model, graph: str) -> dict[str, Any]:
-    sealed, _ = loaded.sealed(graph)
-    return {
-        "graph": graph,
-        "path": sealed.path,
-        "bytes": len(sealed.data),
-        "parameters": sealed.num_parameters,
-        "nodes": sealed.num_nodes,
-        "inputs": {name: [value.dtype, *value.shape] for name, value in sealed.inputs.items()},
-        "outputs": {name: [value.dtype, *value.shape] for name, value in sealed.outputs.items()},
-    }
 
 
 def _lines(manifest: Manifest) -> list[tuple[str, str]]:

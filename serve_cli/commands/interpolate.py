@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from serve_cli.commands import options, walking
+from serve_cli.commands.progress import Busy
 from serve_cli.errors import RequestError, printable
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ EXAMPLE = "Example: kvae interpolate --label 3 --label 8 --seed 1 -n 4 -o walk.g
 @walking.output
 @walking.style
 @options.threads
+@options.provider
 @options.as_json
 @walking.rest
 def interpolate(
@@ -63,6 +65,7 @@ def interpolate(
     scale: int,
     batch_size: int,
     threads: int,
+    provider: str,
     as_json: bool,
     force: bool,
     quiet: bool,
@@ -84,7 +87,7 @@ def interpolate(
     from serve_cli.interpolation import between_files
     from serve_cli.model import load
 
-    loaded = load(model, threads=threads)
+    loaded = load(model, threads=threads, provider=provider)
     manifest = loaded.manifest
     asked = options.parse_conditions(condition)
     if label:
@@ -95,12 +98,14 @@ def interpolate(
         asked["label"] = list(label)
     first, last = _ends(asked)
     seeds: list[int] = []
-    if source is not None and target is not None:
-        found = between_files(loaded, source, target, first, last, num, **_how(lerp, classes, steps, batch_size))
-    else:
-        seeds = list(seed)
-        found = _between_draws(loaded, seeds, start, num, first, last, _how(lerp, classes, steps, batch_size))
-    walking.deliver(found.walk(), output, fps=fps, loop=loop, scale=scale, force=force, as_json=as_json)
+    how = _how(lerp, classes, steps, batch_size)
+    with Busy("Walking", quiet):
+        if source is not None and target is not None:
+            found = between_files(loaded, source, target, first, last, num, **how)
+        else:
+            seeds = list(seed)
+            found = _between_draws(loaded, seeds, start, num, first, last, how)
+    walking.deliver(found.walk(), output, fps=fps, loop=loop, scale=scale, force=force, as_json=as_json, quiet=quiet)
     if as_json:
         walking.report(
             manifest,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from types import TracebackType
 
@@ -47,6 +48,47 @@ class Progress:
     ) -> None:
         if self._shown:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+class Busy:
+    """Shows that something of unknown length is under way, and since when, once it takes more than a second.
+
+    Args:
+        what: what is done, such as "Walking".
+        quiet: never show anything; nor is anything shown where standard error is no terminal.
+    """
+
+    def __init__(self, what: str, quiet: bool = False) -> None:
+        self._what = what
+        self._ended = threading.Event()
+        shows = not quiet and sys.stderr is not None and sys.stderr.isatty()
+        self._teller = threading.Thread(target=self._tell, name="kvae-busy", daemon=True) if shows else None
+
+    def _tell(self) -> None:
+        began = time.monotonic()
+        wait = _WAIT
+        while not self._ended.wait(wait):
+            wait = _BETWEEN
+            print(
+                f"\r{self._what}, {_spoken(time.monotonic() - began)} so far \x1b[K",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
+        if wait != _WAIT:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Busy:
+        if self._teller is not None:
+            self._teller.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        if self._teller is not None:
+            self._teller.join()
 
 
 def _spoken(seconds: float) -> str:

@@ -43,6 +43,7 @@ _NAMES = ("elbo", "reconstruction", "kl")
 @options.output("A .csv or .jsonl, a row an example; - or nothing for CSV on standard output.")
 @options.batch_size
 @options.threads
+@options.provider
 @options.as_json
 @options.force
 @options.quiet
@@ -62,6 +63,7 @@ def score(
     output: str | None,
     batch_size: int,
     threads: int,
+    provider: str,
     as_json: bool,
     force: bool,
     quiet: bool,
@@ -83,7 +85,7 @@ def score(
         written.check(output, _WRITERS, force)
     if as_json and output == "-":
         raise RequestError("--json and -o - both want standard output. Leave one of them out.")
-    loaded = load(model, threads=threads)
+    loaded = load(model, threads=threads, provider=provider)
     kept = anomalies.draws(loaded.manifest) or (scoring.NUM_SAMPLES, scoring.SEED)
     samples, seed = samples or kept[0], kept[1] if seed is None else seed
     below = anomalies.threshold(threshold, loaded.manifest, samples, seed) if threshold is not None else None

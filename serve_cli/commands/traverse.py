@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from serve_cli.commands import options, walking
+from serve_cli.commands.progress import Busy
 from serve_cli.errors import RequestError, printable
 
 EXAMPLE = "Example: kvae traverse --label 3 -n 5 -o axes.gif"
@@ -36,6 +37,7 @@ EXAMPLE = "Example: kvae traverse --label 3 -n 5 -o axes.gif"
 @walking.output
 @walking.style
 @options.threads
+@options.provider
 @options.as_json
 @walking.rest
 def traverse(
@@ -57,6 +59,7 @@ def traverse(
     scale: int,
     batch_size: int,
     threads: int,
+    provider: str,
     as_json: bool,
     force: bool,
     quiet: bool,
@@ -75,23 +78,24 @@ def traverse(
     from serve_cli.model import load
     from serve_cli.readers import read_for
 
-    loaded = load(model, threads=threads)
+    loaded = load(model, threads=threads, provider=provider)
     manifest = loaded.manifest
-    found = loaded.traverse(
-        dims=None if dims is None else parse_dims(dims, manifest.latent_dim),
-        num=num,
-        steps=steps,
-        span=ends,
-        spacing="quantile" if quantiles else "even",
-        label=list(label) or None,
-        conditions=options.parse_conditions(condition),
-        seed=seed,
-        start=start,
-        example=source,
-        data=None if data is None else read_for(data, manifest, options=walking.read_options(manifest)),
-        batch_size=batch_size,
-    )
-    walking.deliver(found.walk(), output, fps=fps, loop=loop, scale=scale, force=force, as_json=as_json)
+    with Busy("Walking", quiet):
+        found = loaded.traverse(
+            dims=None if dims is None else parse_dims(dims, manifest.latent_dim),
+            num=num,
+            steps=steps,
+            span=ends,
+            spacing="quantile" if quantiles else "even",
+            label=list(label) or None,
+            conditions=options.parse_conditions(condition),
+            seed=seed,
+            start=start,
+            example=source,
+            data=None if data is None else read_for(data, manifest, options=walking.read_options(manifest)),
+            batch_size=batch_size,
+        )
+    walking.deliver(found.walk(), output, fps=fps, loop=loop, scale=scale, force=force, as_json=as_json, quiet=quiet)
     values = found.activity.values
     if as_json:
         walking.report(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from serve_cli.commands import complete, options
+from serve_cli.commands.progress import Busy
 from serve_cli.errors import RequestError, printable
 
 if TYPE_CHECKING:
@@ -119,12 +120,15 @@ def read_options(manifest: Manifest) -> ReadOptions:
     return ReadOptions(channels=data.shape[2] if data.kind == "image" and data.shape[2] in (1, 3) else None)
 
 
-def deliver(walk: Walk, output: str | None, *, fps: float, loop: str, scale: int, force: bool, as_json: bool) -> None:
+def deliver(
+    walk: Walk, output: str | None, *, fps: float, loop: str, scale: int, force: bool, as_json: bool, quiet: bool
+) -> None:
     """Write a walk, or show it where nothing else wants standard output."""
     from serve_cli import walks
 
     if output is not None:
-        walks.write(output, walk, walks.Style(fps, loop, scale), force)  # type: ignore[arg-type]
+        with Busy("Writing", quiet):
+            walks.write(output, walk, walks.Style(fps, loop, scale), force)  # type: ignore[arg-type]
     elif not as_json:
         walks.show(walk)
 
