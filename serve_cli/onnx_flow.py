@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from serve_cli import onnx_ranks
+from serve_cli.ops import MAX_SIZE
 from serve_cli.protobuf import Reader, Span, WalkError
 
 _FLOAT32, _INT64, _BOOL = 1, 7, 9
@@ -30,7 +31,7 @@ _MAKES_BOOL = {
 }  # fmt: skip
 # Operators that may make nothing out of something, so that what they make is not known to have elements.
 _MAY_EMPTY = {
-    "AveragePool", "ConstantOfShape", "Conv", "ConvTranspose", "Expand", "MaxPool", "Pad", "Range", "Resize", "Shape",
+    "AveragePool", "ConstantOfShape", "Expand", "MaxPool", "Pad", "Range", "Resize", "Shape",
     "Slice", "Split", "Tile", "TopK",
 }  # fmt: skip
 _AS_INPUT = {"CastLike": 1, "OneHot": 2, "Where": 1}
@@ -135,7 +136,7 @@ def _result(node: Node, dtypes: dict[str, int]) -> int:
 
 
 def _check_elements(tensor: Tensor) -> None:
-    if not tensor.elements and tensor.dtype != _INT64:  # A shape of no axes is one of no numbers.
+    if not tensor.elements and (tensor.dtype, tensor.dims) != (_INT64, [0]):  # A shape of no axes is one of no numbers.
         raise WalkError(f"the tensor {tensor.name!r} has no elements")
 
 
@@ -149,6 +150,14 @@ def _check_filled(node: Node, filled: set[str], held: dict[str, Tensor], reader:
     """Keep account of what has elements for sure, and refuse what ends the process where it is given none."""
     if node.op in ("GRU", "LSTM", "OneHot") and node.inputs[0] not in filled:
         raise WalkError(f"a node {node.op!r} takes what may have no elements")
+    if node.op.startswith("Reduce") and len(node.inputs) > 1:
+        axes = held.get(node.inputs[1])
+        if axes is None or len(axes.dims) != 1:
+            raise WalkError(f"a node {node.op!r} has axes that are no constant list")
+    if node.op == "Trilu" and len(node.inputs) > 1:
+        diagonal = held.get(node.inputs[1])
+        if diagonal is None or diagonal.elements != 1 or abs(_signed(diagonal, reader)) > MAX_SIZE:
+            raise WalkError("a node 'Trilu' has a diagonal that is no constant, or far away")
     if node.op == "OneHot":
         _check_one_hot(held.get(node.inputs[1]), held.get(node.inputs[2]), reader)
     keeps = node.op not in _MAY_EMPTY
@@ -165,6 +174,12 @@ def _check_one_hot(depth: Tensor | None, values: Tensor | None, reader: Reader) 
         if numbers and 0 < numbers[0] <= min(_MAX_DEPTH, _HIGHEST[depth.dtype]):
             return
     raise WalkError("a node 'OneHot' has a depth or a pair of values that are no constants")
+
+
+def _signed(tensor: Tensor, reader: Reader) -> int:
+    """Return the first element of a tensor of whole numbers."""
+    number = (_whole_numbers(tensor, reader) or [2**63])[0]
+    return number if number <= _HIGHEST.get(tensor.dtype, 0) else number - 2 * _HIGHEST.get(tensor.dtype, 0) - 2
 
 
 def _whole_numbers(tensor: Tensor, reader: Reader) -> list[int]:

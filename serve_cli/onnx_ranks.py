@@ -22,7 +22,7 @@ _BROADCAST = {
     "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor",
 }  # fmt: skip
 _OTHERS = {"ArgMax", "ArgMin", "ConstantOfShape", "Shape", "Size", "Squeeze"}
-_LISTS = ("kernel_shape", "strides", "dilations", "output_padding", "output_shape", "pads")
+_LISTS = ("kernel_shape", "strides", "dilations", "output_padding", "pads")
 _MAX_SPATIAL = 3
 # Activations of each direction.
 _FUNCTIONS = {"GRU": 2, "LSTM": 3, "RNN": 1}

@@ -79,7 +79,7 @@ Clip
 
 xx. -> x
 Conv(auto_pad,dilations,group,kernel_shape,pads,strides) Gemm(alpha,beta,transA,transB)
-ConvTranspose(auto_pad,dilations,group,kernel_shape,output_padding,output_shape,pads,strides)
+ConvTranspose(auto_pad,dilations,group,kernel_shape,output_padding,pads,strides)
 LayerNormalization(axis,epsilon,stash_type)
 
 xx?? -> x
@@ -128,7 +128,7 @@ ATTRIBUTES = {
     **dict.fromkeys(("axis", "batch_axis", "time_axis"), _AXIS),
     **dict.fromkeys(("blocksize", "group", "hidden_size", "num_groups", "num_outputs"), _SIZE),
     **dict.fromkeys(("kernel_shape", "strides", "dilations"), _SIZES),
-    **dict.fromkeys(("pads", "output_padding", "output_shape"), _AMOUNTS),
+    **dict.fromkeys(("pads", "output_padding"), _AMOUNTS),
     # Those without numbers of their own, which ONNX Runtime takes from lists that it does not measure.
     "activations": Bounds(STRINGS, most=8, texts=("Relu", "Sigmoid", "Softplus", "Softsign", "Tanh")),
     "auto_pad": Bounds(STRING, texts=("NOTSET", "SAME_LOWER", "SAME_UPPER", "VALID")),

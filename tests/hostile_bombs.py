@@ -1,4 +1,4 @@
-"""Bombs for the catalogue of hostile_files.py: files that ask for much time or memory."""
+"""Bombs for the catalogue of hostile_files.py: files that ask for much time or memory, or end ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -83,6 +83,74 @@ OF_STRUCTURE = {
 }
 
 
+def _none_of(op: str, weights: list[bytes], *attributes: bytes) -> Case:
+    """An operator that is given no elements: the first of none of the latent dimensions."""
+    nodes = [
+        wire.node("Slice", ["z", "0", "0"], ["none"]),
+        wire.node("Unsqueeze", ["none", "0"], ["steps"]),
+        wire.node(op, ["steps", *[f"w{index}" for index in range(len(weights))]], ["y"], *attributes),
+        wire.node("ReduceSum", ["y"], ["sum"], wire.int_attribute("keepdims", 0)),
+        wire.node("Add", ["z", "sum"], ["x_mean"]),
+    ]
+    return sealed(body(nodes, [wire.tensor("0", [1], wire.int64s(0), wire.INT64), *weights]))
+
+
+def _equation(text: str, inputs: tuple[str, ...]) -> Case:
+    return sealed(
+        with_node("Einsum", wire.field(1, "equation") + wire.field(4, text) + wire.field(20, 3), inputs=inputs)
+    )
+
+
+# Each of these ended the process, or never came back, with onnxruntime 1.26.0; some with 1.32.0 too.
+CRASHES = {
+    "GRU of nothing": _none_of(
+        "GRU",
+        [wire.tensor("w0", [1, 6, 3], bytes(72)), wire.tensor("w1", [1, 6, 2], bytes(48))],
+        wire.int_attribute("hidden_size", 2),
+    ),
+    "LSTM of nothing": _none_of(
+        "LSTM",
+        [wire.tensor("w0", [1, 8, 3], bytes(96)), wire.tensor("w1", [1, 8, 2], bytes(64))],
+        wire.int_attribute("hidden_size", 2),
+    ),
+    "OneHot of nothing": _none_of(
+        "OneHot", [wire.tensor("w0", [1], wire.int64s(3), wire.INT64), wire.tensor("w1", [2], wire.floats(0, 1))]
+    ),
+    "an equation with a lone point": _equation("i.j", ("z",)),
+    "an equation of other inputs": _equation("...,...", ("z", "z", "z")),
+    "a convolution of other axes": sealed(
+        body([wire.node("ConvTranspose", ["z", "w"], ["x_mean"])], [wire.tensor("w", [2, 3, 2, 2], bytes(96))])
+    ),
+    "a diagonal at -2**63": sealed(
+        body([wire.node("Trilu", ["z", "k"], ["x_mean"])], [wire.tensor("k", [1], wire.int64s(-(2**63)), wire.INT64)])
+    ),
+    "an axis that is no list": sealed(
+        body(
+            [
+                wire.node("ReduceMin", ["w", "axis"], ["r"], wire.int_attribute("keepdims", 0)),
+                wire.node("Size", ["r"], ["n"]),
+                wire.node("Cast", ["n"], ["f"], wire.int_attribute("to", 1)),
+                wire.node("Add", ["z", "f"], ["x_mean"]),
+            ],
+            [
+                wire.tensor("w", [3, 0, 0, 3], kind=wire.INT64),
+                wire.tensor("axis", [], wire.int64s(0), wire.INT64),
+            ],
+        )
+    ),
+    "float16 of nothing": sealed(
+        body(
+            [
+                wire.node("ReduceLogSumExp", ["w"], ["h"], wire.int_attribute("keepdims", 0)),
+                wire.node("Cast", ["h"], ["f"], wire.int_attribute("to", 1)),
+                wire.node("Add", ["z", "f"], ["x_mean"]),
+            ],
+            [wire.tensor("w", [0, 3, 1], kind=10)],
+        )
+    ),
+}
+
+
 def _bomb(name: str) -> Case:
     def data() -> bytes:
         nodes, tensors = bombs(64)[name]
@@ -100,6 +168,7 @@ def _filled(mebibytes: int, code: int) -> Case:
 
 BOMBS = {
     "bomb of structure": OF_STRUCTURE,
+    "what ends ONNX Runtime": CRASHES,
     "bomb of arithmetic": {f"64 GiB by {name}": _bomb(name) for name in bombs(1)}
     | {
         "100 MiB": _filled(100, 0),

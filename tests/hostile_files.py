@@ -303,6 +303,8 @@ STRUCTURE = {
         wire.model(wire.graph([wire.node("Sigmoid", ["q"], ["x_mean"])], [wire.value("q", ["batch", 3])], [X]))
     ),
     "an input of float64": sealed(wire.model(wire.graph([SIGMOID], [wire.value("z", ["batch", 3], 11)], [X]))),
+    "an input of float16": sealed(wire.model(wire.graph([SIGMOID], [wire.value("z", ["batch", 3], 10)], [X]))),
+    "an input of int8": sealed(wire.model(wire.graph([SIGMOID], [wire.value("z", ["batch", 3], 3)], [X]))),
     "an input of one axis": sealed(wire.model(wire.graph([SIGMOID], [wire.value("z", ["batch"])], [X]))),
     "an input of fixed batch": sealed(wire.model(wire.graph([SIGMOID], [wire.value("z", [1, 3])], [X]))),
     "an invalid name": sealed(body([SIGMOID + wire.field(3, b"\xff\xfe")])),
@@ -346,6 +348,9 @@ EXTERNAL = {
         )
     ),
 }
+
+if os.geteuid() != 0:
+    PATHS["unreadable"] = _at("m.onnx", lambda folder: ((f := folder / "m.onnx").write_bytes(GOOD), f.chmod(0)))
 
 MODELS: dict[str, dict[str, Case]] = {
     "path": PATHS,

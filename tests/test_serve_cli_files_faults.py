@@ -96,6 +96,21 @@ def test_what_is_no_regular_file_is_left_alone(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link.bin", "pipe"]
 
 
+def test_a_device_is_never_replaced_not_even_by_root(tmp_path):
+    device = tmp_path / "full"
+    try:
+        os.mknod(
+            device, stat.S_IFCHR | 0o666, os.makedev(1, 7)
+        )  # What /dev/full is; a node of our own, lest it suffer.
+    except OSError:
+        return  # Only root may make one, and nobody else can replace one in /dev.
+    (tmp_path / "link.npy").symlink_to(device)
+    for name in ("full", "link.npy"):
+        with pytest.raises(OutputError, match="no regular file"):
+            files.write_whole(tmp_path / name, b"new", force=True)
+    assert stat.S_ISCHR(device.stat().st_mode)
+
+
 def test_a_replaced_file_keeps_its_permissions(tmp_path):
     (tmp_path / "a.bin").write_bytes(b"old")
     (tmp_path / "a.bin").chmod(0o600)

@@ -70,7 +70,7 @@ def test_onnx_runtime_never_sees_what_the_reader_refuses(tmp_path, monkeypatch):
     opened = []
     monkeypatch.setattr(os, "open", lambda path, *rest, real=os.open: opened.append(str(path)) or real(path, *rest))
     (tmp_path / "canary").write_bytes(bytes(8))
-    groups = (hostile_files.EXTERNAL, hostile_files.STRUCTURE, hostile_bombs.OF_STRUCTURE)
+    groups = (hostile_files.EXTERNAL, hostile_files.STRUCTURE, hostile_bombs.CRASHES, hostile_bombs.OF_STRUCTURE)
     refused = 0
     for name, case in [(name, case) for group in groups for name, case in group.items()]:
         case.prepare(tmp_path)
