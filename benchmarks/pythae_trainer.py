@@ -1,18 +1,13 @@
 """The same dense VAE trained by pythae's own trainer, for training_speed.py.
 
-Runs in an environment of its own (pythae and PyTorch). Reads one JSON request a line from standard input, `{"net":
-"dense", "loader": "as it comes" or "whole batches", "batch": B, "examples": N}`, trains one epoch by
-`BaseTrainer.train_step`, and answers with a line `{"seconds": ..., "loss": ...}`. pythae trains on gray levels: it has
-no binarisation to pay for.
+Runs in an environment of its own (pythae and PyTorch). The form is `loader`, `as it comes` or `whole batches`; an epoch
+is one call of `BaseTrainer.train_step`. pythae trains on gray levels: it has no binarisation to pay for.
 
 As it comes, pythae's loader picks one example at a time and stacks them. `whole batches` hands its trainer batches
 cut by one index, so that the trainer and not the loader is what is measured.
 """
 
-import json
 import logging
-import os
-import sys
 import tempfile
 import time
 from importlib.metadata import version
@@ -24,6 +19,7 @@ from pythae.models.base.base_utils import ModelOutput
 from pythae.models.nn import BaseDecoder, BaseEncoder
 from pythae.trainers import BaseTrainer, BaseTrainerConfig
 from torch import nn
+from training_nets import NETS, pixels, serve
 
 LATENT_DIM = 50
 
@@ -76,12 +72,12 @@ class WholeBatches:
 class Run:
     """One trainer with its data in memory; `epoch` is one call of its `train_step`."""
 
-    def __init__(self, net, loader, batch, examples):
-        if net != "dense":
-            raise SystemExit(f"pythae is compared on the dense net alone, got {net}.")
-        pixels = torch.randint(0, 256, (examples, 1, 28, 28), dtype=torch.uint8)
-        pixels *= torch.rand(pixels.shape) < 0.2  # about as many black pixels as MNIST has
-        dataset = BaseDataset(pixels.float() / 255, torch.zeros(examples))
+    def __init__(self, net, examples, loader):
+        if net != "dense-100":
+            raise SystemExit(f"pythae is compared on the net dense-100 alone, got {net}.")
+        batch = NETS[net].batch
+        x = torch.from_numpy(pixels(net, examples)).permute(0, 3, 1, 2)
+        dataset = BaseDataset(x.float() / 255, torch.zeros(examples))
         config = VAEConfig(input_dim=(1, 28, 28), latent_dim=LATENT_DIM, reconstruction_loss="bce")
         settings = BaseTrainerConfig(
             output_dir=tempfile.mkdtemp(), per_device_train_batch_size=batch, learning_rate=1e-3, no_cuda=True
@@ -92,28 +88,22 @@ class Run:
         self.trainer.callback_handler.callbacks = self.trainer.callback_handler.callbacks[:1]
         if loader == "whole batches":
             self.trainer.train_loader = WholeBatches(dataset, batch)
+        self.parameters = sum(each.numel() for each in self.trainer.model.parameters())
         self.count = 0
 
-    def epoch(self):
-        """Seconds and the mean loss of one epoch, in nats per example."""
-        self.count += 1
+    def train(self, epochs):
+        """Seconds, and the mean loss of the last epoch."""
         began = time.perf_counter()
-        loss = self.trainer.train_step(self.count)
-        return {"seconds": time.perf_counter() - began, "loss": float(loss)}
+        for _ in range(epochs):
+            self.count += 1
+            loss = self.trainer.train_step(self.count)
+        return time.perf_counter() - began, float(loss)
 
 
 def main():
-    answers = os.fdopen(os.dup(1), "w")
-    # pythae prints and logs; standard output is for the answers, standard error for what ends it.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     logging.disable(logging.INFO)
     facts = {"torch": torch.__version__, "threads": torch.get_num_threads(), "pythae": version("pythae")}
-    print(json.dumps(facts), flush=True, file=answers)
-    runs = {}
-    for line in sys.stdin:
-        if line not in runs:
-            runs[line] = Run(**json.loads(line))
-        print(json.dumps(runs[line].epoch()), flush=True, file=answers)
+    serve(facts | {"devices": "cpu"}, Run)
 
 
 if __name__ == "__main__":

@@ -1,95 +1,112 @@
 """A VAE trained by a hand-written PyTorch loop, as one who cares for speed writes it, for training_speed.py.
 
-Runs in an environment of its own (PyTorch without TensorFlow). Reads one JSON request a line from standard input,
-`{"net": ..., "optimizer": ..., "memory": ..., "data": ..., "batch": B, "examples": N}`, trains one epoch, and answers
-with a line `{"seconds": ..., "loss": ...}`. Nothing is read from a step but by the sum of the losses at the end of the
-epoch.
+Data lies on the device; nothing is read from a step but by the sum of the losses at the end. Forms: `optimizer` is Adam
+as it comes (empty), or `fused`; `memory` a memory format; `data` `uint8` or `float32`; `compile` is empty (eager), or
+what `torch.compile` is told of the objective as its mode.
 """
 
-import json
-import sys
+import itertools
 import time
 
 import torch
 from torch import nn
 from torch.nn import functional
+from training_nets import DENSE, NETS, pixels, serve
 
 
 class Dense(nn.Module):
-    """784-200-200-50, as kvae.networks.dense_encoder and dense_decoder build it."""
+    """As kvae.networks.dense_encoder and dense_decoder build it, with tanh."""
 
-    def __init__(self, latent_dim=50):
+    def __init__(self, plan):
         super().__init__()
-        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(784, 200), nn.Tanh(), nn.Linear(200, 200), nn.Tanh())
-        self.z_mean, self.z_log_var = nn.Linear(200, latent_dim), nn.Linear(200, latent_dim)
+        values, back = plan.shape[0] * plan.shape[1] * plan.shape[2], plan.widths[::-1]
+        self.encoder = nn.Sequential(nn.Flatten(), *_stack((values, *plan.widths), nn.Tanh))
+        self.z_mean, self.z_log_var = (nn.Linear(plan.widths[-1], plan.latent_dim) for _ in range(2))
         self.decoder = nn.Sequential(
-            nn.Linear(latent_dim, 200), nn.Tanh(), nn.Linear(200, 200), nn.Tanh(), nn.Linear(200, 784),
-            nn.Unflatten(1, (1, 28, 28)),
+            *_stack((plan.latent_dim, *back), nn.Tanh), nn.Linear(back[-1], values),
+            nn.Unflatten(1, (plan.shape[2], *plan.shape[:2])),
         )  # fmt: skip
 
 
 class Conv(nn.Module):
-    """Two convolutions of stride 2 and a dense layer, and back, as conv_encoder and conv_decoder build it."""
+    """Convolutions of stride 2 and a dense layer, and back, as conv_encoder and conv_decoder build it."""
 
-    def __init__(self, latent_dim=16):
+    def __init__(self, plan):
         super().__init__()
-        self.encoder = nn.Sequential(
-            nn.Conv2d(1, 32, 4, stride=2, padding=1), nn.ReLU(), nn.Conv2d(32, 64, 4, stride=2, padding=1), nn.ReLU(),
-            nn.Flatten(), nn.Linear(3136, 256), nn.ReLU(),
-        )  # fmt: skip
-        self.z_mean, self.z_log_var = nn.Linear(256, latent_dim), nn.Linear(256, latent_dim)
-        self.decoder = nn.Sequential(
-            nn.Linear(latent_dim, 256), nn.ReLU(), nn.Linear(256, 3136), nn.ReLU(), nn.Unflatten(1, (64, 7, 7)),
-            nn.ConvTranspose2d(64, 32, 4, stride=2, padding=1), nn.ReLU(),
-            nn.ConvTranspose2d(32, 32, 4, stride=2, padding=1), nn.ReLU(), nn.ConvTranspose2d(32, 1, 3, padding=1),
-        )  # fmt: skip
+        channels, back = plan.shape[2], plan.widths[::-1]
+        height, width = (side // 2 ** len(plan.widths) for side in plan.shape[:2])
+        flat, layers = height * width * plan.widths[-1], []
+        for into, out in zip((channels, *plan.widths), plan.widths, strict=False):
+            layers += [nn.Conv2d(into, out, 4, stride=2, padding=1), nn.ReLU()]
+        self.encoder = nn.Sequential(*layers, nn.Flatten(), *_stack((flat, DENSE), nn.ReLU))
+        self.z_mean, self.z_log_var = (nn.Linear(DENSE, plan.latent_dim) for _ in range(2))
+        layers = [*_stack((plan.latent_dim, DENSE, flat), nn.ReLU), nn.Unflatten(1, (back[0], height, width))]
+        for into, out in zip(back, (*back[1:], back[-1]), strict=True):
+            layers += [nn.ConvTranspose2d(into, out, 4, stride=2, padding=1), nn.ReLU()]
+        self.decoder = nn.Sequential(*layers, nn.ConvTranspose2d(back[-1], channels, 3, padding=1))
+
+
+def _stack(widths, activation):
+    for into, out in itertools.pairwise(widths):
+        yield from (nn.Linear(into, out), activation())
+
+
+def objective(model, x):
+    """Mean of reconstruction + kl over a batch of gray levels in [0, 1], in nats."""
+    x = (torch.rand_like(x) < x).to(x.dtype)
+    state = model.encoder(x)
+    z_mean, z_log_var = model.z_mean(state), model.z_log_var(state)
+    z = z_mean + torch.exp(0.5 * z_log_var) * torch.randn_like(z_mean)
+    reconstruction = functional.binary_cross_entropy_with_logits(model.decoder(z), x, reduction="sum")
+    kl = 0.5 * torch.sum(z_mean.square() + z_log_var.exp() - 1.0 - z_log_var)
+    return (reconstruction + kl) / len(x)
 
 
 class Run:
-    """One model with its optimiser and its data in memory; `epoch` trains it on all examples once."""
+    """One model with its optimiser and its data on the device."""
 
-    def __init__(self, net, optimizer, memory, data, batch, examples):
+    def __init__(self, net, examples, optimizer, memory, data, compile):
         torch.manual_seed(0)
-        self.batch = batch
+        plan = NETS[net]
+        self.batch, self.device = plan.batch, "cuda" if _has_gpu() else "cpu"
         self.memory_format = getattr(torch, memory)
-        self.model = {"dense": Dense, "conv": Conv}[net]().to(memory_format=self.memory_format)
+        model = {"dense": Dense, "conv": Conv}[plan.kind](plan)
+        self.model = model.to(self.device, memory_format=self.memory_format)
+        self.parameters = sum(each.numel() for each in model.parameters())
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, **{optimizer: True} if optimizer else {})
-        pixels = torch.randint(0, 256, (examples, 1, 28, 28), dtype=torch.uint8)
-        pixels *= torch.rand(pixels.shape) < 0.2  # about as many black pixels as MNIST has
-        self.data = pixels if data == "uint8" else pixels.float() / 255
+        x = torch.from_numpy(pixels(net, examples)).permute(0, 3, 1, 2).contiguous().to(self.device)
+        self.data = x if data == "uint8" else x.float() / 255
+        self.objective = torch.compile(objective, mode=compile) if compile else objective
 
-    def epoch(self):
-        """Seconds and the mean loss of one epoch, in nats per example."""
-        began, cpu = time.perf_counter(), time.process_time()
-        total, order = torch.zeros(()), torch.randperm(len(self.data))
+    def train(self, epochs):
+        """Seconds, and the mean loss of the last epoch."""
+        began = time.perf_counter()
         steps = len(self.data) // self.batch
-        for step in range(steps):
-            x = self.data[order[step * self.batch : (step + 1) * self.batch]]
-            if x.dtype == torch.uint8:
-                x = x.float() / 255
-            x = (torch.rand_like(x) < x).to(torch.float32, memory_format=self.memory_format)
-            self.optimizer.zero_grad(set_to_none=True)
-            state = self.model.encoder(x)
-            z_mean, z_log_var = self.model.z_mean(state), self.model.z_log_var(state)
-            z = z_mean + torch.exp(0.5 * z_log_var) * torch.randn_like(z_mean)
-            logits = self.model.decoder(z)
-            reconstruction = functional.binary_cross_entropy_with_logits(logits, x, reduction="sum")
-            kl = 0.5 * torch.sum(z_mean.square() + z_log_var.exp() - 1.0 - z_log_var)
-            loss = (reconstruction + kl) / self.batch
-            loss.backward()
-            self.optimizer.step()
-            total += loss.detach()
-        mean = total.item() / steps
-        return {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu, "loss": mean}
+        for _ in range(epochs):
+            total = torch.zeros((), device=self.device)
+            order = torch.randperm(len(self.data), device=self.device)
+            for step in range(steps):
+                x = self.data[order[step * self.batch : (step + 1) * self.batch]]
+                if x.dtype == torch.uint8:
+                    x = x.float() / 255
+                self.optimizer.zero_grad(set_to_none=True)
+                loss = self.objective(self.model, x.contiguous(memory_format=self.memory_format))
+                loss.backward()
+                self.optimizer.step()
+                total += loss.detach()
+        loss = total.item() / steps  # Waits for all of it.
+        return time.perf_counter() - began, loss
+
+
+def _has_gpu():
+    return torch.cuda.is_available()
 
 
 def main():
-    print(json.dumps({"torch": torch.__version__, "threads": torch.get_num_threads()}), flush=True)
-    runs = {}
-    for line in sys.stdin:
-        if line not in runs:
-            runs[line] = Run(**json.loads(line))
-        print(json.dumps(runs[line].epoch()), flush=True)
+    # As TensorFlow and JAX have it on a GPU unless told otherwise.
+    torch.set_float32_matmul_precision("high")
+    devices = "gpu" if _has_gpu() else "cpu"
+    serve({"torch": torch.__version__, "threads": torch.get_num_threads(), "devices": devices}, Run)
 
 
 if __name__ == "__main__":

@@ -1,95 +1,124 @@
-"""How fast does `fit` train, against a hand-written PyTorch loop and pythae's trainer? Examples a second.
+"""How fast does `fit` train, against hand-written PyTorch and JAX loops and pythae's trainer? Examples a second.
 
-The same networks, batch, Adam and learning rate, MNIST-like bytes in memory, dynamic binarisation, two nets: that of
-the preset iwae-paper, 784-200-200-50 tanh in batches of 100 (dense), and two convolutions of stride 2 each way with
-latent_dim 16 in batches of 128 (conv). PyTorch is given each of its good forms (Adam as it comes and fused; bytes and
-floats; both memory formats where there are convolutions), and the better one is what counts. All take turns of two
-epochs, so that a busy moment of the machine hits all of them; a turn in which other processes took more than
-`--limit` of the machine does not count. pythae trains the dense net on gray levels, for it does not binarise: once as
-it comes, once with batches handed to its trainer whole.
+    python benchmarks/training_speed.py --peers peers                 # on the CPU
+    python benchmarks/training_speed.py --device gpu --json speed.json
 
-    python benchmarks/training_speed.py --peers peers
+The same nets (training_nets.py), batch, Adam and learning rate, MNIST-like bytes, dynamic binarisation: 784-200-200-50
+in batches of 100 and 1024, convolutions at 28 x 28 and at 64 x 64. Each engine is a process of its own: kvae under
+TensorFlow and under JAX, a loop of PyTorch (eager and compiled), one of JAX, and pythae. Each peer is given its good
+forms, and the fastest is what counts. All take turns of some epochs, so that a busy moment of the machine hits all of
+them; a turn in which other processes took more than `--limit` of the processors does not count.
 
-PyTorch and TensorFlow live apart: the first run makes the environment of the peers in the folder given. All run with
-their default threads. On a machine that is not quiet the ratio moves by a tenth in either direction.
+What is not at hand is said to be absent, and the rest is measured. An engine runs in the interpreter that `--python
+ENGINE=PATH` names; else the peers in the environment `--peers`, which is made where it is not there (PyTorch, pythae
+and JAX from PyPI), or in this interpreter where no `--peers` is given. pythae trains on gray levels, for it does not
+binarise: once as it comes, once with batches handed to its trainer whole. All run with their default threads.
 """
 
 import argparse
+import itertools
 import json
 import os
+import platform
 import statistics
 import subprocess
+import sys
+import tempfile
 import time
 import venv
 from pathlib import Path
 
-BATCH, SHAPE = {"dense": 100, "conv": 128}, (28, 28, 1)
-PEERS = ("torch==2.13.0", "pythae==0.1.2")
-#: Goal of the ratio to PyTorch, and the examples of an epoch: MNIST's in full batches, and what conv does in as long.
-GOALS = {"dense": (1.25, 60_000), "conv": (1.2, 5_120)}
-PYTHAE_GOAL = 2.0
-EPOCHS = 2  # of one turn
-STEPS_PER_EXECUTION = {"dense": 50, "conv": 20}
-_DATA = {"dense": ("uint8", "float32"), "conv": ("uint8",)}
-_MEMORY = {"dense": ("contiguous_format",), "conv": ("contiguous_format", "channels_last")}
+from training_nets import NETS
+
+PEERS = ("torch==2.13.0", "pythae==0.1.2", "jax==0.10.2")
+SCRIPTS = {
+    "kvae-tensorflow": "kvae_fit.py",
+    "kvae-jax": "kvae_fit.py",
+    "torch": "torch_loop.py",
+    "jax": "jax_loop.py",
+    "pythae": "pythae_trainer.py",
+}
+#: The least ratio of kvae's faster engine to the best form of a peer, by device.
+GOALS = {
+    "cpu": {"torch, eager": 1.25, "torch, compiled": None, "jax": None, "pythae": 2.0},
+    "gpu": {"torch, eager": 2.0, "torch, compiled": None, "jax": 0.8},
+}
+EPOCHS = {"cpu": 2, "gpu": 10}  # of one turn
 
 
-class Fit:
-    """kvae: one `fit` a turn."""
+def forms(engine, net, device):
+    """The forms of an engine: what the table calls each, and its part of a request."""
+    if engine.startswith("kvae"):
+        return {f"{engine}, {adam}.Adam": {"optimizer": adam} for adam in ("kvae", "keras")}
+    if engine == "jax":
+        both = itertools.product(("scan", "step"), ("threefry2x32", "rbg"))
+        return {f"jax, {loop}, {random}": {"loop": loop, "random": random} for loop, random in both}
+    if engine == "pythae":
+        loaders = ("as it comes", "whole batches") if net == "dense-100" and device == "cpu" else ()
+        return {f"pythae, {loader}": {"loader": loader} for loader in loaders}
+    convolutional, found = NETS[net].kind == "conv", {}
+    for memory in ("contiguous_format", "channels_last") if convolutional else ("contiguous_format",):
+        for optimizer, data in (("", "uint8"), ("fused", "uint8"), ("fused", "float32")):
+            name = f"torch, eager, {optimizer or 'default'} Adam, {data}, {memory}"
+            found[name] = {"optimizer": optimizer, "memory": memory, "data": data, "compile": ""}
+        for mode in ("default", "reduce-overhead")[: 2 if device == "gpu" else 1]:
+            form = {"optimizer": "fused", "memory": memory, "data": "uint8", "compile": mode}
+            found[f"torch, compiled ({mode}), {memory}"] = form
+    return found
 
-    def __init__(self, net, examples, optimizer):
-        import keras
-        import numpy as np
 
-        from kvae import networks, optimizers
-        from kvae.data import pipeline
-        from kvae.models import VAE
+class AbsentError(Exception):
+    """An engine that is not at hand."""
 
-        generator = np.random.default_rng(0)
-        x = generator.integers(0, 256, (examples, *SHAPE)) * (generator.random((examples, *SHAPE)) < 0.2)
-        self.batches, self.epoch = pipeline.training_batches(x.astype("uint8"), None, BATCH[net], seed=0), 0
-        if net == "dense":
-            encoder = networks.dense_encoder(SHAPE, 50, (200, 200), "tanh")
-            decoder = networks.dense_decoder(SHAPE, 50, (200, 200), "tanh")
-        else:
-            encoder = networks.conv_encoder(SHAPE, 16, (32, 64), dense=256)
-            decoder = networks.conv_decoder(SHAPE, 16, (64, 32), dense=256)
-        self.model = VAE(encoder, decoder)
-        adam = optimizers.Adam if optimizer == "fused" else keras.optimizers.Adam
-        self.model.compile(adam(1e-3), steps_per_execution=STEPS_PER_EXECUTION[net])
 
-    def turn(self):
-        """Seconds of a turn, from the call of `fit` to its return."""
-        began = time.perf_counter()
-        self.model.fit(
-            self.batches.dataset, initial_epoch=self.epoch, epochs=self.epoch + EPOCHS,
-            callbacks=[self.batches.callback], shuffle=False, verbose=0,
+class Engine:
+    """An engine's process, which waits between turns."""
+
+    def __init__(self, name, python, device):
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the process
+        environment = os.environ | {"KERAS_BACKEND": name.removeprefix("kvae-"), "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+        environment |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # they share one GPU
+        if device == "cpu":
+            environment |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+        environment["PYTHONPATH"] = os.pathsep.join(
+            [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        )
+        self._process = subprocess.Popen(
+            [python, str(Path(__file__).with_name(SCRIPTS[name]))], text=True, env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said,
         )  # fmt: skip
-        self.epoch += EPOCHS
-        return time.perf_counter() - began
+        self.pid, first = self._process.pid, self._process.stdout.readline()
+        if not first:
+            self._process.wait()
+            *_, last = self._errors() or ["it ended without a word"]
+            if "ImportError" in last or "ModuleNotFoundError" in last:
+                raise AbsentError(last)
+            raise SystemExit(f"{name} does not start: {last}")
+        self.facts = json.loads(first)
+        if self.facts.pop("devices") != device:
+            self.stop()
+            raise AbsentError(f"it sees no {device}")
 
+    def ask(self, request):
+        """One turn: seconds and loss."""
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        if answer := self._process.stdout.readline():
+            return json.loads(answer)
+        raise SystemExit("\n".join([f"An engine ended on the request {request}:", *self._errors()[-20:]]))
 
-class Peer:
-    """torch_loop.py or pythae_trainer.py, in a process of its own that waits between turns."""
+    def stop(self):
+        """End the process, between turns."""
+        self._process.stdin.close()
+        self._process.wait()
 
-    def __init__(self, process, **request):
-        self.process, self.request = process, json.dumps(request)
-
-    def turn(self):
-        """Seconds of a turn, as the loop measured them."""
-        return sum(ask(self.process, self.request)["seconds"] for _ in range(EPOCHS))
-
-
-def ask(process, line):
-    process.stdin.write(line + "\n")
-    process.stdin.flush()
-    if not (answer := process.stdout.readline()):
-        raise SystemExit(f"A peer ended on the request {line}; what it wrote is above.")
-    return json.loads(answer)
+    def _errors(self):
+        self._said.seek(0)
+        return self._said.read().strip().splitlines()
 
 
 class Others:
-    """The share of the machine that other processes took, where /proc tells; 0 elsewhere."""
+    """The share of the processors that other processes took, where /proc tells; 0 elsewhere."""
 
     def __init__(self, ours):
         self.ours = ours
@@ -122,25 +151,28 @@ class Others:
         return busy + idle + wait, busy, own
 
 
-def measure(runners, others, turns, limit, patience):
-    """Seconds a turn by runner: up to `turns` of each, taken in rotation after a first one; and how many were void."""
-    seconds, void, end = {name: [] for name in runners}, 0, time.monotonic() + patience
-    for runner in runners.values():
-        runner.turn()
-    while min(map(len, seconds.values())) < turns and time.monotonic() < end:
-        for name, runner in sorted(runners.items(), key=lambda item: len(seconds[item[0]])):
-            if len(seconds[name]) == turns or not others.wait(limit, end):
+def measure(turns_of, others, turns, limit, patience):
+    """Answers by form: up to `turns` of each, taken in rotation after a first one; and how many were void."""
+    kept, void = {name: [] for name in turns_of}, 0
+    for name, turn in turns_of.items():
+        began = time.monotonic()
+        turn()
+        print(f"  {name}: first turn, compiling included, {time.monotonic() - began:.0f} s", file=sys.stderr)
+    end = time.monotonic() + patience
+    while min(map(len, kept.values())) < turns and time.monotonic() < end:
+        for name, turn in sorted(turns_of.items(), key=lambda item: len(kept[item[0]])):
+            if len(kept[name]) == turns or not others.wait(limit, end):
                 continue
-            taken = runner.turn()
+            answer = turn()
             if others.since_last() <= limit:
-                seconds[name].append(taken)
+                kept[name].append(answer)
             else:
                 void += 1
-    if min(map(len, seconds.values())) < 3:
+    if min(map(len, kept.values())) < 3:
         raise SystemExit(
             f"Other processes took more than {limit:.0%} of the machine for too long; try when it is quiet."
         )
-    return seconds, void
+    return kept, void
 
 
 def peers_python(folder):
@@ -148,74 +180,99 @@ def peers_python(folder):
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if not python.exists():
         venv.create(folder, with_pip=True)
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *PEERS], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *PEERS], check=True)
     return str(python)
 
 
-def start(python, script):
-    """A peer's process, and what it says of itself."""
-    loop = [python, str(Path(__file__).with_name(script))]
-    process = subprocess.Popen(loop, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    return process, json.loads(process.stdout.readline())
+def start(arguments):
+    """Every engine that is at hand by name; what is absent is said."""
+    named = dict(each.split("=", 1) for each in arguments.python)
+    engines = {}
+    for name in arguments.engine or SCRIPTS:
+        python = named.get(name, sys.executable)
+        if arguments.peers and name not in named and not name.startswith("kvae"):
+            python = peers_python(arguments.peers)
+        try:
+            engines[name] = Engine(name, python, arguments.device)
+            print(f"{name}: {', '.join(f'{what} {value}' for what, value in engines[name].facts.items())}")
+        except AbsentError as reason:
+            print(f"{name}: absent, {reason}")
+    if not engines:
+        raise SystemExit("No engine is at hand.")
+    return engines
+
+
+def report(net, engines, others, arguments):
+    """Measure one net, print its table, and return it."""
+    plan, device = NETS[net], arguments.device
+    examples, epochs = arguments.examples or plan.examples[device], arguments.epochs or EPOCHS[device]
+    turns_of = {}
+    for engine, process in engines.items():
+        for name, form in forms(engine, net, device).items():
+            request = {"net": net, "examples": examples, "epochs": epochs, **form}
+            if any(name.startswith(wanted) for wanted in arguments.only or [""]):
+                turns_of[name] = lambda process=process, request=request: process.ask(request)
+    kept, void = measure(turns_of, others, arguments.turns, arguments.limit, arguments.patience)
+    sizes = {name: each[0]["parameters"] for name, each in kept.items()}
+    if len(set(sizes.values())) > 1:
+        raise SystemExit(f"These are not one net, by their numbers of parameters: {sizes}")
+    trained = epochs * (examples // plan.batch) * plan.batch
+    speed = {name: trained / statistics.median(each["seconds"] for each in kept[name]) for name in kept}
+    print(f"\n{net}: {epochs} epochs of {examples} examples a turn, in batches of {plan.batch}; {void} turns were void")
+    rows = {}
+    for name, value in speed.items():
+        seconds = [each["seconds"] for each in kept[name]]
+        spread, loss = max(seconds) / min(seconds), kept[name][-1]["loss"]
+        rows[name] = {"examples_per_second": value, "turns": len(seconds), "spread": spread, "loss": loss}
+        print(
+            f"  {name:58s} {value:9.0f} examples/s   {len(seconds)} turns, slowest / fastest {spread:.2f}, "
+            f"loss after {(len(seconds) + 1) * epochs} epochs or more {loss:.1f}"
+        )
+    ratios = {}
+    for own in ("kvae-tensorflow", "kvae-jax"):
+        ours = max((value for name, value in speed.items() if name.startswith(own)), default=None)
+        for peer, least in GOALS[device].items():
+            rivals = [value for name, value in speed.items() if name.startswith(peer)]
+            if ours and rivals:
+                ratio = ratios[f"{own} / {peer}"] = ours / max(rivals)
+                verdict = f" (goal {least}: {'reached' if ratio >= least else 'missed'})" if least else ""
+                print(f"  ratio of {own} to the best of {peer}: {ratio:.2f}{verdict}")
+    return {"epochs": epochs, "examples": examples, "batch": plan.batch, "void": void, "forms": rows, "ratios": ratios}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", type=Path, default=Path("peers"), help="Folder of the peers' environment.")
-    parser.add_argument("--net", choices=[*GOALS, "both"], default="both")
-    parser.add_argument("--turns", type=int, default=15, help="Turns of each; the median counts.")
-    parser.add_argument("--limit", type=float, default=0.1, help="Share of the machine that others may take in a turn.")
+    parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
+    parser.add_argument("--net", choices=NETS, action="append", help="May be repeated; all of them where none is said.")
+    parser.add_argument("--engine", choices=SCRIPTS, action="append", help="Likewise.")
+    parser.add_argument("--only", action="append", metavar="FORM", help="Forms whose names begin so; may be repeated.")
     parser.add_argument(
-        "--patience", type=float, default=600.0, help="Seconds for each net, waiting for quiet included."
+        "--python", action="append", default=[], metavar="ENGINE=PATH", help="Interpreter of an engine."
     )
+    parser.add_argument("--peers", type=Path, help="Folder of the peers' environment, made where it is not there.")
+    parser.add_argument("--turns", type=int, default=15, help="Turns of each; the median counts.")
+    parser.add_argument("--epochs", type=int, help="Of a turn.  [default: 2 on a CPU, 10 on a GPU]")
+    parser.add_argument("--examples", type=int, help="Of an epoch.  [default: by net and device]")
+    parser.add_argument("--limit", type=float, default=0.1, help="Share of the machine that others may take in a turn.")
+    parser.add_argument("--patience", type=float, default=600.0, help="Seconds for each net after it is compiled.")
+    parser.add_argument("--json", type=Path, help="Also write all figures there.")
     arguments = parser.parse_args()
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import keras
-    import tensorflow as tf
-
-    python = peers_python(arguments.peers)
-    (torch, facts), (pythae, pythae_facts) = start(python, "torch_loop.py"), start(python, "pythae_trainer.py")
-    with torch, pythae:
-        threads = os.environ.get("TF_NUM_INTRAOP_THREADS", "default")
-        others = Others([os.getpid(), torch.pid, pythae.pid])
-        print(
-            f"{os.cpu_count()} cores, TensorFlow {tf.__version__}, Keras {keras.__version__}, PyTorch {facts['torch']} "
-            f"({facts['threads']} threads), pythae {pythae_facts['pythae']}, threads an operation in TensorFlow: "
-            f"{threads}, median of up to {arguments.turns} turns"
-        )
-        for net in GOALS if arguments.net == "both" else [arguments.net]:
-            report(net, torch, pythae, others, arguments)
-        for process in (torch, pythae):
-            process.stdin.close()
-
-
-def report(net, torch, pythae, others, arguments):
-    goal, examples = GOALS[net]
-    runners = {"kvae, kvae.optimizers.Adam": Fit(net, examples, "fused")}
-    runners["kvae, keras.optimizers.Adam"] = Fit(net, examples, "keras")
-    for memory in _MEMORY[net]:
-        for data in _DATA[net]:
-            for optimizer in ("", "fused"):
-                name = " ".join(["torch,", optimizer or "default", "Adam,", data, memory])
-                runners[name] = Peer(
-                    torch, net=net, optimizer=optimizer, memory=memory, data=data, batch=BATCH[net], examples=examples
-                )
-    if net == "dense":
-        for loader in ("as it comes", "whole batches"):
-            runners[f"pythae, {loader}"] = Peer(pythae, net=net, loader=loader, batch=BATCH[net], examples=examples)
-    seconds, void = measure(runners, others, arguments.turns, arguments.limit, arguments.patience)
-    speed = {name: EPOCHS * examples / statistics.median(taken) for name, taken in seconds.items()}
-    print(f"\n{net}: {EPOCHS} epochs of {examples} examples a turn, in batches of {BATCH[net]}")
-    print(f"  {void} turns void because others took the machine")
-    for name, value in speed.items():
-        spread = max(seconds[name]) / min(seconds[name])
-        print(f"  {name:46s} {value:8.0f} examples/s   {len(seconds[name])} turns, slowest / fastest {spread:.2f}")
-    for peer, least in (("torch", goal), ("pythae", PYTHAE_GOAL)):
-        if rivals := [value for name, value in speed.items() if name.startswith(peer)]:
-            ratio = speed["kvae, kvae.optimizers.Adam"] / max(rivals)
-            verdict = "reached" if ratio >= least else "missed"
-            print(f"  ratio to the best of {peer}: {ratio:.2f} (goal {least}: {verdict})")
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, on the {arguments.device}"
+    )
+    engines = start(arguments)
+    others = Others([os.getpid(), *(each.pid for each in engines.values())])
+    tables = {}
+    for net in arguments.net or NETS:
+        tables[net] = report(net, engines, others, arguments)
+        if arguments.json:  # As soon as it is known: a later net may fail.
+            facts = {name: each.facts for name, each in engines.items()}
+            arguments.json.write_text(
+                json.dumps({"device": arguments.device, "engines": facts, "nets": tables}, indent=1)
+            )
+    for each in engines.values():
+        each.stop()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# The runs that want a GPU, one command each:
+#   bash benchmarks/gpu.sh speed         examples a second against hand-written loops: OUT/speed.json
+#   bash benchmarks/gpu.sh iwae-paper    784-200-200-50 for the 3280 epochs of Burda et al. (2016): OUT/iwae-paper
+#   bash benchmarks/gpu.sh gated         2 x 300 gated for 2000 epochs: OUT/gated
+#   bash benchmarks/gpu.sh beta-sweep    the protocol of Locatello et al. (2019), 5 seeds of 5 betas: OUT/sweep
+#   bash benchmarks/gpu.sh evaluate RUN  export and NLL of what was trained; needs TensorFlow, but no GPU
+# $PYTHON is the interpreter, $MNIST a folder of MNIST's IDX files, $OUT where things go. Further arguments are passed on,
+# such as --resume. Where there is no TensorFlow, Keras runs on JAX, and what was trained is evaluated elsewhere.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python="${PYTHON:-python3}" mnist="${MNIST:-mnist}" out="${OUT:-gpu-runs}"
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
+mkdir -p "$out"
+
+has() { "$python" -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('$1') is None)"; }
+check=()
+if ! has tensorflow; then
+  export KERAS_BACKEND="${KERAS_BACKEND:-jax}"
+  check=(--no-export-check) # an export is TensorFlow's
+fi
+
+# train PRESET EPOCHS ...: the recipe of a preset, longer.
+train() {
+  time "$python" -m serve_cli train --preset "$1" --epochs "$2" --data "$mnist" --seed 1 -o "$out/$1" "${check[@]}" "${@:3}"
+}
+
+what="${1:?speed, iwae-paper, gated, beta-sweep or evaluate}"
+shift
+case "$what" in
+  speed) "$python" benchmarks/training_speed.py --device gpu --json "$out/speed.json" "$@" ;;
+  iwae-paper) train iwae-paper 3280 "$@" ;;
+  gated) train gated 2000 "$@" ;;
+  beta-sweep)
+    time "$python" benchmarks/beta_sweep.py --full --seeds 5 -o "$out/sweep" --json "$out/sweep.json" \
+      --plot "$out/sweep.png" "$@"
+    ;;
+  evaluate)
+    run="${1:?a folder that kvae train made}"
+    has tensorflow || { echo "An export needs TensorFlow: take $run to where it is."; exit 3; }
+    "$python" -m serve_cli export "$run" -o "$run-onnx" --force
+    "$python" -m serve_cli evaluate -m "$run-onnx" --data "$mnist" --importance-samples 5000 -o "$run/evaluation.json"
+    "$python" -c "import json, sys; print('NLL', json.load(open(sys.argv[1]))['figures']['nll'])" "$run/evaluation.json"
+    ;;
+  *)
+    echo "There is no $what: speed, iwae-paper, gated, beta-sweep or evaluate."
+    exit 2
+    ;;
+esac
