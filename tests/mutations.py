@@ -7,6 +7,7 @@ seal. Nothing here needs pytest, so that a small process can fork those that run
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import signal
@@ -199,11 +200,13 @@ def _edit_json(document: Any, chance: random.Random) -> Any:
         if action == 0:
             del node[key]
         elif action == 1 and isinstance(node, dict):
-            node[chance.choice(["x", "name", "kind", "num", "probabilities"])] = chance.choice(VALUES)
+            node[chance.choice(["x", "name", "kind", "num", "probabilities"])] = copy.deepcopy(
+                chance.choice(VALUES)
+            )  # Or a change within one would change all.
         elif action == 2 and isinstance(node, list):
             node += node[: chance.randint(0, 100)]
         else:
-            node[key] = chance.choice([*VALUES, chance.choice(INTERESTING)])
+            node[key] = copy.deepcopy(chance.choice([*VALUES, chance.choice(INTERESTING)]))
     return document
 
 
