@@ -75,12 +75,13 @@ if not TYPE_CHECKING:  # hidden from type checkers, which read the imports above
                 return import_module(f"kvae.{name}")
             value = getattr(import_module(_HOME[name]), name)
         except ModuleNotFoundError as error:
-            if error.name not in ("keras", "tensorflow"):
+            if error.name not in ("keras", "tensorflow", "jax"):
                 raise
             from serve_cli.errors import MissingExtraError
 
+            extra = "jax" if error.name == "jax" else "train"
             raise MissingExtraError(
-                f"kvae.{name} needs {error.name}, which is not installed: pip install 'kvae-onnx[train]'."
+                f"kvae.{name} needs {error.name}, which is not installed: pip install 'kvae-onnx[{extra}]'."
             ) from error
         globals()[name] = value
         return value

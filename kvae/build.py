@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kvae import likelihoods, networks, objectives, priors, schedules
+from kvae import initial, likelihoods, networks, objectives, priors, schedules
 from kvae.conditions import Categorical, Continuous
 from kvae.data.disk import extent
 from kvae.data.spec import DataSpec
@@ -37,6 +37,9 @@ def model(config, spec, conditions=(), steps_per_epoch=1, data_mean=None, num_ex
     condition_dim = sum(condition.dim for condition in conditions)
     bias = None if data_mean is None else likelihood.initial_bias(np.asarray(data_mean, "float32"))
     encoder, decoder = _networks(m, spec, condition_dim, likelihood.num_parameters, bias)
+    if keras.backend.backend() != "tensorflow":
+        for network in (encoder, decoder):
+            initial.redraw(network)
     prior = _prior(m, spec, condition_dim, config.training.seed, pseudo_inputs)
     arguments = {"data": spec, "likelihood": likelihood, "prior": prior, "seed": config.training.seed, "name": "model"}
     objective = _objective(config.objective, steps_per_epoch, num_examples)

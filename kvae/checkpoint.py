@@ -153,7 +153,10 @@ def restore_weights(model, checkpoint):
         ValueError: where the arrays are not those of such a model.
     """
     kind = "best" if checkpoint.best() else "model"
-    _assign(((f"{kind}/{index}", variable) for index, variable in enumerate(model.variables)), checkpoint.arrays)
+    # Sums of an epoch's figures are no weights, and each engine keeps them in its own way.
+    sums = {id(variable) for variable in model.metrics_variables}
+    weights = [(index, variable) for index, variable in enumerate(model.variables) if id(variable) not in sums]
+    _assign(((f"{kind}/{index}", variable) for index, variable in weights), checkpoint.arrays)
 
 
 def _assign(variables, arrays):

@@ -6,6 +6,7 @@ import re
 import keras
 from keras import ops
 
+from kvae.initial import RandomNormal
 from kvae.registry import register
 
 #: What else stands beside conditions in graphs and in files of draws.
@@ -60,7 +61,7 @@ class Categorical(Condition):
         if embedding_dim:
             self.embedding = self.add_weight(
                 (len(self.classes), embedding_dim),
-                initializer=keras.initializers.RandomNormal(0.0, 1.0),
+                initializer=RandomNormal(0.0, 1.0),
                 name="embedding",
             )
         self.built = True

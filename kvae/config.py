@@ -148,7 +148,7 @@ class TrainingConfig:
     checkpoint_every: int = setting(
         0, "Epochs between checkpoints; 0: every epoch, but at most once in 20 seconds.", least=0
     )
-    deterministic: bool = setting(False, "Ask TensorFlow for the same result each time also on a GPU; slower.")
+    deterministic: bool = setting(False, "Ask for the same result each time also on a GPU; slower.")
     mixed_precision: bool = setting(False, "Networks compute in bfloat16, for GPUs; weights and objective in float32.")
     steps_per_execution: int = setting(20, "Steps that run without a look at Python.", least=1)
 

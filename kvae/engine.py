@@ -1,38 +1,106 @@
-"""Opening TensorFlow without its monologue: what its libraries say on start-up is about their build, not the run."""
+"""Which engine Keras runs on, whether it is installed, and opening it without its monologue.
+
+What the libraries say on start-up is about their build, not the run. Nothing here opens Keras before it is asked to.
+"""
 
 import contextlib
 import importlib.util
+import json
 import os
 import sys
 import tempfile
+from pathlib import Path
 
-from serve_cli.errors import MissingExtraError
+from serve_cli.errors import MissingExtraError, RequestError
+
+#: Engine to the packages that train with it, and to the extra that brings them.
+_NEEDS = {
+    "tensorflow": (("tensorflow", "keras", "tf2onnx", "onnx", "tomli_w"), "train"),
+    "jax": (("jax", "keras", "tomli_w"), "jax"),
+}
+
+
+def chosen():
+    """The engine that Keras will take: `KERAS_BACKEND`, or what its own file of settings says, or tensorflow."""
+    if name := os.environ.get("KERAS_BACKEND"):
+        return name
+    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    try:
+        return str(json.loads((home / "keras.json").read_text(encoding="utf-8")).get("backend", "tensorflow"))
+    except (OSError, ValueError, AttributeError):
+        return "tensorflow"
+
+
+def require_to_train(tensorboard=None):
+    """Raise MissingExtraError unless what trains on the chosen engine is installed; opens none of it.
+
+    Args:
+        tensorboard: a folder for TensorBoard's figures, which TensorFlow writes, or None.
+    """
+    name = chosen()
+    if name not in _NEEDS:
+        raise RequestError(f"kvae trains on {' and '.join(_NEEDS)}, got KERAS_BACKEND={name}; set it to one of them.")
+    if missing := _missing(name):
+        other = "; or set KERAS_BACKEND=jax, which is" if name == "tensorflow" and not _missing("jax") else ""
+        raise MissingExtraError(
+            f"This needs {missing}, which is not installed: pip install 'kvae-onnx[{_NEEDS[name][1]}]'{other}."
+        )
+    if tensorboard and importlib.util.find_spec("tensorflow") is None:
+        raise MissingExtraError(
+            "--tensorboard needs tensorflow, which is not installed: pip install 'kvae-onnx[train]'."
+        )
 
 
 def require():
-    """Raise MissingExtraError unless what trains and exports is installed; opens none of it."""
-    for name in ("tensorflow", "keras", "tf2onnx", "onnx", "tomli_w"):
-        if importlib.util.find_spec(name) is None:
-            raise MissingExtraError(f"This needs {name}, which is not installed: pip install 'kvae-onnx[train]'.")
+    """Raise MissingExtraError unless what exports is installed, TensorFlow on any engine; opens none of it."""
+    if missing := _missing("tensorflow"):
+        raise MissingExtraError(f"This needs {missing}, which is not installed: pip install 'kvae-onnx[train]'.")
 
 
-def open_quietly():
-    """Import Keras and TensorFlow, start the devices, and return what training runs on, for people.
+def can_export():
+    """Whether what exports is installed; opens none of it."""
+    return not _missing("tensorflow")
+
+
+def _missing(name):
+    return next((each for each in _NEEDS[name][0] if importlib.util.find_spec(each) is None), None)
+
+
+def open_quietly(name=None):
+    """Import Keras and its engine, start the devices, and return what it runs on, for people.
 
     The libraries write to the process's standard error before any setting of theirs is heard, so it is set aside for
     the moment. Where the import fails, all that they wrote is shown.
+
+    Args:
+        name: the engine; the chosen one where not given.
     """
+    os.environ["KERAS_BACKEND"] = name = name or chosen()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _standard_error_aside():
         import keras  # noqa: F401 - opened here, used by who comes next
-        import tensorflow as tf
 
-        gpus = tf.config.list_physical_devices("GPU")
-        tf.config.list_logical_devices()
+        return _jax_devices() if name == "jax" else _tensorflow_devices()
+
+
+def _tensorflow_devices():
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    tf.config.list_logical_devices()
     if not gpus:
         return f"CPU, {os.cpu_count()} cores"
     details = (tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus)
     return f"GPU: {', '.join(details)}"
+
+
+def _jax_devices():
+    import jax
+
+    devices = jax.devices()
+    if devices[0].platform == "cpu":
+        return f"CPU, {os.cpu_count()} cores, with JAX"
+    return f"{devices[0].platform.upper()}: {', '.join(device.device_kind for device in devices)}, with JAX"
 
 
 @contextlib.contextmanager

@@ -3,6 +3,8 @@
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import keras
+
 from kvae import runs
 
 _FIGURES = ("elbo", "reconstruction", "kl")
@@ -21,6 +23,7 @@ def begun(config, dataset, model, *, conditions, examples, steps_per_epoch):
     """
     return {
         "finished": False,
+        "engine": keras.backend.backend(),
         "data": model.data.get_config(),
         "conditions": conditions,
         "steps_per_epoch": steps_per_epoch,
@@ -74,7 +77,7 @@ def of_model(model):
 
 
 def _versions():
-    return {name: _version(name) for name in ("kvae-onnx", "keras", "tensorflow")}
+    return {name: _version(name) for name in ("kvae-onnx", "keras", keras.backend.backend())}
 
 
 def _objective(manifest):

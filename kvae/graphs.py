@@ -222,7 +222,10 @@ def export(
     import export as exporter
 
     if keras.backend.backend() != "tensorflow":
-        raise ValueError(f"Export runs on the tensorflow backend, got {keras.backend.backend()}; set KERAS_BACKEND.")
+        raise ValueError(
+            f"Export runs on TensorFlow, this process on {keras.backend.backend()}: save the model, then load and "
+            "export it in a process with KERAS_BACKEND=tensorflow; kvae export does that with a run."
+        )
     mixed = next((layer for layer in model._flatten_layers() if layer.compute_dtype != "float32"), None)
     if mixed is not None:
         raise ValueError(

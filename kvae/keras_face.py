@@ -40,7 +40,8 @@ class KerasFace(_Keras):
             raise ValueError(
                 f"{type(self).__name__} brings its own loss and metrics: compile it with an optimizer alone."
             )
-        if (replicas := self.distribute_strategy.num_replicas_in_sync) > 1:
+        strategy = getattr(self, "distribute_strategy", None)  # TensorFlow's
+        if strategy and (replicas := strategy.num_replicas_in_sync) > 1:
             raise ValueError(
                 f"{replicas} devices at once are not supported yet, their sums would be wrong; train on one of them."
             )

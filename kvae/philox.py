@@ -46,3 +46,17 @@ def words(seed, count):
     """The first words that belong to a pair of seeds, uint64 `[count]`, by NumPy."""
     at = stream(tuple(np.asarray(part, "uint64") for part in seed))
     return np.stack(at(np.arange(-(-count // 4), dtype="uint64")), axis=-1).reshape(-1)[:count]
+
+
+def uniform(words):
+    """Words as numbers from 0 to 1, 1 excluded, float32, by NumPy."""
+    # 23 bits make a float of 1 to 2.
+    return ((words.astype("uint32") & np.uint32(0x7FFFFF)) | np.uint32(0x3F800000)).view("float32") - np.float32(1.0)
+
+
+def normal(words):
+    """An even number of words as as many standard normals, float32, by NumPy (Box and Muller 1958)."""
+    pairs = uniform(words).reshape(-1, 2)
+    radius = np.sqrt(np.float32(-2.0) * np.log(np.maximum(pairs[:, 0], np.float32(1e-7))))
+    angle = (2.0 * np.pi * pairs[:, 1].astype("float64")).astype("float32")
+    return np.stack([np.sin(angle) * radius, np.cos(angle) * radius], axis=-1).reshape(-1)

@@ -11,6 +11,7 @@ import numpy as np
 from keras import layers, ops
 
 from kvae import objective
+from kvae.initial import RandomNormal
 from kvae.registry import register
 
 
@@ -133,7 +134,7 @@ class GaussianMixture(Prior):
         if self._num_components < 2:
             raise ValueError(f"A mixture has at least 2 components, got {num_components}.")
         shape = (self._num_components, self.latent_dim)
-        start = keras.initializers.RandomNormal(stddev=1.0, seed=seed)
+        start = RandomNormal(stddev=1.0, seed=seed)
         self.means = self.add_weight(shape, initializer=start, name="means")
         self.log_vars = self.add_weight(shape, initializer="zeros", name="log_vars")
         self.logits = self.add_weight((self._num_components,), initializer="zeros", name="logits")
@@ -191,16 +192,14 @@ class VampPrior(Prior):
             raise ValueError(f"A mixture has at least 2 components, got {num_components}.")
         full = (self._num_components, *self.shape)
         # Kept as logits where bounded, so that pseudo-inputs stay in the range of unit data however far they go.
-        self.logits = self.add_weight(
-            full, initializer=keras.initializers.RandomNormal(stddev=0.5, seed=seed), name="logits"
-        )
+        self.logits = self.add_weight(full, initializer=RandomNormal(stddev=0.5, seed=seed), name="logits")
         if pseudo_inputs is not None:
             start_at = np.asarray(pseudo_inputs, "float32").reshape(full)
             p = np.clip(start_at, 0.01, 0.99)
             self.logits.assign(np.log(p) - np.log(1.0 - p) if self.bounded else start_at)
         self.condition_vectors = None
         if self.condition_dim:
-            start = keras.initializers.RandomNormal(stddev=1.0, seed=seed)
+            start = RandomNormal(stddev=1.0, seed=seed)
             self.condition_vectors = self.add_weight(
                 (self._num_components, self.condition_dim), initializer=start, name="condition_vectors"
             )

@@ -1,6 +1,6 @@
 """A run on disk, seen without Keras: its files, whether one may be written, and the data that it names.
 
-What is asked here is asked before TensorFlow is opened: a wrong flag or path should not cost ten seconds.
+What is asked here is asked before an engine is opened: a wrong flag or path should not cost ten seconds.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
+from kvae import engine
 from kvae.data import disk, sources
 from serve_cli import files
 from serve_cli.errors import InputDataError, OutputError, RequestError
@@ -169,6 +170,10 @@ def reopen(directory, changes):
             f"kvae train --config {Path(directory) / CONFIG} --{flag} ... -o NEW_FOLDER."
         )
     config, facts = read(directory)
+    if (begun := facts.get("engine", "tensorflow")) != engine.chosen() and not facts.get("finished"):
+        raise RequestError(
+            f"{directory} was begun on {begun}, and ends as it would have there alone; set KERAS_BACKEND={begun}."
+        )
     wanted = config.replace(**changes)
     longer = (wanted.training.epochs, wanted.training.patience) != (config.training.epochs, config.training.patience)
     return wanted, {**facts, "finished": bool(facts.get("finished")) and not longer}

@@ -3,7 +3,6 @@
 import contextlib
 import math
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import keras
 import numpy as np
 
 from kvae import backends, build, callbacks, checkpoint, graphs, runs
+from kvae import export_check as exportable
 from kvae import facts as run_facts
 from kvae.callbacks.progress import say
 from kvae.data import disk, pipeline
@@ -267,8 +267,8 @@ def _check_export(setup, quiet):
         sys.stderr.write("Checking that the model can be exported ...")
         sys.stderr.flush()
     try:
-        with tempfile.TemporaryDirectory() as aside:
-            graphs.export(setup.shipped, Path(aside) / "model", examples=setup.shown[0])
+        warn = (lambda line: None) if quiet else say
+        exportable.check(setup.shipped, setup.config, setup.facts, setup.shown[0], warn)
     except (RequestError, VerificationError) as error:
         raise type(error)(f"{error} Nothing was trained; --no-export-check trains it all the same.") from error
     finally:

@@ -2,11 +2,21 @@
 
 import keras
 
-if keras.backend.backend() != "tensorflow":
-    raise ImportError(
-        f"kvae trains on Keras' tensorflow backend, got {keras.backend.backend()!r}; set KERAS_BACKEND=tensorflow."
+if keras.backend.backend() == "tensorflow":
+    from kvae.backends.tensorflow import BackendStep, Noise, Totals, is_dataset, latent_sums, settle, to_numpy
+elif keras.backend.backend() == "jax":
+    from kvae.backends.jax import (  # type: ignore[assignment]
+        BackendStep,
+        Noise,
+        Totals,
+        is_dataset,
+        latent_sums,
+        settle,
+        to_numpy,
     )
-
-from kvae.backends.tensorflow import BackendStep, Noise, Totals, is_dataset, latent_sums, settle, to_numpy
+else:
+    raise ImportError(
+        f"kvae trains on Keras' backends tensorflow and jax, got {keras.backend.backend()!r}; set KERAS_BACKEND."
+    )
 
 __all__ = ["BackendStep", "Noise", "Totals", "is_dataset", "latent_sums", "settle", "to_numpy"]

@@ -11,8 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-# Streams of random numbers, so that no two uses share a number.
-TRAIN_LATENT, TRAIN_TARGET, TEST_LATENT, TEST_TARGET = range(4)
+from kvae.backends.streams import TEST_LATENT, TEST_TARGET, TRAIN_LATENT, TRAIN_TARGET
 
 
 class Noise:
@@ -85,6 +84,10 @@ class BackendStep:
         terms = self.terms(data, Noise(self.seed, self.totals.batches, test=True), training=False)
         self.totals.update_state(self.objective(terms, self.optimizer.iterations), terms)
         return self.totals.result()
+
+    def steps_done(self):
+        """Steps of training so far."""
+        return int(self.optimizer.iterations)
 
 
 def is_dataset(x):

@@ -61,7 +61,7 @@ class StopOnNaN(keras.callbacks.Callback):
         if not math.isfinite(loss):
             what = "loss" if name == "loss" else "loss on the validation data"
             raise VerificationError(
-                f"The {what} became {loss} by step {int(self.model.optimizer.iterations)}; "
+                f"The {what} became {loss} by step {self.model.steps_done()}; "
                 "what was saved before is kept. Try a lower --learning-rate."
             )
 

@@ -82,7 +82,7 @@ def _export(run, output, name, weights, force, quiet):
     """Export a run; return the paths, the facts of the run, and the lines of the table of what the weights cost."""
     from kvae import engine, runs
 
-    engine.open_quietly()
+    engine.open_quietly("tensorflow")
     from kvae import training
 
     model, facts = training.load(run)

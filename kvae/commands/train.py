@@ -90,8 +90,8 @@ def train(output, preset, config, resume, export_check, tensorboard, force, as_j
     """
     from kvae import engine, runs
 
-    # Asked before TensorFlow is opened: a wrong flag should not take ten seconds.
-    engine.require()
+    # Asked before an engine is opened: a wrong flag should not take ten seconds.
+    engine.require_to_train(tensorboard)
     flags = {name: value for name, value in flags.items() if value is not None}
     if resume:
         _refuse_beside_resume(output=output, preset=preset, config=config, force=force)

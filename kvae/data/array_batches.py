@@ -12,6 +12,17 @@ from kvae import philox
 from kvae.data.disk import OnDisk
 
 
+def in_memory(columns):
+    """A function of row numbers to those rows of arrays, in tuples and dicts."""
+    return lambda rows: keras.tree.map_structure(lambda column: column[rows], columns)
+
+
+if keras.backend.backend() == "jax":
+    from kvae.backends.jax import reader
+else:
+    reader = in_memory
+
+
 class Rows(keras.utils.PyDataset):
     """Batches of the rows of arrays, as Keras takes them.
 
@@ -25,7 +36,12 @@ class Rows(keras.utils.PyDataset):
     def __init__(self, x, conditions, order, batch_size):
         # An `OnDisk` is read some batches ahead; Keras keeps their order.
         super().__init__(workers=4 if isinstance(x, OnDisk) else 1)
-        self._x, self._conditions, self._make_order, self._batch_size = x, conditions, order, batch_size
+        self._make_order, self._batch_size = order, batch_size
+        if isinstance(x, OnDisk):
+            given = None if conditions is None else in_memory(conditions)
+            self._read = lambda rows: (x[rows],) if given is None else (x[rows], given(rows))
+        else:
+            self._read = reader((x,) if conditions is None else (x, conditions))
         self.begin(0)
 
     def begin(self, epoch):
@@ -41,11 +57,9 @@ class Rows(keras.utils.PyDataset):
         return self.num_batches
 
     def __getitem__(self, number):
-        rows = self._order[number * self._batch_size : (number + 1) * self._batch_size]
-        x, given = self._x[rows], self._conditions
-        if given is None:
-            return (x,)
-        return x, {name: values[rows] for name, values in given.items()} if isinstance(given, dict) else given[rows]
+        if not 0 <= number < self.num_batches:  # which ends a loop over batches
+            raise IndexError(number)
+        return self._read(self._order[number * self._batch_size : (number + 1) * self._batch_size])
 
 
 def training_batches(x, conditions, batch_size, seed):

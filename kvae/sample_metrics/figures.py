@@ -194,7 +194,7 @@ def _default_fit(manifest: Manifest, name: str, train: Real) -> Fit | None:
     from kvae import engine
     from kvae.sample_metrics.network import fitter
 
-    engine.open_quietly()
+    engine.open_quietly("tensorflow")
     return fitter(images_of(manifest, train.x, num_classes(manifest, name, train)))
 
 

@@ -76,7 +76,7 @@ def kept(
     if not os.access(path.parent, os.W_OK):
         raise OutputError(f"{printable(path.parent)} cannot be written. Give --classifier a folder that can.")
     say(f"Training a classifier on {len(x):,} real images, once; kept as {path}")
-    engine.open_quietly()
+    engine.open_quietly("tensorflow")
     files.write_whole(path, _train(x, label, images, key, steps), force=True)
     return _read(path, key, images)
 

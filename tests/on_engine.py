@@ -1,0 +1,160 @@
+"""What is asked of every engine, in a process of its own: `python on_engine.py FOLDER` writes its answers there.
+
+`KERAS_BACKEND` names the engine. Where that is not TensorFlow there is none here, whatever is installed: an import of
+it fails, as on a machine that has JAX alone.
+"""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+
+#: What a run of training is: the flags of `kvae train`.
+RUN = [
+    "--data", "mnist-sample", "--conditional", "--validation", "100", "--epochs", "4", "--batch-size", "50",
+    "--latent-dim", "4", "--encoder-hidden", "48", "--decoder-hidden", "48", "--checkpoint-every", "1",
+    "--steps-per-execution", "5", "--beta", "2", "--warmup-epochs", "3", "--no-export-check", "-q",
+]  # fmt: skip
+#: Settings whose first loss is asked for, by name.
+FIRST = {
+    "conv": {"network": "conv", "encoder_filters": (4, 8), "decoder_filters": (8, 4), "encoder_hidden": (16,),
+             "decoder_hidden": (16,), "conditional": True},
+    "optimal": {"likelihood": "gaussian", "objective": "importance_weighted", "num_samples": 3,
+                "prior": "gaussian_mixture", "encoder_hidden": (16,), "decoder_hidden": (16,), "latent_dim": 3},
+    "gated": {"gated": True, "objective": "total_correlation", "encoder_hidden": (16,), "decoder_hidden": (16,),
+              "prior": "vamp", "activation": "tanh"},
+    "bfloat16": {"mixed_precision": True, "encoder_hidden": (64,), "decoder_hidden": (64,)},
+}  # fmt: skip
+
+
+def answer(folder):
+    """Write all answers into a folder that may hold a model of the other engine, `other.keras`."""
+    import keras
+
+    from kvae import backends, checkpoint, config, runs, training
+    from kvae.data import sources
+
+    ops, found = keras.ops, {"first": {}}
+    noise = [backends.Noise(3, ops.convert_to_tensor(7), test) for test in (False, True)]
+    grey = ops.convert_to_tensor(np.linspace(0, 1, 6 * 785, dtype="float32").reshape(6, 785))
+    drawn = [ops.convert_to_numpy(draw) for each in noise for draw in (each.normal(grey), each.bernoulli(grey))]
+    np.savez(folder / "noise.npz", *drawn)
+
+    for name, changes in FIRST.items():
+        wanted = config.Config().replace(
+            data="mnist-sample", batch_size=50, validation=100, seed=5, steps_per_execution=1, **changes
+        )
+        setup = training._set_up(wanted, sources.read(wanted.data))
+        batches = iter(setup.batches.dataset)
+        found["first"][name] = setup.model.train_on_batch(*next(batches), return_dict=True)
+        if name == "optimal":  # which learns without a gradient too
+            setup.model.train_on_batch(*next(batches))
+            found["after"] = setup.model.evaluate(setup.validation, verbose=0, return_dict=True)
+
+    # The command, and the same run cut off after its third epoch and resumed.
+    # (Determinism, once asked for, is there for the whole process: not for that of the other tests.)
+    deterministic = ["--deterministic"] if keras.backend.backend() == "jax" else []
+    assert command("train", *RUN, *deterministic, "-o", folder / "run") == 0
+    store = checkpoint.Store(shutil.copytree(folder / "run", folder / "cut") / runs.CHECKPOINTS)
+    store.paths()[0].unlink()
+    facts = json.loads((folder / "cut" / runs.FACTS).read_text()) | {"finished": False}
+    (folder / "cut" / runs.FACTS).write_text(json.dumps(facts))
+    assert command("train", "--resume", folder / "cut", "-q") == 0
+
+    if (folder / "other.keras").exists():
+        model = keras.saving.load_model(folder / "other.keras")
+        x = sources.load("mnist-sample", "train").x[:100]
+        found["other"] = model.evaluate(x, verbose=0, return_dict=True)
+        model.fit(x, epochs=1, verbose=0)  # its optimiser goes on
+        found["other_steps"] = model.steps_done()
+    if keras.backend.backend() == "jax":
+        found |= ask_jax(setup)
+    (folder / "found.json").write_text(json.dumps(found, default=float))
+
+
+def command(*arguments):
+    """Run `kvae` in this process; return its exit code."""
+    from serve_cli import cli
+
+    return cli.run(list(map(str, arguments)))
+
+
+def ask_jax(setup):
+    """What can be asked of JAX alone: what its step is made of, and how often it is compiled."""
+    import jax
+
+    from kvae.backends import jax as backend
+
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **_: compiled.append(event) if event.endswith("backend_compile_duration") else None
+    )
+    model, batches = setup.model, list(setup.batches.dataset)
+    counts = [len(compiled)]
+    model.steps_per_execution = 4
+    model.make_train_function(force=True)
+    for _ in range(3):
+        model.fit(setup.batches.dataset, epochs=1, verbose=0, shuffle=False)
+        counts.append(len(compiled))
+    state = model._get_jax_state(
+        trainable_variables=True, non_trainable_variables=True, optimizer_variables=True, metrics_variables=True
+    )
+    terms = model.terms(batches[0], backend.Noise(0, 0), training=False)
+    step = str(jax.make_jaxpr(model.train_step)(state, batches[0]))
+    return {
+        "num_batches": len(batches),
+        "compiled": counts,
+        "leaves_the_device": [word for word in ("callback", "infeed", "outfeed") if word in step],
+        "products": [line.strip() for line in step.splitlines() if "dot_general" in line],
+        "objective": [str(part.dtype) for part in (terms.reconstruction, terms.kl, model.objective(terms, 0))],
+        "totals": _totals(backend.Totals()),
+        "resident": _resident(backend),
+        "opened": [name for name in ("tensorflow", "onnx", "tf2onnx") if sys.modules.get(name)],
+        "export": command("export", "run", "-o", "exported"),
+        "tensorboard": command("train", *RUN, "-o", "other-run", "--tensorboard", "logs"),
+    }
+
+
+def _resident(backend):
+    """Whether rows that lie on the device are the rows of the arrays, and how often their reader is compiled."""
+    columns = (np.arange(50, dtype="uint8").reshape(25, 2), {"label": np.arange(25)})
+    read, expected = backend.resident_reader(columns), backend.reader(columns)
+    same = []
+    for rows in (np.array([3, 24, 0]), np.array([1, 1, 2])):
+        (x, given), (x_expected, given_expected) = read(rows), expected(rows)
+        same += [np.array_equal(x, x_expected), np.array_equal(given["label"], given_expected["label"])]
+        same += [x.dtype == "uint8", backend._shapes((x,)) == ((3, 2),)]
+    return [bool(each) for each in same]
+
+
+def _totals(totals):
+    """Twenty thousand batches of 1000 examples of 0.1234567 nats."""
+    import jax
+    import jax.numpy as jnp
+    import keras
+
+    from kvae.objective import Terms
+
+    part = jnp.full(1000, 0.1234567)
+
+    def add(values, _):
+        with keras.StatelessScope(zip(totals.variables, values, strict=True)) as scope:
+            totals.update_state(part, Terms(part, part))
+        return [scope.get_current_value(variable) for variable in totals.variables], None
+
+    values = jax.lax.scan(add, [variable.value for variable in totals.variables], length=20_000)[0]
+    for variable, value in zip(totals.variables, values, strict=True):
+        variable.assign(value)
+    return {name: float(value) for name, value in totals.result().items()} | {"batches": float(totals.batches)}
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    if os.environ["KERAS_BACKEND"] != "tensorflow":
+        for absent in ("tensorflow", "tf2onnx", "onnx"):
+            sys.modules[absent] = None  # type: ignore[assignment]
+    os.chdir(sys.argv[1])
+    answer(Path(sys.argv[1]))

@@ -1,0 +1,241 @@
+"""Training under JAX, where no TensorFlow is, beside the reference: the same noise, first loss and run."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import on_engine
+import pytest
+
+from kvae import checkpoint, export_check, networks, runs, training
+from kvae.commands.train import train as train_command
+from kvae.data import sources
+from kvae.models import VAE
+from serve_cli.errors import RequestError
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """The folder of answers of TensorFlow, in this process."""
+    folder = tmp_path_factory.mktemp("tensorflow")
+    on_engine.answer(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def given():
+    """A model of TensorFlow after one epoch, and 100 examples."""
+    x = sources.load("mnist-sample", "train").x[:100]
+    keras.utils.set_random_seed(1)
+    model = VAE(networks.dense_encoder((28, 28, 1), 3, (16,)), networks.dense_decoder((28, 28, 1), 3, (16,)), seed=2)
+    from kvae.optimizers import Adam
+
+    model.compile(Adam(1e-3))
+    model.fit(x, batch_size=50, epochs=1, verbose=0)
+    return model, x
+
+
+@pytest.fixture(scope="module")
+def jax_answers(given, tmp_path_factory):
+    """The folder of answers of JAX, in a process without TensorFlow."""
+    pytest.importorskip("jax")
+    folder = tmp_path_factory.mktemp("jax")
+    given[0].save(folder / "other.keras")
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "on_engine.py", folder],
+        env=os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (folder / "stderr").write_text(done.stderr)
+    return folder
+
+
+def found(folder):
+    return json.loads((folder / "found.json").read_text())
+
+
+def test_noise_is_the_same(reference, jax_answers):
+    ours, theirs = (np.load(folder / "noise.npz") for folder in (reference, jax_answers))
+    assert len(ours.files) == 4
+    for name in ours.files:
+        binary = set(np.unique(ours[name])) <= {0.0, 1.0}
+        # Of normals up to 5 the last digits of logarithm, sine and cosine may differ.
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=0, atol=0 if binary else 2e-6)
+
+
+@pytest.mark.parametrize("name", on_engine.FIRST)
+def test_the_first_loss_is_the_same(reference, jax_answers, name):
+    ours, theirs = found(reference)["first"][name], found(jax_answers)["first"][name]
+    assert set(ours) == set(theirs) == {"loss", "elbo", "reconstruction", "kl", "beta"}
+    # bfloat16 has 8 bits, and sums are rounded to it in another order.
+    tolerance = 2e-3 if name == "bfloat16" else 1e-5
+    for figure in ("loss", "elbo", "reconstruction"):
+        np.testing.assert_allclose(theirs[figure], ours[figure], rtol=tolerance, err_msg=figure)
+
+
+def test_what_is_learned_without_a_gradient_is_the_same(reference, jax_answers):
+    ours, theirs = found(reference)["after"], found(jax_answers)["after"]
+    np.testing.assert_allclose(theirs["elbo"], ours["elbo"], rtol=1e-4)
+
+
+def history(run):
+    with (run / runs.HISTORY).open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_whole_runs_agree(reference, jax_answers):
+    ours, theirs = history(reference / "run"), history(jax_answers / "run")
+    assert len(ours) == len(theirs) == 4
+    assert [list(row) for row in ours] == [list(row) for row in theirs]
+    for our_row, their_row in zip(ours, theirs, strict=True):
+        assert our_row["beta"] == their_row["beta"]
+        for name in ("elbo", "val_elbo", "val_loss", "val_kl_0"):
+            np.testing.assert_allclose(float(their_row[name]), float(our_row[name]), rtol=1e-3, atol=1e-3)
+    # beta is taken at the step of the validation: it is no constant of the first one.
+    last = {name: float(value) for name, value in theirs[-1].items()}
+    assert last["val_loss"] == pytest.approx(last["val_reconstruction"] + 2 * last["val_kl"], rel=1e-5)
+
+
+def test_a_resumed_run_of_jax_is_the_uninterrupted_one(jax_answers):
+    whole, cut = jax_answers / "run", jax_answers / "cut"
+    names = [path.name for path in checkpoint.Store(whole / runs.CHECKPOINTS).paths()]
+    assert names == ["epoch-000004.checkpoint", "epoch-000003.checkpoint"]
+    for name in (*(f"{runs.CHECKPOINTS}/{name}" for name in names), runs.HISTORY, runs.FACTS):
+        assert (whole / name).read_bytes() == (cut / name).read_bytes(), name
+
+
+def test_the_step_of_jax_stays_on_its_device_and_is_compiled_once(jax_answers):
+    answers = found(jax_answers)
+    assert answers["leaves_the_device"] == []
+    assert answers["num_batches"] % 4 == 2  # so several steps at once, and one
+    first, after_one, *later = answers["compiled"]
+    assert first < after_one
+    assert set(later) == {after_one}
+
+
+def test_mixed_precision_multiplies_in_bfloat16_and_sums_in_float32(jax_answers):
+    answers = found(jax_answers)
+    products = [line for line in answers["products"] if "bf16" in line.split("=")[0]]
+    assert len(products) > 8
+    assert answers["objective"] == ["float32"] * 3
+
+
+def test_data_on_the_device_are_the_data(jax_answers):
+    assert all(found(jax_answers)["resident"])
+
+
+def test_sums_over_many_batches_lose_nothing(jax_answers):
+    # Single precision alone would round each batch's 123.4567 to 123.5 at the end.
+    totals = found(jax_answers)["totals"]
+    assert totals["batches"] == 20_000
+    assert totals["loss"] == pytest.approx(0.1234567, rel=1e-6)
+    assert totals["elbo"] == pytest.approx(-0.2469134, rel=1e-6)
+
+
+def test_where_there_is_no_tensorflow_training_needs_none_and_export_says_so(jax_answers):
+    answers, said = found(jax_answers), (jax_answers / "stderr").read_text()
+    assert answers["opened"] == []
+    assert answers["export"] == answers["tensorboard"] == 3
+    assert "tensorflow, which is not installed: pip install 'kvae-onnx[train]'" in said
+    assert "Traceback" not in said
+    assert json.loads((jax_answers / "run" / runs.FACTS).read_text())["training"]["versions"].keys() == {
+        "kvae-onnx", "keras", "jax",
+    }  # fmt: skip
+
+
+def test_a_model_of_jax_is_scored_and_exported_by_tensorflow(jax_answers, tmp_path):
+    from click.testing import CliRunner
+
+    from kvae.commands.export import export
+    from serve_cli import model as served
+
+    model, facts = training.load(jax_answers / "run")
+    _, (x, given) = runs.data_of(jax_answers / "run")
+    model.compile("adam")
+    figures = model.evaluate(x, given, batch_size=500, verbose=0, return_dict=True)
+    assert figures["elbo"] == pytest.approx(facts["training"]["validation"]["elbo"], rel=1e-4)
+    done = CliRunner().invoke(export, [str(jax_answers / "run"), "-o", str(tmp_path / "onnx"), "-q"])
+    assert done.exit_code == 0, done.output
+    assert "jax" in served.load(tmp_path / "onnx").manifest.training["versions"]
+
+
+def test_the_export_check_of_jax_is_asked_of_tensorflow_in_another_process(jax_answers, monkeypatch, capsys):
+    folder = jax_answers / "run"
+    export_check._main(folder)  # what that process does: says nothing where all is well
+
+    def refuse(*_, **__):
+        raise RequestError("layer odd has no ONNX form.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(export_check.graphs, "export", refuse)
+        with pytest.raises(SystemExit) as left:
+            export_check._main(folder)
+    said = capsys.readouterr().err
+    assert (left.value.code, said) == (2, "layer odd has no ONNX form.\n")
+    asked = []
+
+    def run(command, env, **_):
+        asked.append((command[1:], env["KERAS_BACKEND"]))
+        return subprocess.CompletedProcess(command, left.value.code, "", f"a warning\n{said}")
+
+    monkeypatch.setattr(export_check.subprocess, "run", run)
+    with pytest.raises(RequestError, match=r"^layer odd has no ONNX form\.$"):
+        export_check._elsewhere(folder)
+    assert asked == [(["-m", "kvae.export_check", str(folder)], "tensorflow")]
+
+
+def test_a_model_of_tensorflow_goes_on_under_jax(given, jax_answers):
+    model, x = given
+    expected = model.evaluate(x, verbose=0, return_dict=True)
+    answers = found(jax_answers)
+    for name in ("loss", "elbo", "kl"):
+        assert answers["other"][name] == pytest.approx(expected[name], rel=1e-5)
+    assert answers["other_steps"] == 2 + 4  # two steps then, and 100 examples in batches of 32
+
+
+def test_a_run_goes_on_under_its_own_engine_alone(jax_answers, reference):
+    with pytest.raises(RequestError, match=r"begun on jax.*KERAS_BACKEND=jax"):
+        runs.reopen(jax_answers / "run", {"epochs": 9})
+
+
+def test_xla_compiles_the_step_of_tensorflow_and_it_gives_the_same(given):
+    _, x = given
+    losses = []
+    for jit in (False, True):
+        keras.utils.set_random_seed(1)
+        model = VAE(
+            networks.dense_encoder((28, 28, 1), 3, (16,)), networks.dense_decoder((28, 28, 1), 3, (16,)), seed=2
+        )
+        model.compile("adam", jit_compile=jit)
+        losses.append([model.train_on_batch(x[:50], return_dict=True)["loss"] for _ in range(2)])
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def test_an_engine_that_kvae_does_not_train_on_is_refused(monkeypatch):
+    from kvae import engine
+
+    monkeypatch.setenv("KERAS_BACKEND", "numpy")
+    with pytest.raises(RequestError, match="trains on tensorflow and jax, got KERAS_BACKEND=numpy"):
+        engine.require_to_train()
+
+
+def test_the_command_says_which_engine_is_missing(monkeypatch):
+    from kvae import engine
+    from serve_cli.errors import MissingExtraError
+
+    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None if name == "jax" else object())
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    with pytest.raises(MissingExtraError, match=r"needs jax.*kvae-onnx\[jax\]"):
+        engine.require_to_train()
+    assert train_command.name == "train"
