@@ -13,7 +13,7 @@ from pathlib import Path
 from kvae import engine
 from kvae.data import disk, sources
 from serve_cli import files
-from serve_cli.errors import InputDataError, OutputError, RequestError
+from serve_cli.errors import InputDataError, OutputError, RequestError, printable
 
 MODEL, CONFIG, HISTORY, FACTS = "model.keras", "config.toml", "history.csv", "run.json"
 RECONSTRUCTIONS, SAMPLES, CHECKPOINTS = "reconstructions.png", "samples.png", "checkpoints"
@@ -170,13 +170,15 @@ def reopen(directory, changes):
             f"kvae train --config {Path(directory) / CONFIG} --{flag} ... -o NEW_FOLDER."
         )
     config, facts = read(directory)
-    if (begun := facts.get("engine", "tensorflow")) != engine.chosen() and not facts.get("finished"):
+    wanted = config.replace(**changes)
+    longer = (wanted.training.epochs, wanted.training.patience) != (config.training.epochs, config.training.patience)
+    finished = bool(facts.get("finished")) and not longer
+    begun = printable(str(facts.get("engine", "tensorflow")))
+    if not finished and begun != engine.chosen():
         raise RequestError(
             f"{directory} was begun on {begun}, and ends as it would have there alone; set KERAS_BACKEND={begun}."
         )
-    wanted = config.replace(**changes)
-    longer = (wanted.training.epochs, wanted.training.patience) != (config.training.epochs, config.training.patience)
-    return wanted, {**facts, "finished": bool(facts.get("finished")) and not longer}
+    return wanted, {**facts, "finished": finished}
 
 
 def read_data(config):
