@@ -92,6 +92,9 @@ def check(
         _check_stored(node, dtypes)
         taken = [ranks.get(name) if name else -1 for name in node.inputs]
         onnx_ranks.check(node.op, taken, node.attributes)
+        # Over volumes ConvTranspose reads what is not there where it is given nothing.
+        if node.op == "ConvTranspose" and taken[1] == 5 and node.inputs[0] not in filled:
+            raise WalkError("a node 'ConvTranspose' takes what may have no elements")
         _check_filled(node, filled, held, reader)
         if node.op in ("Div", "Mod") and len(node.inputs) == 2 and dtypes.get(node.inputs[0]) not in _FLOATS:
             _check_divisor(held.get(node.inputs[1]), node.op, reader)

@@ -121,6 +121,21 @@ CRASHES = {
     "a convolution of other axes": sealed(
         body([wire.node("ConvTranspose", ["z", "w"], ["x_mean"])], [wire.tensor("w", [2, 3, 2, 2], bytes(96))])
     ),
+    "volumes without elements": sealed(
+        body(
+            [
+                wire.node("Expand", ["one", "sizes"], ["x"]),
+                wire.node("ConvTranspose", ["x", "w"], ["y"]),
+                wire.node("ReduceSum", ["y"], ["sum"], wire.int_attribute("keepdims", 0)),
+                wire.node("Add", ["z", "sum"], ["x_mean"]),
+            ],
+            [
+                wire.tensor("one", [1], wire.floats(1)),
+                wire.tensor("sizes", [5], wire.int64s(1, 1, 4, 0, 2), wire.INT64),
+                wire.tensor("w", [1, 2, 1, 2, 3], bytes(48)),
+            ],
+        )
+    ),
     "a diagonal at -2**63": sealed(
         body([wire.node("Trilu", ["z", "k"], ["x_mean"])], [wire.tensor("k", [1], wire.int64s(-(2**63)), wire.INT64)])
     ),
