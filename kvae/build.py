@@ -1,5 +1,6 @@
 """From a configuration to a model in code: what `kvae train` trains, and what `kvae export` loads weights into."""
 
+import functools
 import math
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from kvae import initial, likelihoods, networks, objectives, priors, schedules
 from kvae.conditions import Categorical, Continuous
-from kvae.data.disk import extent
+from kvae.data.disk import extent, take
 from kvae.data.spec import DataSpec
 from kvae.data.table import TableSpec
 from kvae.models import VAE, BetaVAE, ConditionalBetaVAE, ConditionalVAE
@@ -26,21 +27,21 @@ def model(config, spec, conditions=(), steps_per_epoch=1, data_mean=None, num_ex
         steps_per_epoch: optimiser steps an epoch, for schedules that count in epochs.
         data_mean: mean example in unit data, array `[*unit_shape]`; the decoder's last bias starts there.
         num_examples: size of the training set, which the total correlation needs.
-        pseudo_inputs: examples in unit data that a VampPrior starts at.
+        pseudo_inputs: what a VampPrior starts at: a pair of examples in unit data and their conditions by name.
 
     Returns:
         A `VAE`, `BetaVAE`, `ConditionalVAE` or `ConditionalBetaVAE`.
     """
     m = config.model
     likelihood = _likelihood(m, spec)
-    conditions = [_condition(**facts) for facts in conditions]
+    conditions = [_condition(m.condition_embedding, **facts) for facts in conditions]
     condition_dim = sum(condition.dim for condition in conditions)
     bias = None if data_mean is None else likelihood.initial_bias(np.asarray(data_mean, "float32"))
-    encoder, decoder = _networks(m, spec, condition_dim, likelihood.num_parameters, bias)
+    encoder, decoder = _networks(m, spec, condition_dim, likelihood, bias)
     if keras.backend.backend() != "tensorflow":
         for network in (encoder, decoder):
             initial.redraw(network)
-    prior = _prior(m, spec, condition_dim, config.training.seed, pseudo_inputs)
+    prior = _prior(m, spec, conditions, config.training.seed, pseudo_inputs)
     arguments = {"data": spec, "likelihood": likelihood, "prior": prior, "seed": config.training.seed, "name": "model"}
     objective = _objective(config.objective, steps_per_epoch, num_examples)
     weighted = isinstance(objective, objectives.Elbo) and objective.beta != schedules.Constant(1.0)
@@ -67,46 +68,59 @@ def _likelihood(m, spec):
     }[m.likelihood]()
 
 
-def _condition(name, kind, classes=None, range=None):
-    return Categorical(name, classes) if kind == "categorical" else Continuous(name, *range)
+def _condition(embedding_dim, name, kind, classes=None, range=None):
+    return Categorical(name, classes, embedding_dim or None) if kind == "categorical" else Continuous(name, *range)
 
 
-def _networks(m, spec, condition_dim, num_parameters, bias):
+def _networks(m, spec, condition_dim, likelihood, bias):
     if spec.kind == "table" and m.network != "dense":
         raise RequestError(f"A table takes dense networks, got {m.network}; use --network dense.")
     common = {"activation": m.activation, "condition_dim": condition_dim}
-    last = {"num_parameters": num_parameters, "output_bias": bias}
+    last = {"num_parameters": likelihood.num_parameters, "output_bias": bias}
     shape, latent_dim = spec.unit_shape, m.latent_dim
-    if m.network == "dense":
-        common["gated"] = m.gated
-        return (
-            networks.dense_encoder(shape, latent_dim, m.encoder_hidden, **common),
-            networks.dense_decoder(shape, latent_dim, m.decoder_hidden, **common, **last),
-        )
-    if m.network == "lstm":
-        return (
-            networks.lstm_encoder(shape, latent_dim, m.lstm_units, m.encoder_hidden, **common),
-            networks.lstm_decoder(shape, latent_dim, m.lstm_units, m.decoder_hidden, **common, **last),
-        )
     builders: dict[str, Any] = {
+        "dense": (networks.dense_encoder, networks.dense_decoder),
         "conv": (networks.conv_encoder, networks.conv_decoder),
         "residual": (networks.residual_encoder, networks.residual_decoder),
+        "lstm": (networks.lstm_encoder, networks.lstm_decoder),
     }
     encoder, decoder = builders[m.network]
-    return (
-        encoder(shape, latent_dim, filters=m.encoder_filters, dense=m.encoder_hidden, **common),
-        decoder(shape, latent_dim, filters=m.decoder_filters, dense=m.decoder_hidden, **common, **last),
-    )
+    if m.network == "dense":
+        sizes = {"hidden": m.encoder_hidden, "gated": m.gated}, {"hidden": m.decoder_hidden, "gated": m.gated}
+    elif m.network == "lstm":
+        sizes = tuple({"units": m.lstm_units, "dense": hidden} for hidden in (m.encoder_hidden, m.decoder_hidden))
+    else:
+        sizes = (
+            {"filters": m.encoder_filters, "dense": m.encoder_hidden},
+            {"filters": m.decoder_filters, "dense": m.decoder_hidden},
+        )
+    if m.likelihood == "categorical":
+        width = min(m.value_embedding, likelihood.num_classes)
+        encoder = functools.partial(
+            networks.embedded_encoder, encoder, num_classes=likelihood.num_classes, embedding_dim=width
+        )
+    try:
+        return (
+            encoder(shape, latent_dim, **sizes[0], **common),
+            decoder(shape, latent_dim, **sizes[1], **common, **last),
+        )
+    except ValueError as error:  # sides that cannot be halved
+        raise RequestError(str(error)) from error
 
 
-def _prior(m, spec, condition_dim, seed, pseudo_inputs):
+def _prior(m, spec, conditions, seed, pseudo_inputs):
+    condition_dim = sum(condition.dim for condition in conditions)
     if m.prior == "conditional_gaussian":
-        return priors.ConditionalGaussian(m.latent_dim, condition_dim)
+        return priors.ConditionalGaussian(m.latent_dim, condition_dim, m.prior_hidden)
     if m.prior == "gaussian_mixture":
         return priors.GaussianMixture(m.latent_dim, m.prior_components, seed)
     if m.prior == "vamp":
-        bounded = spec.kind != "table"
-        return priors.VampPrior(spec.unit_shape, m.prior_components, condition_dim, pseudo_inputs, seed, bounded)
+        x, vectors = None, None
+        if pseudo_inputs is not None:
+            x, given = pseudo_inputs
+            vectors = np.concatenate([np.asarray(c.vector(given[c.name])) for c in conditions], 1) if given else None
+        components, bounded = m.prior_components, spec.bounded
+        return priors.VampPrior(spec.unit_shape, components, condition_dim, x, seed, bounded, vectors)
     return priors.StandardNormal()
 
 
@@ -143,14 +157,20 @@ def optimizer(config, steps_per_epoch):
     return Adam(rate)
 
 
-def conditions_of(dataset):
-    """What a model is given, as JSON: name, kind, and classes or range of each condition of a `Dataset`."""
+def conditions_of(dataset, rows=None):
+    """What a model is given, as JSON: name, kind, and classes or range of each condition of a `Dataset`.
+
+    Args:
+        dataset: the data.
+        rows: indices of the rows that ranges are learned from; all by default, and where those have one value only.
+    """
     facts = []
     for name, values in dataset.conditions.items():
         if name in dataset.class_names:
             facts.append({"name": name, "kind": "categorical", "classes": list(dataset.class_names[name])})
         else:
-            facts.append({"name": name, "kind": "continuous", "range": [float(values.min()), float(values.max())]})
+            seen = values if rows is None or values[rows].min() == values[rows].max() else values[rows]
+            facts.append({"name": name, "kind": "continuous", "range": [float(seen.min()), float(seen.max())]})
     return facts
 
 
@@ -162,13 +182,14 @@ def spec_from(facts):
 def spec_of(dataset, likelihood="bernoulli", rows=None):
     """`DataSpec` of a `serve_cli.readers.Dataset`; of a table a `TableSpec`.
 
-    Eight-bit data range over 0 to 255; other numbers over 0 to 1 or 0 to 255, whichever holds them, or, under a
-    Gaussian, over what the training data hold. Class indices range from 0 to the highest.
+    Eight-bit data range over 0 to 255; other numbers over 0 to 1 or 0 to 255, whichever holds them. Under a Gaussian
+    vectors and sequences, which have no bounds, are scaled by what the training data hold, and so are images of other
+    ranges. Class indices range from 0 to the highest.
 
     Args:
         dataset: the data.
         likelihood: by its name in a configuration.
-        rows: indices of the rows that a table's scales are learned from; all by default.
+        rows: indices of the rows that scales are learned from; all by default.
 
     Raises:
         InputDataError: where the values lie in no range that the likelihood models.
@@ -185,14 +206,21 @@ def spec_of(dataset, likelihood="bernoulli", rows=None):
     if likelihood == "categorical":
         if low < 0 or high < 1 or high > 255:
             raise InputDataError(
-                f"{dataset.source}: class indices run from 0 to at most 255, x lies in {low:g} to {high:g}."
+                f"{dataset.source}: class indices run from 0 to at most 255, x lies in {low:g} to {high:g}; "
+                "number the classes from 0, or use --likelihood gaussian."
             )
         return DataSpec(dataset.x.shape[1:], (0.0, high))
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise InputDataError(f"{dataset.source}: x holds NaN or infinity; remove or replace those values.")
+    if low == high:
+        raise InputDataError(f"{dataset.source}: every value of x is {low:g}, from which nothing is learned.")
+    measured = likelihood == "gaussian" and dataset.x.ndim < 4
     for bound in (1.0, 255.0):
-        if low >= 0 and high <= bound:
+        if not measured and low >= 0 and high <= bound:
             return DataSpec(dataset.x.shape[1:], (0.0, bound))
-    if likelihood == "gaussian" and low < high:
-        return DataSpec(dataset.x.shape[1:], (low, high))
+    if likelihood == "gaussian":
+        seen = (low, high) if rows is None else extent(take(dataset.x, rows))
+        return DataSpec(dataset.x.shape[1:], seen if seen[0] < seen[1] else (low, high), bounded=False)
     raise InputDataError(
         f"{dataset.source}: x lies in {low:g} to {high:g}, but {likelihood} needs 0 to 1 or 0 to 255; "
         "scale x, or use --likelihood gaussian."

@@ -86,6 +86,15 @@ class ModelConfig:
     encoder_filters: Widths = setting((32, 64), "conv, residual: channels of the encoder's convolutions.", least=1)
     decoder_filters: Widths = setting((64, 32), "conv, residual: channels of the decoder's feature maps.", least=1)
     lstm_units: int = setting(128, "lstm: width of the LSTM of each network.", least=1)
+    condition_embedding: int = setting(
+        0, "Width of a learned embedding of each categorical condition; 0 for one-hot.", least=0
+    )
+    value_embedding: int = setting(
+        8,
+        "categorical: width of the learned embedding by which the encoder sees a value, at most one for each class; "
+        "0 for one-hot.",
+        least=0,
+    )
     activation: str = setting("relu", "Of the hidden layers.", choices=ACTIVATIONS)
     gated: bool = setting(False, "dense: gated layers in place of the activation.")
     likelihood: str = setting(
@@ -104,6 +113,7 @@ class ModelConfig:
         "standard_normal", "What p(z) is.",
         choices=("standard_normal", "conditional_gaussian", "gaussian_mixture", "vamp"),
     )  # fmt: skip
+    prior_hidden: Widths = setting((), "conditional_gaussian: widths of the prior's hidden layers.", least=1)
     prior_components: int = setting(10, "gaussian_mixture and vamp: how many Gaussians are mixed.", least=2)
 
 

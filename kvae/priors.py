@@ -177,6 +177,8 @@ class VampPrior(Prior):
             around the middle of the range.
         seed: of those draws.
         bounded: whether pseudo-inputs are kept within 0 and 1, where unit data lie; False for tables.
+        condition_vectors: array `[num_components, condition_dim]` to start at, those of the same examples best; by
+            default draws from N(0, I).
 
     Reference: https://arxiv.org/abs/1705.07120.
     """
@@ -184,7 +186,10 @@ class VampPrior(Prior):
     kind = "vamp"
     factorises = False
 
-    def __init__(self, shape, num_components=50, condition_dim=0, pseudo_inputs=None, seed=0, bounded=True, **kwargs):
+    def __init__(
+        self, shape, num_components=50, condition_dim=0, pseudo_inputs=None, seed=0, bounded=True,
+        condition_vectors=None, **kwargs,
+    ):  # fmt: skip
         super().__init__(**kwargs)
         self.shape, self._num_components = tuple(shape), int(num_components)
         self.condition_dim, self.seed, self.bounded = int(condition_dim), seed, bool(bounded)
@@ -203,6 +208,8 @@ class VampPrior(Prior):
             self.condition_vectors = self.add_weight(
                 (self._num_components, self.condition_dim), initializer=start, name="condition_vectors"
             )
+            if condition_vectors is not None:
+                self.condition_vectors.assign(condition_vectors)
 
     @property
     def num_components(self):

@@ -196,7 +196,7 @@ def read_data(config):
     """
     if not config.data.data:
         raise RequestError("Nothing to train on: give --data a file, a folder, or the name mnist.")
-    dataset = sources.read(config.data)
+    dataset = _read(config)
     num, held_out = len(dataset.x), config.data.validation
     if held_out >= num:
         raise InputDataError(
@@ -204,6 +204,19 @@ def read_data(config):
             "give --validation a smaller number (0 for none)."
         )
     return dataset
+
+
+def _read(config):
+    """The data as the network takes them: files do not tell a sequence [steps, features] from a gray image."""
+    dataset = sources.read(config.data)
+    if config.model.network != "lstm" or dataset.columns:
+        return dataset
+    if dataset.x.ndim != 4 or dataset.x.shape[-1] != 1:
+        raise InputDataError(
+            f"{dataset.source} holds examples of shape {list(dataset.x.shape[1:])}, an LSTM takes sequences "
+            "[steps, features]; use --network dense."
+        )
+    return dataset._replace(x=disk.as_sequences(dataset.x))
 
 
 def fingerprint(dataset):
@@ -248,7 +261,7 @@ def data_of(directory):
 
     config, facts = read(directory)
     try:
-        dataset = sources.read(config.data)
+        dataset = _read(config)
     except InputDataError:
         return None, None
     if fingerprint(dataset) != facts.get("fingerprint"):

@@ -175,7 +175,7 @@ class _Setup:
 
 def _set_up(config, dataset):
     train_rows, validation_rows = pipeline.hold_out(len(dataset.x), config.data.validation, config.training.seed)
-    spec, conditions = _spec(config, dataset, train_rows), build.conditions_of(dataset)
+    spec, conditions = _spec(config, dataset, train_rows), build.conditions_of(dataset, train_rows)
 
     def rows_of(rows):
         given = {name: values[rows] for name, values in dataset.conditions.items()}
@@ -191,7 +191,7 @@ def _set_up(config, dataset):
     mean = spec.unit_mean(disk.some(x, _MEASURED))
     pseudo_inputs = None
     if config.model.prior == "vamp":
-        pseudo_inputs = spec.unit_array(x[: config.model.prior_components])
+        pseudo_inputs = _pseudo_inputs(spec, x, given, config.model.prior_components)
 
     def compiled():
         model = build.model(config, spec, conditions, batches.steps, mean, len(x), pseudo_inputs)
@@ -214,6 +214,19 @@ def _set_up(config, dataset):
     shown = (validation_rows if len(validation_rows) else train_rows)[:64]
     shown = (dataset.x[shown], rows_of(shown)[1])
     return _Setup(config, model, shipped, batches, validation, len(validation_rows), measured, facts, shown)
+
+
+def _pseudo_inputs(spec, x, given, num):
+    """Examples for a VampPrior to start at, in unit data, and their conditions.
+
+    They are evenly spaced, for data often lie class by class.
+    """
+    if num > len(x):
+        raise InputDataError(
+            f"The prior vamp starts at {num} examples, there are {len(x)}; give --prior-components {max(2, len(x))}."
+        )
+    rows = np.linspace(0, len(x) - 1, num).astype(int)
+    return spec.unit_array(x[rows]), {name: values[rows] for name, values in (given or {}).items()}
 
 
 def _start_from(model, directory):

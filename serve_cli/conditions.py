@@ -48,7 +48,8 @@ def column(condition: Condition, values: Any, num: int) -> np.ndarray:
 
     Args:
         condition: the condition.
-        values: one value for all rows, or one for each; class names, indices or numbers.
+        values: one value for all rows, or one for each; class names, indices or numbers. Numbers for each row are data,
+            which may lie outside of what was trained on; one for all is asked for, and may not.
         num: how many rows.
     """
     given = np.asarray(values)
@@ -61,8 +62,10 @@ def column(condition: Condition, values: Any, num: int) -> np.ndarray:
             raise unknown_class(condition, int(given.min() if given.min() < 0 else given.max()))
     elif given.dtype.kind in "iuf" and not condition.categorical:
         found = given.astype(np.float32)
-        for value in {float(given.min()), float(given.max())} if given.size else ():
-            _number(condition, value)
+        if given.ndim == 0:
+            _number(condition, given.item())
+        elif not np.isfinite(found).all():
+            raise RequestError(f"{condition.name} holds NaN or infinity, expected numbers.")
     else:
         parsed = [resolve(condition, value) for value in given.ravel().tolist()]
         found = np.array(parsed, np.int64 if condition.categorical else np.float32).reshape(given.shape)

@@ -60,12 +60,16 @@ class Condition:
 
 @dataclass(frozen=True)
 class Data:
-    """What x is: `shape` without the batch axis, `range` in data units or None where unbounded."""
+    """What x is: `shape` without the batch axis, `range` in data units or None where there is none.
+
+    Where not `bounded`, the range is a scale, and values may lie outside.
+    """
 
     kind: str
     shape: tuple[int, ...]
     range: Range | None
     columns: tuple[dict[str, Any], ...] = ()
+    bounded: bool = True
 
     @property
     def num_values(self) -> int:
@@ -230,7 +234,9 @@ class _Checker:
                     self.fail("a column's scale", column["scale"], "a number above 0")
                 if not _is_number(column.get("mean")):
                     self.fail("a column's mean", column.get("mean"), "a number")
-        return Data(kind, tuple(shape), self.range(raw), tuple(columns))
+        if not isinstance(bounded := raw.get("bounded", True), bool):
+            self.fail("data.bounded", bounded, "true or false")
+        return Data(kind, tuple(shape), self.range(raw), tuple(columns), bounded)
 
     def condition(self, raw: Any) -> Condition:
         if not isinstance(raw, dict):

@@ -3,13 +3,14 @@
 import csv
 import json
 
+import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
 import kvae
-from kvae import build, config, runs, training
+from kvae import build, config, networks, runs, training
 from kvae.commands.export import export as export_command
 from kvae.commands.train import train as train_command
 from kvae.data import disk, pipeline, sources
@@ -165,6 +166,8 @@ def test_what_does_not_go_together_is_one_line(table, pictures, tmp_path):
     refused("has no condition size; it has label", data=images, condition_columns=("size",))
     refused("leave out --categorical-columns", data=images, categorical_columns=("a",))
     refused("dense networks, got conv", RequestError, data=people, likelihood="mixed", network="conv", **drop)
+    refused(r"divisible by 4, got \(6, 4, 1\); use fewer filters", RequestError, data=images, network="conv")
+    refused("an LSTM takes sequences", data=images, network="lstm", channels=3)
     refused("64x48, got '64'", RequestError, data=images, image_size="64")
     refused("channels must be", RequestError, data=images, channels=2)
     refused("one twice", RequestError, data=images, condition_columns=("a", "a"))
@@ -275,3 +278,90 @@ def test_class_names_rename_the_classes_of_label(tmp_path):
 def test_class_names_that_do_not_fit_are_refused(changes, words):
     with pytest.raises(InputDataError, match=words):
         sources.read(settings(data="mnist-sample", **changes).data)
+
+
+def test_measurements_under_a_gaussian_are_scaled_by_what_is_trained_on_and_have_no_bounds(tmp_path):
+    x = np.random.default_rng(0).normal(20.0, 1.0, (120, 3)).astype("f4")
+    _, held_out = pipeline.hold_out(120, 20, 0)
+    x[held_out[0]] = 60.0
+    np.savez(tmp_path / "a.npz", x=x, age=x[:, 0])
+    chosen = settings(data=str(tmp_path / "a.npz"), likelihood="gaussian", condition_columns=("age",))
+    run = training.train(chosen, tmp_path / "run", quiet=True, export_check=False)
+    seen = np.delete(x, held_out, axis=0)
+    assert run.model.data.range == (seen.min(), seen.max())
+    assert run.facts["conditions"][0]["range"] == [seen[:, 0].min(), seen[:, 0].max()]
+    invoke(export_command, tmp_path / "run", "-o", tmp_path / "out", "-q")
+    served = kvae.load(tmp_path / "out")
+    assert not served.manifest.data.bounded
+    assert all(check.ok for check in served.verify())
+    # What is far from all that was seen has a score like any other, and a worse one.
+    elbo = served.score(np.array([[20, 20, 20], [80, 80, 80]], "f4"), {"age": np.array([20, 20], "f4")}).elbo
+    assert elbo[1] < elbo[0] - 10
+    with pytest.raises(InputDataError, match="NaN"):
+        served.score(np.full((1, 3), np.nan, "f4"), {"age": np.array([20], "f4")})
+
+
+def test_a_constant_column_of_numbers_is_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.full((60, 3), 7.0))
+    refused("every value of x is 7", data=str(tmp_path / "a.npy"), likelihood="gaussian")
+
+
+def test_a_vamp_prior_starts_at_examples_of_all_classes(pictures):
+    chosen = settings(data=str(pictures), prior="vamp", prior_components=10, conditional=True)
+    setup = training._set_up(chosen, runs.read_data(chosen))
+    start = 1 / (1 + np.exp(-np.asarray(setup.model.prior.logits)))
+    # The folder lies class by class; cats are light (0.7), dogs dark (0.3).
+    assert (start.mean(axis=(1, 2, 3)) > 0.5).tolist() == [True] * 5 + [False] * 5
+    assert np.asarray(setup.model.prior.condition_vectors).argmax(1).tolist() == [0] * 5 + [1] * 5
+    with pytest.raises(InputDataError, match="starts at 41 examples, there are 40; give --prior-components 40"):
+        training._set_up(chosen.replace(prior_components=41), runs.read_data(chosen))
+
+
+def test_embeddings_and_a_deep_prior_by_command(tmp_path):
+    tokens = np.random.default_rng(0).integers(0, 5, (100, 6, 2))
+    np.savez(tmp_path / "a.npz", x=tokens, site=np.arange(100) % 4, age=np.linspace(0, 9, 100))
+    asked = {
+        "data": tmp_path / "a.npz", "likelihood": "categorical", "network": "lstm", "lstm_units": 6,
+        "condition_columns": ("site", "age"), "condition_embedding": 2, "value_embedding": 3,
+        "prior": "conditional_gaussian", "prior_hidden": (4,),
+    }  # fmt: skip
+    invoke(train_command, *flags(**asked), "-o", tmp_path / "run", "-q", "--no-export-check")
+    model, _ = training.load(tmp_path / "run")
+    assert model.condition_dim == 3
+    assert model.encoder.get_layer("embedding").embeddings.shape == (5, 3)
+    assert [weight.shape for weight in model.prior.weights][:2] == [(3, 4), (4,)]
+    invoke(export_command, tmp_path / "run", "-o", tmp_path / "out", "-q")
+    drawn = kvae.load(tmp_path / "out").sample(3, conditions={"site": "2", "age": 4}, draw=True, seed=0).x
+    assert drawn.shape == (3, 6, 2)
+    assert set(drawn.ravel()) <= {0, 1, 2, 3, 4}
+
+
+def test_an_embedding_sees_classes_without_an_order():
+    # Of 256 classes, whose indices bfloat16 would confuse.
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        encoder = networks.embedded_encoder(networks.dense_encoder, (2,), 3, 256, embedding_dim=0, hidden=())
+    finally:
+        keras.config.set_dtype_policy("float32")
+    one_hot = keras.Model(encoder.inputs, encoder.get_layer("embedded").output)
+    x = np.stack([np.arange(256), np.arange(256)[::-1]], axis=1).astype("f4")
+    seen = np.asarray(one_hot(x / 255), "f4").reshape(256, 2, 256)
+    np.testing.assert_array_equal(seen.argmax(-1), x)
+    np.testing.assert_array_equal(seen.sum(-1), 1)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_arrays_of_three_axes_are_sequences_to_an_lstm(in_memory, tmp_path, monkeypatch):
+    x = np.random.default_rng(0).normal(size=(60, 5, 3)).astype("f4")
+    np.save(tmp_path / "a.npy", x)
+    if not in_memory:
+        monkeypatch.setattr(sources, "IN_MEMORY", 100)
+    chosen = settings(data=str(tmp_path / "a.npy"), network="lstm", lstm_units=4, likelihood="gaussian")
+    assert isinstance(runs.read_data(chosen).x, np.ndarray if in_memory else disk.OnDisk)
+    run = training.train(chosen, tmp_path / "run", quiet=True, export_check=False)
+    assert run.model.data.kind == "sequence"
+    assert runs.data_of(tmp_path / "run")[1][0].shape == (20, 5, 3)
+    run.model.export(tmp_path / "out")
+    served = kvae.load(tmp_path / "out")
+    assert served.encode(x)[0].shape == (60, 2)
+    assert read_for(tmp_path / "a.npy", served.manifest).x.shape == (60, 5, 3)

@@ -43,6 +43,13 @@ NETWORKS = {
     "conv": ((4, 4, 2), networks.conv_encoder, networks.conv_decoder, {"filters": (5,), "dense": 6}),
     "residual": ((4, 4, 1), networks.residual_encoder, networks.residual_decoder, {"filters": (4,), "blocks": 1}),
     "lstm": ((5, 2), networks.lstm_encoder, networks.lstm_decoder, {"units": 6}),
+    "embedded": ((5, 2), networks.embedded_encoder, networks.lstm_decoder, {"units": 6}),
+    "one-hot": ((4, 4, 2), networks.embedded_encoder, networks.conv_decoder, {"filters": (5,), "dense": 6}),
+}
+# Encoders of class indices: the network behind the embedding, and its width.
+OF_CLASSES = {
+    "embedded": {"build": networks.lstm_encoder, "num_classes": 4, "embedding_dim": 3},
+    "one-hot": {"build": networks.conv_encoder, "num_classes": 4, "embedding_dim": 0},
 }
 FEW = [
     ("continuous-bernoulli", "vamp", "none", "dense"),
@@ -53,11 +60,13 @@ FEW = [
     ("gaussian-shared", "vamp", "several", "lstm"),
     ("bernoulli", "mixture", "age", "lstm"),
     ("gaussian-element", "conditional", "embedded", "lstm"),
+    ("categorical", "vamp", "embedded", "embedded"),
+    ("categorical", "mixture", "age", "one-hot"),
 ]
 ALL = [
     (likelihood, prior, given, network)
     for likelihood, prior, given, network in itertools.product(LIKELIHOODS, PRIORS, CONDITIONS, NETWORKS)
-    if (prior, given) != ("conditional", "none")
+    if (prior, given) != ("conditional", "none") and (likelihood == "categorical" or network not in OF_CLASSES)
 ]
 
 
@@ -67,7 +76,7 @@ def make(likelihood, prior, given, network):
     dim = sum(condition.dim for condition in conditions)
     shape, encoder, decoder, sizes = NETWORKS[network]
     parts = {
-        "encoder": encoder(shape, LATENT, condition_dim=dim, **sizes),
+        "encoder": encoder(shape=shape, latent_dim=LATENT, condition_dim=dim, **sizes, **OF_CLASSES.get(network, {})),
         "decoder": decoder(shape, LATENT, condition_dim=dim, num_parameters=p.num_parameters, **sizes),
         "likelihood": p,
         "prior": PRIORS[prior](shape, dim),
@@ -76,7 +85,9 @@ def make(likelihood, prior, given, network):
     model = kvae.ConditionalVAE(conditions=conditions, **parts) if conditions else kvae.VAE(**parts)
     rng = np.random.default_rng(0)
     for weight in model.weights:
-        if not weight.path.startswith("totals"):
+        if network == "one-hot" and "embedding" in weight.path:
+            np.testing.assert_array_equal(weight, np.eye(4))
+        elif not weight.path.startswith("totals"):
             weight.assign(np.asarray(weight) + rng.normal(0, 0.2, weight.shape))
     return model
 

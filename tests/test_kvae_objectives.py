@@ -94,6 +94,18 @@ def test_the_bound_grows_with_its_samples_and_never_passes_the_likelihood():
     assert bounds[1] < bounds[5] < bounds[50] < exact.logpdf(x).mean() + 0.02
 
 
+def test_with_one_sample_the_bound_is_the_elbo():
+    # Under a mixture the kl is estimated from the same draw as the bound, so that both are one number.
+    keras.utils.set_random_seed(0)
+    model = kvae.VAE(
+        networks.dense_encoder((6,), 2, (8,)), networks.dense_decoder((6,), 2, (8,)),
+        prior=kvae.priors.GaussianMixture(2, 3), objective=objectives.ImportanceWeighted(1),
+    )  # fmt: skip
+    model.compile("sgd")
+    figures = model.evaluate(RNG.integers(0, 256, (50, 6)).astype("uint8"), verbose=0, return_dict=True)
+    assert figures["loss"] == pytest.approx(-figures["elbo"], rel=1e-6)
+
+
 def test_log_mean_exp_is_stable():
     np.testing.assert_allclose(log_mean_exp(f4([1000.0, 1000.0]), axis=1), [1000.0])
     np.testing.assert_allclose(
@@ -154,3 +166,34 @@ def test_every_objective_trains_saves_resumes_and_reports_the_plain_elbo(objecti
         np.testing.assert_array_equal(ours, theirs)
     assert history["elbo"][0] == pytest.approx(-history["reconstruction"][0] - history["kl"][0], rel=1e-5)
     assert again.objective.manifest() == objective.manifest()
+
+
+PRIORS = {
+    "conditional": lambda: kvae.priors.ConditionalGaussian(2, 3),
+    "mixture": lambda: kvae.priors.GaussianMixture(2, 3),
+    "vamp": lambda: kvae.priors.VampPrior((6,), 3, condition_dim=3),
+}
+
+
+@pytest.mark.parametrize("objective", EVERY, ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize("prior", PRIORS)
+def test_every_objective_trains_under_every_prior_or_is_refused(prior, objective):
+    keras.utils.set_random_seed(0)
+    parts = {
+        "encoder": networks.dense_encoder((6,), 2, (8,), condition_dim=3),
+        "decoder": networks.dense_decoder((6,), 2, (8,), condition_dim=3),
+        "conditions": kvae.Categorical("label", 3), "prior": PRIORS[prior](), "objective": objective,
+    }  # fmt: skip
+    if objective.needs_factorised_prior and prior != "conditional":
+        with pytest.raises(ValueError, match="needs a kl for each dimension"):
+            kvae.ConditionalVAE(**parts)
+        return
+    model = kvae.ConditionalVAE(**parts)
+    x, label = RNG.integers(0, 256, (96, 6)).astype("uint8"), np.arange(96) % 3
+    model.compile(keras.optimizers.Adam(0.03), run_eagerly=True)
+    start = [np.asarray(weight) for weight in model.prior.weights]
+    losses = model.fit(x, label, batch_size=32, epochs=5, verbose=0, shuffle=False).history["loss"]
+    # By the second step the weight of the kl is not 0: whatever the objective, the prior learns.
+    assert all((np.asarray(weight) != before).any() for weight, before in zip(model.prior.weights, start, strict=True))
+    assert np.isfinite(losses).all()
+    assert isinstance(objective, objectives.Elbo) or losses[-1] < losses[0]

@@ -181,6 +181,18 @@ def test_the_model_on_the_way_is_saved_whole(tmp_path, monkeypatch, run):
     assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
 
 
+def test_a_model_that_is_no_longer_finite_takes_no_place(tmp_path, run):
+    keep = callbacks.KeepModel(tmp_path / "model.keras", lambda: run.model, seconds=0)
+    keep.save()
+    good, weight = (tmp_path / "model.keras").read_bytes(), run.model.trainable_variables[0]
+    before = np.array(weight)
+    weight.assign(before * np.nan)
+    with pytest.raises(VerificationError, match="infinite or NaN"):
+        keep.save()
+    weight.assign(before)
+    assert (tmp_path / "model.keras").read_bytes() == good
+
+
 @pytest.mark.parametrize(
     ("schedule", "middle", "end"), [("constant", 1e-3, 1e-3), ("cosine", 5.05e-4, 1e-5), ("exponential", 1e-4, 1e-5)]
 )

@@ -72,7 +72,7 @@ BAD = [
     ("data", None), ("data.kind", "video"), ("data.shape", [8, 6]), ("data.shape", [8, 6, 0]),
     ("data.shape", [8, 6, "1"]),
     ("data.shape", [1, 2, 3, 4, 5]), ("data.shape", [2**20, 2**20, 3]), ("data.range", [255, 0]), ("data.range", [0]),
-    ("data.range", "all"), ("data.range", [0, None]),
+    ("data.range", "all"), ("data.range", [0, None]), ("data.bounded", 1), ("data.bounded", None),
     ("conditions", {}), ("conditions", ["label"]), ("conditions.0.name", "x"), ("conditions.0.name", "component"),
     ("conditions.0.kind", "ordinal"), ("conditions.0.classes", []), ("conditions.0.classes", ["a", "a"]),
     ("conditions.0.classes", ["a", 1]), ("conditions.0.classes", ["a", ""]),

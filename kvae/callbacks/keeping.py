@@ -128,12 +128,14 @@ class KeepModel(keras.callbacks.Callback):
             self.save()
 
     def save(self):
-        """Save now."""
+        """Save now; a model that is no longer finite never takes the place of one that is."""
+        if not checkpoint.is_finite(checkpoint.capture(model := self._to_save())):
+            raise VerificationError("A weight became infinite or NaN; what was saved before is kept.")
         try:
             # Keras writes in place and by name alone: to a place of its own first, and from there as every file.
             with tempfile.TemporaryDirectory() as aside:
                 saved = Path(aside) / self._path.name
-                self._to_save().save(saved)
+                model.save(saved)
                 files.write_whole(self._path, saved.read_bytes(), force=True)
         except OutputError:
             raise

@@ -23,12 +23,14 @@ class OnDisk:
     Args:
         source: a `numpy.memmap` or an `ImagesOnDisk`, `[num, *shape]`.
         rows: which of its rows, in which order; all by default.
+        flat: leave out the last axis, of one channel.
     """
 
-    def __init__(self, source: Any, rows: np.ndarray | None = None) -> None:
+    def __init__(self, source: Any, rows: np.ndarray | None = None, flat: bool = False) -> None:
         self.source = source
         self.rows = np.arange(len(source)) if rows is None else np.asarray(rows)
-        self.shape = (len(self.rows), *source.shape[1:])
+        self.flat = flat
+        self.shape = (len(self.rows), *(source.shape[1:-1] if flat else source.shape[1:]))
         self.ndim = len(self.shape)
         self.dtype = np.dtype(np.uint8 if source.dtype == np.uint8 else np.float32)
 
@@ -36,16 +38,22 @@ class OnDisk:
         return len(self.rows)
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        return np.asarray(self.source[self.rows[rows]], self.dtype)
+        found = np.asarray(self.source[self.rows[rows]], self.dtype)
+        return found[..., 0] if self.flat else found
 
     def take(self, rows: np.ndarray) -> OnDisk:
         """Some of the rows, still on disk."""
-        return OnDisk(self.source, self.rows[rows])
+        return OnDisk(self.source, self.rows[rows], self.flat)
 
 
 def take(x: Any, rows: np.ndarray) -> Any:
     """Rows of an array: read, where it is in memory; still on disk, where it is there."""
     return x.take(rows) if isinstance(x, OnDisk) else x[rows]
+
+
+def as_sequences(x: Any) -> Any:
+    """Images of one channel `[num, height, width, 1]` as sequences of their rows, `[num, steps, features]`."""
+    return OnDisk(x.source, x.rows, flat=True) if isinstance(x, OnDisk) else x[..., 0]
 
 
 def in_pieces(x: Any) -> Iterator[np.ndarray]:

@@ -22,9 +22,11 @@ class DataSpec:
         shape: shape of one example; images are (height, width, channels), also with one channel.
         range: lowest and highest value in data units.
         kind: `"image"`, `"vector"` or `"sequence"`; by default told from the number of axes: 3, 1 and 2.
+        bounded: whether values beyond the range are refused. Measurements under a Gaussian have no bounds: there the
+            range is that of the training data, a scale, and later data may lie outside.
     """
 
-    def __init__(self, shape, range=(0.0, 255.0), kind=None):
+    def __init__(self, shape, range=(0.0, 255.0), kind=None, bounded=True):
         self.shape = tuple(int(size) for size in shape)
         self.kind = kind or {3: "image", 2: "sequence"}.get(len(self.shape), "vector")
         low, high = (float(bound) for bound in range)
@@ -35,6 +37,7 @@ class DataSpec:
         if not self.shape or min(self.shape) < 1:
             raise ValueError(f"shape must have at least one axis, each of at least 1, got {self.shape}.")
         self.range: Any = (low, high)
+        self.bounded = bool(bounded)
 
     @property
     def size(self):
@@ -94,10 +97,13 @@ class DataSpec:
         least, most = extent(x)
         if not (math.isfinite(least) and math.isfinite(most)):
             raise ValueError(f"{where}: x holds NaN or infinity; remove or replace those values.")
+        if not self.bounded:
+            return
         if least < low or most > high:
             raise ValueError(
                 f"{where}: x lies in {least:g} to {most:g}, the model's data in {low:g} to {high:g}; "
-                f"scale x, or build the model with DataSpec(range=({least:g}, {most:g}))."
+                f"scale x, or build the model with DataSpec(range=({least:g}, {most:g})), and bounded=False where "
+                "later data may lie beyond."
             )
         if x.dtype.kind == "f" and low == 0 and high > 1 and 0 < most <= 1:
             raise ValueError(
@@ -106,12 +112,13 @@ class DataSpec:
             )
 
     def manifest(self):
-        """Kind, shape and range as JSON."""
-        return {"kind": self.kind, "shape": list(self.shape), "range": list(self.range)}
+        """Kind, shape and range as JSON, and `bounded` where the range is no bound."""
+        bounds = {} if self.bounded else {"bounded": False}
+        return {"kind": self.kind, "shape": list(self.shape), "range": list(self.range), **bounds}
 
     def get_config(self):
         """The arguments, for Keras."""
-        return {"shape": list(self.shape), "range": list(self.range), "kind": self.kind}
+        return {"shape": list(self.shape), "range": list(self.range), "kind": self.kind, "bounded": self.bounded}
 
     @classmethod
     def from_config(cls, config):

@@ -30,7 +30,7 @@ class TableSpec(DataSpec):
             raise ValueError(f"A table has columns, each with a name of its own, got {names}.")
         for column in self.columns:
             _check_column(column)
-        self.kind, self.shape, self.range = "table", (len(names),), None
+        self.kind, self.shape, self.range, self.bounded = "table", (len(names),), None, False
         self.numeric = [i for i, column in enumerate(self.columns) if column["kind"] == "numeric"]
         self.categorical = [i for i, column in enumerate(self.columns) if column["kind"] == "categorical"]
         self._means = np.array([self.columns[i]["mean"] for i in self.numeric], "float32")

@@ -2,6 +2,10 @@
 
 import keras
 
+from kvae.data.disk import in_pieces, some
+
+_LOOKED_AT = 5000
+
 
 class Likelihood(keras.layers.Layer):
     """Base of all likelihoods. A layer, so that one with learned parameters is saved with the model."""
@@ -62,3 +66,19 @@ class Likelihood(keras.layers.Layer):
     def manifest(self):
         """What a reader of the exported file must know, as JSON."""
         return {"name": self.kind}
+
+
+def first_of(x, wanted):
+    """The first value of `x` that `wanted`, array to booleans, picks; None where there is none.
+
+    Of data that stay on disk some rows are looked at.
+    """
+    for piece in in_pieces(some(x, _LOOKED_AT)):
+        if (picked := wanted(piece)).any():
+            return float(piece[picked][0])
+    return None
+
+
+def is_fraction(x):
+    """Which values are no whole numbers."""
+    return x != x.round()

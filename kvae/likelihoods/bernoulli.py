@@ -5,7 +5,7 @@ import math
 import numpy as np
 from keras import ops
 
-from kvae.likelihoods.base import Likelihood
+from kvae.likelihoods.base import Likelihood, first_of
 from kvae.objective import sum_over_data
 from kvae.registry import register
 
@@ -44,6 +44,16 @@ class Bernoulli(Likelihood):
     def mean(self, parameters):
         """Probability of a white pixel, float32 `[batch, *data]`."""
         return ops.sigmoid(parameters)
+
+    def check(self, x, data, where):
+        """What is not drawn anew must be black or white already."""
+        low, high = data.range
+        gray = None if self.binarize == "dynamic" else first_of(x, lambda values: (values != low) & (values != high))
+        if gray is not None:
+            raise ValueError(
+                f'{where}: x holds {gray:g}, but under binarize="none" each value is an outcome, {low:g} or {high:g}; '
+                'use binarize="dynamic", or a likelihood of gray levels such as continuous_bernoulli.'
+            )
 
     def initial_bias(self, mean):
         """The logit of the data mean, kept within 1 % and 99 %: training need not learn the average image first."""

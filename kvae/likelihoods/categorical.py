@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from kvae.likelihoods.base import Likelihood
+from kvae.likelihoods.base import Likelihood, first_of, is_fraction
 from kvae.objective import sum_over_data
 from kvae.registry import register
 
@@ -53,8 +53,11 @@ class Categorical(Likelihood):
                 f"{where}: a categorical likelihood of {self.num_classes} classes needs data of range "
                 f"(0, {self.num_classes - 1}), got {data.range}."
             )
-        if x.dtype.kind == "f" and (x[:256] != x[:256].round()).any():
-            raise ValueError(f"{where}: a categorical likelihood models class indices, whole numbers; round x.")
+        if x.dtype.kind == "f" and (found := first_of(x, is_fraction)) is not None:
+            raise ValueError(
+                f"{where}: a categorical likelihood models class indices, whole numbers, got {found:g}; round x, or "
+                "use gaussian."
+            )
 
     def manifest(self):
         """Name and number of classes."""

@@ -2,10 +2,9 @@
 
 import math
 
-import numpy as np
 from keras import ops
 
-from kvae.likelihoods.base import Likelihood
+from kvae.likelihoods.base import Likelihood, first_of, is_fraction
 from kvae.objective import sum_over_data
 from kvae.registry import register
 
@@ -67,8 +66,8 @@ class DiscretizedLogistic(Likelihood):
         words = f"{where}: a discretised logistic models bytes, whole numbers from 0 to 255"
         if data.range != (0.0, 255.0):
             raise ValueError(f"{words}, the model's data range is {data.range}; use gaussian.")
-        if x.dtype.kind == "f" and (x[:256] != np.rint(x[:256])).any():
-            raise ValueError(f"{words}, got fractions; round x, or use gaussian.")
+        if x.dtype.kind == "f" and (found := first_of(x, is_fraction)) is not None:
+            raise ValueError(f"{words}, got {found:g}; round x, or use gaussian.")
 
     def _split(self, parameters):
         location, log_scale = ops.split(parameters, 2, axis=-1)

@@ -8,6 +8,7 @@ that ONNX runs fast: no group norm, no exact gelu, no GRU.
 
 from kvae.networks.conv import conv_decoder, conv_encoder, residual_decoder, residual_encoder
 from kvae.networks.dense import dense_decoder, dense_encoder
+from kvae.networks.embedded import embedded_encoder
 from kvae.networks.lstm import lstm_decoder, lstm_encoder
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "conv_encoder",
     "dense_decoder",
     "dense_encoder",
+    "embedded_encoder",
     "lstm_decoder",
     "lstm_encoder",
     "residual_decoder",

@@ -10,7 +10,7 @@ from serve_cli.manifest import Data
 
 def check_data(x: np.ndarray, data: Data, source: str, first: int = 0) -> None:
     """Raise `InputDataError` where x `[rows, *shape]`, from row `first` on, is not what a manifest says of its data."""
-    check_range(x, data.range, source)
+    check_range(x, data.range if data.bounded else None, source)
     for index, column in enumerate(data.columns):
         if column["kind"] != "categorical":
             continue
