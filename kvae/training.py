@@ -202,7 +202,7 @@ def _set_up(config, dataset):
     if config.training.mixed_precision:
         with _bfloat16():
             model = compiled()
-    _check_likelihood(shipped, x, dataset.source)
+    _check_likelihood(shipped, dataset.x, dataset.source)
     validation = None
     if len(validation_rows):
         validation = in_order(validation_rows)

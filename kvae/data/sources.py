@@ -1,5 +1,6 @@
 """Where training data come from: files and folders, or the sets that Keras fetches by name."""
 
+import os
 import re
 from pathlib import Path
 
@@ -19,8 +20,10 @@ NAMED = {
     ),
 }  # fmt: skip
 
-#: Bytes of x beyond which an .npy or a folder of images stays on disk.
+#: Bytes of x beyond which an .npy or a folder of images stays on disk; less on a machine with little memory.
 IN_MEMORY = 2 * 2**30
+#: Of the machine's memory, for the examples are there several times: as read, split, and as batches take them.
+_SHARE = 8
 
 
 def read(data, split="train"):
@@ -42,7 +45,7 @@ def read(data, split="train"):
         condition_columns=data.condition_names,
         categorical_columns=data.categorical_columns,
         drop_columns=data.drop_columns,
-        in_memory=IN_MEMORY,
+        in_memory=_in_memory(),
     )
     dataset = load(data.data, split, options)
     if not dataset.columns and (data.categorical_columns or data.drop_columns):
@@ -79,6 +82,13 @@ def load(source, split="train", options=None):
         return _fetch(str(source), split)
     # A file without halves is all for training.
     return read_dataset(source, split, options)
+
+
+def _in_memory():
+    try:
+        return min(IN_MEMORY, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // _SHARE)
+    except (AttributeError, OSError, ValueError):  # not on Windows
+        return IN_MEMORY
 
 
 def _renamed(dataset, class_names, conditions):
