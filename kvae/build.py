@@ -85,6 +85,7 @@ def _networks(m, spec, condition_dim, likelihood, bias):
         "lstm": (networks.lstm_encoder, networks.lstm_decoder),
     }
     encoder, decoder = builders[m.network]
+    sizes: tuple[dict[str, Any], ...]
     if m.network == "dense":
         sizes = {"hidden": m.encoder_hidden, "gated": m.gated}, {"hidden": m.decoder_hidden, "gated": m.gated}
     elif m.network == "lstm":
