@@ -196,4 +196,5 @@ def test_every_objective_trains_under_every_prior_or_is_refused(prior, objective
     # By the second step the weight of the kl is not 0: whatever the objective, the prior learns.
     assert all((np.asarray(weight) != before).any() for weight, before in zip(model.prior.weights, start, strict=True))
     assert np.isfinite(losses).all()
-    assert isinstance(objective, objectives.Elbo) or losses[-1] < losses[0]
+    # Where neither a beta nor a capacity grows meanwhile, the loss falls.
+    assert isinstance(objective, (objectives.Elbo, objectives.Capacity)) or losses[-1] < losses[0]
