@@ -53,7 +53,7 @@ def find(path_or_name: str | os.PathLike[str]) -> tuple[str, dict[str, str]]:
         path = names.get(path, path)
         if not os.path.lexists(path):
             raise ModelFileError(
-                f"{printable(path, 60)} does not exist, and no model of that name ships "
+                f"{printable(path, 30)} does not exist, and no model of that name ships "
                 f"(these do: {', '.join(names) or 'none'}). Give a folder, an .onnx file or a name."
             )
     if not os.path.isdir(path):
