@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from serve_cli.errors import MissingExtraError, RequestError
+from serve_cli.errors import KvaeError, MissingExtraError, RequestError
 
 #: Engine to the packages that train with it, and to the extra that brings them.
 _NEEDS = {
@@ -66,7 +66,7 @@ def _missing(name):
     return next((each for each in _NEEDS[name][0] if importlib.util.find_spec(each) is None), None)
 
 
-def open_quietly(name=None):
+def open_quietly(name=None, prepare=None):
     """Import Keras and its engine, start the devices, and return what it runs on, for people.
 
     The libraries write to the process's standard error before any setting of theirs is heard, so it is set aside for
@@ -74,12 +74,15 @@ def open_quietly(name=None):
 
     Args:
         name: the engine; the chosen one where not given.
+        prepare: called between the two, for what must be said before devices start.
     """
     os.environ["KERAS_BACKEND"] = name = name or chosen()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _standard_error_aside():
         import keras  # noqa: F401 - opened here, used by who comes next
 
+        if prepare:
+            prepare()
         return _jax_devices() if name == "jax" else _tensorflow_devices()
 
 
@@ -115,6 +118,8 @@ def _standard_error_aside():
         os.dup2(aside.fileno(), 2)
         try:
             yield
+        except KvaeError:  # says by itself what is wrong
+            raise
         except Exception:
             os.dup2(kept, 2)
             aside.seek(0)

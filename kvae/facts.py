@@ -72,7 +72,7 @@ def ended(facts, model, *, row, epochs, num_validation, finished):
 def of_model(model):
     """What a model knows of its own training, as JSON: for one that was trained in Python."""
     optimizer = getattr(model, "optimizer", None)
-    steps = {"steps": int(optimizer.iterations)} if optimizer is not None else {}
+    steps = {"steps": int(optimizer.iterations.numpy())} if optimizer is not None else {}
     return {**steps, **_objective(model.objective.manifest()), "seed": model.seed, "versions": _versions()}
 
 

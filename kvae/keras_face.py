@@ -40,17 +40,13 @@ class KerasFace(_Keras):
             raise ValueError(
                 f"{type(self).__name__} brings its own loss and metrics: compile it with an optimizer alone."
             )
-        strategy = getattr(self, "distribute_strategy", None)  # TensorFlow's
-        if strategy and (replicas := strategy.num_replicas_in_sync) > 1:
-            raise ValueError(
-                f"{replicas} devices at once are not supported yet, their sums would be wrong; train on one of them."
-            )
         for name in ("class_weight", "sample_weight"):
             if kwargs.get(name) is not None:
                 raise ValueError(
                     f"{name} is not supported, for every example counts once in the elbo; repeat or draw the examples "
                     "that should count more."
                 )
+        self.require_data(x)
         x, y = self.checked(x, y, "fit")
         if isinstance(validation_data, (tuple, list)):
             if len(validation_data) > 2:
@@ -90,6 +86,9 @@ class KerasFace(_Keras):
         if isinstance(data, (tuple, list)) and len(data) == 1:
             data = data[0]
         return self(data)
+
+    def require_data(self, x):
+        """Raise ValueError where `fit` cannot take data in this form; a backend may have something to say."""
 
     @property
     def metrics(self):

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from kvae import schedules
+from kvae.backends import batch_mean
 from kvae.objective import LOG_2_PI, log_mean_exp, log_normal
 from kvae.registry import register
 
@@ -23,6 +24,8 @@ class Objective:
     needs_log_prior = False
     #: Whether the prior must factorise over dimensions.
     needs_factorised_prior = False
+    #: Whether several devices may share a batch: not where each of its examples is compared with all others.
+    spreads = True
 
     def __call__(self, terms, step):
         """What training minimises, float32 `[batch]`, from `Terms` and the optimiser's count."""
@@ -92,7 +95,7 @@ class Capacity(Objective):
 
     def __call__(self, terms, step):
         """`[batch]`, in nats."""
-        return terms.reconstruction + self.gamma * ops.abs(ops.mean(terms.kl) - self.capacity(step))
+        return terms.reconstruction + self.gamma * ops.abs(batch_mean(terms.kl) - self.capacity(step))
 
     def get_config(self):
         """Capacity and gamma."""
@@ -116,7 +119,7 @@ class FreeBits(Objective):
 
     def __call__(self, terms, step):
         """`[batch]`, in nats."""
-        return terms.reconstruction + ops.sum(ops.maximum(self.nats, ops.mean(terms.kl_per_dim, axis=0)))
+        return terms.reconstruction + ops.sum(ops.maximum(self.nats, batch_mean(terms.kl_per_dim)))
 
     def get_config(self):
         """The nats."""
@@ -170,6 +173,7 @@ class TotalCorrelation(Objective):
     """
 
     needs_log_prior = True
+    spreads = False
 
     def __init__(self, num_examples, beta=6.0, alpha=1.0, gamma=1.0):
         if int(num_examples) != num_examples or num_examples < 1:

@@ -16,6 +16,7 @@ from kvae import export_check as exportable
 from kvae import facts as run_facts
 from kvae.callbacks.progress import say
 from kvae.data import disk, pipeline
+from kvae.distribution import Distribution
 from serve_cli import files, grid, png
 from serve_cli.errors import InputDataError, OutputError, RequestError, VerificationError
 
@@ -44,7 +45,9 @@ class Run:
     resumable: int | None = None
 
 
-def train(config, directory, *, dataset=None, force=False, quiet=False, export_check=True, tensorboard=None):
+def train(
+    config, directory, *, dataset=None, force=False, quiet=False, export_check=True, tensorboard=None, distribution=None
+):
     """Train the model that `config` describes and write the run.
 
     Args:
@@ -56,6 +59,7 @@ def train(config, directory, *, dataset=None, force=False, quiet=False, export_c
         export_check: first export the untrained model to a temporary folder, a matter of seconds, so that nobody
             trains for an hour what cannot ship.
         tensorboard: a folder for TensorBoard's figures, or None.
+        distribution: `Distribution` over several devices or workers, of which the chief alone writes `directory`.
 
     Returns:
         `Run`.
@@ -66,21 +70,22 @@ def train(config, directory, *, dataset=None, force=False, quiet=False, export_c
         RequestError: where a layer of the model has no ONNX form.
         VerificationError: where the loss becomes NaN; the checkpoints and the model saved before are kept.
     """
-    directory = Path(directory)
-    runs.refuse(directory, force)
+    directory, distribution = Path(directory), distribution or Distribution()
+    if distribution.is_chief:
+        runs.refuse(directory, force)
     dataset = dataset or runs.read_data(config)
     config = runs.settled(config, len(dataset.x))
-    setup = _set_up(config, dataset)
+    setup = _set_up(config, dataset, distribution)
     _start_from(setup.model, config.training.weights_from)
-    if export_check:
+    if export_check and distribution.is_chief:
         _check_export(setup, quiet)
-    with runs.held(directory):
-        runs.clear(directory)
-        runs.write(directory, config, setup.facts)
-        return _fit(setup, directory, None, quiet, tensorboard)
+    with distribution.watching(directory), distribution.place(directory) as place:
+        runs.clear(place)
+        runs.write(place, config, setup.facts)
+        return _fit(setup, place, None, quiet, tensorboard)
 
 
-def resume(directory, *, dataset=None, quiet=False, tensorboard=None, **changes):
+def resume(directory, *, dataset=None, quiet=False, tensorboard=None, distribution=None, **changes):
     """Go on with a run after its last whole checkpoint, to where it would have come without the interruption.
 
     Args:
@@ -88,6 +93,7 @@ def resume(directory, *, dataset=None, quiet=False, tensorboard=None, **changes)
         dataset: what `runs.read_data` returned, where it is at hand.
         quiet: no progress.
         tensorboard: a folder for TensorBoard's figures, or None.
+        distribution: as for `train`; another than before is another path to the same goal.
         **changes: settings of `runs.RESUMABLE` to change.
 
     Returns:
@@ -98,29 +104,29 @@ def resume(directory, *, dataset=None, quiet=False, tensorboard=None, **changes)
         RequestError: where a change would make it another run.
         OutputError, VerificationError: as for `train`.
     """
-    directory = Path(directory)
+    directory, distribution = Path(directory), distribution or Distribution()
     config, facts = runs.reopen(directory, changes)
     if facts["finished"]:
         return Run(directory, load(directory)[0], facts)
-    with runs.held(directory):
-        runs.tidy(directory)
+    with distribution.watching(directory), distribution.place(directory) as place:
+        runs.tidy(place)
         dataset = dataset or runs.read_data(config)
         runs.require_same_data(directory, facts, dataset)
         start, damaged = checkpoint.Store(directory / runs.CHECKPOINTS).latest()
-        for line in damaged:
+        for line in damaged if distribution.is_chief else ():
             say(f"Warning: {line}; " + ("going on from the one before." if start else "no other is left."))
         if damaged and not start:
             raise InputDataError(f"{directory} has no whole checkpoint; do it again from its {runs.CONFIG}.")
         done = start.state["epoch"] if start else 0
         if config.training.epochs < done:
             raise RequestError(f"{directory} has {done} epochs behind it; give --epochs at least that.")
-        setup = _set_up(config, dataset)
+        setup = _set_up(config, dataset, distribution)
         if start is None:
             _start_from(setup.model, config.training.weights_from)
-        runs.write(directory, config, setup.facts)
+        runs.write(place, config, setup.facts)
         if not quiet:
             say(f"Going on after epoch {done} of {config.training.epochs}." if done else "Starting at the first epoch.")
-        return _fit(setup, directory, start, quiet, tensorboard)
+        return _fit(setup, place, start, quiet, tensorboard)
 
 
 def load(directory):
@@ -160,8 +166,9 @@ class _Setup:
     """What a run is made of: the same for its beginning and for every resumption."""
 
     config: Any
+    distribution: Distribution
     model: keras.Model
-    #: The model that is saved and exported: the one that trains, or its float32 twin.
+    #: The model that is saved and exported: the one that trains, or its twin in float32 on one device.
     shipped: keras.Model
     batches: pipeline.Batches
     validation: Any
@@ -173,7 +180,8 @@ class _Setup:
     shown: tuple
 
 
-def _set_up(config, dataset):
+def _set_up(config, dataset, distribution):
+    distribution.require_even(config.training.batch_size)
     train_rows, validation_rows = pipeline.hold_out(len(dataset.x), config.data.validation, config.training.seed)
     spec, conditions = _spec(config, dataset, train_rows), build.conditions_of(dataset, train_rows)
 
@@ -183,11 +191,11 @@ def _set_up(config, dataset):
 
     def in_order(rows):
         x, given = rows_of(rows)
-        return pipeline.validation_batches(x, given, _VALIDATION_BATCH)
+        return distribution.validation_batches(x, given, _VALIDATION_BATCH)
 
     _seed(config)
     x, given = rows_of(train_rows) if len(validation_rows) else (dataset.x, dataset.conditions or None)
-    batches = pipeline.training_batches(x, given, config.training.batch_size, config.training.seed)
+    batches = distribution.training_batches(x, given, config.training.batch_size, config.training.seed)
     mean = spec.unit_mean(disk.some(x, _MEASURED))
     pseudo_inputs = None
     if config.model.prior == "vamp":
@@ -196,12 +204,12 @@ def _set_up(config, dataset):
     def compiled():
         model = build.model(config, spec, conditions, batches.steps, mean, len(x), pseudo_inputs)
         model.compile(build.optimizer(config, batches.steps), steps_per_execution=config.training.steps_per_execution)
+        model.optimizer.build(model.trainable_variables)  # in the scope of the strategy, if there is one
         return model
 
-    shipped = model = compiled()
-    if config.training.mixed_precision:
-        with _bfloat16():
-            model = compiled()
+    with distribution.scope(), _bfloat16() if config.training.mixed_precision else contextlib.nullcontext():
+        model = compiled()
+    shipped = compiled() if config.training.mixed_precision or distribution.strategy else model
     _check_likelihood(shipped, dataset.x, dataset.source)
     validation = None
     if len(validation_rows):
@@ -211,9 +219,13 @@ def _set_up(config, dataset):
     facts = run_facts.begun(
         config, dataset, shipped, conditions=conditions, examples=len(x), steps_per_epoch=batches.steps
     )
+    if distribution.num_replicas > 1:
+        facts["devices"] = distribution.num_replicas
     shown = (validation_rows if len(validation_rows) else train_rows)[:64]
     shown = (dataset.x[shown], rows_of(shown)[1])
-    return _Setup(config, model, shipped, batches, validation, len(validation_rows), measured, facts, shown)
+    return _Setup(
+        config, distribution, model, shipped, batches, validation, len(validation_rows), measured, facts, shown
+    )
 
 
 def _pseudo_inputs(spec, x, given, num):
@@ -291,13 +303,15 @@ def _check_export(setup, quiet):
 
 def _fit(setup, directory, start, quiet, tensorboard):
     """Train from the checkpoint `start` (None: from the first step) to the end, and write what came of it."""
-    config, model, steps = setup.config, setup.model, setup.batches.steps
+    config, model, steps, distribution = setup.config, setup.model, setup.batches.steps, setup.distribution
+    quiet = quiet or not distribution.is_chief
     epochs, state = config.training.epochs, start.state if start else {"epoch": 0, "history": []}
     if start:
         _restore(model, start, config, directory)
     if not quiet and not model.prior.factorises:
         say(f"kl is a Monte Carlo estimate: under the prior {model.prior.kind} it has no closed form.")
-    stop = callbacks.StopOnInterrupt()
+    distribution.require_same(config, setup.facts["fingerprint"], model)
+    stop = callbacks.StopOnInterrupt(distribution.any if distribution.num_workers > 1 else None)
     early = None
     if config.training.patience:
         early = callbacks.StopEarly(config.training.patience, state.get("stop_early"), start and start.best())
@@ -308,12 +322,13 @@ def _fit(setup, directory, start, quiet, tensorboard):
         seed=config.training.seed, steps=steps, epochs=epochs, every=config.training.checkpoint_every,
     )  # fmt: skip
     latents = callbacks.Latents(
-        setup.measured, config.objective.warmup_epochs, say, prefix="val_" if setup.num_validation else ""
-    )
+        setup.measured, config.objective.warmup_epochs, say if distribution.is_chief else None,
+        prefix="val_" if setup.num_validation else "",
+    )  # fmt: skip
     watching = [setup.batches.callback, callbacks.StopOnNaN(), stop, latents, early, history, checkpoints, keep]
     watching += [
         None if quiet else callbacks.Progress(epochs),
-        callbacks.Board(Path(tensorboard)) if tensorboard else None,
+        callbacks.Board(Path(tensorboard)) if tensorboard and distribution.is_chief else None,
     ]
     try:
         if not (early and early.is_over):
@@ -321,12 +336,14 @@ def _fit(setup, directory, start, quiet, tensorboard):
                 setup.batches.dataset,
                 initial_epoch=state["epoch"],
                 epochs=epochs,
-                validation_data=setup.validation,
+                steps_per_epoch=distribution.steps_per_epoch(setup.batches),
+                validation_data=setup.validation and setup.validation.dataset,
+                validation_steps=setup.validation and setup.validation.steps,
                 callbacks=[one for one in watching if one],
                 shuffle=False,
                 verbose=0,
             )
-        took, row = int(model.optimizer.iterations) / steps, history.rows[-1]
+        took, row = int(model.optimizer.iterations.numpy()) / steps, history.rows[-1]
         if early:
             early.take_best(model)
             took, row = early.state["epoch"], history.rows[early.state["epoch"] - 1]
@@ -339,6 +356,7 @@ def _fit(setup, directory, start, quiet, tensorboard):
         )
         _write_pictures(directory, setup.shipped, *setup.shown)
         runs.write(directory, facts=facts)
+        distribution.any(False)  # nobody leaves before the chief has written
     except OutputError as error:
         go_on = f"go on with kvae train --resume {directory}"
         raise OutputError(f"{error} What was saved before is kept: make room, then {go_on}.") from error

@@ -47,6 +47,12 @@ class OutputError(KvaeError, OSError):
     exit_code = 7
 
 
+class WorkerLostError(KvaeError):
+    """One of several processes that train together is gone, or never came."""
+
+    exit_code = 8
+
+
 def printable(value: object, limit: int = 100) -> str:
     """Return `value` as one short line of printable characters.
 

@@ -170,16 +170,6 @@ def test_lists_of_figures_begin_with_the_loss_and_callbacks_watch_the_elbo(tmp_p
     assert (tmp_path / "best.keras").exists()
 
 
-def test_several_devices_are_refused_rather_than_summed_wrongly(monkeypatch):
-    import types
-
-    model = compiled("vae")
-    two = types.SimpleNamespace(num_replicas_in_sync=2)
-    monkeypatch.setattr(type(model), "distribute_strategy", two)
-    with pytest.raises(ValueError, match="2 devices at once"):
-        model.fit(data()[0], verbose=0)
-
-
 def test_numbers_of_numpy_are_numbers():
     model = kvae.BetaVAE(*parts(), beta=np.float32(4), seed=np.int64(3))
     assert (float(model.beta(0)), model.seed) == (4.0, 3)

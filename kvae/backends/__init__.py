@@ -3,12 +3,14 @@
 import keras
 
 if keras.backend.backend() == "tensorflow":
+    from kvae.backends.spread import batch_mean
     from kvae.backends.tensorflow import BackendStep, Noise, Totals, is_dataset, latent_sums, settle, to_numpy
 elif keras.backend.backend() == "jax":
     from kvae.backends.jax import (  # type: ignore[assignment]
         BackendStep,
         Noise,
         Totals,
+        batch_mean,
         is_dataset,
         latent_sums,
         settle,
@@ -19,4 +21,4 @@ else:
         f"kvae trains on Keras' backends tensorflow and jax, got {keras.backend.backend()!r}; set KERAS_BACKEND."
     )
 
-__all__ = ["BackendStep", "Noise", "Totals", "is_dataset", "latent_sums", "settle", "to_numpy"]
+__all__ = ["BackendStep", "Noise", "Totals", "batch_mean", "is_dataset", "latent_sums", "settle", "to_numpy"]

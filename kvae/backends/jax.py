@@ -233,6 +233,11 @@ def _fits(device, size):
     return 2 * size <= memory["bytes_limit"] - memory["bytes_in_use"]
 
 
+def batch_mean(values):
+    """The mean over a batch, axis 0."""
+    return jnp.mean(values, axis=0)
+
+
 def to_numpy(values):
     """An array of an array, a list or an eager tensor."""
     return np.asarray(values)

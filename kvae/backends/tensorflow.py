@@ -11,20 +11,23 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kvae.backends import spread
 from kvae.backends.streams import TEST_LATENT, TEST_TARGET, TRAIN_LATENT, TRAIN_TARGET
 
 
 class Noise:
-    """Random numbers as a pure function of (seed, step): a resumed run sees what the uninterrupted one saw.
+    """Random numbers as a pure function of (seed, step, replica): a resumed run sees what the uninterrupted one saw.
 
     Args:
         seed: of the model.
         step: scalar integer tensor, the optimiser's count or the number of a validation batch.
         test: whether these are the fixed draws of validation.
+        replica: which of several devices draws, each for its own part of the batch; the first draws as a lone one.
     """
 
-    def __init__(self, seed, step, test=False):
+    def __init__(self, seed, step, test=False, replica=0):
         self._seed, self._step = seed, tf.cast(step, tf.int64)
+        self._replica = tf.cast(replica, tf.int64)
         self._latent, self._target = (TEST_LATENT, TEST_TARGET) if test else (TRAIN_LATENT, TRAIN_TARGET)
 
     def normal(self, like):
@@ -46,10 +49,11 @@ class Noise:
         return tf.cast(tf.cast(tf.reshape(bits, shape), tf.float32) < probabilities * 2.0**16, tf.float32)
 
     def _key(self, stream):
-        return tf.stack([tf.constant(self._seed + (stream << 32), tf.int64), self._step])
+        # Seeds have 31 bits and streams two: what is above is the replica's.
+        return tf.stack([tf.constant(self._seed + (stream << 32), tf.int64) + self._replica * 2**40, self._step])
 
 
-class BackendStep:
+class BackendStep(spread.Functions):
     """Mixin that gives a `keras.Model` its steps."""
 
     # What the model brings.
@@ -67,11 +71,11 @@ class BackendStep:
         """One step of stochastic gradient descent on the mean objective of a batch; returns the logs."""
         step = self.optimizer.iterations
         with tf.GradientTape() as tape:
-            terms = self.terms(data, Noise(self.seed, step), training=True)
+            terms = self.terms(data, Noise(self.seed, step, replica=spread.replica()), training=True)
             objective = self.objective(terms, step)
-            loss = tf.reduce_mean(objective)
+            loss = spread.share_of_mean(objective)
             if self.losses:  # weight penalties of the user's own layers
-                loss += tf.add_n(self.losses)
+                loss += tf.add_n(self.losses) / spread.num_replicas()
             scaled = self.optimizer.scale_loss(loss)
         beta = self.beta_at(step)
         variables = self.trainable_variables
@@ -81,13 +85,14 @@ class BackendStep:
 
     def test_step(self, data):
         """The terms of a batch under fixed draws, the same in every evaluation; returns the logs."""
-        terms = self.terms(data, Noise(self.seed, self.totals.batches, test=True), training=False)
+        number = spread.number_of_part(self.totals.batches)
+        terms = self.terms(data, Noise(self.seed, number, test=True), training=False)
         self.totals.update_state(self.objective(terms, self.optimizer.iterations), terms)
         return self.totals.result()
 
     def steps_done(self):
         """Steps of training so far."""
-        return int(self.optimizer.iterations)
+        return int(self.optimizer.iterations.numpy())
 
 
 def is_dataset(x):
@@ -110,13 +115,17 @@ def to_numpy(values):
 class Totals(keras.metrics.Metric):
     """Sums of loss, reconstruction and kl over the examples seen, in one variable: one assignment a step.
 
+    On several devices each batch is summed over all of them, and every device holds the same sums.
+
     Its result is a dict, which Keras shows as it is: `loss`, `elbo`, `reconstruction`, `kl`, each a mean in nats per
     example.
     """
 
     def __init__(self, name="totals", **kwargs):
         super().__init__(name=name, **kwargs)
-        self._sums = self.add_variable((5,), initializer="zeros", dtype="float64", name="sums")
+        self._sums = self.add_variable(
+            (5,), initializer="zeros", dtype="float64", aggregation="only_first_replica", name="sums"
+        )
 
     @property
     def batches(self):
@@ -127,7 +136,8 @@ class Totals(keras.metrics.Metric):
         """Add a batch: `objective`, `terms.reconstruction` and `terms.kl`, each `[batch]`, in nats."""
         sums = tf.stack([tf.reduce_sum(term) for term in (objective, terms.reconstruction, terms.kl)])
         count = tf.cast(tf.shape(objective)[0], tf.float64)
-        self._sums.assign_add(tf.concat([tf.cast(sums, tf.float64), [count, 1.0]], axis=0))
+        sums = spread.total(tf.concat([tf.cast(sums, tf.float64), [count]], axis=0))
+        self._sums.assign_add(tf.concat([sums, [1.0]], axis=0))
 
     def result(self):
         """Means over all examples since the last reset, float32 scalars by name."""
@@ -149,11 +159,16 @@ def latent_sums(model):
         not factorise).
     """
 
-    @tf.function(reduce_retracing=True, autograph=False)
-    def compiled(batch, number):
-        terms = model.terms(batch, Noise(model.seed, number, test=True), training=False)
+    def sums(batch, number):
+        noise = Noise(model.seed, spread.number_of_part(number), test=True)
+        terms = model.terms(batch, noise, training=False)
         z_mean = tf.cast(terms.z_mean, tf.float64)
         kl = z_mean * 0.0 if terms.kl_per_dim is None else tf.cast(terms.kl_per_dim, tf.float64)
-        return tf.shape(z_mean)[0], *(tf.reduce_sum(values, axis=0) for values in (z_mean, z_mean**2, kl))
+        count = tf.cast(tf.shape(z_mean)[0], tf.float64)
+        return spread.total((count, *(tf.reduce_sum(values, axis=0) for values in (z_mean, z_mean**2, kl))))
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def compiled(batch, number):
+        return spread.run(model.distribute_strategy, sums, batch, number)
 
     return lambda batch, number: compiled(batch, tf.constant(number, tf.float64))

@@ -83,7 +83,7 @@ class KeepCheckpoints(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Write where it is time. An epoch that Ctrl-C cut short is none: a resumed run does it again."""
         finished = epoch + 1
-        if int(self.model.optimizer.iterations) < finished * self._steps:
+        if self.model.steps_done() < finished * self._steps:
             return
         due = finished % self._every == 0 if self._every else time.monotonic() >= self._next
         if due or finished == self._epochs or self.model.stop_training:
@@ -95,7 +95,7 @@ class KeepCheckpoints(keras.callbacks.Callback):
         arrays = checkpoint.capture(self.model)
         if not checkpoint.is_finite(arrays):
             raise VerificationError(
-                f"A weight became infinite or NaN by step {int(self.model.optimizer.iterations)}; "
+                f"A weight became infinite or NaN by step {self.model.steps_done()}; "
                 "what was saved before is kept. Try a lower --learning-rate."
             )
         state = {"epoch": epoch, "seed": self._seed, "history": self._history.rows}

@@ -11,11 +11,16 @@ from serve_cli.errors import VerificationError
 
 
 class StopOnInterrupt(keras.callbacks.Callback):
-    """The first Ctrl-C ends training after the step under way; a second one raises KeyboardInterrupt as ever."""
+    """The first Ctrl-C ends training after the step under way; a second one raises KeyboardInterrupt as ever.
 
-    def __init__(self):
+    Args:
+        on_any: where several workers train together: function that all call, which tells whether a flag is set on one.
+            They end together then, after the epoch under way.
+    """
+
+    def __init__(self, on_any=None):
         super().__init__()
-        self.interrupted = False
+        self.interrupted, self._on_any = False, on_any
         self._previous = None
 
     def on_train_begin(self, logs=None):
@@ -25,12 +30,15 @@ class StopOnInterrupt(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Tell Keras to stop."""
-        if self.interrupted:
+        if self.interrupted and not self._on_any:
             self.model.stop_training = True
 
     def on_epoch_end(self, epoch, logs=None):
         """As after a batch: the signal may have come during validation."""
-        self.on_train_batch_end(epoch, logs)
+        if self._on_any:
+            self.interrupted = self._on_any(self.interrupted)
+        if self.interrupted:
+            self.model.stop_training = True
 
     def restore(self):
         """Give Ctrl-C back to whoever had it; also after an error, when Keras calls no callback."""

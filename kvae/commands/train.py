@@ -77,21 +77,37 @@ def settings(command):
     "--export-check/--no-export-check", default=True,
     help="First see whether the untrained model can be exported.  [default: yes]",
 )  # fmt: skip
+@click.option(
+    "--devices", metavar="N|all", default="1", callback=lambda _, __, value: _devices(value),
+    help="Train on so many GPUs of this machine at once, each with its part of every batch (without a GPU, on so many "
+    "parts of the CPU, to try it). Several machines: see docs/distributed.md.  [default: 1]",
+)  # fmt: skip
 @click.option("--tensorboard", metavar="DIR", type=click.Path(path_type=Path), help="Write figures for TensorBoard.")
 @click.option("--force", is_flag=True, help="Replace the run at --output.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run's facts as one JSON document.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
-def train(output, preset, config, resume, export_check, tensorboard, force, as_json, quiet, **flags):
+def train(output, preset, config, resume, export_check, devices, tensorboard, force, as_json, quiet, **flags):
     """Train a VAE, beta-VAE or conditional VAE.
 
     The folder at --output then holds the model, its configuration, checkpoints, the history of its figures, and
     pictures of reconstructions and samples. Ctrl-C ends training early and keeps what was learned. --resume goes on
     with a run that was cut off, by Ctrl-C, a crash or a full disk, and ends where it would have ended without.
     """
+    from kvae import cluster as clusters
     from kvae import engine, runs
 
     # Asked before an engine is opened: a wrong flag should not take ten seconds.
     engine.require_to_train(tensorboard)
+    cluster = clusters.of_environment()
+    if cluster and devices != 1:
+        raise RequestError(
+            "--devices does not go with TF_CONFIG: each worker trains on all GPUs that it sees; CUDA_VISIBLE_DEVICES "
+            "says which."
+        )
+    if (cluster or devices != 1) and engine.chosen() != "tensorflow":
+        raise RequestError(
+            f"Several devices or workers train under tensorflow alone, got KERAS_BACKEND={engine.chosen()}; set that."
+        )
     flags = {name: value for name, value in flags.items() if value is not None}
     if resume:
         _refuse_beside_resume(output=output, preset=preset, config=config, force=force)
@@ -105,24 +121,54 @@ def train(output, preset, config, resume, export_check, tensorboard, force, as_j
         if not output:
             raise RequestError("Nowhere to write the run: give -o a folder, or --resume a run to go on with.")
         wanted = _from(preset, config).replace(**flags)
-        runs.refuse(output, force)
+        if not cluster or cluster.is_chief:
+            runs.refuse(output, force)
         dataset = runs.read_data(wanted)
-    device = engine.open_quietly()
-    if not quiet:
-        click.echo(f"Training on {device}.", err=True)
+    distribution = _open(cluster, devices, quiet)
     from kvae import training
 
-    common = {"dataset": dataset, "quiet": quiet, "tensorboard": tensorboard}
+    common = {"dataset": dataset, "quiet": quiet, "tensorboard": tensorboard, "distribution": distribution}
     if resume:
         run = training.resume(resume, **common, **flags)
     else:
         run = training.train(wanted, output, force=force, export_check=export_check, **common)
-    if as_json:
+    if as_json and distribution.is_chief:
         _print_facts(run.directory, run.facts, interrupted=run.interrupted)
-    if not quiet:
+    if not quiet and distribution.is_chief:
         click.echo(_closing_words(run), err=True)
     if run.interrupted:
         sys.exit(130)
+
+
+def _devices(value):
+    """The number that `--devices` asks for; None for all."""
+    if value == "all":
+        return None
+    if not value.isdecimal() or not 1 <= int(value) <= 1024:
+        raise click.BadParameter(f"{value!r} is no number of devices: 1, 2, ... or all.")
+    return int(value)
+
+
+def _open(cluster, devices, quiet):
+    """Start TensorFlow and say on what; the `Distribution` that trains."""
+    from kvae import engine
+
+    if cluster and not quiet:
+        words = f"Worker {cluster.index} of {cluster.num_workers} ({cluster.addresses[cluster.index]})"
+        rest = "waits for the others." if cluster.is_chief else f"joins the chief at {cluster.addresses[0]}."
+        click.echo(f"{words} {rest}", err=True)
+    found = []
+
+    def prepare():
+        from kvae import distribution
+
+        found.append(distribution.start(cluster, devices))
+
+    device = engine.open_quietly(prepare=prepare)
+    if not quiet and found[0].is_chief:
+        several = f", {found[0].num_replicas} devices together" if found[0].num_replicas > 1 else ""
+        click.echo(f"Training on {device}{several}.", err=True)
+    return found[0]
 
 
 def _from(preset, config):

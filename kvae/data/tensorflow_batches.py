@@ -13,28 +13,33 @@ def training_batches(x, conditions, batch_size, seed):
     # On the CPU, where tf.data runs: a variable on a GPU would be out of its reach.
     with tf.device("CPU:0"):
         epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
-        rows = _row_reader(x, conditions)
+        rows = row_reader(x, conditions)
 
     def order(_):
-        shuffled = tf.random.experimental.stateless_shuffle(
-            tf.range(num), seed=tf.stack([tf.constant(seed, tf.int64), epoch])
-        )
+        shuffled = shuffle(num, seed, epoch)
         return tf.data.Dataset.from_tensor_slices(tf.reshape(shuffled[: steps * batch_size], [steps, batch_size]))
 
-    dataset = tf.data.Dataset.range(1).flat_map(order).map(rows, num_parallel_calls=_num_readers(x)).prefetch(8)
+    dataset = tf.data.Dataset.range(1).flat_map(order).map(rows, num_parallel_calls=num_readers(x)).prefetch(8)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
     return dataset, epoch.assign, steps
+
+
+def shuffle(num, seed, epoch):
+    """The order of `num` examples in an epoch, a pure function of both seed and epoch: integers `[num]`."""
+    return tf.random.experimental.stateless_shuffle(
+        tf.range(num), seed=tf.stack([tf.constant(seed, tf.int64), tf.cast(epoch, tf.int64)])
+    )
 
 
 def validation_batches(x, conditions, batch_size):
     """As `kvae.data.pipeline.validation_batches`."""
     if isinstance(x, OnDisk):
         rows = tf.data.Dataset.range(len(x)).batch(batch_size)
-        return rows.map(_row_reader(x, conditions), num_parallel_calls=_num_readers(x)).prefetch(2)
+        return rows.map(row_reader(x, conditions), num_parallel_calls=num_readers(x)).prefetch(2)
     return tf.data.Dataset.from_tensor_slices(_columns(x, conditions)).batch(batch_size).cache().prefetch(2)
 
 
-def _row_reader(x, conditions):
+def row_reader(x, conditions):
     """A function of indices `[batch]` to those examples and their conditions, for `tf.data`."""
     if not isinstance(x, OnDisk):
         columns = tf.nest.map_structure(tf.convert_to_tensor, _columns(x, conditions))
@@ -50,7 +55,8 @@ def _row_reader(x, conditions):
     return read
 
 
-def _num_readers(x):
+def num_readers(x):
+    """How many batches are read at a time, as `tf.data` has it."""
     return 4 if isinstance(x, OnDisk) else None
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from keras import ops
 
+from kvae.backends import batch_mean
 from kvae.likelihoods.base import Likelihood
 from kvae.objective import LOG_2_PI, sum_over_data
 from kvae.registry import register
@@ -39,14 +40,17 @@ class Gaussian(Likelihood):
         self.num_parameters = 2 if sigma == "element" else 1
         self.log_var: Any = None
         if sigma in ("shared", "optimal"):
-            self.log_var = self.add_weight((), initializer="zeros", trainable=sigma == "shared", name="log_var")
+            self.log_var = self.add_weight(
+                (), initializer="zeros", trainable=sigma == "shared", aggregation="only_first_replica", name="log_var"
+            )
 
     def nll(self, x, parameters, training=False):
         """Sum over values of (log 2 pi + log_var + (x - mean)^2 / var) / 2, float32 `[batch]`, in nats."""
         mean, log_var = self._mean_and_log_var(parameters)
         squares = ops.square(x - mean)
         if self.sigma == "optimal" and training:
-            log_var = ops.clip(ops.log(ops.mean(squares) + 1e-12), MIN_LOG_VAR, MAX_LOG_VAR)
+            mean_square = batch_mean(ops.mean(squares, axis=tuple(range(1, len(squares.shape)))))
+            log_var = ops.clip(ops.log(mean_square + 1e-12), MIN_LOG_VAR, MAX_LOG_VAR)
             self.log_var.assign(_MOMENTUM * self.log_var + (1.0 - _MOMENTUM) * ops.stop_gradient(log_var))
         return 0.5 * sum_over_data(LOG_2_PI + log_var + squares * ops.exp(-log_var))
 

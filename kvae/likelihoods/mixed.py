@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from kvae.backends import batch_mean
 from kvae.likelihoods.base import Likelihood
 from kvae.objective import LOG_2_PI
 from kvae.registry import register
@@ -50,8 +51,9 @@ class Mixed(Likelihood):
         self.log_var: Any = None
         if self.num_numeric and isinstance(sigma, str):
             self.log_var = self.add_weight(
-                (self.num_numeric,), initializer="zeros", trainable=sigma == "shared", name="log_var"
-            )
+                (self.num_numeric,), initializer="zeros", trainable=sigma == "shared",
+                aggregation="only_first_replica", name="log_var",
+            )  # fmt: skip
 
     @classmethod
     def of(cls, spec, sigma="optimal"):
@@ -74,7 +76,7 @@ class Mixed(Likelihood):
             squares = ops.square(x[:, : self.num_numeric] - parameters[:, : self.num_numeric])
             log_var = self._log_var()
             if self.sigma == "optimal" and training:
-                log_var = ops.clip(ops.log(ops.mean(squares, axis=0) + 1e-12), MIN_LOG_VAR, MAX_LOG_VAR)
+                log_var = ops.clip(ops.log(batch_mean(squares) + 1e-12), MIN_LOG_VAR, MAX_LOG_VAR)
                 self.log_var.assign(_MOMENTUM * self.log_var + (1.0 - _MOMENTUM) * ops.stop_gradient(log_var))
             nll += 0.5 * ops.sum(LOG_2_PI + log_var + squares * ops.exp(-log_var), axis=1)
         for one_hot, logits in zip(self._by_column(x), self._by_column(parameters), strict=True):

@@ -1,0 +1,100 @@
+"""What two devices of one process compute beside one, as JSON: run as a script, for devices are made before all else.
+
+With no noise a step on two devices is the step on one, whatever the objective: that is what is compared.
+"""
+
+import json
+import os
+import sys
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import kvae
+from kvae.backends import Noise, spread
+from kvae.likelihoods import Bernoulli, Gaussian
+from kvae.objectives import Capacity, Elbo, TotalCorrelation
+from kvae.optimizers import Adam
+
+X = np.random.default_rng(0).integers(0, 256, (25, 6, 6, 1)).astype("uint8")
+CASES = {
+    "elbo": lambda: (Elbo(), Bernoulli(binarize="none")),
+    "means over a batch": lambda: (Capacity(5.0, 10.0), Gaussian()),
+}
+
+
+def model(objective, likelihood, optimizer=None):
+    keras.utils.set_random_seed(1)
+    penalty = keras.Sequential([keras.Input((3,)), keras.layers.Dense(36, kernel_regularizer="l2")])
+    decoder = keras.Sequential([penalty, keras.layers.Reshape((6, 6, 1))])
+    encoder = kvae.networks.dense_encoder((6, 6, 1), 3, hidden=(8,))
+    made = kvae.VAE(encoder, decoder, objective=objective, likelihood=likelihood)
+    made.compile(optimizer or Adam(0.01), steps_per_execution=2)
+    return made
+
+
+def fitted(made):
+    """Three epochs of batches of 10, 10 and 5: the last is shared 3 to 2."""
+    figures = made.fit(X, batch_size=10, epochs=3, shuffle=False, verbose=0).history
+    return {"figures": figures, "weights": [weight.ravel().tolist() for weight in made.get_weights()]}
+
+
+def by_hand(made):
+    """Loss, elbo, reconstruction and kl of all examples, each example by itself."""
+    noise = Noise(0, 0, test=True)
+    terms = [made.terms((X[i : i + 1],), noise, training=False) for i in range(len(X))]
+    reconstruction, kl = (
+        float(np.mean([getattr(term, name)[0] for term in terms])) for name in ("reconstruction", "kl")
+    )
+    return {"loss": reconstruction + kl, "elbo": -reconstruction - kl, "reconstruction": reconstruction, "kl": kl}
+
+
+def refused(strategy, objective, **of_optimizer):
+    with strategy.scope():
+        made = model(objective, Bernoulli(), Adam(**of_optimizer))
+    try:
+        made.fit(X, verbose=0)
+    except ValueError as error:
+        return str(error)
+
+
+def keras_by_itself(strategy):
+    """How a plain Keras model with several steps an execution ends: the name of its error, or None."""
+    with strategy.scope():
+        plain = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        plain.compile("sgd", "mse", steps_per_execution=2)
+    try:
+        plain.fit(np.ones((8, 3), "float32"), np.ones((8, 1), "float32"), batch_size=2, verbose=0)
+    except tf.errors.OpError as error:
+        return type(error).__name__
+
+
+def main():
+    cpu, halves = tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(cpu, halves)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    like = tf.zeros([4, 3])
+
+    @tf.function(autograph=False)
+    def draw():
+        return strategy.run(lambda: Noise(5, 7, replica=spread.replica()).normal(like))
+
+    drawn = [part.numpy().tolist() for part in strategy.experimental_local_results(draw())]
+    found = {"drawn": drawn, "alone": [Noise(5, 7, replica=i).normal(like).numpy().tolist() for i in range(2)]}
+    found["refused"] = [refused(strategy, TotalCorrelation(25)), refused(strategy, Elbo(), clipnorm=1.0)]
+    found["keras"] = keras_by_itself(strategy)
+    Noise.normal = lambda self, like: tf.zeros(tf.shape(like))
+    for name, parts in CASES.items():
+        one = model(*parts())
+        with strategy.scope():
+            two = model(*parts())
+        found[name] = [fitted(one), fitted(two)]
+        if name == "elbo":  # the two have the same weights by now
+            found["evaluated"] = [two.evaluate(X, batch_size=10, verbose=0, return_dict=True), by_hand(two)]
+    json.dump(found, sys.stdout)
+
+
+main()
