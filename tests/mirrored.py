@@ -19,7 +19,7 @@ from kvae.likelihoods import Bernoulli, Gaussian
 from kvae.objectives import Capacity, Elbo, TotalCorrelation
 from kvae.optimizers import Adam
 
-X = np.random.default_rng(0).integers(0, 256, (25, 6, 6, 1)).astype("uint8")
+X = (255 * np.random.default_rng(0).integers(0, 2, (25, 6, 6, 1))).astype("uint8")
 CASES = {
     "elbo": lambda: (Elbo(), Bernoulli(binarize="none")),
     "means over a batch": lambda: (Capacity(5.0, 10.0), Gaussian()),

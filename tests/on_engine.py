@@ -36,6 +36,7 @@ def answer(folder):
 
     from kvae import backends, checkpoint, config, runs, training
     from kvae.data import sources
+    from kvae.distribution import Distribution
 
     ops, found = keras.ops, {"first": {}}
     noise = [backends.Noise(3, ops.convert_to_tensor(7), test) for test in (False, True)]
@@ -47,7 +48,7 @@ def answer(folder):
         wanted = config.Config().replace(
             data="mnist-sample", batch_size=50, validation=100, seed=5, steps_per_execution=1, **changes
         )
-        setup = training._set_up(wanted, sources.read(wanted.data))
+        setup = training._set_up(wanted, sources.read(wanted.data), Distribution())
         batches = iter(setup.batches.dataset)
         found["first"][name] = setup.model.train_on_batch(*next(batches), return_dict=True)
         if name == "optimal":  # which learns without a gradient too
