@@ -53,7 +53,7 @@ def answer(folder):
         found["first"][name] = setup.model.train_on_batch(*next(batches), return_dict=True)
         if name == "optimal":  # which learns without a gradient too
             setup.model.train_on_batch(*next(batches))
-            found["after"] = setup.model.evaluate(setup.validation, verbose=0, return_dict=True)
+            found["after"] = setup.model.evaluate(setup.validation.dataset, verbose=0, return_dict=True)
 
     # The command, and the same run cut off after its third epoch and resumed.
     # (Determinism, once asked for, is there for the whole process: not for that of the other tests.)
