@@ -10,7 +10,7 @@ import pytest
 import wire
 from forked import MIB
 
-from serve_cli.catalog import DEFAULT, shipped
+from serve_cli.catalog import shipped
 from serve_cli.errors import ModelFileError
 
 GRAPHS = sorted(Path(folder) / f for folder in shipped().values() for f in Path(folder).glob("*.onnx"))
@@ -31,7 +31,7 @@ def check(forked, folder: Path, path: Path, seed: int, start: int, num: int) -> 
 
 @pytest.mark.parametrize("path", GRAPHS, ids=NAMES)
 def test_five_hundred_mutations_of_a_shipped_graph_are_refused_or_run(forked, tmp_path, path):
-    num = 500 if path.parent.name == DEFAULT else 100  # The models that ship differ in their weights, and little else.
+    num = 500
     counts = check(forked, tmp_path, path, 0, 0, num)
     assert sum(counts.values()) == num
     assert counts["refused"] > num // 2

@@ -104,10 +104,6 @@ def train(output, preset, config, resume, export_check, devices, tensorboard, fo
             "--devices does not go with TF_CONFIG: each worker trains on all GPUs that it sees; CUDA_VISIBLE_DEVICES "
             "says which."
         )
-    if (cluster or devices != 1) and engine.chosen() != "tensorflow":
-        raise RequestError(
-            f"Several devices or workers train under tensorflow alone, got KERAS_BACKEND={engine.chosen()}; set that."
-        )
     flags = {name: value for name, value in flags.items() if value is not None}
     if resume:
         _refuse_beside_resume(output=output, preset=preset, config=config, force=force)
