@@ -71,6 +71,14 @@ def test_a_compiled_step_draws_what_an_eager_one_draws():
         np.testing.assert_array_equal(compiled(tf.constant(7)).numpy(), draw(half.numpy()))
 
 
+@pytest.mark.parametrize("shape", [(50, 4), (7, 3)])
+def test_normals_under_xla_are_those_of_the_kernels_of_tensorflow(shape):
+    like = tf.zeros(shape)
+    own = tf.function(lambda step: Noise(3, step).normal(like))(tf.constant(7))
+    compiled = tf.function(lambda step: Noise(3, step, jit_compile=True).normal(like), jit_compile=True)
+    np.testing.assert_allclose(compiled(tf.constant(7)), own, rtol=1e-5, atol=2e-6)
+
+
 @pytest.mark.parametrize("shape", [(28, 28, 1), (67,), (6, 1)])
 @pytest.mark.parametrize("scale", [0.1, 5.0, 40.0, 1e4])
 def test_the_bernoulli_of_training_is_the_one_of_evaluation_with_its_gradient(shape, scale):

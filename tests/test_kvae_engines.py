@@ -219,8 +219,8 @@ def test_xla_compiles_the_step_of_tensorflow(given):
         )
         model.compile("adam", jit_compile=jit)
         losses.append([model.train_on_batch(x[:50], return_dict=True)["loss"] for _ in range(2)])
-    # Not within rounding: 1e-4 apart at the first step.
-    np.testing.assert_allclose(*losses, rtol=1e-2)
+    # The same noise: XLA's own normals would put the first loss 1e-4 apart.
+    np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
 def test_an_engine_that_kvae_does_not_train_on_is_refused(monkeypatch):

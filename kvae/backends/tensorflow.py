@@ -4,6 +4,7 @@ A model brings `terms` (reconstruction and kl of a batch) and `objective` (what 
 gradients, the noise and the metrics are here.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,16 +24,21 @@ class Noise:
         step: scalar integer tensor, the optimiser's count or the number of a validation batch.
         test: whether these are the fixed draws of validation.
         replica: which of several devices draws, each for its own part of the batch; the first draws as a lone one.
+        jit_compile: whether XLA compiles the step: its own normals are others than those of TensorFlow's kernels.
     """
 
-    def __init__(self, seed, step, test=False, replica=0):
+    def __init__(self, seed, step, test=False, replica=0, jit_compile=False):
         self._seed, self._step = seed, tf.cast(step, tf.int64)
-        self._replica = tf.cast(replica, tf.int64)
+        self._replica, self._jit_compile = tf.cast(replica, tf.int64), jit_compile
         self._latent, self._target = (TEST_LATENT, TEST_TARGET) if test else (TRAIN_LATENT, TRAIN_TARGET)
 
     def normal(self, like):
         """Standard normals of the shape of `like`, float32."""
-        return tf.random.stateless_normal(tf.shape(like), seed=self._key(self._latent), alg="philox")
+        shape, key = tf.shape(like), self._key(self._latent)
+        if not self._jit_compile:
+            return tf.random.stateless_normal(shape, seed=key, alg="philox")
+        count = tf.size(like)
+        return tf.reshape(_normals(_words(key, 4 * ((count + 3) // 4)))[:count], shape)
 
     def bernoulli(self, probabilities):
         """0 or 1 with the given probabilities, float32 of their shape.
@@ -41,16 +47,26 @@ class Noise:
         2^-16. 0 and 1 are exact.
         """
         shape, count = tf.shape(probabilities), tf.size(probabilities)
-        words = tf.random.stateless_uniform(
-            [(count + 1) // 2],
-            seed=self._key(self._target), minval=None, maxval=None, dtype=tf.uint32, alg="philox",
-        )  # fmt: skip
+        words = _words(self._key(self._target), (count + 1) // 2)
         bits = tf.reshape(tf.bitcast(words, tf.uint16), [-1])[:count]
         return tf.cast(tf.cast(tf.reshape(bits, shape), tf.float32) < probabilities * 2.0**16, tf.float32)
 
     def _key(self, stream):
         # Seeds have 31 bits and streams two: what is above is the replica's.
         return tf.stack([tf.constant(self._seed + (stream << 32), tf.int64) + self._replica * 2**40, self._step])
+
+
+def _words(key, count):
+    return tf.random.stateless_uniform([count], seed=key, minval=None, maxval=None, dtype=tf.uint32, alg="philox")
+
+
+def _normals(words):
+    """As `kvae.philox.normal`, which is what TensorFlow's own kernels compute of words."""
+    # 23 bits make a float of 1 to 2.
+    uniform = tf.reshape(tf.bitcast((words & 0x7FFFFF) | 0x3F800000, tf.float32) - 1.0, [-1, 2])
+    radius = tf.sqrt(-2.0 * tf.math.log(tf.maximum(uniform[:, 0], 1e-7)))
+    angle = tf.cast(tf.cast(uniform[:, 1], tf.float64) * (2.0 * math.pi), tf.float32)
+    return tf.reshape(tf.stack([tf.sin(angle), tf.cos(angle)], axis=-1) * radius[:, None], [-1])
 
 
 class BackendStep(spread.Functions):
@@ -66,12 +82,14 @@ class BackendStep(spread.Functions):
     optimizer: Any
     losses: Any
     trainable_variables: Any
+    jit_compile: bool
 
     def train_step(self, data):
         """One step of stochastic gradient descent on the mean objective of a batch; returns the logs."""
         step = self.optimizer.iterations
         with tf.GradientTape() as tape:
-            terms = self.terms(data, Noise(self.seed, step, replica=spread.replica()), training=True)
+            noise = Noise(self.seed, step, replica=spread.replica(), jit_compile=self.jit_compile)
+            terms = self.terms(data, noise, training=True)
             objective = self.objective(terms, step)
             loss = spread.share_of_mean(objective)
             if self.losses:  # weight penalties of the user's own layers
@@ -86,7 +104,8 @@ class BackendStep(spread.Functions):
     def test_step(self, data):
         """The terms of a batch under fixed draws, the same in every evaluation; returns the logs."""
         number = spread.number_of_part(self.totals.batches)
-        terms = self.terms(data, Noise(self.seed, number, test=True), training=False)
+        noise = Noise(self.seed, number, test=True, jit_compile=self.jit_compile)
+        terms = self.terms(data, noise, training=False)
         self.totals.update_state(self.objective(terms, self.optimizer.iterations), terms)
         return self.totals.result()
 
