@@ -6,14 +6,17 @@ With no noise a step on two devices is the step on one, whatever the objective: 
 import json
 import os
 import sys
+from unittest import mock
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.backend.tensorflow import trainer
 
 import kvae
+from kvae import distribution
 from kvae.backends import Noise, spread
 from kvae.likelihoods import Bernoulli, Gaussian
 from kvae.objectives import Capacity, Elbo, TotalCorrelation
@@ -61,21 +64,46 @@ def refused(strategy, objective, **of_optimizer):
         return str(error)
 
 
-def keras_by_itself(strategy):
-    """How a plain Keras model with several steps an execution ends: the name of its error, or None."""
-    with strategy.scope():
-        plain = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
-        plain.compile("sgd", "mse", steps_per_execution=2)
+def fails(job):
+    """Whether Keras raises, of all errors one of those that its gaps end with."""
     try:
-        plain.fit(np.ones((8, 3), "float32"), np.ones((8, 1), "float32"), batch_size=2, verbose=0)
-    except tf.errors.OpError as error:
-        return type(error).__name__
+        job()
+    except (tf.errors.OpError, ValueError):
+        return True
+    return False
+
+
+def keras_by_itself(strategy):
+    """Whether Keras still fails where `spread.Functions` helps it, case by case, with a plain model."""
+
+    def fit(num, batch_size, steps=1):
+        with strategy.scope():
+            plain = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+            plain.compile("sgd", "mse", steps_per_execution=steps)
+        plain.fit(np.ones((num, 3), "float32"), np.ones((num, 1), "float32"), batch_size=batch_size, verbose=0)
+
+    def reduce_over_workers():
+        # What it does with a log of two workers; one process can be told that it is one of them.
+        with mock.patch.object(trainer, "_collective_all_reduce_multi_worker", return_value=True):
+            trainer.reduce_per_replica(strategy.run(lambda: tf.constant(1.0)), strategy, "auto")
+
+    fit(8, 2)  # an even batch, a step at a time: Keras can, so what fails below is the case
+    return {
+        "several steps an execution": fails(lambda: fit(8, 2, steps=2)),
+        "a first batch that is not even": fails(lambda: fit(5, 5)),
+        "scalars of several workers": fails(reduce_over_workers),
+    }
+
+
+def tuned(dataset):
+    """Of each iterator that fetches a spread dataset for a device: whether it has a thread that tunes its buffers."""
+    (of_process,) = iter(dataset)._iterators
+    return [each._dataset.options().autotune.enabled is not False for each in of_process._iterator._device_iterators]
 
 
 def main():
-    cpu, halves = tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
-    tf.config.set_logical_device_configuration(cpu, halves)
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    together = distribution.start(devices=2)
+    strategy = together.strategy
     like = tf.zeros([4, 3])
 
     @tf.function(autograph=False)
@@ -86,6 +114,7 @@ def main():
     found = {"drawn": drawn, "alone": [Noise(5, 7, replica=i).normal(like).numpy().tolist() for i in range(2)]}
     found["refused"] = [refused(strategy, TotalCorrelation(25)), refused(strategy, Elbo(), clipnorm=1.0)]
     found["keras"] = keras_by_itself(strategy)
+    found["tuned"] = tuned(together.training_batches(X, None, 10, 0).dataset)
     Noise.normal = lambda self, like: tf.zeros(tf.shape(like))
     for name, parts in CASES.items():
         one = model(*parts())

@@ -51,8 +51,21 @@ def test_what_two_devices_would_compute_wrongly_is_refused(mirrored):
     assert "clipnorm" in mirrored["refused"][1]
 
 
-def test_keras_still_needs_help_with_several_steps_an_execution(mirrored):
-    assert mirrored["keras"], "Keras runs them on two devices by itself: see what of kvae/backends/spread.py may go."
+@pytest.mark.parametrize(
+    "case", ["several steps an execution", "a first batch that is not even", "scalars of several workers"]
+)
+def test_keras_still_needs_help(mirrored, case):
+    assert mirrored["keras"][case], f"Keras can do {case} by itself: see what of kvae/backends/spread.py may go."
+
+
+def test_no_iterator_has_a_thread_that_can_miss_its_end(mirrored):
+    x, share = np.zeros((20, 1), "uint8"), shares.Share()
+    datasets = [
+        pipeline.training_batches(x, None, 10, 0).dataset, pipeline.validation_batches(x, None, 10),
+        shares.training_batches(x, None, 10, 0, share).dataset, shares.validation_batches(x, None, 10, share),
+    ]  # fmt: skip
+    assert [dataset.options().autotune.enabled for dataset in datasets] == [False] * 4
+    assert mirrored["tuned"] == [False, False]
 
 
 @pytest.mark.parametrize("share", [(1, 2), (2, 1), (2, 2), (3, 1)])

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from kvae.data import pipeline
-from kvae.data.tensorflow_batches import num_readers, row_reader, shuffle
+from kvae.data.tensorflow_batches import num_readers, row_reader, shuffle, without_tuning
 
 
 class Share(NamedTuple):
@@ -64,7 +64,7 @@ def training_batches(x, conditions, batch_size, seed, share):
     epochs = tf.data.Dataset.range(1).flat_map(lambda _: tf.data.Dataset.range(first, first + 2**40))
     dataset = epochs.flat_map(order).map(rows, num_parallel_calls=num_readers(x)).prefetch(8)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
-    return pipeline.Batches(dataset, pipeline.EpochOrder(first.assign), steps)
+    return pipeline.Batches(without_tuning(dataset), pipeline.EpochOrder(first.assign), steps)
 
 
 def validation_batches(x, conditions, batch_size, share):
@@ -77,7 +77,8 @@ def validation_batches(x, conditions, batch_size, share):
     rows = tf.data.Dataset.from_tensor_slices(starts[:, share.worker].ravel()).map(
         lambda start: tf.range(tf.minimum(start, len(x)), tf.minimum(start + batch_size, len(x)))
     )
-    return rows.repeat().map(row_reader(x, conditions), num_parallel_calls=num_readers(x)).prefetch(2)
+    rows = rows.repeat()
+    return without_tuning(rows.map(row_reader(x, conditions), num_parallel_calls=num_readers(x)).prefetch(2))
 
 
 def validation_steps(num, batch_size, share):

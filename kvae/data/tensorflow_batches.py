@@ -21,7 +21,7 @@ def training_batches(x, conditions, batch_size, seed):
 
     dataset = tf.data.Dataset.range(1).flat_map(order).map(rows, num_parallel_calls=num_readers(x)).prefetch(8)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
-    return dataset, epoch.assign, steps
+    return without_tuning(dataset), epoch.assign, steps
 
 
 def shuffle(num, seed, epoch):
@@ -35,8 +35,9 @@ def validation_batches(x, conditions, batch_size):
     """As `kvae.data.pipeline.validation_batches`."""
     if isinstance(x, OnDisk):
         rows = tf.data.Dataset.range(len(x)).batch(batch_size)
-        return rows.map(row_reader(x, conditions), num_parallel_calls=num_readers(x)).prefetch(2)
-    return tf.data.Dataset.from_tensor_slices(_columns(x, conditions)).batch(batch_size).cache().prefetch(2)
+        return without_tuning(rows.map(row_reader(x, conditions), num_parallel_calls=num_readers(x)).prefetch(2))
+    batches = tf.data.Dataset.from_tensor_slices(_columns(x, conditions)).batch(batch_size)
+    return without_tuning(batches.cache().prefetch(2))
 
 
 def row_reader(x, conditions):
@@ -53,6 +54,17 @@ def row_reader(x, conditions):
         return _columns(examples, own)
 
     return read
+
+
+def without_tuning(dataset):
+    """A dataset whose buffers stay as they are.
+
+    What tunes them, a thread of each iterator, can miss that it shall end; who drops the iterator then waits for as
+    long as it was in use, up to a minute.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def num_readers(x):
