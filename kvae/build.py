@@ -37,10 +37,8 @@ def model(config, spec, conditions=(), steps_per_epoch=1, data_mean=None, num_ex
     conditions = [_condition(m.condition_embedding, **facts) for facts in conditions]
     condition_dim = sum(condition.dim for condition in conditions)
     bias = None if data_mean is None else likelihood.initial_bias(np.asarray(data_mean, "float32"))
-    encoder, decoder = _networks(m, spec, condition_dim, likelihood, bias)
-    if keras.backend.backend() != "tensorflow":
-        for network in (encoder, decoder):
-            initial.redraw(network)
+    with initial.drawn_alike():
+        encoder, decoder = _networks(m, spec, condition_dim, likelihood, bias)
     prior = _prior(m, spec, conditions, config.training.seed, pseudo_inputs)
     arguments = {"data": spec, "likelihood": likelihood, "prior": prior, "seed": config.training.seed, "name": "model"}
     objective = _objective(config.objective, steps_per_epoch, num_examples)

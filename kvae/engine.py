@@ -83,7 +83,26 @@ def open_quietly(name=None, prepare=None):
 
         if prepare:
             prepare()
-        return _jax_devices() if name == "jax" else _tensorflow_devices()
+        if name == "jax":
+            _do_without_tensorflow()
+            return _jax_devices()
+        return _tensorflow_devices()
+
+
+def _do_without_tensorflow():
+    """Let Keras find no TensorFlow, unless it is open already: its import takes seconds, memory and lines, for nothing.
+
+    Keras looks for it when it seeds, and when it saves; it looks once a process.
+    """
+    import keras
+
+    if "tensorflow" in sys.modules:
+        return
+    sys.modules["tensorflow"] = None  # type: ignore[assignment]
+    try:
+        keras.utils.set_random_seed(0)
+    finally:
+        del sys.modules["tensorflow"]
 
 
 def _tensorflow_devices():

@@ -4,6 +4,7 @@ Keras leaves the drawing to its engine, so one seed would start other weights un
 (those of its CPU kernels); elsewhere they are drawn here, by NumPy.
 """
 
+import contextlib
 import math
 
 import keras
@@ -12,7 +13,9 @@ import numpy as np
 from kvae import philox
 from kvae.registry import register
 
-_INITIALIZERS = {"kernel": "kernel_initializer", "recurrent_kernel": "recurrent_initializer"}
+_KINDS = tuple(
+    getattr(keras.initializers, name) for name in ("RandomNormal", "RandomUniform", "VarianceScaling", "Orthogonal")
+)
 # A group of four draws of a truncated normal has so many blocks of words to itself, of which few are needed.
 _RESERVED, _LOOKED_AT = 256, 8
 
@@ -28,20 +31,38 @@ class RandomNormal(keras.initializers.RandomNormal):
         return keras.ops.convert_to_tensor(draw(self, shape), dtype)
 
 
-def redraw(model):
-    """Draw the kernels of a fresh model again, with the numbers that TensorFlow would have drawn."""
-    for layer in model._flatten_layers(include_self=False):
-        for name, of_name in _INITIALIZERS.items():
-            variable, initializer = getattr(layer, name, None), getattr(layer, of_name, None)
-            if variable is not None and (values := draw(initializer, tuple(variable.shape))) is not None:
-                variable.assign(values)
+@contextlib.contextmanager
+def drawn_alike():
+    """Context in which a layer of Keras starts with the numbers that TensorFlow draws, under every engine.
+
+    Drawn and then replaced they would cost JAX seconds: it compiles a program for each shape.
+    """
+    if keras.backend.backend() == "tensorflow":
+        yield
+        return
+    before = [(kind, kind.__call__) for kind in _KINDS]
+
+    def drawing(own):
+        def call(self, shape, dtype=None):
+            values = draw(self, tuple(shape))
+            return own(self, shape, dtype) if values is None else keras.ops.convert_to_tensor(values, dtype)
+
+        return call
+
+    try:
+        for kind, own in before:
+            kind.__call__ = drawing(own)
+        yield
+    finally:
+        for kind, own in before:
+            kind.__call__ = own
 
 
 def draw(initializer, shape):
     """What a Keras initialiser gives under TensorFlow, a float32 array; None where it draws nothing that we know.
 
     Args:
-        initializer: a seeded `RandomNormal`, `VarianceScaling` (Glorot, He, LeCun) or `Orthogonal`.
+        initializer: a seeded `RandomNormal`, `RandomUniform`, `VarianceScaling` (Glorot, He, LeCun) or `Orthogonal`.
         shape: of the weights.
     """
     seed = getattr(initializer, "seed", None)
@@ -50,6 +71,8 @@ def draw(initializer, shape):
     seeds = (seed % (2**31 - 2), 0)
     if isinstance(initializer, keras.initializers.RandomNormal):
         return np.float32(initializer.mean) + np.float32(initializer.stddev) * _normal(shape, seeds)
+    if isinstance(initializer, keras.initializers.RandomUniform):
+        return _uniform(shape, seeds, initializer.minval, initializer.maxval)
     if isinstance(initializer, keras.initializers.VarianceScaling):
         return _scaled(initializer, shape, seeds)
     if isinstance(initializer, keras.initializers.Orthogonal):
@@ -66,12 +89,17 @@ def _scaled(initializer, shape, seeds):
     fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2.0}[initializer.mode]
     scale = initializer.scale / max(1.0, fan)
     if initializer.distribution == "uniform":
-        limit = np.float32(math.sqrt(3.0 * scale))
-        return philox.uniform(philox.words(seeds, math.prod(shape))).reshape(shape) * (limit + limit) - limit
+        limit = math.sqrt(3.0 * scale)
+        return _uniform(shape, seeds, -limit, limit)
     if initializer.distribution == "truncated_normal":
         # The standard deviation of a normal cut off at 2.
         return _truncated_normal(shape, seeds) * np.float32(math.sqrt(scale) / 0.87962566103423978)
     return _normal(shape, seeds) * np.float32(math.sqrt(scale))
+
+
+def _uniform(shape, seeds, low, high):
+    low, high = np.float32(low), np.float32(high)
+    return philox.uniform(philox.words(seeds, math.prod(shape))).reshape(shape) * (high - low) + low
 
 
 def _normal(shape, seeds):

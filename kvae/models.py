@@ -289,8 +289,11 @@ def load_model(path, **kwargs):
     """
     from pathlib import Path
 
+    from kvae import initial
+
     path = Path(path)
-    return keras.saving.load_model(path / "model.keras" if path.is_dir() else path, **kwargs)
+    with initial.drawn_alike():  # for nothing, but in no time
+        return keras.saving.load_model(path / "model.keras" if path.is_dir() else path, **kwargs)
 
 
 def _column(values):

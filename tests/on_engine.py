@@ -1,7 +1,7 @@
 """What is asked of every engine, in a process of its own: `python on_engine.py FOLDER` writes its answers there.
 
-`KERAS_BACKEND` names the engine. Where that is not TensorFlow there is none here, whatever is installed: an import of
-it fails, as on a machine that has JAX alone.
+`KERAS_BACKEND` names the engine. Where that is not TensorFlow, a first run of training leaves it alone, whatever is
+installed; after that there is none: an import of it fails, as on a machine that has JAX alone.
 """
 
 import json
@@ -12,11 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
+from kvae import checkpoint, engine, runs
+
+#: What kvae needs of TensorFlow, under another engine for export alone.
+BESIDE = ("tensorflow", "tf2onnx", "onnx")
 #: What a run of training is: the flags of `kvae train`.
 RUN = [
     "--data", "mnist-sample", "--conditional", "--validation", "100", "--epochs", "4", "--batch-size", "50",
     "--latent-dim", "4", "--encoder-hidden", "48", "--decoder-hidden", "48", "--checkpoint-every", "1",
-    "--steps-per-execution", "5", "--beta", "2", "--warmup-epochs", "3", "--no-export-check", "-q",
+    "--steps-per-execution", "5", "--beta", "2", "--warmup-epochs", "3", "--no-export-check",
 ]  # fmt: skip
 #: Settings whose first loss is asked for, by name.
 FIRST = {
@@ -32,13 +36,21 @@ FIRST = {
 
 def answer(folder):
     """Write all answers into a folder that may hold a model of the other engine, `other.keras`."""
+    # The command comes first, as it opens Keras by itself. (Determinism, once asked for, is there for the whole
+    # process: not for that of the other tests.)
+    alone = engine.chosen() != "tensorflow"
+    assert command("train", *RUN, *["--deterministic"] * alone, "-o", folder / "run") == 0
+    found = {"opened": [name for name in BESIDE if name in sys.modules], "first": {}}
+    if alone:
+        sys.modules.update(dict.fromkeys(BESIDE))
     import keras
 
-    from kvae import backends, checkpoint, config, runs, training
+    from kvae import backends, config, training
     from kvae.data import sources
     from kvae.distribution import Distribution
+    from kvae.models import load_model
 
-    ops, found = keras.ops, {"first": {}}
+    ops = keras.ops
     noise = [backends.Noise(3, ops.convert_to_tensor(7), test) for test in (False, True)]
     grey = ops.convert_to_tensor(np.linspace(0, 1, 6 * 785, dtype="float32").reshape(6, 785))
     drawn = [ops.convert_to_numpy(draw) for each in noise for draw in (each.normal(grey), each.bernoulli(grey))]
@@ -55,25 +67,25 @@ def answer(folder):
             setup.model.train_on_batch(*next(batches))
             found["after"] = setup.model.evaluate(setup.validation.dataset, verbose=0, return_dict=True)
 
-    # The command, and the same run cut off after its third epoch and resumed.
-    # (Determinism, once asked for, is there for the whole process: not for that of the other tests.)
-    deterministic = ["--deterministic"] if keras.backend.backend() == "jax" else []
-    assert command("train", *RUN, *deterministic, "-o", folder / "run") == 0
+    if (folder / "other.keras").exists():
+        model = load_model(folder / "other.keras")
+        x = sources.load("mnist-sample", "train").x[:100]
+        found["other"] = model.evaluate(x, batch_size=50, verbose=0, return_dict=True)
+        model.fit(x, batch_size=50, epochs=1, verbose=0)  # its optimiser goes on
+        found["other_steps"] = model.steps_done()
+    if alone:
+        go_on(folder)
+        found |= ask_jax(setup)
+    (folder / "found.json").write_text(json.dumps(found, default=float))
+
+
+def go_on(folder):
+    """The same run in `cut`, cut off after its third epoch and resumed."""
     store = checkpoint.Store(shutil.copytree(folder / "run", folder / "cut") / runs.CHECKPOINTS)
     store.paths()[0].unlink()
     facts = json.loads((folder / "cut" / runs.FACTS).read_text()) | {"finished": False}
     (folder / "cut" / runs.FACTS).write_text(json.dumps(facts))
     assert command("train", "--resume", folder / "cut", "-q") == 0
-
-    if (folder / "other.keras").exists():
-        model = keras.saving.load_model(folder / "other.keras")
-        x = sources.load("mnist-sample", "train").x[:100]
-        found["other"] = model.evaluate(x, verbose=0, return_dict=True)
-        model.fit(x, epochs=1, verbose=0)  # its optimiser goes on
-        found["other_steps"] = model.steps_done()
-    if keras.backend.backend() == "jax":
-        found |= ask_jax(setup)
-    (folder / "found.json").write_text(json.dumps(found, default=float))
 
 
 def command(*arguments):
@@ -103,17 +115,20 @@ def ask_jax(setup):
     state = model._get_jax_state(
         trainable_variables=True, non_trainable_variables=True, optimizer_variables=True, metrics_variables=True
     )
-    terms = model.terms(batches[0], backend.Noise(0, 0), training=False)
+
+    def parts(batch):
+        terms = model.terms(batch, backend.Noise(0, 0), training=False)
+        return terms.reconstruction, terms.kl, model.objective(terms, 0)
+
     step = str(jax.make_jaxpr(model.train_step)(state, batches[0]))
     return {
         "num_batches": len(batches),
         "compiled": counts,
         "leaves_the_device": [word for word in ("callback", "infeed", "outfeed") if word in step],
         "products": [line.strip() for line in step.splitlines() if "dot_general" in line],
-        "objective": [str(part.dtype) for part in (terms.reconstruction, terms.kl, model.objective(terms, 0))],
+        "objective": [str(part.dtype) for part in jax.eval_shape(parts, batches[0])],
         "totals": _totals(backend.Totals()),
         "resident": _resident(backend),
-        "opened": [name for name in ("tensorflow", "onnx", "tf2onnx") if sys.modules.get(name)],
         "export": command("export", "run", "-o", "exported"),
         "tensorboard": command("train", *RUN, "-o", "other-run", "--tensorboard", "logs"),
     }
@@ -154,8 +169,5 @@ def _totals(totals):
 
 if __name__ == "__main__":
     os.environ.setdefault("KERAS_BACKEND", "jax")
-    if os.environ["KERAS_BACKEND"] != "tensorflow":
-        for absent in ("tensorflow", "tf2onnx", "onnx"):
-            sys.modules[absent] = None  # type: ignore[assignment]
     os.chdir(sys.argv[1])
     answer(Path(sys.argv[1]))

@@ -59,6 +59,7 @@ def test_the_order_of_the_data_is_that_of_tensorflow(seed, num):
         keras.initializers.LecunNormal(7),
         keras.initializers.Orthogonal(seed=8),
         keras.initializers.RandomNormal(0.5, 2.0, seed=10**9),
+        keras.initializers.RandomUniform(-0.5, 2.0, seed=10**9),
         keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal", seed=9),
     ],
     ids=lambda one: type(one).__name__,

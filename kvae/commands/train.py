@@ -120,7 +120,7 @@ def train(output, preset, config, resume, export_check, devices, tensorboard, fo
         if not cluster or cluster.is_chief:
             runs.refuse(output, force)
         dataset = runs.read_data(wanted)
-    distribution = _open(cluster, devices, quiet)
+    distribution = _open(cluster, devices, tensorboard, quiet)
     from kvae import training
 
     common = {"dataset": dataset, "quiet": quiet, "tensorboard": tensorboard, "distribution": distribution}
@@ -145,8 +145,8 @@ def _devices(value):
     return int(value)
 
 
-def _open(cluster, devices, quiet):
-    """Start TensorFlow and say on what; the `Distribution` that trains."""
+def _open(cluster, devices, tensorboard, quiet):
+    """Start the engine and say on what; the `Distribution` that trains."""
     from kvae import engine
 
     if cluster and not quiet:
@@ -158,6 +158,8 @@ def _open(cluster, devices, quiet):
     def prepare():
         from kvae import distribution
 
+        if tensorboard:
+            import tensorflow  # noqa: F401 - under JAX too, and what it says on start-up is not heard here
         found.append(distribution.start(cluster, devices))
 
     device = engine.open_quietly(prepare=prepare)
