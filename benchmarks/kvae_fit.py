@@ -1,4 +1,4 @@
-"""kvae's own `fit`, for training_speed.py: on the engine that `$KERAS_BACKEND` names."""
+"""kvae's own `fit`, for training_speed.py: on the engine that `$KERAS_BACKEND` names, as `kvae train` opens it."""
 
 import os
 import time
@@ -8,7 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 from training_nets import DENSE, NETS, pixels, serve
 
-from kvae import networks, optimizers
+from kvae import engine, networks, optimizers
 from kvae.data import pipeline
 from kvae.models import VAE
 
@@ -42,17 +42,18 @@ class Run:
 
 
 def main():
-    engine = keras.backend.backend()
-    version = __import__(engine).__version__
-    serve({"keras": keras.__version__, engine: version, "devices": _devices(engine)}, Run)
+    engine.open_quietly()
+    name = keras.backend.backend()
+    version = __import__(name).__version__
+    serve({"keras": keras.__version__, name: version, "devices": _devices(name)}, Run)
 
 
-def _devices(engine):
-    if engine == "tensorflow":
+def _devices(name):
+    if name == "tensorflow":
         import tensorflow as tf
 
         return "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
-    if engine == "jax":
+    if name == "jax":
         import jax
 
         return jax.default_backend()

@@ -2,7 +2,7 @@
 
 Data lies on the device; nothing is read from a step but by the sum of the losses at the end. Forms: `optimizer` is Adam
 as it comes (empty), or `fused`; `memory` a memory format; `data` `uint8` or `float32`; `compile` is empty (eager), or
-what `torch.compile` is told of the objective as its mode.
+what `torch.compile` is told of the objective as its mode; `threads` of an operation, 0 as it comes.
 """
 
 import itertools
@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 from training_nets import DENSE, NETS, pixels, serve
+
+THREADS = torch.get_num_threads()
 
 
 class Dense(nn.Module):
@@ -65,8 +67,9 @@ def objective(model, x):
 class Run:
     """One model with its optimiser and its data on the device."""
 
-    def __init__(self, net, examples, optimizer, memory, data, compile):
+    def __init__(self, net, examples, optimizer, memory, data, compile, threads=0):
         torch.manual_seed(0)
+        self.threads = threads or THREADS
         plan = NETS[net]
         self.batch, self.device = plan.batch, "cuda" if _has_gpu() else "cpu"
         self.memory_format = getattr(torch, memory)
@@ -80,6 +83,7 @@ class Run:
 
     def train(self, epochs):
         """Seconds, and the mean loss of the last epoch."""
+        torch.set_num_threads(self.threads)
         began = time.perf_counter()
         steps = len(self.data) // self.batch
         for _ in range(epochs):
@@ -106,7 +110,7 @@ def main():
     # As TensorFlow and JAX have it on a GPU unless told otherwise.
     torch.set_float32_matmul_precision("high")
     devices = "gpu" if _has_gpu() else "cpu"
-    serve({"torch": torch.__version__, "threads": torch.get_num_threads(), "devices": devices}, Run)
+    serve({"torch": torch.__version__, "threads": THREADS, "devices": devices}, Run)
 
 
 if __name__ == "__main__":

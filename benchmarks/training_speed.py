@@ -12,7 +12,8 @@ them; a turn in which other processes took more than `--limit` of the processors
 What is not at hand is said to be absent, and the rest is measured. An engine runs in the interpreter that `--python
 ENGINE=PATH` names; else the peers in the environment `--peers`, which is made where it is not there (PyTorch, pythae
 and JAX from PyPI), or in this interpreter where no `--peers` is given. pythae trains on gray levels, for it does not
-binarise: once as it comes, once with batches handed to its trainer whole. All run with their default threads.
+binarise: once as it comes, once with batches handed to its trainer whole. All run with their default threads (those of
+`kvae train` for kvae); on a CPU, PyTorch's fastest form for a dense net also with one.
 """
 
 import argparse
@@ -61,6 +62,9 @@ def forms(engine, net, device):
         for optimizer, data in (("", "uint8"), ("fused", "uint8"), ("fused", "float32")):
             name = f"torch, eager, {optimizer or 'default'} Adam, {data}, {memory}"
             found[name] = {"optimizer": optimizer, "memory": memory, "data": data, "compile": ""}
+        if device == "cpu" and not convolutional:
+            form = {"optimizer": "fused", "memory": memory, "data": "uint8", "compile": "", "threads": 1}
+            found[f"torch, eager, fused Adam, uint8, {memory}, one thread"] = form
         for mode in ("default", "reduce-overhead")[: 2 if device == "gpu" else 1]:
             form = {"optimizer": "fused", "memory": memory, "data": "uint8", "compile": mode}
             found[f"torch, compiled ({mode}), {memory}"] = form

@@ -109,11 +109,21 @@ def _tensorflow_devices():
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
+    if not gpus and _processors() <= 2 and "TF_NUM_INTRAOP_THREADS" not in os.environ:
+        # Two operations at a time, a thread each, beat one operation that two threads share: dense nets train 1.3 times
+        # as fast, convolutions as before (benchmarks/RESULTS.md). More than two processors were not measured.
+        with contextlib.suppress(RuntimeError):  # the devices have started
+            tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.list_logical_devices()
     if not gpus:
         return f"CPU, {os.cpu_count()} cores"
     details = (tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus)
     return f"GPU: {', '.join(details)}"
+
+
+def _processors():
+    """How many processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _jax_devices():
