@@ -63,7 +63,8 @@ def of_environment():
         raise _refused(f"names {len(chiefs)} chiefs, there is one at most")
     addresses = chiefs + workers
     for address in addresses:
-        if not isinstance(address, str) or not re.fullmatch(r"[^\s/]+:[0-9]{1,5}", address):
+        found = re.fullmatch(r"[^\s/]+:([0-9]{1,5})", address) if isinstance(address, str) else None
+        if not found or not 0 < int(found[1]) < 2**16:
             raise _refused(f"has the address {printable(address, 60)}, not HOST:PORT")
     if len(set(addresses)) < len(addresses):
         raise _refused("gives two workers one address")

@@ -8,9 +8,7 @@ import contextlib
 import hashlib
 import itertools
 import json
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -97,19 +95,9 @@ class Distribution:
     def _spread(self, dataset):
         return self.strategy.distribute_datasets_from_function(lambda _: dataset)
 
-    @contextlib.contextmanager
-    def place(self, directory):
-        """The folder to write to, held for this process alone: that of the run, or one to throw away.
-
-        Raises:
-            OutputError: as `runs.held`.
-        """
-        if self.is_chief:
-            with runs.held(directory):
-                yield Path(directory)
-        else:
-            with tempfile.TemporaryDirectory() as aside, runs.held(aside):
-                yield Path(aside)
+    def held(self, directory):
+        """Context in which the chief holds the folder of the run, as `runs.held`; the others write nothing."""
+        return runs.held(directory) if self.is_chief else contextlib.nullcontext()
 
     def require_same(self, config, fingerprint, model):
         """Raise InputDataError unless all workers begin alike; else they would learn nothing of use together.
@@ -148,8 +136,12 @@ class Distribution:
         return np.asarray(self.strategy.reduce("SUM", keras.ops.convert_to_tensor(own), axis=None))
 
     @contextlib.contextmanager
-    def watching(self, directory):
-        """Context in which a worker that is gone ends the run with WorkerLostError, which says how to go on."""
+    def watching(self, directory=None):
+        """Context in which a worker that is gone ends the run with WorkerLostError, which says how to go on.
+
+        Args:
+            directory: of the run; None where nothing is written yet.
+        """
         if self.num_workers == 1:
             yield
             return
@@ -160,8 +152,8 @@ class Distribution:
         except strategies.LOST as error:
             raise WorkerLostError(
                 f"A worker is gone, so worker {self._worker} of {self.num_workers} stops too "
-                f"({type(error).__name__}: {printable(error.message.partition(chr(10))[0])}). Start all of them again: "
-                f"kvae train --resume {directory}"
+                f"({type(error).__name__}: {printable(error.message.partition(chr(10))[0])}). See what it said last, "
+                f"and start all of them again{f': kvae train --resume {directory}' if directory else '.'}"
             ) from error
 
 

@@ -75,14 +75,16 @@ def train(
         runs.refuse(directory, force)
     dataset = dataset or runs.read_data(config)
     config = runs.settled(config, len(dataset.x))
-    setup = _set_up(config, dataset, distribution)
-    _start_from(setup.model, config.training.weights_from)
+    with distribution.watching():
+        setup = _set_up(config, dataset, distribution)
+        _start_from(setup.model, config.training.weights_from)
     if export_check and distribution.is_chief:
         _check_export(setup, quiet)
-    with distribution.watching(directory), distribution.place(directory) as place:
-        runs.clear(place)
-        runs.write(place, config, setup.facts)
-        return _fit(setup, place, None, quiet, tensorboard)
+    with distribution.watching(directory), distribution.held(directory):
+        if distribution.is_chief:
+            runs.clear(directory)
+            runs.write(directory, config, setup.facts)
+        return _fit(setup, directory, None, quiet, tensorboard)
 
 
 def resume(directory, *, dataset=None, quiet=False, tensorboard=None, distribution=None, **changes):
@@ -108,8 +110,9 @@ def resume(directory, *, dataset=None, quiet=False, tensorboard=None, distributi
     config, facts = runs.reopen(directory, changes)
     if facts["finished"]:
         return Run(directory, load(directory)[0], facts)
-    with distribution.watching(directory), distribution.place(directory) as place:
-        runs.tidy(place)
+    with distribution.watching(directory), distribution.held(directory):
+        if distribution.is_chief:
+            runs.tidy(directory)
         dataset = dataset or runs.read_data(config)
         runs.require_same_data(directory, facts, dataset)
         start, damaged = checkpoint.Store(directory / runs.CHECKPOINTS).latest()
@@ -123,10 +126,11 @@ def resume(directory, *, dataset=None, quiet=False, tensorboard=None, distributi
         setup = _set_up(config, dataset, distribution)
         if start is None:
             _start_from(setup.model, config.training.weights_from)
-        runs.write(place, config, setup.facts)
+        if distribution.is_chief:
+            runs.write(directory, config, setup.facts)
         if not quiet:
             say(f"Going on after epoch {done} of {config.training.epochs}." if done else "Starting at the first epoch.")
-        return _fit(setup, place, start, quiet, tensorboard)
+        return _fit(setup, directory, start, quiet, tensorboard)
 
 
 def load(directory):
@@ -304,7 +308,7 @@ def _check_export(setup, quiet):
 def _fit(setup, directory, start, quiet, tensorboard):
     """Train from the checkpoint `start` (None: from the first step) to the end, and write what came of it."""
     config, model, steps, distribution = setup.config, setup.model, setup.batches.steps, setup.distribution
-    quiet = quiet or not distribution.is_chief
+    quiet, written = quiet or not distribution.is_chief, directory if distribution.is_chief else None
     epochs, state = config.training.epochs, start.state if start else {"epoch": 0, "history": []}
     if start:
         _restore(model, start, config, directory)
@@ -315,10 +319,10 @@ def _fit(setup, directory, start, quiet, tensorboard):
     early = None
     if config.training.patience:
         early = callbacks.StopEarly(config.training.patience, state.get("stop_early"), start and start.best())
-    history = callbacks.History(directory / runs.HISTORY, state["history"])
-    keep = callbacks.KeepModel(directory / runs.MODEL, lambda: _ship(setup))
+    history = callbacks.History(written and written / runs.HISTORY, state["history"])
+    keep = callbacks.KeepModel(written and written / runs.MODEL, lambda: _ship(setup))
     checkpoints = callbacks.KeepCheckpoints(
-        checkpoint.Store(directory / runs.CHECKPOINTS), history, early,
+        written and checkpoint.Store(written / runs.CHECKPOINTS), history, early,
         seed=config.training.seed, steps=steps, epochs=epochs, every=config.training.checkpoint_every,
     )  # fmt: skip
     latents = callbacks.Latents(
@@ -354,8 +358,9 @@ def _fit(setup, directory, start, quiet, tensorboard):
         facts = run_facts.ended(
             setup.facts, model, row=row, epochs=took, num_validation=setup.num_validation, finished=finished
         )
-        _write_pictures(directory, setup.shipped, *setup.shown)
-        runs.write(directory, facts=facts)
+        if written:
+            _write_pictures(written, setup.shipped, *setup.shown)
+            runs.write(written, facts=facts)
         distribution.any(False)  # nobody leaves before the chief has written
     except OutputError as error:
         go_on = f"go on with kvae train --resume {directory}"

@@ -150,6 +150,8 @@ def test_a_cluster_is_what_tf_config_says(monkeypatch):
         "{", "[]", '{"cluster": 3}', {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 2}},
         {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "chief", "index": 0}},
         {"cluster": {"worker": ["a:1", "b"]}, "task": {"type": "worker", "index": 0}},
+        {"cluster": {"worker": ["a:1", "b:65536"]}, "task": {"type": "worker", "index": 0}},
+        {"cluster": {"worker": ["a:1", "b:0"]}, "task": {"type": "worker", "index": 0}},
         {"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 0}},
         {"cluster": {"worker": ["a:1"], "ps": ["b:2"]}, "task": {"type": "worker", "index": 0}},
         {"cluster": {"chief": ["a:1", "b:2"]}, "task": {"type": "chief", "index": 0}},

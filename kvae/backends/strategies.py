@@ -1,9 +1,12 @@
 """Strategies of `tf.distribute` for training: several devices of this machine, or the workers of a cluster."""
 
+import signal
+import threading
+
 import tensorflow as tf
 
 from kvae.data.tensorflow_batches import without_tuning
-from serve_cli.errors import RequestError, WorkerLostError
+from serve_cli.errors import RequestError, WorkerLostError, printable
 
 #: What a collective operation ends with where a worker is gone.
 LOST = (
@@ -60,15 +63,22 @@ def _end_promptly():
 
 def _among_workers(cluster):
     _set_patience(cluster)
+    before = signal.getsignal(signal.SIGTERM)
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy(
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(
             communication_options=tf.distribute.experimental.CommunicationOptions(timeout_seconds=_STEP_SECONDS)
         )
     except (tf.errors.OpError, RuntimeError) as error:
         raise WorkerLostError(
-            f"The {cluster.num_workers} workers did not find each other within {_START_SECONDS} s; start all of them, "
-            f"and see that they reach {cluster.addresses[0]} and each other ({type(error).__name__})."
+            f"The {cluster.num_workers} workers did not find each other ({type(error).__name__}: "
+            f"{printable(str(error).partition(chr(10))[0])}); start all of them within {_START_SECONDS} s, and see "
+            f"that {cluster.addresses[cluster.index]} is free here, and that they reach {cluster.addresses[0]} and "
+            "each other."
         ) from error
+    # TensorFlow takes SIGTERM to itself, for a warning that nobody reads; the process would not end by it any more.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+    return strategy
 
 
 def _set_patience(cluster):

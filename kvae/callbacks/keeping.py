@@ -20,13 +20,13 @@ class History(keras.callbacks.Callback):
     """A row for each epoch in a CSV file, and in `rows`.
 
     Args:
-        path: the file.
+        path: the file; None where another process writes it.
         rows: those of the epochs before, where the run was resumed: the file is made anew of them.
     """
 
     def __init__(self, path, rows=()):
         super().__init__()
-        self._path, self.rows = Path(path), list(rows)
+        self._path, self.rows = path and Path(path), list(rows)
         self._written = 0.0
 
     def on_train_begin(self, logs=None):
@@ -45,7 +45,8 @@ class History(keras.callbacks.Callback):
 
     def write(self):
         """Write the file whole: a kill in the middle of an appended line would leave half of it."""
-        files.write_whole(self._path, _csv(self.rows).encode(), force=True)
+        if self._path:
+            files.write_whole(self._path, _csv(self.rows).encode(), force=True)
         self._written = time.monotonic()
 
 
@@ -62,7 +63,7 @@ class KeepCheckpoints(keras.callbacks.Callback):
     """Writes a checkpoint at the end of an epoch, and always after the last.
 
     Args:
-        store: `checkpoint.Store`.
+        store: `checkpoint.Store`; None where another process writes to it.
         history: the `History`.
         stop_early: the `StopEarly`, or None.
         seed: of the run.
@@ -102,7 +103,8 @@ class KeepCheckpoints(keras.callbacks.Callback):
         if self._stop_early:
             state["stop_early"] = self._stop_early.state
             arrays |= self._stop_early.weights
-        self._store.save(epoch, checkpoint.Checkpoint(state, arrays))
+        if self._store:
+            self._store.save(epoch, checkpoint.Checkpoint(state, arrays))
         self.last = epoch
         end = time.monotonic()
         self._next = end + max(_SECONDS, (end - start) / _SHARE)
@@ -112,14 +114,14 @@ class KeepModel(keras.callbacks.Callback):
     """Saves the model whole (aside, synced, renamed) once a minute and at the end of training.
 
     Args:
-        path: the `.keras` file.
+        path: the `.keras` file; None where another process writes it.
         to_save: function that gives the model to save.
         seconds: least time between two saves.
     """
 
     def __init__(self, path, to_save, seconds=60.0):
         super().__init__()
-        self._path, self._to_save, self._seconds = Path(path), to_save, seconds
+        self._path, self._to_save, self._seconds = path and Path(path), to_save, seconds
         self._saved = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -131,6 +133,8 @@ class KeepModel(keras.callbacks.Callback):
         """Save now; a model that is no longer finite never takes the place of one that is."""
         if not checkpoint.is_finite(checkpoint.capture(model := self._to_save())):
             raise VerificationError("A weight became infinite or NaN; what was saved before is kept.")
+        if not self._path:
+            return
         try:
             # Keras writes in place and by name alone: to a place of its own first, and from there as every file.
             with tempfile.TemporaryDirectory() as aside:
