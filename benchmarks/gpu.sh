@@ -5,13 +5,13 @@
 #   bash benchmarks/gpu.sh gated         2 x 300 gated for 2000 epochs: OUT/gated
 #   bash benchmarks/gpu.sh beta-sweep    the protocol of Locatello et al. (2019), 5 seeds of 5 betas: OUT/sweep
 #   bash benchmarks/gpu.sh evaluate RUN  export and NLL of what was trained; needs TensorFlow, but no GPU
-# $PYTHON is the interpreter, $MNIST a folder of MNIST's IDX files, $OUT where things go. Further arguments are passed on,
-# such as --resume. Where there is no TensorFlow, Keras runs on JAX, and what was trained is evaluated elsewhere.
+# A command that was cut off goes on where it was when it is given again. $PYTHON is the interpreter, $MNIST a folder of
+# MNIST's IDX files (by default they are downloaded), $OUT where things go (gpu-runs). Further arguments are passed on,
+# such as --epochs 10. Where there is no TensorFlow, Keras runs on JAX, and what was trained is evaluated elsewhere.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+here="$(cd "$(dirname "$0")/.." && pwd)"
 python="${PYTHON:-python3}" mnist="${MNIST:-mnist}" out="${OUT:-gpu-runs}"
-export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
-mkdir -p "$out"
+export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
 
 has() { "$python" -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('$1') is None)"; }
 check=()
@@ -22,28 +22,40 @@ fi
 
 # train PRESET EPOCHS ...: the recipe of a preset, longer.
 train() {
-  time "$python" -m serve_cli train --preset "$1" --epochs "$2" --data "$mnist" --seed 1 -o "$out/$1" "${check[@]}" "${@:3}"
+  local run="$out/$1"
+  if [ -e "$run/run.json" ]; then
+    time "$python" -m serve_cli train --resume "$run" "${@:3}"
+  else
+    time "$python" -m serve_cli train --preset "$1" --epochs "$2" --data "$mnist" --seed 1 -o "$run" "${check[@]}" "${@:3}"
+  fi
 }
 
 what="${1:?speed, iwae-paper, gated, beta-sweep or evaluate}"
 shift
 case "$what" in
-  speed) "$python" benchmarks/training_speed.py --device gpu --json "$out/speed.json" "$@" ;;
+  speed | iwae-paper | gated | beta-sweep) mkdir -p "$out" ;;
+esac
+case "$what" in
+  speed) "$python" "$here/benchmarks/training_speed.py" --device gpu --json "$out/speed.json" "$@" ;;
   iwae-paper) train iwae-paper 3280 "$@" ;;
   gated) train gated 2000 "$@" ;;
   beta-sweep)
-    time "$python" benchmarks/beta_sweep.py --full --seeds 5 -o "$out/sweep" --json "$out/sweep.json" \
+    time "$python" "$here/benchmarks/beta_sweep.py" --full --seeds 5 -o "$out/sweep" --json "$out/sweep.json" \
       --plot "$out/sweep.png" "$@"
     ;;
   evaluate)
-    run="${1:?a folder that kvae train made}"
-    has tensorflow || { echo "An export needs TensorFlow: take $run to where it is."; exit 3; }
+    run="${1:?a folder that kvae train made}" run="${1%/}"
+    shift
+    has tensorflow || { echo "An export needs TensorFlow: take $run to where it is." >&2; exit 3; }
     "$python" -m serve_cli export "$run" -o "$run-onnx" --force
-    "$python" -m serve_cli evaluate -m "$run-onnx" --data "$mnist" --importance-samples 5000 -o "$run/evaluation.json"
-    "$python" -c "import json, sys; print('NLL', json.load(open(sys.argv[1]))['figures']['nll'])" "$run/evaluation.json"
+    # Further arguments come last, so that they win.
+    "$python" -m serve_cli evaluate -m "$run-onnx" --data "$mnist" --importance-samples 5000 \
+      -o "$run-evaluation.json" --force "$@"
+    "$python" -c "import json, sys; nll = json.load(open(sys.argv[1]))['figures']['nll']; print('NLL', nll['mean'], nll['unit'])" \
+      "$run-evaluation.json"
     ;;
   *)
-    echo "There is no $what: speed, iwae-paper, gated, beta-sweep or evaluate."
+    echo "There is no $what: speed, iwae-paper, gated, beta-sweep or evaluate." >&2
     exit 2
     ;;
 esac
