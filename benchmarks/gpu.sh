@@ -40,8 +40,10 @@ case "$what" in
   iwae-paper) train iwae-paper 3280 "$@" ;;
   gated) train gated 2000 "$@" ;;
   beta-sweep)
+    plot=()
+    if has matplotlib; then plot=(--plot "$out/sweep.png"); fi
     time "$python" "$here/benchmarks/beta_sweep.py" --full --seeds 5 -o "$out/sweep" --json "$out/sweep.json" \
-      --plot "$out/sweep.png" "$@"
+      "${plot[@]}" "$@"
     ;;
   evaluate)
     run="${1:?a folder that kvae train made}" run="${1%/}"
