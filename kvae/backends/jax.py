@@ -42,43 +42,37 @@ class Noise:
     def normal(self, like):
         """Standard normals of the shape of `like`, float32."""
         count = math.prod(like.shape)
-        a, b, c, d = self._words(self._latent, -(-count // 4))
-        return _interleaved([*_pair(a, b), *_pair(c, d)], like.shape)
+        words = self._words(self._latent, 4 * -(-count // 4)).reshape(-1, 2)
+        # 23 bits make a float of 1 to 2.
+        uniform = jax.lax.bitcast_convert_type((words & 0x7FFFFF) | 0x3F800000, jnp.float32) - 1.0
+        radius = jnp.sqrt(-2.0 * jnp.log(jnp.maximum(uniform[:, 0], 1e-7)))
+        with jax.enable_x64(True):  # The angle is rounded once, as TensorFlow has it.
+            angle = (uniform[:, 1].astype(jnp.float64) * (2.0 * math.pi)).astype(jnp.float32)
+        pairs = jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1) * radius[:, None]
+        return pairs.reshape(-1)[:count].reshape(like.shape)
 
     def bernoulli(self, probabilities):
         """0 or 1 with the given probabilities rounded up to multiples of 2^-16, float32 of their shape."""
         count = math.prod(probabilities.shape)
-        words = self._words(self._target, -(-count // 8))
-        thresholds = jnp.pad(jnp.ravel(probabilities) * 2.0**16, (0, -count % 8)).reshape(-1, 8)
-        halves = [half.astype(jnp.float32) for word in words for half in (word & 0xFFFF, word >> 16)]
-        ones = [half < thresholds[:, column] for column, half in enumerate(halves)]
-        return _interleaved([each.astype(jnp.float32) for each in ones], probabilities.shape)
+        words = self._words(self._target, (count + 1) // 2)
+        bits = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:count].reshape(probabilities.shape)
+        return (bits.astype(jnp.float32) < probabilities * 2.0**16).astype(jnp.float32)
 
-    def _words(self, stream, num_blocks):
-        """Four arrays uint32 `[num_blocks]`: the first word of every block, the second, ..."""
+    def _words(self, stream, count):
         with jax.enable_x64(True):
             at = philox.stream((jnp.uint64(self._seed + (stream << 32)), jnp.asarray(self._step).astype(jnp.uint64)))
-            return [word.astype(jnp.uint32) for word in at(jnp.arange(num_blocks, dtype=jnp.uint64))]
+            # On a CPU XLA would make each word anew, one at a time, wherever it is used; those of a loop it makes once,
+            # several at a time.
+            parts = 4 if jax.default_backend() == "cpu" else 1
+            size = -(-count // (4 * parts))
 
+            def part(number):
+                blocks = at(number * jnp.uint64(size) + jnp.arange(size, dtype=jnp.uint64))
+                return jnp.stack([words.astype(jnp.uint32) for words in blocks], axis=-1)
 
-def _interleaved(columns, shape):
-    """Columns `[num]` side by side, row after row, as an array of that shape; what is left over falls away.
-
-    Last of all: XLA computes whole columns many values at a time, but single ones where they are picked from several.
-    """
-    return jnp.stack(columns, axis=-1).reshape(-1)[: math.prod(shape)].reshape(shape)
-
-
-def _pair(first, second):
-    """Two columns of standard normals of two columns of words (Box and Muller 1958)."""
-    # 23 bits make a float of 1 to 2.
-    u, v = (
-        jax.lax.bitcast_convert_type((words & 0x7FFFFF) | 0x3F800000, jnp.float32) - 1.0 for words in (first, second)
-    )
-    radius = jnp.sqrt(-2.0 * jnp.log(jnp.maximum(u, 1e-7)))
-    with jax.enable_x64(True):  # The angle is rounded once, as TensorFlow has it.
-        angle = (v.astype(jnp.float64) * (2.0 * math.pi)).astype(jnp.float32)
-    return jnp.sin(angle) * radius, jnp.cos(angle) * radius
+            numbers = jnp.arange(parts, dtype=jnp.uint64)
+            words = jax.lax.map(part, numbers) if parts > 1 else part(numbers[0])
+            return words.reshape(-1)[:count]
 
 
 class BackendStep:
