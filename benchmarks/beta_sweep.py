@@ -104,9 +104,26 @@ def train(case: Case, data: Data, beta: float, seed: int) -> Any:
     batches = pipeline.training_batches(data.x, None, case.batch_size, seed)
     # Epochs of a fixed number of steps: that of the data need not divide them.
     per_epoch = min(case.steps, 1000)
-    endless = batches.dataset.repeat()
-    model.fit(endless, epochs=case.steps // per_epoch, steps_per_epoch=per_epoch, verbose=0)
+    model.fit(
+        endless(batches.dataset),
+        epochs=case.steps // per_epoch,
+        steps_per_epoch=per_epoch,
+        shuffle=False,
+        verbose=0,
+    )
     return model
+
+
+def endless(dataset: Any) -> Any:
+    """The batches of a dataset again and again, in one order."""
+    if hasattr(dataset, "repeat"):  # TensorFlow's
+        return dataset.repeat()
+
+    def batches():
+        while True:
+            yield from dataset
+
+    return batches()
 
 
 def measure(model: Any, data: Data, seed: int) -> dict[str, float]:
