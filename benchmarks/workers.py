@@ -1,0 +1,126 @@
+"""Do two workers train as good a model as one, at equal global batch? Held-out elbo in nats per example, over seeds.
+
+    python benchmarks/workers.py --seeds 5 --json workers.json
+
+Each seed trains twice with the same settings, initial weights, order of batches and held-out examples: in one process,
+and in two that find each other on this machine through `TF_CONFIG`. Each of the two draws noise of its own, so they end
+elsewhere; whether in the mean is told by the differences, seed by seed. Both are evaluated under the same fixed draws.
+"""
+
+import csv
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+import numpy as np
+
+from serve_cli import files
+
+
+@click.command()
+@click.option("--data", default="mnist-sample", show_default=True, help="As kvae train takes it.")
+@click.option("--validation", default=100, show_default=True, help="Examples held out, others for each seed.")
+@click.option("--epochs", default=30, show_default=True)
+@click.option("--batch-size", default=50, show_default=True, help="Of all workers together.")
+@click.option("--seeds", default=5, show_default=True, type=click.IntRange(min=2))
+@click.option("--json", "kept", type=click.Path(path_type=Path), help="Write the figures here too.")
+@click.option("--into", hidden=True, type=click.Path(path_type=Path), help="Be a worker: train a run a seed in here.")
+def main(kept, into, **settings):
+    """Train, compare, print."""
+    if into:
+        work(into, **settings)
+        return
+    with tempfile.TemporaryDirectory() as aside:
+        train_all({num: Path(aside, str(num)) for num in (1, 2)})
+        one, two = (
+            np.array([held_out_elbo(Path(aside, num, str(seed))) for seed in range(settings["seeds"])]) for num in "12"
+        )
+    print("seed  one worker  two workers  difference")
+    for seed, (alone, together) in enumerate(zip(one, two, strict=True)):
+        print(f"{seed:4d} {alone:11.2f} {together:12.2f} {together - alone:11.2f}")
+    for name, elbos in (("one worker", one), ("two workers", two)):
+        print(f"{name}: mean {elbos.mean():.2f}, standard deviation {elbos.std(ddof=1):.2f}")
+    found = compared(one, two)
+    print(
+        f"two less one: mean {found['difference']:.2f} +- {found['standard_error']:.2f} (standard error of the pairs), "
+        f"95% interval {found['interval'][0]:.2f} to {found['interval'][1]:.2f}: "
+        f"{'within noise' if found['within_noise'] else 'NOT within noise'}"
+    )
+    if kept:
+        text = json.dumps({**settings, "one": list(one), "two": list(two), **found}, indent=1) + "\n"
+        files.write_whole(kept, text.encode(), force=True)
+
+
+def compared(one, two):
+    """The mean of the differences, and how far it may be off by Student's t: elbos `[seeds]`, in nats per example."""
+    from scipy import stats
+
+    difference, error = (two - one).mean(), (two - one).std(ddof=1) / math.sqrt(len(one))
+    reach = stats.t.ppf(0.975, len(one) - 1) * error
+    within = bool(abs(difference) <= reach)
+    interval = [difference - reach, difference + reach]
+    return {"difference": difference, "standard_error": error, "interval": interval, "within_noise": within}
+
+
+def held_out_elbo(run):
+    """Of the held-out examples after the last epoch."""
+    return float(list(csv.DictReader((run / "history.csv").open()))[-1]["val_elbo"])
+
+
+def train_all(directories):
+    """Train all seeds, once for each number of workers, all processes at the same time: `{number: directory}`."""
+    workers = []
+    try:
+        for num, directory in directories.items():
+            directory.mkdir()
+            command = [sys.executable, *sys.argv, "--into", directory]
+            workers += [subprocess.Popen(command, env=environment) for environment in environments(num)]
+        if codes := [code for worker in workers if (code := worker.wait())]:
+            raise SystemExit(f"A worker left with exit code {codes[0]}.")
+    finally:
+        for worker in workers:
+            worker.kill()
+
+
+def environments(num):
+    """What each of `num` processes finds in its environment: no `TF_CONFIG` where it is alone."""
+    plain = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"} | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    if num == 1:
+        return [plain]
+    holders = [socket.create_server(("127.0.0.1", 0)) for _ in range(num)]
+    cluster = {"worker": [f"127.0.0.1:{holder.getsockname()[1]}" for holder in holders]}
+    for holder in holders:
+        holder.close()
+    tasks = [{"cluster": cluster, "task": {"type": "worker", "index": index}} for index in range(num)]
+    return [plain | {"TF_CONFIG": json.dumps(task)} for task in tasks]
+
+
+def work(directory, seeds, **settings):
+    """Train a run for each seed, alone or with the others that `TF_CONFIG` names."""
+    from kvae import cluster, engine
+
+    among = cluster.of_environment()
+
+    def start():
+        from kvae import distribution
+
+        return distribution.start(among, devices=1)
+
+    together = []
+    engine.open_quietly(prepare=lambda: together.append(start()))
+    from kvae import config, training
+
+    nets = {"latent_dim": 8, "encoder_hidden": (64,), "decoder_hidden": (64,)}
+    for seed in range(seeds):
+        wanted = config.Config().replace(**settings, **nets, seed=seed)
+        training.train(wanted, directory / str(seed), quiet=True, export_check=False, distribution=together[0])
+
+
+if __name__ == "__main__":
+    main()
