@@ -105,15 +105,14 @@ def work(directory, seeds, **settings):
     """Train a run for each seed, alone or with the others that `TF_CONFIG` names."""
     from kvae import cluster, engine
 
-    among = cluster.of_environment()
+    among, together = cluster.of_environment(), []
 
-    def start():
+    def prepare():  # as kvae train does, before the devices start
         from kvae import distribution
 
-        return distribution.start(among, devices=1)
+        together.append(distribution.start(among, devices=1))
 
-    together = []
-    engine.open_quietly(prepare=lambda: together.append(start()))
+    engine.open_quietly(prepare=prepare)
     from kvae import config, training
 
     nets = {"latent_dim": 8, "encoder_hidden": (64,), "decoder_hidden": (64,)}

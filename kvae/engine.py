@@ -81,12 +81,28 @@ def open_quietly(name=None, prepare=None):
     with _standard_error_aside():
         import keras  # noqa: F401 - opened here, used by who comes next
 
+        if name == "tensorflow":
+            _share_processors()
         if prepare:
             prepare()
         if name == "jax":
             _do_without_tensorflow()
             return _jax_devices()
         return _tensorflow_devices()
+
+
+def _share_processors():
+    """On two processors give each operation of TensorFlow one thread, before its devices start.
+
+    Two operations at a time, a thread each, beat one operation that two threads share: dense nets train 1.3 times as
+    fast, convolutions as before (benchmarks/RESULTS.md). More than two processors were not measured.
+    """
+    import tensorflow as tf
+
+    if "TF_NUM_INTRAOP_THREADS" in os.environ or _processors() > 2 or tf.config.list_physical_devices("GPU"):
+        return
+    with contextlib.suppress(RuntimeError):  # the devices have started already
+        tf.config.threading.set_intra_op_parallelism_threads(1)
 
 
 def _do_without_tensorflow():
@@ -109,14 +125,9 @@ def _tensorflow_devices():
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
-    if not gpus and _processors() <= 2 and "TF_NUM_INTRAOP_THREADS" not in os.environ:
-        # Two operations at a time, a thread each, beat one operation that two threads share: dense nets train 1.3 times
-        # as fast, convolutions as before (benchmarks/RESULTS.md). More than two processors were not measured.
-        with contextlib.suppress(RuntimeError):  # the devices have started
-            tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.list_logical_devices()
     if not gpus:
-        return f"CPU, {os.cpu_count()} cores"
+        return f"CPU, {_processors()} cores"
     details = (tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus)
     return f"GPU: {', '.join(details)}"
 
@@ -131,7 +142,7 @@ def _jax_devices():
 
     devices = jax.devices()
     if devices[0].platform == "cpu":
-        return f"CPU, {os.cpu_count()} cores, with JAX"
+        return f"CPU, {_processors()} cores, with JAX"
     return f"{devices[0].platform.upper()}: {', '.join(device.device_kind for device in devices)}, with JAX"
 
 

@@ -70,9 +70,7 @@ class Noise:
                 blocks = at(number * jnp.uint64(size) + jnp.arange(size, dtype=jnp.uint64))
                 return jnp.stack([words.astype(jnp.uint32) for words in blocks], axis=-1)
 
-            numbers = jnp.arange(parts, dtype=jnp.uint64)
-            words = jax.lax.map(part, numbers) if parts > 1 else part(numbers[0])
-            return words.reshape(-1)[:count]
+            return jax.lax.map(part, jnp.arange(parts, dtype=jnp.uint64)).reshape(-1)[:count]
 
 
 class BackendStep:
