@@ -13,6 +13,7 @@ more seeds or after an interruption, and only what is missing is trained. Figure
 
 import datetime
 import json
+import math
 import os
 import platform
 import time
@@ -100,30 +101,18 @@ def train(case: Case, data: Data, beta: float, seed: int) -> Any:
         decoder = kvae.networks.conv_decoder(shape, size, case.widths[::-1], dense=256)
     # Pixels are 0 or 255 already: nothing to draw.
     model = kvae.BetaVAE(encoder, decoder, beta=beta, likelihood=kvae.likelihoods.Bernoulli(binarize="none"), seed=seed)
-    model.compile(Adam(case.learning_rate), steps_per_execution=min(100, case.steps))
     batches = pipeline.training_batches(data.x, None, case.batch_size, seed)
-    # Epochs of a fixed number of steps: that of the data need not divide them.
-    per_epoch = min(case.steps, 1000)
-    model.fit(
-        endless(batches.dataset),
-        epochs=case.steps // per_epoch,
-        steps_per_epoch=per_epoch,
-        shuffle=False,
-        verbose=0,
-    )
+    passes, rest = divmod(case.steps, batches.steps)
+    # Executions that come out even, in whole passes over the data and in the part of one at the end.
+    even = math.gcd(batches.steps, rest)
+    model.compile(Adam(case.learning_rate), steps_per_execution=max(n for n in range(1, 101) if even % n == 0))
+    how = {"callbacks": [batches.callback], "shuffle": False, "verbose": 0}
+    model.fit(batches.dataset, epochs=passes, **how)
+    if rest:
+        model.fit(batches.dataset, initial_epoch=passes, epochs=passes + 1, steps_per_epoch=rest, **how)
+    if model.steps_done() != case.steps:
+        raise AssertionError(f"{model.steps_done()} steps were done, not {case.steps}")
     return model
-
-
-def endless(dataset: Any) -> Any:
-    """The batches of a dataset again and again, in one order."""
-    if hasattr(dataset, "repeat"):  # TensorFlow's
-        return dataset.repeat()
-
-    def batches():
-        while True:
-            yield from dataset
-
-    return batches()
 
 
 def measure(model: Any, data: Data, seed: int) -> dict[str, float]:

@@ -74,7 +74,7 @@ def answer(folder):
         found["other_steps"] = model.steps_done()
     if alone:
         go_on(folder)
-        found |= ask_jax(setup)
+        found |= ask_jax(setup, folder)
     (folder / "found.json").write_text(json.dumps(found, default=float))
 
 
@@ -94,7 +94,7 @@ def command(*arguments):
     return cli.run(list(map(str, arguments)))
 
 
-def ask_jax(setup):
+def ask_jax(setup, folder):
     """What can be asked of JAX alone: what its step is made of, and how often it is compiled."""
     import jax
 
@@ -127,22 +127,32 @@ def ask_jax(setup):
         "products": [line.strip() for line in step.splitlines() if "dot_general" in line],
         "objective": [str(part.dtype) for part in jax.eval_shape(parts, batches[0])],
         "totals": _totals(backend.Totals()),
-        "resident": _resident(backend),
+        "resident": _resident(folder),
         "export": command("export", "run", "-o", "exported"),
         "tensorboard": command("train", *RUN, "-o", "other-run", "--tensorboard", "logs"),
     }
 
 
-def _resident(backend):
-    """Whether rows that lie on the device are the rows of the arrays, and how often their reader is compiled."""
-    columns = (np.arange(50, dtype="uint8").reshape(25, 2), {"label": np.arange(25)})
-    read, expected = backend.resident_reader(columns), backend.reader(columns)
-    same = []
-    for rows in (np.array([3, 24, 0]), np.array([1, 1, 2])):
-        (x, given), (x_expected, given_expected) = read(rows), expected(rows)
-        same += [np.array_equal(x, x_expected), np.array_equal(given["label"], given_expected["label"])]
-        same += [x.dtype == "uint8", backend._shapes((x,)) == ((3, 2),)]
-    return [bool(each) for each in same]
+def _resident(folder):
+    """The run again, from data that lie on the device; and what its batches are, beside those of data in memory."""
+    import keras
+
+    from kvae.backends import jax_batches
+    from kvae.data import array_batches
+
+    x, given = np.arange(104, dtype="uint8").reshape(26, 2, 2, 1), {"label": np.arange(26) % 10}
+    fits, found = jax_batches.fits, {}
+    for place, room in (("memory", False), ("device", True)):
+        jax_batches.fits = lambda columns, room=room: room
+        dataset, begin, steps = array_batches.training_batches(x, given, 4, 7)
+        begin(3)
+        batches = [*dataset, *array_batches.validation_batches(x, given, 10)]
+        parts = [np.asarray(part) for batch in batches for part in keras.tree.flatten(batch)]
+        found[place] = steps, [part.tolist() for part in parts]
+        found[f"{place} is"] = type(dataset).__name__, str(parts[0].dtype)
+    found["code"] = command("train", *RUN, "--deterministic", "-q", "-o", folder / "resident")
+    jax_batches.fits = fits
+    return found
 
 
 def _totals(totals):

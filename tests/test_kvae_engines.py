@@ -132,7 +132,19 @@ def test_mixed_precision_multiplies_in_bfloat16_and_sums_in_float32(jax_answers)
 
 
 def test_data_on_the_device_are_the_data(jax_answers):
-    assert all(found(jax_answers)["resident"])
+    resident = found(jax_answers)["resident"]
+    assert resident["device is"] == ["ResidentRows", "uint8"]
+    assert resident["memory is"] == ["Rows", "uint8"]
+    assert resident["device"] == resident["memory"]
+    assert resident["device"][0] == 6
+
+
+def test_a_run_of_data_on_the_device_is_the_run_of_data_in_memory(jax_answers):
+    assert found(jax_answers)["resident"]["code"] == 0
+    whole, resident = (history(jax_answers / name) for name in ("run", "resident"))
+    assert [list(map(float, row.values())) for row in resident] == [
+        pytest.approx(list(map(float, row.values())), rel=1e-6) for row in whole
+    ]
 
 
 def test_sums_over_many_batches_lose_nothing(jax_answers):

@@ -8,6 +8,7 @@ import math
 import sys
 import warnings
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ import keras
 import numpy as np
 
 from kvae import philox
+from kvae.backends.jax_batches import Block, ResidentRows, take
 from kvae.backends.streams import TEST_LATENT, TEST_TARGET, TRAIN_LATENT, TRAIN_TARGET
 
 _compiler_options: dict = {}
@@ -70,7 +72,9 @@ class Noise:
                 blocks = at(number * jnp.uint64(size) + jnp.arange(size, dtype=jnp.uint64))
                 return jnp.stack([words.astype(jnp.uint32) for words in blocks], axis=-1)
 
-            return jax.lax.map(part, jnp.arange(parts, dtype=jnp.uint64)).reshape(-1)[:count]
+            numbers = jnp.arange(parts, dtype=jnp.uint64)
+            words = jax.lax.map(part, numbers) if parts > 1 else part(numbers[0])
+            return words.reshape(-1)[:count]
 
 
 class BackendStep:
@@ -94,7 +98,14 @@ class BackendStep:
     run_eagerly: bool
     jit_compile: bool
     jax_state_sync: Callable
+    #: Its `logs` are those of the last execution, on the device: a look at them waits for it.
+    latest: SimpleNamespace
     stateless_call: Callable
+
+    def require_data(self, x):
+        """Tell data that lie on the device how many steps run at once."""
+        if isinstance(x, ResidentRows):
+            x.steps_at_once = self.steps_per_execution
 
     def train_step(self, state, data):
         """One step of stochastic gradient descent on the mean objective of a batch; returns the logs and the state."""
@@ -138,50 +149,68 @@ class BackendStep:
         """As Keras', but `steps_per_execution` steps are one program on the device: Python is asked once for all."""
         if self.train_function is not None and not force:
             return
-        one, several = self.train_step, self._train_steps
-        if self.jit_compile and not self.run_eagerly:
-            one, several = (
-                jax.jit(step, donate_argnums=0, compiler_options=_compiler_options) for step in (one, several)
-            )
+        one, several, resident = map(self._compiled, (self.train_step, self._train_steps, self._train_on_rows))
+
+        # An object that Keras does not look into: it wraps each dict that a model is given, step by step.
+        self.latest = latest = SimpleNamespace(logs={})
 
         def train_function(state, iterator):
-            batches = list(itertools.islice(iterator, self.steps_per_execution))
-            if not batches:
-                raise StopIteration
-            if len(batches) == self.steps_per_execution > 1 and len(set(map(_shapes, batches))) == 1:
-                return several(state, jax.tree.map(_stack, *batches))
+            steps = self.steps_per_execution
+            batches = [next(iterator)]
+            if isinstance(block := batches[0], Block):
+                while block:
+                    latest.logs, state = resident(state, *block)
+                    steps -= len(block.rows)
+                    block = next(iterator, None) if steps > 0 else None
+                return latest.logs, state
+            batches += itertools.islice(iterator, steps - 1)
+            if len(batches) == steps > 1 and len(set(map(_shapes, batches))) == 1:
+                latest.logs, state = several(state, jax.tree.map(_stack, *batches))
+                return latest.logs, state
             for batch in batches:
-                logs, state = one(state, batch)
-            return logs, state
+                latest.logs, state = one(state, batch)
+            return latest.logs, state
 
         self.train_function = train_function
 
-    def _train_steps(self, state, batches):
-        def step(state, data):
-            logs, state = self.train_step(state, data)
-            return state, logs
+    def _compiled(self, function):
+        if not self.jit_compile or self.run_eagerly:
+            return function
+        return jax.jit(function, donate_argnums=0, compiler_options=_compiler_options)
 
-        state, logs = jax.lax.scan(step, state, batches)
-        return jax.tree.map(lambda values: values[-1], logs), state
+    def _train_on_rows(self, state, columns, rows):
+        return self._train_steps(state, rows, lambda rows: take(columns, rows))
+
+    def _train_steps(self, state, batches, read=lambda batch: batch):
+        def step(carry, batch):
+            return self.train_step(carry[1], read(batch)), None
+
+        # The logs of the last step are what counts. Carried, they cost less than when those of all steps are kept.
+        first = jax.tree.map(lambda values: values[0], batches)
+        shapes, _ = jax.eval_shape(lambda: self.train_step(state, read(first)))
+        logs = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes)
+        return jax.lax.scan(step, (logs, state), batches)[0]
 
     def make_test_function(self, force=False):
         """As Keras', but the optimiser's count is handed to the objective, which may depend on it."""
         if self.test_function is not None and not force:
             return
-        compiled = self.test_step
-        if self.jit_compile and not self.run_eagerly:
-            compiled = jax.jit(self.test_step, donate_argnums=0, compiler_options=_compiler_options)
+        one, resident = map(self._compiled, (self.test_step, self._test_on_rows))
 
         def test_function(state, iterator):
             step = jnp.asarray(self.optimizer.iterations)
-            batches = list(itertools.islice(iterator, self.steps_per_execution))
-            if not batches:
-                raise StopIteration
+            batches = [next(iterator), *itertools.islice(iterator, self.steps_per_execution - 1)]
             for batch in batches:
-                logs, state = compiled(state, batch, step)
+                if isinstance(batch, Block):
+                    logs, state = resident(state, *batch, step)
+                else:
+                    logs, state = one(state, batch, step)
             return logs, state
 
         self.test_function = test_function
+
+    def _test_on_rows(self, state, columns, rows, step):
+        return self.test_step(state, take(columns, rows[0]), step)
 
     def _scope(self, trainable, others, metrics, collect_losses=False):
         """Where the model's variables have the values given, and what is assigned to them is kept."""
@@ -216,31 +245,6 @@ def settle(deterministic):
     _compiler_options.update({"xla_gpu_deterministic_ops": True} if deterministic else {})
 
 
-def reader(columns):
-    """A function of row numbers to those rows of arrays, which lie on the device where they fit, else in memory.
-
-    Args:
-        columns: arrays `[num, ...]` in tuples and dicts.
-    """
-    if not _fits(jax.devices()[0], sum(column.nbytes for column in jax.tree.leaves(columns))):
-        return lambda rows: jax.tree.map(lambda column: column[rows], columns)
-    return resident_reader(columns)
-
-
-def resident_reader(columns):
-    """As `reader`, of arrays that go to the device once; only row numbers follow."""
-    resident = jax.device_put(columns)
-    take = jax.jit(lambda columns, rows: jax.tree.map(lambda column: jnp.take(column, rows, axis=0), columns))
-    return lambda rows: take(resident, rows)
-
-
-def _fits(device, size):
-    """Whether so many bytes fit in half of the memory that an accelerator has free; the CPU is no accelerator."""
-    if device.platform == "cpu" or not (memory := device.memory_stats()):
-        return False
-    return 2 * size <= memory["bytes_limit"] - memory["bytes_in_use"]
-
-
 def batch_mean(values):
     """The mean over a batch, axis 0."""
     return jnp.mean(values, axis=0)
@@ -260,30 +264,34 @@ class Totals(keras.metrics.Metric):
 
     def __init__(self, name="totals", **kwargs):
         super().__init__(name=name, **kwargs)
-        self._sums = self.add_variable((5,), initializer="zeros", dtype="float32", name="sums")
-        self._carry = self.add_variable((5,), initializer="zeros", dtype="float32", name="carry")
+        # The sums, and below them what they lack.
+        self._sums = self.add_variable((2, 5), initializer="zeros", dtype="float32", name="sums")
 
     @property
     def batches(self):
         """How many batches were added since the last reset."""
-        return jnp.asarray(self._sums)[4]
+        return jnp.asarray(self._sums)[0, 4]
 
     def update_state(self, objective, terms):
         """Add a batch: `objective`, `terms.reconstruction` and `terms.kl`, each `[batch]`, in nats."""
         sums = [jnp.sum(term) for term in (objective, terms.reconstruction, terms.kl)]
         added = jax.lax.stop_gradient(jnp.stack([*sums, jnp.float32(objective.shape[0]), jnp.float32(1.0)]))
-        before = jnp.asarray(self._sums)
-        added = added - jnp.asarray(self._carry)
+        before, carry = jnp.asarray(self._sums)
+        added = added - carry
         after = before + added
-        self._carry.assign((after - before) - added)
-        self._sums.assign(after)
+        self._sums.assign(jnp.stack([after, (after - before) - added]))
 
     def result(self):
         """Means over all examples since the last reset, float32 scalars by name."""
-        loss, reconstruction, kl, count, _ = jnp.asarray(self._sums)
-        count = jnp.maximum(count, 1.0)
-        means = {"loss": loss, "elbo": -reconstruction - kl, "reconstruction": reconstruction, "kl": kl}
-        return {name: value / count for name, value in means.items()}
+        return _means(jnp.asarray(self._sums))
+
+
+@jax.jit
+def _means(sums):
+    loss, reconstruction, kl, count, _ = sums[0]
+    count = jnp.maximum(count, 1.0)
+    means = {"loss": loss, "elbo": -reconstruction - kl, "reconstruction": reconstruction, "kl": kl}
+    return {name: value / count for name, value in means.items()}
 
 
 def latent_sums(model):

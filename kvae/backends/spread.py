@@ -4,6 +4,7 @@ Each replica has its part of a batch. A sum over all parts is an `all_reduce`, w
 batch can stand in an objective. On one device every function here is the plain one.
 """
 
+from types import SimpleNamespace
 from typing import Any
 
 import tensorflow as tf
@@ -100,6 +101,8 @@ class Functions(_Keras):
     # What Keras brings.
     train_function: Any
     test_function: Any
+    #: Its `logs` are those of the last execution, on the device: a look at them waits for it.
+    latest: SimpleNamespace
 
     @property
     def steps_per_execution(self):
@@ -113,10 +116,22 @@ class Functions(_Keras):
     def make_train_function(self, force=False):
         """As Keras has it; the model is looked at first."""
         require(self)
-        if not _is_spread(self.distribute_strategy):
+        if self.train_function is not None and not force:
+            return
+        if _is_spread(self.distribute_strategy):
+            function = _function(self, self.train_step)
+        else:
             super().make_train_function(force)
-        elif self.train_function is None or force:
-            self.train_function = _function(self, self.train_step)
+            function = self.train_function
+
+        # An object that Keras does not look into: it wraps each dict that a model is given, step by step.
+        self.latest = latest = SimpleNamespace(logs={})
+
+        def train_function(iterator):
+            latest.logs = function(iterator)
+            return latest.logs
+
+        self.train_function = train_function
 
     def make_test_function(self, force=False):
         """As Keras has it."""

@@ -27,16 +27,19 @@ class History(keras.callbacks.Callback):
     def __init__(self, path, rows=()):
         super().__init__()
         self._path, self.rows = path and Path(path), list(rows)
-        self._written = 0.0
+        self._next = 0.0
 
     def on_train_begin(self, logs=None):
         """Begin the file with the rows so far: none is lost, and none stands there twice."""
         self.write()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Take the epoch's row, which counts from 0 as Keras does; write where a second has passed."""
+        """Take the epoch's row, which counts from 0 as Keras does; write where it is time.
+
+        That is once a second, and more seldom where the rows are so many that it would take a twentieth of the time.
+        """
         self.rows.append({"epoch": epoch, **(logs or {})})
-        if time.monotonic() - self._written >= 1:
+        if time.monotonic() >= self._next:
             self.write()
 
     def on_train_end(self, logs=None):
@@ -45,9 +48,11 @@ class History(keras.callbacks.Callback):
 
     def write(self):
         """Write the file whole: a kill in the middle of an appended line would leave half of it."""
+        start = time.monotonic()
         if self._path:
             files.write_whole(self._path, _csv(self.rows).encode(), force=True)
-        self._written = time.monotonic()
+        end = time.monotonic()
+        self._next = end + max(1.0, (end - start) / _SHARE)
 
 
 def _csv(rows):

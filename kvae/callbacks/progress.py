@@ -25,16 +25,16 @@ class Progress(keras.callbacks.Callback):
         """Start the clock."""
         self._epoch, self._start = epoch + 1, time.monotonic()
 
-    def on_train_batch_end(self, batch, logs=None):
-        """Move the line, ten times a second at most."""
+    def on_train_batch_begin(self, batch, logs=None):
+        """Move the line, ten times a second at most: the figures are on the device, and a look at them waits for it."""
         now = time.monotonic()
-        if self._live and now - self._drawn > 0.1:
-            self._drawn = now
-            steps = self.params.get("steps") or batch + 1
-            done = round(20 * min(batch + 1, steps) / steps)
+        if self._live and batch and now - self._drawn > 0.1:
+            steps = self.params.get("steps") or batch
+            done = round(20 * min(batch, steps) / steps)
             bar = "━" * done + "╌" * (20 - done)
-            self._stream.write(f"\r\x1b[K{self._head()}  {bar}  {_figures(logs)}")
+            self._stream.write(f"\r\x1b[K{self._head()}  {bar}  {_figures(self.model.latest.logs)}")
             self._stream.flush()
+            self._drawn = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
         """The epoch's line."""

@@ -3,6 +3,7 @@
 import math
 import signal
 import threading
+import time
 
 import keras
 import numpy as np
@@ -28,7 +29,7 @@ class StopOnInterrupt(keras.callbacks.Callback):
         if threading.current_thread() is threading.main_thread():
             self._previous = signal.signal(signal.SIGINT, self._on_signal)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_begin(self, batch, logs=None):
         """Tell Keras to stop."""
         if self.interrupted and not self._on_any:
             self.model.stop_training = True
@@ -53,11 +54,19 @@ class StopOnInterrupt(keras.callbacks.Callback):
 
 
 class StopOnNaN(keras.callbacks.Callback):
-    """Ends the run with an error as soon as the loss is no number: nothing good comes after it."""
+    """Ends the run with an error where the loss is no number: nothing good comes after it.
 
-    def on_train_batch_end(self, batch, logs=None):
-        """Look at the loss of the step."""
-        self._look("loss", logs)
+    A look waits for the device, so there is one a second, and one at the end of each epoch. None is missed: the loss is
+    a mean over the epoch so far.
+    """
+
+    _looked = 0.0
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Look at the loss of the steps before."""
+        if batch and time.monotonic() - self._looked >= 1:
+            self._look("loss", self.model.latest.logs)
+            self._looked = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
         """Look at the loss of the validation data too."""

@@ -18,9 +18,9 @@ def in_memory(columns):
 
 
 if keras.backend.backend() == "jax":
-    from kvae.backends.jax import reader
+    from kvae.backends import jax_batches as resident
 else:
-    reader = in_memory
+    resident = None  # type: ignore[assignment]
 
 
 class Rows(keras.utils.PyDataset):
@@ -41,7 +41,7 @@ class Rows(keras.utils.PyDataset):
             given = None if conditions is None else in_memory(conditions)
             self._read = lambda rows: (x[rows],) if given is None else (x[rows], given(rows))
         else:
-            self._read = reader((x,) if conditions is None else (x, conditions))
+            self._read = in_memory((x,) if conditions is None else (x, conditions))
         self.begin(0)
 
     def begin(self, epoch):
@@ -69,25 +69,50 @@ def training_batches(x, conditions, batch_size, seed):
     def order(epoch):
         return permutation(len(x), (seed, epoch))[: steps * batch_size]
 
-    dataset = Rows(x, _arrays(conditions), order, batch_size)
+    dataset = _batches(x, _arrays(conditions), order, batch_size)
     return dataset, dataset.begin, steps
 
 
 def validation_batches(x, conditions, batch_size):
     """As `kvae.data.pipeline.validation_batches`."""
     rows = np.arange(len(x))
-    return Rows(x, _arrays(conditions), lambda epoch: rows, batch_size)
+    return _batches(x, _arrays(conditions), lambda epoch: rows, batch_size)
+
+
+def _batches(x, conditions, order, batch_size):
+    """`Rows`, or the same rows from the memory of the device, where there is an engine and room for it."""
+    columns = (x,) if conditions is None else (x, conditions)
+    if resident is None or isinstance(x, OnDisk) or not resident.fits(columns):
+        return Rows(x, conditions, order, batch_size)
+    return resident.ResidentRows(columns, order, batch_size)
 
 
 def permutation(num, seed):
-    """`tf.random.experimental.stateless_shuffle(tf.range(num), seed)`, an int64 array `[num]`."""
-    words = philox.words(seed, num)
-    partners = (np.arange(num) + (words % np.arange(num, 0, -1, dtype="uint64")).astype("int64")).tolist()
-    # Fisher and Yates: each exchange sees those before it.
-    order = list(range(num))
-    for i, partner in enumerate(partners):
-        order[i], order[partner] = order[partner], order[i]
-    return np.array(order)
+    """`tf.random.experimental.stateless_shuffle(tf.range(num), seed)`, an int64 array `[num]`.
+
+    That exchanges place i with place `partners[i] >= i`, for one i after the other, each exchange seeing those before
+    it. Here all are made at once: what step i finds at place p was left there by the last step before it whose partner
+    was p, and that step moved what it found at its own place.
+    """
+    own = np.arange(num)
+    partners = own + (philox.words(seed, num) % np.arange(num, 0, -1, dtype="uint64")).astype("int64")
+    # Steps of one partner stand together, in their order; the step before each, of the same partner, or -1. (A sort of
+    # numbers is several times as fast as one of their places.)
+    by_partner = np.sort(partners * num + own) % max(1, num)
+    before = np.full(num, -1)
+    alike = partners[by_partner[1:]] == partners[by_partner[:-1]]
+    before[by_partner[1:][alike]] = by_partner[:-1][alike]
+    # The last step before i whose partner is i, or i: by then nobody has been there. Only i itself has that partner and
+    # does not come before i.
+    last = own.copy()
+    last[partners[by_partner]] = by_partner
+    exchanged_with_itself = partners == own
+    last[exchanged_with_itself] = np.where(before >= 0, before, own)[exchanged_with_itself]
+    while (further := last[last] != last).any():
+        last = np.where(further, last[last], last)
+    # `last[i]` is now what step i finds at its own place.
+    found = np.where(before >= 0, last[before], partners)
+    return np.where(exchanged_with_itself, last, found)
 
 
 def _arrays(conditions) -> Any:
