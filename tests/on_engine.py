@@ -44,7 +44,7 @@ def answer(folder):
         sys.modules.update(dict.fromkeys(BESIDE))
     import keras
 
-    from kvae import backends, config, training
+    from kvae import backends, config, setups
     from kvae.data import sources
     from kvae.distribution import Distribution
     from kvae.models import load_model
@@ -59,7 +59,7 @@ def answer(folder):
         wanted = config.Config().replace(
             data="mnist-sample", batch_size=50, validation=100, seed=5, steps_per_execution=1, **changes
         )
-        setup = training._set_up(wanted, sources.read(wanted.data), Distribution())
+        setup = setups.set_up(wanted, sources.read(wanted.data), Distribution())
         batches = iter(setup.batches.dataset)
         found["first"][name] = setup.model.train_on_batch(*next(batches), return_dict=True)
         if name == "conv":  # whose sigma learns without a gradient too

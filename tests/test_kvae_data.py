@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import kvae
-from kvae import build, config, networks, runs, training
+from kvae import build, config, networks, runs, setups, training
 from kvae.commands.export import export as export_command
 from kvae.commands.train import train as train_command
 from kvae.data import disk, pipeline, sources
@@ -309,13 +309,13 @@ def test_a_constant_column_of_numbers_is_refused(tmp_path):
 
 def test_a_vamp_prior_starts_at_examples_of_all_classes(pictures):
     chosen = settings(data=str(pictures), prior="vamp", prior_components=10, conditional=True)
-    setup = training._set_up(chosen, runs.read_data(chosen), Distribution())
+    setup = setups.set_up(chosen, runs.read_data(chosen), Distribution())
     start = 1 / (1 + np.exp(-np.asarray(setup.model.prior.logits)))
     # The folder lies class by class; cats are light (0.7), dogs dark (0.3).
     assert (start.mean(axis=(1, 2, 3)) > 0.5).tolist() == [True] * 5 + [False] * 5
     assert np.asarray(setup.model.prior.condition_vectors).argmax(1).tolist() == [0] * 5 + [1] * 5
     with pytest.raises(InputDataError, match="starts at 41 examples, there are 40; give --prior-components 40"):
-        training._set_up(chosen.replace(prior_components=41), runs.read_data(chosen), Distribution())
+        setups.set_up(chosen.replace(prior_components=41), runs.read_data(chosen), Distribution())
 
 
 def test_embeddings_and_a_deep_prior_by_command(tmp_path):

@@ -1,4 +1,4 @@
-"""Training data that lie on the device, under JAX: `fit` is handed numbers of rows, and the compiled step takes the rows.
+"""Training data that lie on the device, under JAX: `fit` is handed numbers of rows, the compiled step takes the rows.
 
 Keras gives a dataset a look at Python for each batch, which takes longer than a step of a small net on a GPU.
 """
