@@ -142,7 +142,7 @@ def measure(model: Any, data: Data, seed: int) -> dict[str, float]:
 def sweep(case: Case, betas: tuple[float, ...], seeds: int, folder: Path) -> list[dict[str, Any]]:
     """Train and measure what is missing in `folder`; return the results of all runs, in order of beta and seed."""
     folder.mkdir(parents=True, exist_ok=True)
-    facts = json.loads(json.dumps(case._asdict()))
+    facts = json.loads(json.dumps(case._asdict())) | {"order": "new in each pass"}
     data, results = None, []
     for seed in range(seeds):
         for beta in betas:

@@ -1,6 +1,7 @@
-"""kvae's own `fit`, for training_speed.py: on the engine that `$KERAS_BACKEND` names, as `kvae train` opens it."""
+"""kvae's own `fit`, for training_speed.py: `kvae_fit.py NET` on the engine that `$KERAS_BACKEND` names."""
 
 import os
+import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -42,7 +43,7 @@ class Run:
 
 
 def main():
-    engine.open_quietly()
+    engine.open_quietly(dense=NETS[sys.argv[1]].kind == "dense")
     name = keras.backend.backend()
     version = __import__(name).__version__
     serve({"keras": keras.__version__, name: version, "devices": _devices(name)}, Run)

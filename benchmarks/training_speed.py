@@ -78,7 +78,7 @@ class AbsentError(Exception):
 class Engine:
     """An engine's process, which waits between turns."""
 
-    def __init__(self, name, python, device):
+    def __init__(self, name, python, device, net):
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the process
         environment = os.environ | {"KERAS_BACKEND": name.removeprefix("kvae-"), "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
         environment |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # they share one GPU
@@ -88,7 +88,7 @@ class Engine:
             [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
         )
         self._process = subprocess.Popen(
-            [python, str(Path(__file__).with_name(SCRIPTS[name]))], text=True, env=environment,
+            [python, str(Path(__file__).with_name(SCRIPTS[name])), net], text=True, env=environment,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said,
         )  # fmt: skip
         self.pid, first = self._process.pid, self._process.stdout.readline()
@@ -188,8 +188,8 @@ def peers_python(folder):
     return str(python)
 
 
-def start(arguments):
-    """Every engine that is at hand by name; what is absent is said."""
+def start(arguments, net):
+    """Every engine that is at hand by name, to train one net; what is absent is said."""
     named = dict(each.split("=", 1) for each in arguments.python)
     engines = {}
     for name in arguments.engine or SCRIPTS:
@@ -197,7 +197,7 @@ def start(arguments):
         if arguments.peers and name not in named and not name.startswith("kvae"):
             python = peers_python(arguments.peers)
         try:
-            engines[name] = Engine(name, python, arguments.device)
+            engines[name] = Engine(name, python, arguments.device, net)
             print(f"{name}: {', '.join(f'{what} {value}' for what, value in engines[name].facts.items())}")
         except AbsentError as reason:
             print(f"{name}: absent, {reason}")
@@ -265,18 +265,17 @@ def main():
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, on the {arguments.device}"
     )
-    engines = start(arguments)
-    others = Others([os.getpid(), *(each.pid for each in engines.values())])
-    tables = {}
+    facts, tables = {}, {}
     for net in arguments.net or NETS:
+        engines = start(arguments, net)  # anew: how kvae uses the processors depends on the net
+        others = Others([os.getpid(), *(each.pid for each in engines.values())])
         tables[net] = report(net, engines, others, arguments)
+        facts |= {name: each.facts for name, each in engines.items()}
+        for each in engines.values():
+            each.stop()
         if arguments.json:  # As soon as it is known: a later net may fail.
-            facts = {name: each.facts for name, each in engines.items()}
-            arguments.json.write_text(
-                json.dumps({"device": arguments.device, "engines": facts, "nets": tables}, indent=1)
-            )
-    for each in engines.values():
-        each.stop()
+            document = {"device": arguments.device, "engines": facts, "nets": tables}
+            arguments.json.write_text(json.dumps(document, indent=1))
 
 
 if __name__ == "__main__":

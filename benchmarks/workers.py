@@ -112,7 +112,7 @@ def work(directory, seeds, **settings):
 
         together.append(distribution.start(among, devices=1))
 
-    engine.open_quietly(prepare=prepare)
+    engine.open_quietly(prepare=prepare, dense=True)
     from kvae import config, training
 
     nets = {"latent_dim": 8, "encoder_hidden": (64,), "decoder_hidden": (64,)}

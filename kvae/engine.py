@@ -66,7 +66,7 @@ def _missing(name):
     return next((each for each in _NEEDS[name][0] if importlib.util.find_spec(each) is None), None)
 
 
-def open_quietly(name=None, prepare=None):
+def open_quietly(name=None, prepare=None, dense=False):
     """Import Keras and its engine, start the devices, and return what it runs on, for people.
 
     The libraries write to the process's standard error before any setting of theirs is heard, so it is set aside for
@@ -75,13 +75,14 @@ def open_quietly(name=None, prepare=None):
     Args:
         name: the engine; the chosen one where not given.
         prepare: called between the two, for what must be said before devices start.
+        dense: whether a dense network is to be trained, for which an engine may use the processors otherwise.
     """
     os.environ["KERAS_BACKEND"] = name = name or chosen()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _standard_error_aside():
         import keras  # noqa: F401 - opened here, used by who comes next
 
-        if name == "tensorflow":
+        if name == "tensorflow" and dense:
             _share_processors()
         if prepare:
             prepare()
@@ -95,7 +96,7 @@ def _share_processors():
     """On two processors give each operation of TensorFlow one thread, before its devices start.
 
     Two operations at a time, a thread each, beat one operation that two threads share: dense nets train 1.3 times as
-    fast, convolutions as before (benchmarks/RESULTS.md). More than two processors were not measured.
+    fast (convolutions as before, or more slowly: benchmarks/RESULTS.md). More than two processors were not measured.
     """
     import tensorflow as tf
 

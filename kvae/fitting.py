@@ -74,7 +74,8 @@ def fit(setup, directory, start, quiet, tensorboard):
         setup.measured, config.objective.warmup_epochs, say if distribution.is_chief else None,
         prefix="val_" if setup.num_validation else "",
     )  # fmt: skip
-    watching = [setup.batches.callback, callbacks.StopOnNaN(), stop, latents, early, history, checkpoints, keep]
+    no_number = callbacks.StopOnNaN(seconds=0.0 if distribution.num_workers > 1 else 1.0)
+    watching = [setup.batches.callback, no_number, stop, latents, early, history, checkpoints, keep]
     watching += [
         None if quiet else callbacks.Progress(epochs),
         callbacks.Board(Path(tensorboard)) if tensorboard and distribution.is_chief else None,

@@ -127,21 +127,26 @@ def ask_jax(setup, folder):
         "products": [line.strip() for line in step.splitlines() if "dot_general" in line],
         "objective": [str(part.dtype) for part in jax.eval_shape(parts, batches[0])],
         "totals": _totals(backend.Totals()),
-        "resident": _resident(folder),
+        "resident": _resident(folder, model),
         "export": command("export", "run", "-o", "exported"),
         "tensorboard": command("train", *RUN, "-o", "other-run", "--tensorboard", "logs"),
     }
 
 
-def _resident(folder):
+def _resident(folder, model):
     """The run again, from data that lie on the device; and what its batches are, beside those of data in memory."""
     import keras
+    from keras.src.backend.jax import trainer
 
     from kvae.backends import jax_batches
-    from kvae.data import array_batches
+    from kvae.data import array_batches, sources
 
     x, given = np.arange(104, dtype="uint8").reshape(26, 2, 2, 1), {"label": np.arange(26) % 10}
-    fits, found = jax_batches.fits, {}
+    fits, found, weights = jax_batches.fits, {}, model.get_weights()
+    # As on a GPU, where Keras asks for a batch ahead; it does not on a CPU.
+    trainer.JAXEpochIterator._get_iterator = lambda self: self._one_batch_ahead_iterator(
+        self.data_adapter.get_jax_iterator()
+    )
     for place, room in (("memory", False), ("device", True)):
         jax_batches.fits = lambda columns, room=room: room
         dataset, begin, steps = array_batches.training_batches(x, given, 4, 7)
@@ -150,6 +155,14 @@ def _resident(folder):
         parts = [np.asarray(part) for batch in batches for part in keras.tree.flatten(batch)]
         found[place] = steps, [part.tolist() for part in parts]
         found[f"{place} is"] = type(dataset).__name__, str(parts[0].dtype)
+        x_of_model = sources.load("mnist-sample").x[:110]
+        dataset = array_batches.training_batches(x_of_model, None, 10, 7)[0]
+        model.set_weights(weights)
+        found[f"{place} evaluated"] = model.evaluate(dataset, verbose=0)
+        found[f"{place} predicted"] = float(model.predict(dataset, verbose=0).mean())
+        # Not compiled: the same steps, from Python.
+        model.compile(keras.optimizers.SGD(1e-4), run_eagerly=True, steps_per_execution=4)
+        found[f"{place} eagerly"] = model.fit(dataset, epochs=1, verbose=0, shuffle=False).history["loss"]
     found["code"] = command("train", *RUN, "--deterministic", "-q", "-o", folder / "resident")
     jax_batches.fits = fits
     return found

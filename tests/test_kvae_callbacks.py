@@ -12,7 +12,7 @@ from kvae import callbacks, config, training
 from kvae.backends import Noise
 from kvae.callbacks.progress import say
 from kvae.data import pipeline
-from serve_cli.errors import InputDataError, RequestError
+from serve_cli.errors import InputDataError, RequestError, VerificationError
 
 SMALL = {
     "data": "mnist-sample", "validation": 100, "epochs": 3, "latent_dim": 3, "batch_size": 50,
@@ -144,6 +144,60 @@ def test_data_that_the_likelihood_does_not_model_are_refused_before_the_first_st
     with pytest.raises(InputDataError):
         train(tmp_path / "run", data=str(tmp_path / "data.npz"), validation=10, likelihood="discretized_logistic")
     assert not (tmp_path / "run").exists()
+
+
+def small_model(learning_rate):
+    from kvae import VAE, networks
+
+    keras.utils.set_random_seed(0)
+    model = VAE(networks.dense_encoder((4, 4, 1), 2, [8]), networks.dense_decoder((4, 4, 1), 2, [8]))
+    model.compile(keras.optimizers.Adam(learning_rate))
+    return model
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (60, 4, 4, 1), "uint8")
+
+
+def test_a_loss_that_is_no_number_ends_an_epoch_in_its_middle():
+    class Ended(keras.callbacks.Callback):
+        epochs, steps = 0, 0
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.epochs += 1
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.steps += 1
+
+    ended = Ended()
+    with pytest.raises(VerificationError, match=r"The loss became (nan|inf) by step \d"):
+        small_model(1e38).fit(PIXELS, batch_size=1, verbose=0, callbacks=[callbacks.StopOnNaN(seconds=0), ended])
+    assert ended.epochs == 0
+    assert 1 <= ended.steps < 10
+
+
+def test_between_two_looks_for_a_number_the_device_is_left_alone():
+    stop, seen = callbacks.StopOnNaN(seconds=60), []
+
+    class Latest:
+        @property
+        def logs(self):
+            seen.append(1)
+            return {"loss": 1.0}
+
+    stop.set_model(type("Model", (), {"latest": Latest()})())
+    for batch in range(5):
+        stop.on_train_batch_begin(batch)
+    assert len(seen) == 1
+
+
+def test_a_terminal_sees_the_epoch_move():
+    terminal = Terminal()
+    small_model(1e-3).fit(PIXELS, batch_size=1, verbose=0, callbacks=[callbacks.Progress(1, terminal)])
+    first = terminal.getvalue().split("\r\x1b[K")[1]
+    assert first.startswith("epoch 1/1  ")
+    assert first.count("━") + first.count("╌") == 20
+    assert "elbo -" in first
+    assert "beta 1" in first
 
 
 class Terminal(io.StringIO):

@@ -20,6 +20,9 @@ from kvae import philox
 from kvae.backends.jax_batches import Block, ResidentRows, take
 from kvae.backends.streams import TEST_LATENT, TEST_TARGET, TRAIN_LATENT, TRAIN_TARGET
 
+# For type checkers `super()` is anything; at run time it is the next of the model's bases.
+_Next: Any = object
+
 _compiler_options: dict = {}
 
 # Class indices and counts of steps are asked for as int64, of which JAX makes int32: they fit.
@@ -77,7 +80,7 @@ class Noise:
             return words.reshape(-1)[:count]
 
 
-class BackendStep:
+class BackendStep(_Next):
     """Mixin that gives a `keras.Model` its steps."""
 
     # What the model brings.
@@ -102,10 +105,11 @@ class BackendStep:
     latest: SimpleNamespace
     stateless_call: Callable
 
-    def require_data(self, x):
-        """Tell data that lie on the device how many steps run at once."""
+    def checked(self, x, y, where):
+        """As `KerasFace.checked`; data that lie on the device are told how many steps run at once."""
         if isinstance(x, ResidentRows):
-            x.steps_at_once = self.steps_per_execution
+            x.steps_at_once = None if where == "predict" else self.steps_per_execution
+        return super().checked(x, y, where)
 
     def train_step(self, state, data):
         """One step of stochastic gradient descent on the mean objective of a batch; returns the logs and the state."""
@@ -149,8 +153,8 @@ class BackendStep:
         """As Keras', but `steps_per_execution` steps are one program on the device: Python is asked once for all."""
         if self.train_function is not None and not force:
             return
-        one, several, resident = map(self._compiled, (self.train_step, self._train_steps, self._train_on_rows))
-
+        one, several = map(self._compiled, (self.train_step, self._train_steps))
+        resident = self._compiled(self._train_on_rows) if self._compiles else self._train_row_by_row
         # An object that Keras does not look into: it wraps each dict that a model is given, step by step.
         self.latest = latest = SimpleNamespace(logs={})
 
@@ -173,13 +177,22 @@ class BackendStep:
 
         self.train_function = train_function
 
+    @property
+    def _compiles(self):
+        return self.jit_compile and not self.run_eagerly
+
     def _compiled(self, function):
-        if not self.jit_compile or self.run_eagerly:
+        if not self._compiles:
             return function
         return jax.jit(function, donate_argnums=0, compiler_options=_compiler_options)
 
     def _train_on_rows(self, state, columns, rows):
         return self._train_steps(state, rows, lambda rows: take(columns, rows))
+
+    def _train_row_by_row(self, state, columns, rows):
+        for batch in rows:
+            logs, state = self.train_step(state, take(columns, batch))
+        return logs, state
 
     def _train_steps(self, state, batches, read=lambda batch: batch):
         def step(carry, batch):
@@ -198,19 +211,23 @@ class BackendStep:
         one, resident = map(self._compiled, (self.test_step, self._test_on_rows))
 
         def test_function(state, iterator):
-            step = jnp.asarray(self.optimizer.iterations)
-            batches = [next(iterator), *itertools.islice(iterator, self.steps_per_execution - 1)]
-            for batch in batches:
+            step, steps = jnp.asarray(self.optimizer.iterations), self.steps_per_execution
+            for batch in itertools.chain([next(iterator)], iterator):
                 if isinstance(batch, Block):
-                    logs, state = resident(state, *batch, step)
+                    for rows in batch.rows:
+                        logs, state = resident(state, batch.columns, rows, step)
+                    steps -= len(batch.rows)
                 else:
                     logs, state = one(state, batch, step)
+                    steps -= 1
+                if steps <= 0:
+                    break
             return logs, state
 
         self.test_function = test_function
 
     def _test_on_rows(self, state, columns, rows, step):
-        return self.test_step(state, take(columns, rows[0]), step)
+        return self.test_step(state, take(columns, rows), step)
 
     def _scope(self, trainable, others, metrics, collect_losses=False):
         """Where the model's variables have the values given, and what is assigned to them is kept."""

@@ -34,8 +34,8 @@ class ResidentRows(DataAdapter):
 
     def __init__(self, columns, order, batch_size):
         self._columns, self._make_order, self._batch_size = jax.device_put(columns), order, batch_size
-        #: Steps of a block. A model that is trained sets it to those that it runs at once.
-        self.steps_at_once = 1
+        #: Steps of a block; a kvae model sets it to those that it runs at once. None: no blocks, but batches.
+        self.steps_at_once = None
         self._order, self._coming, self._thread = self._rows(0), {}, None
 
     def begin(self, epoch):
@@ -73,7 +73,9 @@ class ResidentRows(DataAdapter):
         return (_take(self._columns, rows) for block in self._blocks(1) for rows in block)
 
     def get_jax_iterator(self):
-        """`Block` by `Block`, for `fit` and `evaluate` of a kvae model."""
+        """`Block` by `Block`, for `fit` and `evaluate` of a kvae model; else batch by batch."""
+        if self.steps_at_once is None:
+            return iter(self)
         return (Block(self._columns, rows) for rows in self._blocks(self.steps_at_once))
 
     def _blocks(self, steps):

@@ -29,17 +29,11 @@ class StopOnInterrupt(keras.callbacks.Callback):
         if threading.current_thread() is threading.main_thread():
             self._previous = signal.signal(signal.SIGINT, self._on_signal)
 
-    def on_train_batch_begin(self, batch, logs=None):
-        """Tell Keras to stop."""
-        if self.interrupted and not self._on_any:
-            self.model.stop_training = True
-
     def on_epoch_end(self, epoch, logs=None):
-        """As after a batch: the signal may have come during validation."""
+        """Ask the other workers, where there are any."""
         if self._on_any:
             self.interrupted = self._on_any(self.interrupted)
-        if self.interrupted:
-            self.model.stop_training = True
+            self.model.stop_training |= self.interrupted
 
     def restore(self):
         """Give Ctrl-C back to whoever had it; also after an error, when Keras calls no callback."""
@@ -51,20 +45,27 @@ class StopOnInterrupt(keras.callbacks.Callback):
         if self.interrupted:
             raise KeyboardInterrupt
         self.interrupted = True
+        if not self._on_any:
+            self.model.stop_training = True  # which Keras reads after each execution
 
 
 class StopOnNaN(keras.callbacks.Callback):
     """Ends the run with an error where the loss is no number: nothing good comes after it.
 
-    A look waits for the device, so there is one a second, and one at the end of each epoch. None is missed: the loss is
-    a mean over the epoch so far.
+    None is missed between two looks, for the loss is a mean over the epoch so far.
+
+    Args:
+        seconds: between two looks, which wait for the device; there is one at the end of each epoch too. 0: one after
+            each execution, so that workers that train together stop together.
     """
 
-    _looked = 0.0
+    def __init__(self, seconds=1.0):
+        super().__init__()
+        self._seconds, self._looked = seconds, 0.0
 
     def on_train_batch_begin(self, batch, logs=None):
         """Look at the loss of the steps before."""
-        if batch and time.monotonic() - self._looked >= 1:
+        if batch and time.monotonic() - self._looked >= self._seconds:
             self._look("loss", self.model.latest.logs)
             self._looked = time.monotonic()
 
