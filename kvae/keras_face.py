@@ -88,7 +88,7 @@ class KerasFace(_Keras):
         return self(data)
 
     def require_data(self, x):
-        """Raise ValueError where `fit` cannot take such data; for a backend that has something to say to them."""
+        """Raise ValueError where `fit` cannot take data in this form; a backend may have something to say."""
 
     @property
     def metrics(self):

@@ -17,10 +17,12 @@ def in_memory(columns):
     return lambda rows: keras.tree.map_structure(lambda column: column[rows], columns)
 
 
+#: The engine's module for data that lie on its device, where it has one.
+resident: Any = None
 if keras.backend.backend() == "jax":
-    from kvae.backends import jax_batches as resident
-else:
-    resident = None  # type: ignore[assignment]
+    from kvae.backends import jax_batches
+
+    resident = jax_batches
 
 
 class Rows(keras.utils.PyDataset):
@@ -102,8 +104,8 @@ def permutation(num, seed):
     before = np.full(num, -1)
     alike = partners[by_partner[1:]] == partners[by_partner[:-1]]
     before[by_partner[1:][alike]] = by_partner[:-1][alike]
-    # The last step before i whose partner is i, or i: by then nobody has been there. Only i itself has that partner and
-    # does not come before i.
+    # The last step before i whose partner is i; i itself where there is none, for nobody has been there by then. Steps
+    # after i have later partners, so the last of all is the one, unless that is step i.
     last = own.copy()
     last[partners[by_partner]] = by_partner
     exchanged_with_itself = partners == own
