@@ -43,7 +43,7 @@ class Run:
 
 
 def main():
-    engine.open_quietly(dense=NETS[sys.argv[1]].kind == "dense")
+    engine.open_quietly(network=NETS[sys.argv[1]].kind)
     name = keras.backend.backend()
     version = __import__(name).__version__
     serve({"keras": keras.__version__, name: version, "devices": _devices(name)}, Run)

@@ -1,5 +1,6 @@
 """The noise of training and validation: what it is drawn from, and that it is a function of (seed, step) alone."""
 
+import os
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kvae import engine
 from kvae.backends import Noise
 from kvae.likelihoods import Bernoulli
 
@@ -101,3 +103,35 @@ def test_a_model_compiled_with_kvaes_adam_needs_no_other_import_to_load():
     # The class must be known once the models are, in a process where nobody asked for it.
     code = "import keras, kvae.models; assert keras.saving.get_registered_object('kvae>optimizers.Adam')"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("network", "machine", "own", "wanted"),
+    [
+        ("conv", "x86_64", None, "1"),
+        ("residual", "AMD64", None, "1"),
+        ("conv", "x86_64", "0", "0"),
+        ("conv", "arm64", None, None),
+        ("dense", "x86_64", None, None),
+        (None, "x86_64", None, None),
+    ],
+)
+def test_convolutions_are_onednn_s_unless_the_user_says_otherwise(monkeypatch, network, machine, own, wanted):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", own or "")
+    if own is None:
+        monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    monkeypatch.setattr(engine.platform, "machine", lambda: machine)
+    engine.open_quietly("tensorflow", network=network)
+    assert os.environ.get("TF_ENABLE_ONEDNN_OPTS") == wanted
+
+
+def test_tensorflow_hears_of_onednn_when_kvae_opens_it_for_convolutions():
+    code = (
+        "from kvae import engine\n"
+        "engine.open_quietly('tensorflow', network='conv')\n"
+        "from tensorflow.python.framework import test_util\n"
+        "print(test_util.IsMklEnabled())"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
+    assert done.stdout.strip() == "True", done.stderr

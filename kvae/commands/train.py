@@ -120,7 +120,7 @@ def train(output, preset, config, resume, export_check, devices, tensorboard, fo
         if not cluster or cluster.is_chief:
             runs.refuse(output, force)
         dataset = runs.read_data(wanted)
-    distribution = _open(cluster, devices, tensorboard, quiet, wanted.model.network == "dense")
+    distribution = _open(cluster, devices, tensorboard, quiet, wanted.model.network)
     from kvae import training
 
     common = {"dataset": dataset, "quiet": quiet, "tensorboard": tensorboard, "distribution": distribution}
@@ -145,7 +145,7 @@ def _devices(value):
     return int(value)
 
 
-def _open(cluster, devices, tensorboard, quiet, dense):
+def _open(cluster, devices, tensorboard, quiet, network):
     """Start the engine and say on what; the `Distribution` that trains."""
     from kvae import engine
 
@@ -162,7 +162,7 @@ def _open(cluster, devices, tensorboard, quiet, dense):
             import tensorflow  # noqa: F401 - under JAX too, and what it says on start-up is not heard here
         found.append(distribution.start(cluster, devices))
 
-    device = engine.open_quietly(prepare=prepare, dense=dense)
+    device = engine.open_quietly(prepare=prepare, network=network)
     if not quiet and found[0].is_chief:
         several = f", {found[0].num_replicas} devices together" if found[0].num_replicas > 1 else ""
         click.echo(f"Training on {device}{several}.", err=True)
