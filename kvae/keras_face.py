@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from kvae.backends import is_dataset, to_numpy
+from kvae.data.resident import ResidentRows
 
 # For type checkers `super()` is anything; at run time it is `keras.Model`, the next of the model's bases.
 _Keras: Any = object
@@ -28,6 +29,7 @@ class KerasFace(_Keras):
     loss: Any
     _compile_metrics: Any
     distribute_strategy: Any
+    steps_per_execution: int
 
     def fit(self, x=None, y=None, *args, validation_data=None, **kwargs):
         """As `keras.Model.fit`; `y` holds the conditions: an array, a list, or a dict of them by name.
@@ -104,10 +106,14 @@ class KerasFace(_Keras):
         """Return `x` and `y` as `fit` takes them, or raise ValueError.
 
         Args:
-            x: array, tensor, dataset or generator of examples.
+            x: array, tensor, dataset or generator of examples. Data that lie on the device were looked at before, and
+                are told how many steps run at once.
             y: conditions, as an array, a list, or a dict of them by name; None where there are none.
             where: what the data are for, for the message.
         """
+        if isinstance(x, ResidentRows):
+            x.steps_at_once = None if where == "predict" else self.steps_per_execution
+            return x, y
         if is_dataset(x):
             for batch in x.take(1):
                 x_seen, y_seen, _ = keras.utils.unpack_x_y_sample_weight(batch)

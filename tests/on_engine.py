@@ -138,17 +138,17 @@ def _resident(folder, model):
     import keras
     from keras.src.backend.jax import trainer
 
-    from kvae.backends import jax_batches
+    from kvae.backends import jax_memory
     from kvae.data import array_batches, sources
 
     x, given = np.arange(104, dtype="uint8").reshape(26, 2, 2, 1), {"label": np.arange(26) % 10}
-    fits, found, weights = jax_batches.fits, {}, model.get_weights()
+    fits, found, weights = jax_memory.fits, {}, model.get_weights()
     # As on a GPU, where Keras asks for a batch ahead; it does not on a CPU.
     trainer.JAXEpochIterator._get_iterator = lambda self: self._one_batch_ahead_iterator(
         self.data_adapter.get_jax_iterator()
     )
     for place, room in (("memory", False), ("device", True)):
-        jax_batches.fits = lambda columns, room=room: room
+        jax_memory.fits = lambda columns, room=room: room
         dataset, begin, steps = array_batches.training_batches(x, given, 4, 7)
         begin(3)
         batches = [*dataset, *array_batches.validation_batches(x, given, 10)]
@@ -164,7 +164,7 @@ def _resident(folder, model):
         model.compile(keras.optimizers.SGD(1e-4), run_eagerly=True, steps_per_execution=4)
         found[f"{place} eagerly"] = model.fit(dataset, epochs=1, verbose=0, shuffle=False).history["loss"]
     found["code"] = command("train", *RUN, "--deterministic", "-q", "-o", folder / "resident")
-    jax_batches.fits = fits
+    jax_memory.fits = fits
     return found
 
 

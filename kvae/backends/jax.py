@@ -17,8 +17,9 @@ import keras
 import numpy as np
 
 from kvae import philox
-from kvae.backends.jax_batches import Block, ResidentRows, take
+from kvae.backends.jax_memory import take
 from kvae.backends.streams import TEST_LATENT, TEST_TARGET, TRAIN_LATENT, TRAIN_TARGET
+from kvae.data.blocks import Block, of_an_execution
 
 # For type checkers `super()` is anything; at run time it is the next of the model's bases.
 _Next: Any = object
@@ -105,12 +106,6 @@ class BackendStep(_Next):
     latest: SimpleNamespace
     stateless_call: Callable
 
-    def checked(self, x, y, where):
-        """As `KerasFace.checked`; data that lie on the device are told how many steps run at once."""
-        if isinstance(x, ResidentRows):
-            x.steps_at_once = None if where == "predict" else self.steps_per_execution
-        return super().checked(x, y, where)
-
     def train_step(self, state, data):
         """One step of stochastic gradient descent on the mean objective of a batch; returns the logs and the state."""
         trainable, others, optimizer, metrics = state
@@ -160,14 +155,12 @@ class BackendStep(_Next):
 
         def train_function(state, iterator):
             steps = self.steps_per_execution
-            batches = [next(iterator)]
-            if isinstance(block := batches[0], Block):
-                while block:
+            first, iterator = _opened(iterator)
+            if isinstance(first, Block):
+                for block in of_an_execution(iterator, steps):
                     latest.logs, state = resident(state, *block)
-                    steps -= len(block.rows)
-                    block = next(iterator, None) if steps > 0 else None
                 return latest.logs, state
-            batches += itertools.islice(iterator, steps - 1)
+            batches = list(itertools.islice(iterator, steps))
             if len(batches) == steps > 1 and len(set(map(_shapes, batches))) == 1:
                 latest.logs, state = several(state, jax.tree.map(_stack, *batches))
                 return latest.logs, state
@@ -212,16 +205,14 @@ class BackendStep(_Next):
 
         def test_function(state, iterator):
             step, steps = jnp.asarray(self.optimizer.iterations), self.steps_per_execution
-            for batch in itertools.chain([next(iterator)], iterator):
-                if isinstance(batch, Block):
-                    for rows in batch.rows:
-                        logs, state = resident(state, batch.columns, rows, step)
-                    steps -= len(batch.rows)
-                else:
-                    logs, state = one(state, batch, step)
-                    steps -= 1
-                if steps <= 0:
-                    break
+            first, iterator = _opened(iterator)
+            if isinstance(first, Block):
+                for block in of_an_execution(iterator, steps):
+                    for rows in block.rows:
+                        logs, state = resident(state, block.columns, rows, step)
+                return logs, state
+            for batch in itertools.islice(iterator, steps):
+                logs, state = one(state, batch, step)
             return logs, state
 
         self.test_function = test_function
@@ -322,6 +313,12 @@ def latent_sums(model):
         return terms.z_mean.shape[0], *(jnp.sum(part, axis=0) for part in (terms.z_mean, terms.z_mean**2, kl))
 
     return lambda batch, number: compiled([variable.value for variable in model.variables], batch, number)
+
+
+def _opened(iterator):
+    """What an iterator gives first, and one that gives all of it: Keras wraps those of a GPU, so their type is lost."""
+    first = next(iterator)
+    return first, itertools.chain([first], iterator)
 
 
 def _shapes(batch):

@@ -9,6 +9,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from kvae.backends import tensorflow_memory
+from kvae.data.blocks import Blocks
+
 # For type checkers `super()` is anything; at run time it is `keras.Model`, the next of the model's bases.
 _Keras: Any = object
 
@@ -122,7 +125,7 @@ class Functions(_Keras):
             function = _function(self, self.train_step)
         else:
             super().make_train_function(force)
-            function = self.train_function
+            function = _for_either(self.train_function, tensorflow_memory.train(self))
 
         # An object that Keras does not look into: it wraps each dict that a model is given, step by step.
         self.latest = latest = SimpleNamespace(logs={})
@@ -136,7 +139,9 @@ class Functions(_Keras):
     def make_test_function(self, force=False):
         """As Keras has it."""
         if not _is_spread(self.distribute_strategy):
-            super().make_test_function(force)
+            if self.test_function is None or force:
+                super().make_test_function(force)
+                self.test_function = _for_either(self.test_function, tensorflow_memory.test(self))
         elif self.test_function is None or force:
             self.test_function = _function(self, self.test_step)
 
@@ -156,6 +161,11 @@ class Functions(_Keras):
                 "Several workers need a dataset that gives each of them its part of every batch, got an array; give "
                 "fit the `training_batches` of a kvae.distribution.Distribution, see docs/distributed.md."
             )
+
+
+def _for_either(function, on_blocks):
+    """A function of an iterator, and that of the `Blocks` of data on the device, as one."""
+    return lambda iterator: (on_blocks if isinstance(iterator, Blocks) else function)(iterator)
 
 
 def _is_spread(strategy):

@@ -1,4 +1,6 @@
-"""Batches for `fit` from arrays, for engines other than TensorFlow; `kvae.data.pipeline` says what they are.
+"""Batches for `fit` from arrays: for engines other than TensorFlow, and of data that lie on a device for all.
+
+`kvae.data.pipeline` says what they are.
 
 The order is that of `tf.random.experimental.stateless_shuffle`, so a run sees the same batches on any engine.
 """
@@ -9,20 +11,13 @@ import keras
 import numpy as np
 
 from kvae import philox
+from kvae.data import resident
 from kvae.data.disk import OnDisk
 
 
 def in_memory(columns):
     """A function of row numbers to those rows of arrays, in tuples and dicts."""
     return lambda rows: keras.tree.map_structure(lambda column: column[rows], columns)
-
-
-#: The engine's module for data that lie on its device, where it has one.
-resident: Any = None
-if keras.backend.backend() == "jax":
-    from kvae.backends import jax_batches
-
-    resident = jax_batches
 
 
 class Rows(keras.utils.PyDataset):
@@ -82,11 +77,11 @@ def validation_batches(x, conditions, batch_size):
 
 
 def _batches(x, conditions, order, batch_size):
-    """`Rows`, or the same rows from the memory of the device, where there is an engine and room for it."""
+    """`Rows`, or the same rows from the memory of the device, where there is room."""
     columns = (x,) if conditions is None else (x, conditions)
-    if resident is None or isinstance(x, OnDisk) or not resident.fits(columns):
-        return Rows(x, conditions, order, batch_size)
-    return resident.ResidentRows(columns, order, batch_size)
+    if resident.has_room(columns):
+        return resident.ResidentRows(columns, order, batch_size)
+    return Rows(x, conditions, order, batch_size)
 
 
 def permutation(num, seed):

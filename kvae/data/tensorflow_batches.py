@@ -4,11 +4,14 @@ from typing import Any
 
 import tensorflow as tf
 
+from kvae.data import array_batches, resident
 from kvae.data.disk import OnDisk
 
 
 def training_batches(x, conditions, batch_size, seed):
     """As `kvae.data.pipeline.training_batches`: the dataset, what tells it the epoch, and its number of batches."""
+    if resident.has_room(_columns(x, conditions)):
+        return array_batches.training_batches(x, conditions, batch_size, seed)
     num, steps = len(x), len(x) // batch_size
     # On the CPU, where tf.data runs: a variable on a GPU would be out of its reach.
     with tf.device("CPU:0"):
@@ -33,6 +36,8 @@ def shuffle(num, seed, epoch):
 
 def validation_batches(x, conditions, batch_size):
     """As `kvae.data.pipeline.validation_batches`."""
+    if resident.has_room(_columns(x, conditions)):
+        return array_batches.validation_batches(x, conditions, batch_size)
     if isinstance(x, OnDisk):
         rows = tf.data.Dataset.range(len(x)).batch(batch_size)
         return without_tuning(rows.map(row_reader(x, conditions), num_parallel_calls=num_readers(x)).prefetch(2))

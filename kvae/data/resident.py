@@ -1,26 +1,29 @@
-"""Training data that lie on the device, under JAX: `fit` is handed numbers of rows, the compiled step takes the rows.
+"""Training data that lie on the device: `fit` is handed numbers of rows, the compiled step takes the rows.
 
-Keras gives a dataset a look at Python for each batch, which takes longer than a step of a small net on a GPU.
+Keras gives a dataset a look at Python for each batch, or has TensorFlow's threads copy it to the device, which takes
+longer than a step of a small net on a GPU.
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
-import jax.numpy as jnp
+import keras
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
+from kvae.data.blocks import Block, Blocks
+from kvae.data.disk import OnDisk
 
-class Block(NamedTuple):
-    """Some steps' batches.
+#: The engine's module that knows the memory of its device; None where there is none.
+memory: Any = None
+if keras.backend.backend() == "jax":
+    from kvae.backends import jax_memory as memory
+elif keras.backend.backend() == "tensorflow":
+    from kvae.backends import tensorflow_memory as memory
 
-    Attributes:
-        columns: arrays `[num, ...]` on the device, in tuples and dicts: a whole dataset.
-        rows: int32 `[steps, batch]`, those of each step.
-    """
 
-    columns: Any
-    rows: Any
+def has_room(columns):
+    """Whether arrays in tuples and dicts are data that an accelerator's memory has room for."""
+    return memory is not None and not isinstance(columns[0], OnDisk) and memory.fits(columns)
 
 
 class ResidentRows(DataAdapter):
@@ -33,7 +36,7 @@ class ResidentRows(DataAdapter):
     """
 
     def __init__(self, columns, order, batch_size):
-        self._columns, self._make_order, self._batch_size = jax.device_put(columns), order, batch_size
+        self._columns, self._make_order, self._batch_size = memory.put(columns), order, batch_size
         #: Steps of a block; a kvae model sets it to those that it runs at once. None: no blocks, but batches.
         self.steps_at_once = None
         self._order, self._coming, self._thread = self._rows(0), {}, None
@@ -70,13 +73,17 @@ class ResidentRows(DataAdapter):
 
     def __iter__(self):
         """The batches themselves, as a model's `terms` takes them."""
-        return (_take(self._columns, rows) for block in self._blocks(1) for rows in block)
+        return (memory.batch(self._columns, rows) for block in self._blocks(1) for rows in block)
 
     def get_jax_iterator(self):
-        """`Block` by `Block`, for `fit` and `evaluate` of a kvae model; else batch by batch."""
+        """`Blocks`, for `fit` and `evaluate` of a kvae model; else batch by batch."""
         if self.steps_at_once is None:
             return iter(self)
-        return (Block(self._columns, rows) for rows in self._blocks(self.steps_at_once))
+        return Blocks(Block(self._columns, rows) for rows in self._blocks(self.steps_at_once))
+
+    def get_tf_dataset(self):
+        """What gives an iterator as `get_jax_iterator` does, epoch by epoch."""
+        return _Anew(self.get_jax_iterator)
 
     def _blocks(self, steps):
         """The rows of `steps` batches at a time, `[steps, batch]`: fewer batches at the end, a short one by itself."""
@@ -87,17 +94,9 @@ class ResidentRows(DataAdapter):
             yield self._order[None, whole:]
 
 
-def take(columns, rows):
-    """Those rows of all columns, inside a compiled step."""
-    return jax.tree.map(lambda column: jnp.take(column, rows, axis=0), columns)
+class _Anew:
+    def __init__(self, make):
+        self._make = make
 
-
-_take = jax.jit(take)
-
-
-def fits(columns):
-    """Whether arrays take no more than half of what an accelerator's memory has free; the CPU is no accelerator."""
-    device, size = jax.devices()[0], sum(column.nbytes for column in jax.tree.leaves(columns))
-    if device.platform == "cpu" or not (memory := device.memory_stats()):
-        return False
-    return 2 * size <= memory["bytes_limit"] - memory["bytes_in_use"]
+    def __iter__(self):
+        return self._make()

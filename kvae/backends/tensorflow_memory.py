@@ -1,0 +1,89 @@
+"""The memory of TensorFlow's GPU, for data that lie there: `kvae.data.resident`; and the steps that take rows of them.
+
+Several steps are one program, a loop over the rows of a `Block`: where XLA compiles, nothing comes from the host but
+numbers of rows, once an execution.
+"""
+
+import tensorflow as tf
+from tensorflow.python.client import device_lib
+
+from kvae.data.blocks import of_an_execution
+
+
+def put(columns):
+    """Arrays in tuples and dicts to the same on the device."""
+    with tf.device("GPU:0" if tf.config.list_physical_devices("GPU") else "CPU:0"):
+        return tf.nest.map_structure(tf.convert_to_tensor, columns)
+
+
+def take(columns, rows):
+    """Those rows of all columns, inside a compiled step."""
+    return tf.nest.map_structure(lambda column: tf.gather(column, rows), columns)
+
+
+#: `take`, compiled by itself.
+batch = tf.function(take, reduce_retracing=True, autograph=False)
+
+
+def fits(columns):
+    """Whether arrays take no more than half of what a GPU's memory has free."""
+    if not tf.config.list_physical_devices("GPU"):
+        return False
+    limits = [device.memory_limit for device in device_lib.list_local_devices() if device.device_type == "GPU"]
+    size = sum(column.nbytes for column in tf.nest.flatten(columns))
+    return 2 * size <= limits[0] - tf.config.experimental.get_memory_info("GPU:0")["current"]
+
+
+def train(model):
+    """A function of an iterator of `Block`s that trains for an execution, and returns the logs of its last step."""
+
+    def step(columns, rows):
+        return tf.nest.map_structure(tf.convert_to_tensor, model.train_step(take(columns, rows)))
+
+    def several(columns, rows):
+        # The logs of the last step are what counts; the loop is told beforehand what they look like.
+        logs = tf.nest.map_structure(lambda like: tf.zeros(like.shape, like.dtype), shapes(columns, rows[0]))
+        number, steps = tf.constant(0), tf.shape(rows)[0]
+        return tf.while_loop(
+            lambda number, _: number < steps,
+            lambda number, _: (number + 1, step(columns, rows[number])),
+            (number, logs),
+        )[1]
+
+    def shapes(columns, rows):
+        return tf.function(step, autograph=False).get_concrete_function(columns, rows).structured_outputs
+
+    if model.run_eagerly:
+        several = _one_by_one(step)
+    else:
+        several = tf.function(several, jit_compile=model.jit_compile, autograph=False)
+    return _executed(model, several)
+
+
+def test(model):
+    """A function of an iterator of `Block`s that evaluates for an execution, and returns the logs of its last step."""
+
+    def step(columns, rows):
+        return model.test_step(take(columns, rows))
+
+    if not model.run_eagerly:
+        step = tf.function(step, jit_compile=model.jit_compile, autograph=False)
+    return _executed(model, _one_by_one(step))
+
+
+def _executed(model, several):
+    def function(blocks):
+        for block in of_an_execution(blocks, model.steps_per_execution):
+            logs = several(*block)
+        return logs
+
+    return function
+
+
+def _one_by_one(step):
+    def several(columns, rows):
+        for batch in rows:
+            logs = step(columns, tf.constant(batch))
+        return logs
+
+    return several

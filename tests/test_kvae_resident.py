@@ -1,0 +1,149 @@
+"""Data that lie on the device, under TensorFlow, with the CPU as the device: they are the data, and train alike."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kvae import config, networks, runs, training
+from kvae.data import pipeline, resident
+from kvae.models import ConditionalVAE
+
+RUN = {
+    "data": "mnist-sample", "conditional": True, "validation": 110, "epochs": 3, "batch_size": 50, "latent_dim": 3,
+    "encoder_hidden": (16,), "decoder_hidden": (16,), "steps_per_execution": 4,
+}  # fmt: skip
+
+
+@pytest.fixture
+def room(monkeypatch):
+    """Function that says whether the device has room from now on."""
+    return lambda there: monkeypatch.setattr(resident.memory, "fits", lambda columns: there)
+
+
+def examples(num=110, seed=0):
+    generator = np.random.default_rng(seed)
+    return generator.integers(0, 256, (num, 4, 4, 1), "uint8"), {"label": generator.integers(0, 10, num)}
+
+
+def model_of(**compile_arguments):
+    keras.utils.set_random_seed(0)
+    model = ConditionalVAE(
+        networks.dense_encoder((4, 4, 1), 2, (8,), condition_dim=10),
+        networks.dense_decoder((4, 4, 1), 2, (8,), condition_dim=10),
+        seed=3,
+    )
+    model.compile(keras.optimizers.SGD(1e-3), steps_per_execution=3, **compile_arguments)
+    return model
+
+
+def fitted(model, data, num_epochs=2):
+    batches = pipeline.training_batches(*data, 10, seed=7)
+    validation = pipeline.validation_batches(*examples(25, seed=1), 10)
+    history = model.fit(
+        batches.dataset, validation_data=validation, epochs=num_epochs, callbacks=[batches.callback],
+        shuffle=False, verbose=0,
+    ).history  # fmt: skip
+    return history, batches.dataset
+
+
+def test_the_batches_are_those_of_data_in_memory(room):
+    found = []
+    for there in (False, True):
+        room(there)
+        batches = pipeline.training_batches(*examples(), 20, seed=5)
+        batches.callback.on_epoch_begin(2)
+        assert isinstance(batches.dataset, resident.ResidentRows) == there
+        epoch, held = list(batches.dataset), list(pipeline.validation_batches(*examples(), 40))
+        assert (len(epoch), len(held), batches.steps) == (5, 3, 5)
+        found.append([keras.tree.map_structure(np.asarray, batch) for batch in (*epoch, *held)])
+    for ours, theirs in zip(*found, strict=True):
+        for own, their in zip(keras.tree.flatten(ours), keras.tree.flatten(theirs), strict=True):
+            assert own.dtype == their.dtype
+            np.testing.assert_array_equal(own, their)
+
+
+@pytest.mark.parametrize("compiled", [{}, {"jit_compile": True}, {"run_eagerly": True}], ids=str)
+def test_a_model_learns_from_them_what_it_learns_from_data_in_memory(room, compiled):
+    histories, weights, others = [], [], []
+    for there in (False, True):
+        room(there)
+        model = model_of(**compiled)
+        history, dataset = fitted(model, examples())
+        assert isinstance(dataset, resident.ResidentRows) == there
+        histories.append(history)
+        weights.append(np.concatenate([np.ravel(weight) for weight in model.get_weights()]))
+        others.append([*model.evaluate(dataset, verbose=0), model.predict(dataset, verbose=0).mean()])
+        # 11 batches, 3 an execution: each is taken once.
+        assert int(model.optimizer.iterations) == 22
+        assert set(model.latest.logs) == {"loss", "elbo", "reconstruction", "kl", "beta"}
+    assert list(histories[0]) == list(histories[1])
+    for name, values in histories[0].items():
+        assert histories[1][name] == pytest.approx(values, rel=1e-5), name
+    np.testing.assert_allclose(weights[1], weights[0], rtol=0, atol=1e-6)
+    assert others[1] == pytest.approx(others[0], rel=1e-5)
+
+
+def test_another_dataset_of_the_same_size_is_another_dataset(room):
+    room(True)
+    data, others = examples(), examples(seed=9)
+    model, anew = model_of(), model_of()
+    fitted(model, data, 1)
+    model.set_weights(anew.get_weights())
+    assert fitted(model, others, 1)[0]["val_elbo"] != fitted(anew, data, 1)[0]["val_elbo"]
+    again = model_of()
+    again.optimizer.iterations.assign(11)
+    anew = model_of()
+    anew.optimizer.iterations.assign(11)
+    fitted(again, others, 1)
+    model.set_weights(anew.get_weights())
+    model.optimizer.iterations.assign(11)
+    fitted(model, others, 1)
+    for own, their in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(own, their)
+
+
+def test_an_execution_is_one_program_that_asks_the_host_for_nothing_and_is_made_once(room, monkeypatch):
+    room(True)
+    made, function = [], tf.function
+
+    def noted(*arguments, **settings):
+        made.append(function(*arguments, **settings))
+        return made[-1]
+
+    monkeypatch.setattr(tf, "function", noted)
+    model = model_of(jit_compile=True)
+    model.make_train_function()
+    several = next(each for each in made if each.python_function.__name__ == "several")
+    fitted(model, examples(), 1)
+    assert several.experimental_get_tracing_count() == 2  # three steps, and the two that are left
+    fitted(model, examples(), 2)
+    assert several.experimental_get_tracing_count() == 2
+    columns = resident.memory.put((*examples(),))
+    rows = np.zeros((3, 10), "int32")
+    lowered = several.experimental_get_compiler_ir(columns, tf.constant(rows))("hlo")
+    assert "while(" in lowered
+    assert not [word for word in ("infeed", "outfeed", "custom-call", "send(", "recv(") if word in lowered]
+
+
+def test_a_run_is_that_of_data_in_memory_with_all_that_watches_it(room, tmp_path):
+    histories = []
+    for name, there in (("memory", False), ("device", True)):
+        room(there)
+        run = training.train(config.Config().replace(**RUN), tmp_path / name, quiet=True, export_check=False)
+        assert run.facts["finished"]
+        histories.append((tmp_path / name / runs.HISTORY).read_text())
+    ours, theirs = ([line.split(",") for line in text.splitlines()] for text in histories)
+    assert ours[0] == theirs[0]
+    for own, their in zip(ours[1:], theirs[1:], strict=True):
+        assert list(map(float, own)) == pytest.approx(list(map(float, their)), rel=1e-5)
+
+
+def test_a_run_of_them_goes_on_as_if_it_had_not_been_cut_off(room, tmp_path):
+    room(True)
+    wanted = config.Config().replace(**RUN, learning_rate_schedule="constant", checkpoint_every=1)
+    whole = training.train(wanted, tmp_path / "whole", quiet=True, export_check=False)
+    training.train(wanted.replace(epochs=2), tmp_path / "cut", quiet=True, export_check=False)
+    cut = training.resume(tmp_path / "cut", quiet=True, epochs=3)
+    for own, their in zip(cut.model.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(own, their)
