@@ -39,14 +39,18 @@ class ResidentRows(DataAdapter):
         self._columns, self._make_order, self._batch_size = memory.put(columns), order, batch_size
         #: Steps of a block; a kvae model sets it to those that it runs at once. None: no blocks, but batches.
         self.steps_at_once = None
-        self._order, self._coming, self._thread = self._rows(0), {}, None
+        self._order, self._epoch, self._coming, self._thread = self._rows(0), None, {}, None
 
     def begin(self, epoch):
-        """Take the order of an epoch; that of the next one is made meanwhile."""
+        """Take the order of an epoch."""
         coming = self._coming.pop(epoch, None)
-        self._order = coming.result() if coming else self._rows(epoch)
-        self._thread = self._thread or ThreadPoolExecutor(1)
-        self._coming = {epoch + 1: self._thread.submit(self._rows, epoch + 1)}
+        self._order, self._epoch = coming.result() if coming else self._rows(epoch), epoch
+
+    def _look_ahead(self):
+        """Have the order of the next epoch made while the device is busy with this one."""
+        if self._epoch is not None and self._epoch + 1 not in self._coming:
+            self._thread = self._thread or ThreadPoolExecutor(1)
+            self._coming = {self._epoch + 1: self._thread.submit(self._rows, self._epoch + 1)}
 
     def _rows(self, epoch):
         return self._make_order(epoch).astype("int32")
@@ -89,9 +93,16 @@ class ResidentRows(DataAdapter):
         """The rows of `steps` batches at a time, `[steps, batch]`: fewer batches at the end, a short one by itself."""
         whole = len(self._order) // self._batch_size * self._batch_size
         batches = self._order[:whole].reshape(-1, self._batch_size)
-        yield from (batches[start : start + steps] for start in range(0, len(batches), steps))
+        blocks = [batches[start : start + steps] for start in range(0, len(batches), steps)]
         if whole < len(self._order):
-            yield self._order[None, whole:]
+            blocks.append(self._order[None, whole:])
+        for number, rows in enumerate(blocks):
+            # Not before the device has the first one, also where Keras asks for a block ahead: Python runs one thread
+            # at a time, and the device would wait for it.
+            if number == 2:
+                self._look_ahead()
+            yield rows
+        self._look_ahead()
 
 
 class _Anew:
