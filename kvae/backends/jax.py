@@ -5,7 +5,6 @@ The same models as under TensorFlow, and the same noise: `kvae.philox` gives the
 
 import itertools
 import math
-import sys
 import warnings
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -17,6 +16,7 @@ import keras
 import numpy as np
 
 from kvae import philox
+from kvae.backends.foreign import is_dataset
 from kvae.backends.jax_batches import Block, ResidentRows, take
 from kvae.backends.streams import TEST_LATENT, TEST_TARGET, TRAIN_LATENT, TRAIN_TARGET
 
@@ -249,12 +249,6 @@ class BackendStep(_Next):
         """Steps of training so far."""
         self.jax_state_sync()
         return int(self.optimizer.iterations)
-
-
-def is_dataset(x):
-    """Whether `x` is a dataset of TensorFlow, which can be looked into and read again; none where that is not open."""
-    tensorflow = sys.modules.get("tensorflow")
-    return tensorflow is not None and isinstance(x, tensorflow.data.Dataset)
 
 
 def settle(deterministic):

@@ -23,6 +23,10 @@ if keras.backend.backend() == "jax":
     from kvae.backends import jax_batches
 
     resident = jax_batches
+elif keras.backend.backend() == "torch":
+    from kvae.backends import torch_batches
+
+    resident = torch_batches
 
 
 class Rows(keras.utils.PyDataset):
