@@ -6,23 +6,23 @@ if keras.backend.backend() == "tensorflow":
     from kvae.backends.spread import batch_mean
     from kvae.backends.tensorflow import BackendStep, Noise, Totals, is_dataset, latent_sums, settle, to_numpy
 elif keras.backend.backend() == "jax":
+    from kvae.backends.foreign import is_dataset
     from kvae.backends.jax import (  # type: ignore[assignment]
         BackendStep,
         Noise,
         Totals,
         batch_mean,
-        is_dataset,
         latent_sums,
         settle,
         to_numpy,
     )
 elif keras.backend.backend() == "torch":
+    from kvae.backends.foreign import is_dataset
     from kvae.backends.torch import (  # type: ignore[assignment]
         BackendStep,
         Noise,
         Totals,
         batch_mean,
-        is_dataset,
         latent_sums,
         settle,
         to_numpy,

@@ -16,7 +16,6 @@ import keras
 import numpy as np
 
 from kvae import philox
-from kvae.backends.foreign import is_dataset
 from kvae.backends.jax_batches import Block, ResidentRows, take
 from kvae.backends.streams import TEST_LATENT, TEST_TARGET, TRAIN_LATENT, TRAIN_TARGET
 

@@ -14,10 +14,7 @@ import numpy as np
 import torch
 
 from kvae import philox
-from kvae.backends.foreign import is_dataset
 from kvae.backends.streams import TEST_LATENT, TEST_TARGET, TRAIN_LATENT, TRAIN_TARGET
-
-__all__ = ["BackendStep", "Noise", "Totals", "batch_mean", "is_dataset", "latent_sums", "settle", "to_numpy"]
 
 # For type checkers `super()` is anything; at run time it is the next of the model's bases.
 _Next: Any = object
@@ -57,6 +54,7 @@ class Noise:
         bits = words.view(torch.uint16)[:count].reshape(probabilities.shape)
         return (bits.float() < probabilities * 2.0**16).float()
 
+    @torch.compiler.disable  # which knows no uint64
     def _words(self, stream, count, device):
         """The first words of a stream, int32 `[count]`: the same 32 bits, of which the first may read as a sign."""
         seeds = (self._seed + (stream << 32), self._step)
@@ -123,16 +121,14 @@ class BackendStep(_Next):
         return self.totals.result()
 
     def make_train_function(self, force=False):
-        """As Keras has it."""
+        """As Keras has it, but never compiled: that took minutes, and the step a tenth less time (PyTorch 2.13)."""
         if self.train_function is not None and not force:
             return
-        super().make_train_function(force)
-        function = self.train_function
         # An object that Keras does not look into: it wraps each dict that a model is given, step by step.
         self.latest = latest = SimpleNamespace(logs={})
 
         def train_function(data):
-            latest.logs = function(data)
+            latest.logs = self.train_step(data[0])
             return latest.logs
 
         self.train_function = train_function
