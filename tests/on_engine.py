@@ -145,6 +145,7 @@ def ask_jax(setup, folder):
 
 def ask_torch(setup, folder):
     """What can be asked of PyTorch alone: what its step is made of, and whether all that kvae has trains there."""
+    import keras
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -179,7 +180,7 @@ def ask_torch(setup, folder):
     return found | {
         "steps": [*steps, model.steps_done() - len(setup.batches.dataset)],
         "latest": [sorted(model.latest.logs), type(model.latest.logs["loss"]).__name__],
-        "objective": [str(part.dtype) for part in parts],
+        "objective": [keras.backend.standardize_dtype(part.dtype) for part in parts],
         "totals": _totals_of_torch(backend.Totals()),
         "words": bool(
             np.array_equal(words.numpy().view("uint32"), philox.words((2**31 - 1 + (3 << 32), 123_456), 4001))
