@@ -75,11 +75,11 @@ if not TYPE_CHECKING:  # hidden from type checkers, which read the imports above
                 return import_module(f"kvae.{name}")
             value = getattr(import_module(_HOME[name]), name)
         except ModuleNotFoundError as error:
-            if error.name not in ("keras", "tensorflow", "jax"):
+            if error.name not in ("keras", "tensorflow", "jax", "torch"):
                 raise
             from serve_cli.errors import MissingExtraError
 
-            extra = "jax" if error.name == "jax" else "train"
+            extra = error.name if error.name in ("jax", "torch") else "train"
             raise MissingExtraError(
                 f"kvae.{name} needs {error.name}, which is not installed: pip install 'kvae-onnx[{extra}]'."
             ) from error

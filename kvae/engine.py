@@ -18,6 +18,7 @@ from serve_cli.errors import KvaeError, MissingExtraError, RequestError
 _NEEDS = {
     "tensorflow": (("tensorflow", "keras", "tf2onnx", "onnx", "tomli_w"), "train"),
     "jax": (("jax", "keras", "tomli_w"), "jax"),
+    "torch": (("torch", "keras", "tomli_w"), "torch"),
 }
 
 
@@ -40,9 +41,12 @@ def require_to_train(tensorboard=None):
     """
     name = chosen()
     if name not in _NEEDS:
-        raise RequestError(f"kvae trains on {' and '.join(_NEEDS)}, got KERAS_BACKEND={name}; set it to one of them.")
+        *others, last = _NEEDS
+        known = f"{', '.join(others)} and {last}"
+        raise RequestError(f"kvae trains on {known}, got KERAS_BACKEND={name}; set it to one of them.")
     if missing := _missing(name):
-        other = "; or set KERAS_BACKEND=jax, which is" if name == "tensorflow" and not _missing("jax") else ""
+        found = next((each for each in _NEEDS if name == "tensorflow" and not _missing(each)), None)
+        other = f"; or set KERAS_BACKEND={found}, which is" if found else ""
         raise MissingExtraError(
             f"This needs {missing}, which is not installed: pip install 'kvae-onnx[{_NEEDS[name][1]}]'{other}."
         )
@@ -83,16 +87,18 @@ def open_quietly(name=None, prepare=None, network=None):
     if network in ("conv", "residual"):
         _convolve_by_onednn()
     with _standard_error_aside():
+        if name == "torch":
+            _leave_apples_gpu()
         import keras  # noqa: F401 - opened here, used by who comes next
 
         if name == "tensorflow" and network == "dense":
             _share_processors()
         if prepare:
             prepare()
-        if name == "jax":
-            _do_without_tensorflow()
-            return _jax_devices()
-        return _tensorflow_devices()
+        if name == "tensorflow":
+            return _tensorflow_devices()
+        _do_without_tensorflow()
+        return _jax_devices() if name == "jax" else _torch_devices()
 
 
 def _convolve_by_onednn():
@@ -117,6 +123,14 @@ def _share_processors():
         return
     with contextlib.suppress(RuntimeError):  # the devices have started already
         tf.config.threading.set_intra_op_parallelism_threads(1)
+
+
+def _leave_apples_gpu():
+    """Have Keras train on a Mac's CPU under PyTorch: its GPU has no double precision, which sums of figures need."""
+    import torch
+
+    if torch.backends.mps.is_available():
+        os.environ.setdefault("KERAS_TORCH_DEVICE", "cpu")
 
 
 def _do_without_tensorflow():
@@ -158,6 +172,15 @@ def _jax_devices():
     if devices[0].platform == "cpu":
         return f"CPU, {_processors()} cores, with JAX"
     return f"{devices[0].platform.upper()}: {', '.join(device.device_kind for device in devices)}, with JAX"
+
+
+def _torch_devices():
+    import torch
+    from keras.src.backend.torch.core import get_device
+
+    if (device := torch.device(get_device())).type == "cuda":
+        return f"GPU: {torch.cuda.get_device_name(device)}, with PyTorch"
+    return f"{device.type.upper()}, {_processors()} cores, with PyTorch"
 
 
 @contextlib.contextmanager

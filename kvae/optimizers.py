@@ -1,8 +1,15 @@
 """Adam with one fused kernel a variable: the formula of `keras.optimizers.Adam`, in a fraction of its time on a CPU."""
 
+from typing import Any
+
 import keras
 
 from kvae.registry import register
+
+_Adam: Any = keras.optimizers.Adam
+if keras.backend.backend() == "torch":
+    # What Keras makes of its own Adam there, but of no class that is derived from it: all variables at once.
+    from keras.src.backend.torch.optimizers.torch_adam import Adam as _Adam  # type: ignore[no-redef]
 
 if keras.backend.backend() == "tensorflow":
     from kvae.backends.tensorflow_adam import update
@@ -14,7 +21,7 @@ else:
 
 
 @register
-class Adam(keras.optimizers.Adam):
+class Adam(_Adam):
     """Adam (Kingma and Ba 2015, https://arxiv.org/abs/1412.6980), each variable updated by one kernel under TensorFlow.
 
     Arguments, state and result are those of `keras.optimizers.Adam`, whose update is a dozen operations a variable,

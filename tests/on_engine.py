@@ -67,15 +67,27 @@ def answer(folder):
             found["after"] = setup.model.evaluate(setup.validation.dataset, verbose=0, return_dict=True)
 
     if (folder / "other.keras").exists():
-        model = load_model(folder / "other.keras")
-        x = sources.load("mnist-sample", "train").x[:100]
+        model, x = load_model(folder / "other.keras"), sources.load("mnist-sample", "train").x[:100]
+        np.savez(folder / "gradients.npz", *gradients(load_model(folder / "other.keras"), x))
         found["other"] = model.evaluate(x, batch_size=50, verbose=0, return_dict=True)
         model.fit(x, batch_size=50, epochs=1, verbose=0)  # its optimiser goes on
         found["other_steps"] = model.steps_done()
     if alone:
         go_on(folder)
-        found |= ask_jax(setup, folder)
+        found |= {"jax": ask_jax, "torch": ask_torch}[engine.chosen()](setup, folder)
+        found["export"] = command("export", "run", "-o", "exported")
+        found["tensorboard"] = command("train", *RUN, "-o", "other-run", "--tensorboard", "logs")
     (folder / "found.json").write_text(json.dumps(found, default=float))
+
+
+def gradients(model, x):
+    """Those of the first step on a batch, told from what a plain descent of rate 1 does to the weights."""
+    import keras
+
+    model.compile(keras.optimizers.SGD(1.0))
+    before = model.get_weights()
+    model.train_on_batch(x)
+    return [old - new for old, new in zip(before, model.get_weights(), strict=True)]
 
 
 def go_on(folder):
@@ -128,9 +140,137 @@ def ask_jax(setup, folder):
         "objective": [str(part.dtype) for part in jax.eval_shape(parts, batches[0])],
         "totals": _totals(backend.Totals()),
         "resident": _resident(folder, model),
-        "export": command("export", "run", "-o", "exported"),
-        "tensorboard": command("train", *RUN, "-o", "other-run", "--tensorboard", "logs"),
     }
+
+
+def ask_torch(setup, folder):
+    """What can be asked of PyTorch alone: what its step is made of, and whether all that kvae has trains there."""
+    import keras
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from kvae import philox
+    from kvae.backends import torch as backend
+
+    class Watch(TorchDispatchMode):
+        """Sees each operation of a step, those of its gradient too."""
+
+        def __init__(self):
+            super().__init__()
+            self.reads, self.products = 0, []
+
+        def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+            result = function(*arguments, **(keywords or {}))
+            self.reads += function == torch.ops.aten._local_scalar_dense.default
+            if function in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
+                self.products.append(str(result.dtype))
+            return result
+
+    model, batch = setup.model, next(iter(setup.batches.dataset))
+    model.train_on_batch(*batch)
+    with Watch() as watch:
+        model.train_step(batch)
+    found = {"reads": watch.reads, "products": watch.products}
+    model.optimizer.iterations.assign(100)  # as no `train_step` does
+    steps = [model.steps_done(), model.train_step(batch) and model.steps_done(), int(model.optimizer.iterations)]
+    model.fit(setup.batches.dataset, epochs=1, verbose=0, shuffle=False)
+    terms = model.terms(batch, backend.Noise(0, 0), training=False)
+    parts = (terms.reconstruction, terms.kl, model.objective(terms, 0))
+    words = backend.made_on(torch.device("cpu"), (2**31 - 1 + (3 << 32), 123_456), 4001)
+    return found | {
+        "steps": [*steps, model.steps_done() - len(setup.batches.dataset)],
+        "latest": [sorted(model.latest.logs), type(model.latest.logs["loss"]).__name__],
+        "objective": [keras.backend.standardize_dtype(part.dtype) for part in parts],
+        "totals": _totals_of_torch(backend.Totals()),
+        "words": bool(
+            np.array_equal(words.numpy().view("uint32"), philox.words((2**31 - 1 + (3 << 32), 123_456), 4001))
+        ),
+        "resident": _resident_of_torch(folder),
+        "losses": _losses_of_everything(),
+    }
+
+
+def _totals_of_torch(totals):
+    import torch
+
+    from kvae.objective import Terms
+
+    part = torch.full((1000,), 0.1234567)
+    for _ in range(20_000):
+        totals.update_state(part, Terms(part, part))
+    return {name: float(value) for name, value in totals.result().items()} | {"batches": totals.batches}
+
+
+def _resident_of_torch(folder):
+    """As `_resident`: the run again, and what its batches are."""
+    import keras
+    import torch
+
+    from kvae.backends import torch_memory
+    from kvae.data import array_batches
+
+    x, given = np.arange(104, dtype="uint8").reshape(26, 2, 2, 1), {"label": np.arange(26) % 10}
+    fits, found = torch_memory.fits, {"fits a CPU": torch_memory.fits((x, given))}
+    for place, room in (("memory", False), ("device", True)):
+        torch_memory.fits = lambda columns, room=room: room
+        dataset, begin, steps = array_batches.training_batches(x, given, 4, 7)
+        begin(3)
+        batches = [*dataset, *array_batches.validation_batches(x, given, 10)]
+        parts = [part for batch in batches for part in keras.tree.flatten(batch)]
+        found[place] = steps, [np.asarray(part).tolist() for part in parts]
+        found[f"{place} is"] = type(dataset).__name__, str(parts[0].dtype), torch.is_tensor(parts[0])
+    found["code"] = command("train", *RUN, "--deterministic", "-q", "-o", folder / "resident")
+    torch_memory.fits = fits
+    return found
+
+
+def _losses_of_everything():
+    """The loss of a short epoch of each objective, prior, likelihood and network, by name."""
+    import torch
+
+    from kvae import config, likelihoods, networks, setups
+    from kvae.data import sources
+    from kvae.data.spec import DataSpec
+    from kvae.distribution import Distribution
+    from kvae.models import VAE
+
+    table = Path("table.csv")
+    table.write_text("a,b,c\n" + "".join(f"{i / 7},{'xyz'[i % 3]},{i % 2}\n" for i in range(60)))
+    np.savez("classes.npz", x=np.arange(60 * 12).reshape(60, 6, 2) % 5)
+    digits = {"data": "mnist-sample", "conditional": True}
+    wanted = {
+        "capacity": digits | {"objective": "capacity", "beta_schedule": "cosine", "warmup_epochs": 2},
+        "free_bits": digits | {"objective": "free_bits"},
+        "iwae": digits | {"objective": "importance_weighted", "num_samples": 3, "prior": "vamp"},
+        "tcvae": digits | {"objective": "total_correlation", "beta": 4.0},
+        "cyclical": digits | {"beta_schedule": "cyclical", "warmup_epochs": 1.5, "prior": "conditional_gaussian"},
+        "continuous": digits | {"likelihood": "continuous_bernoulli", "binarize": "none"},
+        "logistic": digits | {"likelihood": "discretized_logistic", "network": "residual"},
+        "element": digits | {"likelihood": "gaussian", "sigma": "element", "network": "conv", "learning_rate": 1e-4},
+        "shared": digits | {"likelihood": "gaussian", "sigma": "shared", "condition_embedding": 3, "gated": True},
+        "classes": {"data": "classes.npz", "likelihood": "categorical", "value_embedding": 2},
+        "table": {"data": str(table), "likelihood": "mixed"},
+    }
+    small = {"encoder_hidden": (8,), "decoder_hidden": (8,), "encoder_filters": (4, 4), "decoder_filters": (4, 4)}
+    found = {}
+    for name, changes in wanted.items():
+        settled = config.Config().replace(**{"validation": 20, "batch_size": 20, "latent_dim": 2, **small, **changes})
+        dataset = sources.read(settled.data)
+        setup = setups.set_up(settled, dataset, Distribution())
+        history = setup.model.fit(
+            setup.batches.dataset, validation_data=setup.validation.dataset, epochs=1, verbose=0, shuffle=False
+        )
+        found[name] = [history.history[figure][0] for figure in ("loss", "val_loss", "elbo", "val_elbo", "beta")]
+    walks = np.random.default_rng(0).standard_normal((60, 5, 2)).cumsum(1).astype("float32")
+    model = VAE(
+        networks.lstm_encoder((5, 2), 2, units=8),
+        networks.lstm_decoder((5, 2), 2, units=8),
+        data=DataSpec((5, 2), range=(-9.0, 9.0), bounded=False),
+        likelihood=likelihoods.Gaussian(),
+    )
+    model.compile("adam")
+    history = model.fit(torch.as_tensor(walks), validation_data=(walks, None), batch_size=20, epochs=1, verbose=0)
+    return found | {"lstm": [history.history[figure][0] for figure in ("loss", "val_loss", "elbo", "val_elbo")]}
 
 
 def _resident(folder, model):

@@ -6,19 +6,30 @@ if keras.backend.backend() == "tensorflow":
     from kvae.backends.spread import batch_mean
     from kvae.backends.tensorflow import BackendStep, Noise, Totals, is_dataset, latent_sums, settle, to_numpy
 elif keras.backend.backend() == "jax":
+    from kvae.backends.foreign import is_dataset
     from kvae.backends.jax import (  # type: ignore[assignment]
         BackendStep,
         Noise,
         Totals,
         batch_mean,
-        is_dataset,
+        latent_sums,
+        settle,
+        to_numpy,
+    )
+elif keras.backend.backend() == "torch":
+    from kvae.backends.foreign import is_dataset
+    from kvae.backends.torch import (  # type: ignore[assignment]
+        BackendStep,
+        Noise,
+        Totals,
+        batch_mean,
         latent_sums,
         settle,
         to_numpy,
     )
 else:
     raise ImportError(
-        f"kvae trains on Keras' backends tensorflow and jax, got {keras.backend.backend()!r}; set KERAS_BACKEND."
+        f"kvae trains on Keras' backends tensorflow, jax and torch, got {keras.backend.backend()!r}; set KERAS_BACKEND."
     )
 
 __all__ = ["BackendStep", "Noise", "Totals", "batch_mean", "is_dataset", "latent_sums", "settle", "to_numpy"]

@@ -5,7 +5,6 @@ The same models as under TensorFlow, and the same noise: `kvae.philox` gives the
 
 import itertools
 import math
-import sys
 import warnings
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -244,12 +243,6 @@ class BackendStep(_Next):
         """Steps of training so far."""
         self.jax_state_sync()
         return int(self.optimizer.iterations)
-
-
-def is_dataset(x):
-    """Whether `x` is a dataset of TensorFlow, which can be looked into and read again; none where that is not open."""
-    tensorflow = sys.modules.get("tensorflow")
-    return tensorflow is not None and isinstance(x, tensorflow.data.Dataset)
 
 
 def settle(deterministic):

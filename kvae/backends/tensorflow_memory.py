@@ -16,6 +16,11 @@ def put(columns):
         return tf.nest.map_structure(tf.convert_to_tensor, columns)
 
 
+def numbers(rows):
+    """Numbers of rows where a compiled step wants them: as they are, for it takes many at a time."""
+    return rows
+
+
 def take(columns, rows):
     """Those rows of all columns, inside a compiled step."""
     return tf.nest.map_structure(lambda column: tf.gather(column, rows), columns)

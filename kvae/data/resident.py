@@ -19,6 +19,8 @@ if keras.backend.backend() == "jax":
     from kvae.backends import jax_memory as memory
 elif keras.backend.backend() == "tensorflow":
     from kvae.backends import tensorflow_memory as memory
+elif keras.backend.backend() == "torch":
+    from kvae.backends import torch_memory as memory
 
 
 def has_room(columns):
@@ -53,7 +55,7 @@ class ResidentRows(DataAdapter):
             self._coming = {self._epoch + 1: self._thread.submit(self._rows, self._epoch + 1)}
 
     def _rows(self, epoch):
-        return self._make_order(epoch).astype("int32")
+        return memory.numbers(self._make_order(epoch).astype("int32"))
 
     @property
     def num_batches(self):
@@ -88,6 +90,10 @@ class ResidentRows(DataAdapter):
     def get_tf_dataset(self):
         """What gives an iterator as `get_jax_iterator` does, epoch by epoch."""
         return _Anew(self.get_jax_iterator)
+
+    def get_torch_dataloader(self):
+        """The batches, epoch by epoch."""
+        return self
 
     def _blocks(self, steps):
         """The rows of `steps` batches at a time, `[steps, batch]`: fewer batches at the end, a short one by itself."""

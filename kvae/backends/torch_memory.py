@@ -1,0 +1,28 @@
+"""The memory of PyTorch's device, for data that lie there: `kvae.data.resident`."""
+
+import keras
+import torch
+from keras import ops
+from keras.src.backend.torch.core import get_device
+
+
+def put(columns):
+    """Arrays in tuples and dicts to the same on the device."""
+    return keras.tree.map_structure(ops.convert_to_tensor, columns)
+
+
+def numbers(rows):
+    """Numbers of rows where `batch` wants them: on the device too, for a copy in each step would wait for it."""
+    return ops.convert_to_tensor(rows)
+
+
+def batch(columns, rows):
+    """Those rows of all columns."""
+    return keras.tree.map_structure(lambda column: column[rows], columns)
+
+
+def fits(columns):
+    """Whether arrays take no more than half of what a GPU's memory has free; the CPU is no accelerator."""
+    if (device := torch.device(get_device())).type != "cuda":
+        return False
+    return 2 * sum(column.nbytes for column in keras.tree.flatten(columns)) <= torch.cuda.mem_get_info(device)[0]
