@@ -21,6 +21,27 @@ os.environ.setdefault(runtime.TELEMETRY, "1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# The files that take longest, the longest first: given out last, one of them would keep a worker busy while all others
+# have nothing left to do. The rest follow as they are.
+LONGEST = (
+    "test_kvae_engines", "test_kvae_resume", "test_kvae_priors", "test_kvae_models", "test_kvae_graphs",
+    "test_kvae_objectives", "test_kvae_workers", "test_kvae_distribution", "test_serve_cli_hostile",
+    "test_kvae_training", "test_serve_cli_mutations", "test_kvae_export_grid", "test_export_convert",
+    "test_serve_cli_streaming",
+)  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # pytest-xdist would begin with the files that have most tests.
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
+
 Kvae = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
