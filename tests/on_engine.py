@@ -161,12 +161,11 @@ def _resident(folder, model):
         model.set_weights(weights)
         found[f"{place} evaluated"] = model.evaluate(dataset, verbose=0)
         found[f"{place} predicted"] = float(model.predict(dataset, verbose=0).mean())
-    # Not compiled: the same steps, from Python.
-    model.compile(keras.optimizers.SGD(1e-4), run_eagerly=True, steps_per_execution=4)
-    for place, room in places:
+    for place, room in places:  # not compiled: the same steps, from Python
         jax_batches.fits = lambda columns, room=room: room
         dataset = array_batches.training_batches(x_of_model, None, 10, 7)[0]
         model.set_weights(weights)
+        model.compile(keras.optimizers.SGD(1e-4), run_eagerly=True, steps_per_execution=4)
         found[f"{place} eagerly"] = model.fit(dataset, epochs=1, verbose=0, shuffle=False).history["loss"]
     found["code"] = command("train", *RUN, "--deterministic", "-q", "-o", folder / "resident")
     jax_batches.fits = fits
