@@ -32,16 +32,21 @@ class Done(NamedTuple):
 
 
 class Server:
-    """Forks processes on request; leave it with `close`."""
+    """Forks processes on request; leave it with `close`.
 
-    def __init__(self, scratch: Path) -> None:
+    Args:
+        scratch: a folder for what the processes say.
+        environment: of the processes beyond this one's.
+    """
+
+    def __init__(self, scratch: Path, environment: dict[str, str] | None = None) -> None:
         self._scratch = scratch
         root = Path(__file__).parents[1]
         cleared = ("KVAE_MODEL", "KVAE_DEBUG", "KVAE_MAX_FILE", "KVAE_MAX_MEMORY")
-        environment = {name: value for name, value in os.environ.items() if name not in cleared}
-        environment |= {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")])}
+        given = {name: value for name, value in os.environ.items() if name not in cleared} | (environment or {})
+        given |= {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")])}
         self._process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=given
         )
 
     def run(

@@ -287,7 +287,9 @@ def _resident(folder, model):
     trainer.JAXEpochIterator._get_iterator = lambda self: self._one_batch_ahead_iterator(
         self.data_adapter.get_jax_iterator()
     )
-    for place, room in (("memory", False), ("device", True)):
+    places = (("memory", False), ("device", True))
+    x_of_model = sources.load("mnist-sample").x[:50]  # five batches: four steps at once, and one
+    for place, room in places:
         jax_memory.fits = lambda columns, room=room: room
         dataset, begin, steps = array_batches.training_batches(x, given, 4, 7)
         begin(3)
@@ -295,12 +297,14 @@ def _resident(folder, model):
         parts = [np.asarray(part) for batch in batches for part in keras.tree.flatten(batch)]
         found[place] = steps, [part.tolist() for part in parts]
         found[f"{place} is"] = type(dataset).__name__, str(parts[0].dtype)
-        x_of_model = sources.load("mnist-sample").x[:110]
         dataset = array_batches.training_batches(x_of_model, None, 10, 7)[0]
         model.set_weights(weights)
         found[f"{place} evaluated"] = model.evaluate(dataset, verbose=0)
         found[f"{place} predicted"] = float(model.predict(dataset, verbose=0).mean())
-        # Not compiled: the same steps, from Python.
+    for place, room in places:  # not compiled: the same steps, from Python
+        jax_memory.fits = lambda columns, room=room: room
+        dataset = array_batches.training_batches(x_of_model, None, 10, 7)[0]
+        model.set_weights(weights)
         model.compile(keras.optimizers.SGD(1e-4), run_eagerly=True, steps_per_execution=4)
         found[f"{place} eagerly"] = model.fit(dataset, epochs=1, verbose=0, shuffle=False).history["loss"]
     found["code"] = command("train", *RUN, "--deterministic", "-q", "-o", folder / "resident")

@@ -25,13 +25,11 @@ def test_the_page_is_what_the_verbs_say_of_themselves():
     assert PAGE.read_text(encoding="utf-8") == reference.page(), "run: python -m serve_cli.reference > docs/cli.md"
 
 
-def test_every_option_of_every_verb_is_on_the_page():
+def test_every_option_of_every_verb_is_on_the_page(kvae):
     sections = re.split(r"^## kvae ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     assert [section.split("\n", 1)[0] for section in sections] == list(VERBS)
     for section, name in zip(sections, VERBS, strict=True):
-        help_text = subprocess.run(
-            [sys.executable, "-m", "serve_cli", name, "--help"], capture_output=True, text=True, check=True
-        ).stdout
+        help_text = kvae(name, "--help").stdout
         for flag in re.findall(r"(?<![\w-])--[a-z-]+", help_text.split("Options:")[1].split("\n\nExample")[0]):
             assert flag in section or flag == "--help", f"{flag} of {name}"
 
