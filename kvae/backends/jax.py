@@ -237,7 +237,9 @@ class BackendStep(_Next):
 
     def _get_metrics_result_or_logs(self, logs):
         """As Keras', whose figures are those of the last step again: they are fetched from the device all at once."""
-        return jax.device_get(dict(logs)) or super()._get_metrics_result_or_logs(logs)
+        figures = jax.device_get(dict(logs))
+        # A step of the user's own may return something else.
+        return figures if "elbo" in figures else super()._get_metrics_result_or_logs(figures)
 
     def steps_done(self):
         """Steps of training so far."""
