@@ -298,6 +298,8 @@ def load_model(path, **kwargs):
 
 def _column(values):
     """`[batch, 1]` as `[batch]`."""
+    if getattr(values.shape, "rank", 0) is None:  # to TensorFlow, once it has seen batches of both kinds
+        return ops.reshape(values, (-1,))
     return ops.squeeze(values, axis=-1) if len(values.shape) == 2 else values
 
 

@@ -151,15 +151,15 @@ def test_predict_takes_pairs_as_fit_takes_them():
 
 def test_labels_come_as_people_have_them():
     x, label = data()
-    model, column = compiled("conditional"), compiled("conditional")
+    model = compiled("conditional")
     figures = [
         model.evaluate(x, given, verbose=0)
-        for given in (label, list(label), label.astype("f4"), label.astype("uint8"), {"label": label})
+        for given in (label, list(label), label[:, None], label.astype("f4"), label.astype("uint8"), {"label": label})
     ]
-    figures.append(column.evaluate(x, label[:, None], verbose=0))
     assert all(each == figures[0] for each in figures)
     model.fit(x, list(label), epochs=1, verbose=0)
-    column.fit(dataset(x, label[:, None]), epochs=1, verbose=0)
+    for given in (label, label[:, None], label):
+        model.fit(dataset(x, given), epochs=1, verbose=0)
 
 
 def test_lists_of_figures_begin_with_the_loss_and_callbacks_watch_the_elbo(tmp_path):
