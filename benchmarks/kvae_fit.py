@@ -6,18 +6,21 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras
 from training_nets import DENSE, NETS, pixels, serve
 
-from kvae import engine, networks, optimizers
-from kvae.data import pipeline
-from kvae.models import VAE
+from kvae import engine
 
 
 class Run:
     """One model with its data; `train` is one call of `fit`."""
 
     def __init__(self, net, examples, optimizer):
+        import keras
+
+        from kvae import networks, optimizers
+        from kvae.data import pipeline
+        from kvae.models import VAE
+
         plan = NETS[net]
         self.batches, self.epoch = pipeline.training_batches(pixels(net, examples), None, plan.batch, seed=0), 0
         if plan.kind == "dense":
@@ -43,7 +46,9 @@ class Run:
 
 
 def main():
-    engine.open_quietly(network=NETS[sys.argv[1]].kind)
+    engine.open_quietly(network=NETS[sys.argv[1]].kind)  # before anything opens Keras, as `kvae train` does
+    import keras
+
     name = keras.backend.backend()
     version = __import__(name).__version__
     serve({"keras": keras.__version__, name: version, "devices": _devices(name)}, Run)

@@ -5,7 +5,7 @@
 
 The same nets (training_nets.py), batch, Adam and learning rate, MNIST-like bytes, dynamic binarisation: 784-200-200-50
 in batches of 100 and 1024, convolutions at 28 x 28 and at 64 x 64. Each engine is a process of its own: kvae under
-TensorFlow and under JAX, a loop of PyTorch (eager and compiled), one of JAX, and pythae. Each peer is given its good
+TensorFlow, JAX and PyTorch, a loop of PyTorch (eager and compiled), one of JAX, and pythae. Each peer is given its good
 forms, and the fastest is what counts. All take turns of some epochs, so that a busy moment of the machine hits all of
 them; a turn in which other processes took more than `--limit` of the processors does not count.
 
@@ -35,6 +35,7 @@ PEERS = ("torch==2.13.0", "pythae==0.1.2", "jax==0.10.2")
 SCRIPTS = {
     "kvae-tensorflow": "kvae_fit.py",
     "kvae-jax": "kvae_fit.py",
+    "kvae-torch": "kvae_fit.py",
     "torch": "torch_loop.py",
     "jax": "jax_loop.py",
     "pythae": "pythae_trainer.py",
@@ -233,7 +234,7 @@ def report(net, engines, others, arguments):
             f"loss after {(len(seconds) + 1) * epochs} epochs or more {loss:.1f}"
         )
     ratios = {}
-    for own in ("kvae-tensorflow", "kvae-jax"):
+    for own in ("kvae-tensorflow", "kvae-jax", "kvae-torch"):
         ours = max((value for name, value in speed.items() if name.startswith(own)), default=None)
         for peer, least in GOALS[device].items():
             rivals = [value for name, value in speed.items() if name.startswith(peer)]
