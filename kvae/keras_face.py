@@ -112,7 +112,9 @@ class KerasFace(_Keras):
             where: what the data are for, for the message.
         """
         if isinstance(x, ResidentRows):
-            x.steps_at_once = None if where == "predict" else self.steps_per_execution
+            if where == "predict":
+                return x.by_batch(), y
+            x.steps_at_once = self.steps_per_execution
             return x, y
         if is_dataset(x):
             for batch in x.take(1):

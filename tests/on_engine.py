@@ -210,9 +210,9 @@ def _resident_of_torch(folder):
     from kvae.data import array_batches
 
     x, given = np.arange(104, dtype="uint8").reshape(26, 2, 2, 1), {"label": np.arange(26) % 10}
-    fits, found = torch_memory.fits, {"fits a CPU": torch_memory.fits((x, given))}
+    free, found = torch_memory.free, {"free of a CPU": torch_memory.free()}
     for place, room in (("memory", False), ("device", True)):
-        torch_memory.fits = lambda columns, room=room: room
+        torch_memory.free = lambda room=room: 2**30 * room
         dataset, begin, steps = array_batches.training_batches(x, given, 4, 7)
         begin(3)
         batches = [*dataset, *array_batches.validation_batches(x, given, 10)]
@@ -220,7 +220,7 @@ def _resident_of_torch(folder):
         found[place] = steps, [np.asarray(part).tolist() for part in parts]
         found[f"{place} is"] = type(dataset).__name__, str(parts[0].dtype), torch.is_tensor(parts[0])
     found["code"] = command("train", *RUN, "--deterministic", "-q", "-o", folder / "resident")
-    torch_memory.fits = fits
+    torch_memory.free = free
     return found
 
 
@@ -282,7 +282,7 @@ def _resident(folder, model):
     from kvae.data import array_batches, sources
 
     x, given = np.arange(104, dtype="uint8").reshape(26, 2, 2, 1), {"label": np.arange(26) % 10}
-    fits, found, weights = jax_memory.fits, {}, model.get_weights()
+    free, found, weights = jax_memory.free, {}, model.get_weights()
     # As on a GPU, where Keras asks for a batch ahead; it does not on a CPU.
     trainer.JAXEpochIterator._get_iterator = lambda self: self._one_batch_ahead_iterator(
         self.data_adapter.get_jax_iterator()
@@ -290,7 +290,7 @@ def _resident(folder, model):
     places = (("memory", False), ("device", True))
     x_of_model = sources.load("mnist-sample").x[:50]  # five batches: four steps at once, and one
     for place, room in places:
-        jax_memory.fits = lambda columns, room=room: room
+        jax_memory.free = lambda room=room: 2**30 * room
         dataset, begin, steps = array_batches.training_batches(x, given, 4, 7)
         begin(3)
         batches = [*dataset, *array_batches.validation_batches(x, given, 10)]
@@ -302,13 +302,13 @@ def _resident(folder, model):
         found[f"{place} evaluated"] = model.evaluate(dataset, verbose=0)
         found[f"{place} predicted"] = float(model.predict(dataset, verbose=0).mean())
     for place, room in places:  # not compiled: the same steps, from Python
-        jax_memory.fits = lambda columns, room=room: room
+        jax_memory.free = lambda room=room: 2**30 * room
         dataset = array_batches.training_batches(x_of_model, None, 10, 7)[0]
         model.set_weights(weights)
         model.compile(keras.optimizers.SGD(1e-4), run_eagerly=True, steps_per_execution=4)
         found[f"{place} eagerly"] = model.fit(dataset, epochs=1, verbose=0, shuffle=False).history["loss"]
     found["code"] = command("train", *RUN, "--deterministic", "-q", "-o", folder / "resident")
-    jax_memory.fits = fits
+    jax_memory.free = free
     return found
 
 

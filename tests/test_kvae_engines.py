@@ -203,7 +203,7 @@ def test_data_on_the_device_are_the_data_under_torch(torch_answers):
     assert resident["memory is"] == ["Rows", "uint8", False]
     assert resident["device"] == resident["memory"]
     assert resident["device"][0] == 6
-    assert resident["fits a CPU"] is False
+    assert resident["free of a CPU"] == 0
 
 
 def test_words_that_a_device_makes_are_those_of_numpy(torch_answers):

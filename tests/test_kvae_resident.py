@@ -1,13 +1,15 @@
 """Data that lie on the device, under TensorFlow, with the CPU as the device: they are the data, and train alike."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from kvae import config, networks, runs, training
+from kvae import config, networks, optimizers, runs, schedules, training
 from kvae.data import pipeline, resident
-from kvae.models import ConditionalVAE
+from kvae.models import ConditionalBetaVAE
 
 RUN = {
     "data": "mnist-sample", "conditional": True, "validation": 110, "epochs": 3, "batch_size": 50, "latent_dim": 3,
@@ -18,7 +20,7 @@ RUN = {
 @pytest.fixture
 def room(monkeypatch):
     """Function that says whether the device has room from now on."""
-    return lambda there: monkeypatch.setattr(resident.memory, "fits", lambda columns: there)
+    return lambda there: monkeypatch.setattr(resident.memory, "free", lambda: 2**30 if there else 0)
 
 
 def examples(num=110, seed=0):
@@ -26,14 +28,15 @@ def examples(num=110, seed=0):
     return generator.integers(0, 256, (num, 4, 4, 1), "uint8"), {"label": generator.integers(0, 10, num)}
 
 
-def model_of(**compile_arguments):
+def model_of(optimizer=None, **compile_arguments):
     keras.utils.set_random_seed(0)
-    model = ConditionalVAE(
+    model = ConditionalBetaVAE(
         networks.dense_encoder((4, 4, 1), 2, (8,), condition_dim=10),
         networks.dense_decoder((4, 4, 1), 2, (8,), condition_dim=10),
         seed=3,
+        beta=schedules.Linear(1.0, 20),
     )
-    model.compile(keras.optimizers.SGD(1e-3), steps_per_execution=3, **compile_arguments)
+    model.compile(optimizer or keras.optimizers.SGD(1e-3), steps_per_execution=3, **compile_arguments)
     return model
 
 
@@ -65,10 +68,13 @@ def test_the_batches_are_those_of_data_in_memory(room):
 
 @pytest.mark.parametrize("compiled", [{}, {"jit_compile": True}, {"run_eagerly": True}], ids=str)
 def test_a_model_learns_from_them_what_it_learns_from_data_in_memory(room, compiled):
+    # By XLA with the optimiser of `kvae train`, as on a GPU. Adam makes more of what was rounded otherwise.
+    adam = "jit_compile" in compiled
+    tolerance = 1e-4 if adam else 1e-5
     histories, weights, others = [], [], []
     for there in (False, True):
         room(there)
-        model = model_of(**compiled)
+        model = model_of(optimizers.Adam(1e-3) if adam else None, **compiled)
         history, dataset = fitted(model, examples())
         assert isinstance(dataset, resident.ResidentRows) == there
         histories.append(history)
@@ -79,18 +85,59 @@ def test_a_model_learns_from_them_what_it_learns_from_data_in_memory(room, compi
         assert set(model.latest.logs) == {"loss", "elbo", "reconstruction", "kl", "beta"}
     assert list(histories[0]) == list(histories[1])
     for name, values in histories[0].items():
-        assert histories[1][name] == pytest.approx(values, rel=1e-5), name
-    np.testing.assert_allclose(weights[1], weights[0], rtol=0, atol=1e-6)
-    assert others[1] == pytest.approx(others[0], rel=1e-5)
+        assert histories[1][name] == pytest.approx(values, rel=tolerance), name
+    np.testing.assert_allclose(weights[1], weights[0], rtol=0, atol=tolerance / 10)
+    assert others[1] == pytest.approx(others[0], rel=tolerance)
+
+
+def test_predict_in_the_middle_of_a_fit_leaves_the_fit_as_it_is(room):
+    room(True)
+    model, (x, given) = model_of(), examples()
+    batches = pipeline.training_batches(x, given, 10, seed=7)
+    seen = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: (
+            model.predict(pipeline.validation_batches(x, given, 10), verbose=0)
+            if epoch
+            else model.predict(batches.dataset, verbose=0)
+        )
+    )
+    model.fit(batches.dataset, epochs=2, callbacks=[batches.callback, seen], shuffle=False, verbose=0)
+    assert batches.dataset.steps_at_once == 3
+    assert int(model.optimizer.iterations) == 22
+
+
+def test_room_is_half_of_what_is_free(room, monkeypatch):
+    x, given = examples(16)
+    size = x.nbytes + given["label"].nbytes
+    for free, there in ((0, False), (2 * size - 1, False), (2 * size, True)):
+        monkeypatch.setattr(resident.memory, "free", lambda free=free: free)
+        assert resident.has_room((x, given)) is there
+        assert resident.has_room((x, {"label": given["label"].tolist()})) is there
+
+
+def test_what_is_free_is_what_tensorflow_may_take_less_what_it_has(monkeypatch):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    assert resident.memory.free() == 0  # on a CPU
+    gpu = types.SimpleNamespace(device_type="GPU", memory_limit=1000)
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [gpu])
+    monkeypatch.setattr(resident.memory.device_lib, "list_local_devices", lambda: [gpu])
+    monkeypatch.setattr(tf.config.experimental, "get_memory_info", lambda name: {"current": 300})
+    assert resident.memory.free() == 700
+    with strategy.scope():  # which shares out the batches itself
+        assert resident.memory.free() == 0
+
+    def fail():
+        raise RuntimeError("TensorFlow device (GPU:0) is being mapped to multiple devices")
+
+    monkeypatch.setattr(resident.memory.device_lib, "list_local_devices", fail)
+    assert resident.memory.free() == 0
 
 
 def test_another_dataset_of_the_same_size_is_another_dataset(room):
     room(True)
     data, others = examples(), examples(seed=9)
-    model, anew = model_of(), model_of()
+    model = model_of()
     fitted(model, data, 1)
-    model.set_weights(anew.get_weights())
-    assert fitted(model, others, 1)[0]["val_elbo"] != fitted(anew, data, 1)[0]["val_elbo"]
     again = model_of()
     again.optimizer.iterations.assign(11)
     anew = model_of()

@@ -21,9 +21,9 @@ def take(columns, rows):
 batch = jax.jit(take)
 
 
-def fits(columns):
-    """Whether arrays take no more than half of what an accelerator's memory has free; the CPU is no accelerator."""
-    device, size = jax.devices()[0], sum(column.nbytes for column in jax.tree.leaves(columns))
+def free():
+    """Bytes that an accelerator's memory has left; 0 where the device is none."""
+    device = jax.devices()[0]
     if device.platform == "cpu" or not (memory := device.memory_stats()):
-        return False
-    return 2 * size <= memory["bytes_limit"] - memory["bytes_in_use"]
+        return 0
+    return memory["bytes_limit"] - memory["bytes_in_use"]

@@ -12,7 +12,7 @@ from kvae.data.blocks import of_an_execution
 
 def put(columns):
     """Arrays in tuples and dicts to the same on the device."""
-    with tf.device("GPU:0" if tf.config.list_physical_devices("GPU") else "CPU:0"):
+    with tf.device("GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0"):
         return tf.nest.map_structure(tf.convert_to_tensor, columns)
 
 
@@ -22,21 +22,35 @@ def numbers(rows):
 
 
 def take(columns, rows):
-    """Those rows of all columns, inside a compiled step."""
+    """Those rows of all columns.
+
+    TensorFlow has no kernel that takes rows of bytes on a GPU, where it would copy the whole column to the host and
+    back; XLA has. So this is compiled whether or not what calls it is.
+    """
+    return (_take_by_xla if tf.config.list_logical_devices("GPU") else _take)(columns, rows)
+
+
+def _take(columns, rows):
     return tf.nest.map_structure(lambda column: tf.gather(column, rows), columns)
 
 
-#: `take`, compiled by itself.
-batch = tf.function(take, reduce_retracing=True, autograph=False)
+_take_by_xla = tf.function(_take, jit_compile=True, autograph=False)
 
 
-def fits(columns):
-    """Whether arrays take no more than half of what a GPU's memory has free."""
-    if not tf.config.list_physical_devices("GPU"):
-        return False
-    limits = [device.memory_limit for device in device_lib.list_local_devices() if device.device_type == "GPU"]
-    size = sum(column.nbytes for column in tf.nest.flatten(columns))
-    return 2 * size <= limits[0] - tf.config.experimental.get_memory_info("GPU:0")["current"]
+def batch(columns, rows):
+    """As `take`, outside of a step."""
+    return take(columns, tf.convert_to_tensor(rows))
+
+
+def free():
+    """Bytes that a GPU's memory has left; 0 where there is none, or where a strategy shares out the data."""
+    if tf.distribute.has_strategy() or not tf.config.list_logical_devices("GPU"):
+        return 0
+    try:
+        limits = [device.memory_limit for device in device_lib.list_local_devices() if device.device_type == "GPU"]
+        return limits[0] - tf.config.experimental.get_memory_info("GPU:0")["current"]
+    except (RuntimeError, tf.errors.OpError):  # where somebody has divided the GPUs otherwise, it cannot be told
+        return 0
 
 
 def train(model):

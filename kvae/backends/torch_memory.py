@@ -21,8 +21,7 @@ def batch(columns, rows):
     return keras.tree.map_structure(lambda column: column[rows], columns)
 
 
-def fits(columns):
-    """Whether arrays take no more than half of what a GPU's memory has free; the CPU is no accelerator."""
-    if (device := torch.device(get_device())).type != "cuda":
-        return False
-    return 2 * sum(column.nbytes for column in keras.tree.flatten(columns)) <= torch.cuda.mem_get_info(device)[0]
+def free():
+    """Bytes that a GPU's memory has left; 0 where the device is none."""
+    device = torch.device(get_device())
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0

@@ -4,10 +4,12 @@ Keras gives a dataset a look at Python for each batch, or has TensorFlow's threa
 longer than a step of a small net on a GPU.
 """
 
+import copy
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import keras
+import numpy as np
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from kvae.data.blocks import Block, Blocks
@@ -24,8 +26,10 @@ elif keras.backend.backend() == "torch":
 
 
 def has_room(columns):
-    """Whether arrays in tuples and dicts are data that an accelerator's memory has room for."""
-    return memory is not None and not isinstance(columns[0], OnDisk) and memory.fits(columns)
+    """Whether arrays in tuples and dicts take no more than half of what an accelerator's memory has free."""
+    if memory is None or isinstance(columns[0], OnDisk) or not (free := memory.free()):
+        return False
+    return 2 * sum(np.asarray(column).nbytes for column in keras.tree.flatten(columns)) <= free
 
 
 class ResidentRows(DataAdapter):
@@ -41,7 +45,7 @@ class ResidentRows(DataAdapter):
         self._columns, self._make_order, self._batch_size = memory.put(columns), order, batch_size
         #: Steps of a block; a kvae model sets it to those that it runs at once. None: no blocks, but batches.
         self.steps_at_once = None
-        self._order, self._epoch, self._coming, self._thread = self._rows(0), None, {}, None
+        self._order, self._epoch, self._coming, self._executor = self._rows(0), None, {}, None
 
     def begin(self, epoch):
         """Take the order of an epoch."""
@@ -51,8 +55,14 @@ class ResidentRows(DataAdapter):
     def _look_ahead(self):
         """Have the order of the next epoch made while the device is busy with this one."""
         if self._epoch is not None and self._epoch + 1 not in self._coming:
-            self._thread = self._thread or ThreadPoolExecutor(1)
-            self._coming = {self._epoch + 1: self._thread.submit(self._rows, self._epoch + 1)}
+            self._executor = self._executor or ThreadPoolExecutor(1)
+            self._coming = {self._epoch + 1: self._executor.submit(self._rows, self._epoch + 1)}
+
+    def by_batch(self):
+        """The same data for `predict`, which takes batches; what `fit` goes over stays as it is."""
+        view = copy.copy(self)
+        view.steps_at_once = None
+        return view
 
     def _rows(self, epoch):
         return memory.numbers(self._make_order(epoch).astype("int32"))
@@ -112,6 +122,8 @@ class ResidentRows(DataAdapter):
 
 
 class _Anew:
+    """An iterable whose every iteration is made by a function."""
+
     def __init__(self, make):
         self._make = make
 
