@@ -14,6 +14,7 @@ from kvae import facts as run_facts
 from kvae.callbacks.progress import say
 from kvae.data import disk, pipeline
 from kvae.distribution import Distribution
+from kvae.engine import halves_pay
 from serve_cli.errors import InputDataError, RequestError, VerificationError
 
 _VALIDATION_BATCH = 500
@@ -78,6 +79,9 @@ def set_up(config, dataset, distribution):
         model = build.model(config, spec, conditions, batches.steps, mean, len(x), pseudo_inputs)
         model.compile(build.optimizer(config, batches.steps), steps_per_execution=config.training.steps_per_execution)
         model.optimizer.build(model.trainable_variables)  # in the scope of the strategy, if there is one
+        model.in_halves = (
+            not distribution.strategy and _each_by_itself(config) and halves_pay(config.training.batch_size)
+        )
         return model
 
     with distribution.scope(), _bfloat16() if config.training.mixed_precision else contextlib.nullcontext():
@@ -99,6 +103,12 @@ def set_up(config, dataset, distribution):
     return Setup(
         config, distribution, model, shipped, batches, validation, len(validation_rows), measured, facts, shown
     )
+
+
+def _each_by_itself(config):
+    """Whether no example of a batch has to do with another before the objective, and nothing is computed for all."""
+    m = config.model
+    return (m.network, m.likelihood, m.prior) == ("dense", "bernoulli", "standard_normal")
 
 
 def _pseudo_inputs(spec, x, given, num):
