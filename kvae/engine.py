@@ -88,7 +88,7 @@ def open_quietly(name=None, prepare=None, network=None):
     """
     os.environ["KERAS_BACKEND"] = name = name or chosen()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if network in ("conv", "residual"):
+    if name == "tensorflow" and network in ("conv", "residual"):
         _convolve_by_onednn()
     with _standard_error_aside():
         if name == "torch":
@@ -121,9 +121,9 @@ def _share_processors():
     Two operations at a time, a thread each, beat one operation that two threads share: dense nets train 1.3 times as
     fast (convolutions as before, or more slowly: benchmarks/RESULTS.md). More than two processors were not measured.
     """
+    global _two_at_a_time
     import tensorflow as tf
 
-    global _two_at_a_time
     if "TF_NUM_INTRAOP_THREADS" in os.environ or _processors() > 2 or tf.config.list_physical_devices("GPU"):
         return
     with contextlib.suppress(RuntimeError):  # the devices have started already

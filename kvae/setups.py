@@ -40,13 +40,15 @@ class Setup:
     shown: tuple
 
 
-def set_up(config, dataset, distribution):
+def set_up(config, dataset, distribution, in_halves=None):
     """Split the data, build and compile the model, and look at all of it.
 
     Args:
         config: `kvae.config.Config`, settled for the data.
         dataset: what `runs.read_data` returned.
         distribution: `Distribution`, whose devices hold the model that trains.
+        in_halves: whether batches are taken in halves, side by side, as the run before did; None where it is for this
+            machine to say. The two round otherwise.
 
     Returns:
         `Setup`.
@@ -79,11 +81,12 @@ def set_up(config, dataset, distribution):
         model = build.model(config, spec, conditions, batches.steps, mean, len(x), pseudo_inputs)
         model.compile(build.optimizer(config, batches.steps), steps_per_execution=config.training.steps_per_execution)
         model.optimizer.build(model.trainable_variables)  # in the scope of the strategy, if there is one
-        model.in_halves = (
-            not distribution.strategy and _each_by_itself(config) and halves_pay(config.training.batch_size)
-        )
+        model.in_halves = in_halves
         return model
 
+    if in_halves is None:
+        in_halves = _each_by_itself(config) and halves_pay(config.training.batch_size)
+    in_halves = in_halves and not distribution.strategy
     with distribution.scope(), _bfloat16() if config.training.mixed_precision else contextlib.nullcontext():
         model = compiled()
     shipped = compiled() if config.training.mixed_precision or distribution.strategy else model
@@ -96,6 +99,8 @@ def set_up(config, dataset, distribution):
     facts = run_facts.begun(
         config, dataset, shipped, conditions=conditions, examples=len(x), steps_per_epoch=batches.steps
     )
+    if in_halves:
+        facts["in_halves"] = True
     if distribution.num_replicas > 1:
         facts["devices"] = distribution.num_replicas
     shown = (validation_rows if len(validation_rows) else train_rows)[:64]

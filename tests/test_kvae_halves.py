@@ -110,8 +110,13 @@ def test_a_run_takes_halves_where_they_are_the_same_and_pay(changes, expected, m
     dataset = runs.read_data(settled)
     setup = setups.set_up(settled, dataset, Distribution())
     assert setup.model.in_halves is expected
+    assert setup.facts.get("in_halves", False) is expected
+    # A resumed run does as it did, wherever it is.
+    again = setups.set_up(settled, dataset, Distribution(), in_halves=False)
+    assert again.model.in_halves is again.facts.get("in_halves", False) is False
     monkeypatch.setattr(engine, "_two_at_a_time", False)
     assert setups.set_up(settled, dataset, Distribution()).model.in_halves is False
+    assert setups.set_up(settled, dataset, Distribution(), in_halves=expected).model.in_halves is expected
 
 
 @pytest.mark.parametrize(
