@@ -24,8 +24,8 @@ import click
 import numpy as np
 
 from kvae import metrics
-from kvae.data import sprites
-from serve_cli import files
+from kvae.data.sprites import render
+from kvae_serve.writers import atomic
 
 BETAS = (1.0, 2.0, 4.0, 8.0, 16.0)
 FIGURES = ("kl", "reconstruction", "mig", "factor_vae_score")
@@ -71,16 +71,16 @@ class Data(NamedTuple):
 
 def load(case: Case) -> Data:
     """Render the images of a case; a factor of one value is left out of `factors`."""
-    factors = sprites.index_to_factors(sprites.select(case.counts))
+    factors = render.index_to_factors(render.select(case.counts))
     x = np.concatenate(
         [
-            sprites.render(factors[start : start + 4096])[:, :: case.stride, :: case.stride]
+            render.render(factors[start : start + 4096])[:, :: case.stride, :: case.stride]
             for start in range(0, len(factors), 4096)
         ]
     )
     kept = [axis for axis in range(factors.shape[1]) if len(np.unique(factors[:, axis])) > 1]
     classes = np.stack([np.unique(factors[:, axis], return_inverse=True)[1] for axis in kept], axis=1)
-    return Data(x, classes, tuple(sprites.FACTORS[axis] for axis in kept))
+    return Data(x, classes, tuple(render.FACTORS[axis] for axis in kept))
 
 
 def train(case: Case, data: Data, beta: float, seed: int) -> Any:
@@ -88,7 +88,7 @@ def train(case: Case, data: Data, beta: float, seed: int) -> Any:
     import keras
 
     import kvae
-    from kvae.data import pipeline
+    from kvae.dataloaders import batches as pipeline
     from kvae.optimizers import Adam
 
     keras.utils.set_random_seed(seed)
@@ -158,7 +158,7 @@ def sweep(case: Case, betas: tuple[float, ...], seeds: int, folder: Path) -> lis
                 figures = measure(model, data, seed)
                 seconds = round(time.perf_counter() - started, 1)
                 result = {"case": facts, "beta": beta, "seed": seed, **figures, "seconds": seconds}
-                files.write_whole(path, (json.dumps(result, indent=1) + "\n").encode())
+                atomic.write_whole(path, (json.dumps(result, indent=1) + "\n").encode())
             shown = "  ".join(f"{name} {result[name]:.3f}" for name in FIGURES)
             click.echo(f"beta {beta:<4g} seed {seed}  {shown}  ({result['seconds']:.0f} s)", err=True)
             results.append(result)
@@ -221,7 +221,7 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
     # No metadata: the same results make the same bytes.
     figure.savefig(body, dpi=110, format="png", metadata={"Software": None})
     pyplot.close(figure)
-    files.write_whole(path, body.getvalue(), force=True)
+    atomic.write_whole(path, body.getvalue(), force=True)
 
 
 @click.command()
@@ -243,7 +243,7 @@ def main(folder, betas, seeds, full, steps, json_path, plot_path):
         machine = f"{platform.machine()}, {os.cpu_count()} cores"
         document = {"machine": machine, "date": str(datetime.date.today()), "case": results[0]["case"]}
         document["runs"] = [{key: value for key, value in each.items() if key != "case"} for each in results]
-        files.write_whole(json_path, (json.dumps(document, indent=1) + "\n").encode(), force=True)
+        atomic.write_whole(json_path, (json.dumps(document, indent=1) + "\n").encode(), force=True)
     if plot_path:
         plot(results, plot_path)
 

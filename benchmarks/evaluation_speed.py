@@ -19,9 +19,9 @@ import time
 
 import numpy as np
 
-from serve_cli import conditions as conditions_of
-from serve_cli.evaluation import importance
-from serve_cli.model import load
+from kvae_serve.evaluation import importance
+from kvae_serve.model import load
+from kvae_serve.runtime import conditions as conditions_of
 
 
 def bare(model, x, columns, posterior, draws, rows):

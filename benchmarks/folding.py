@@ -1,7 +1,7 @@
 """What does folding batch normalisation into kernels save? Milliseconds a batch, medians of runs in turns, one thread.
 
 Decoders of three transposed convolutions (z of 8 to 28x28x1), of convolutions and of dense layers, each with batch
-normalisation after every hidden layer; as they are exported, and as they would be without `export.fold`.
+normalisation after every hidden layer; as they are exported, and as they would be without `kvae_export.passes.fold`.
 
     python benchmarks/folding.py
 """
@@ -13,8 +13,8 @@ import keras
 import numpy as np
 import onnxruntime
 
-import export.convert
-from export.graph import Graph
+import kvae_export.convert
+from kvae_export.graph import Graph
 
 LAYERS = keras.layers
 BATCHES, TURNS = (1, 64), 60
@@ -58,9 +58,9 @@ def main():
         graph = Graph(
             "decoder", lambda z, net=net: {"x_mean": net(z, training=False)}, {"z": (shape, "float32")}, {"x_mean": out}
         )
-        folded = export.convert.convert(graph).SerializeToString()
-        with mock.patch("export.convert.fold", lambda model: model):
-            plain = export.convert.convert(graph).SerializeToString()
+        folded = kvae_export.convert.convert(graph).SerializeToString()
+        with mock.patch("kvae_export.convert.fold", lambda model: model):
+            plain = kvae_export.convert.convert(graph).SerializeToString()
         sessions = [onnxruntime.InferenceSession(data, options, ["CPUExecutionProvider"]) for data in (folded, plain)]
         for batch in BATCHES:
             z = np.random.default_rng(0).normal(size=(batch, *shape)).astype("f4")

@@ -24,9 +24,9 @@ fi
 train() {
   local run="$out/$1"
   if [ -e "$run/run.json" ]; then
-    time "$python" -m serve_cli train --resume "$run" "${@:3}"
+    time "$python" -m kvae train --resume "$run" "${@:3}"
   else
-    time "$python" -m serve_cli train --preset "$1" --epochs "$2" --data "$mnist" --seed 1 -o "$run" "${check[@]}" "${@:3}"
+    time "$python" -m kvae train --preset "$1" --epochs "$2" --data "$mnist" --seed 1 -o "$run" "${check[@]}" "${@:3}"
   fi
 }
 
@@ -49,9 +49,9 @@ case "$what" in
     run="${1:?a folder that kvae train made}" run="${1%/}"
     shift
     has tensorflow || { echo "An export needs TensorFlow: take $run to where it is." >&2; exit 3; }
-    "$python" -m serve_cli export "$run" -o "$run-onnx" --force
+    "$python" -m kvae export "$run" -o "$run-onnx" --force
     # Further arguments come last, so that they win.
-    "$python" -m serve_cli evaluate -m "$run-onnx" --data "$mnist" --importance-samples 5000 \
+    "$python" -m kvae evaluate -m "$run-onnx" --data "$mnist" --importance-samples 5000 \
       -o "$run-evaluation.json" --force "$@"
     "$python" -c "import json, sys; nll = json.load(open(sys.argv[1]))['figures']['nll']; print('NLL', nll['mean'], nll['unit'])" \
       "$run-evaluation.json"

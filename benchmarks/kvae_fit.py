@@ -8,7 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from training_nets import DENSE, NETS, pixels, serve
 
-from kvae import engine
+from kvae.backends import startup
 
 
 class Run:
@@ -18,11 +18,11 @@ class Run:
         import keras
 
         from kvae import networks, optimizers
-        from kvae.data import pipeline
-        from kvae.models import VAE
+        from kvae.dataloaders import batches
+        from kvae.models.vae import VAE
 
         plan = NETS[net]
-        self.batches, self.epoch = pipeline.training_batches(pixels(net, examples), None, plan.batch, seed=0), 0
+        self.batches, self.epoch = batches.training_batches(pixels(net, examples), None, plan.batch, seed=0), 0
         if plan.kind == "dense":
             encoder = networks.dense_encoder(plan.shape, plan.latent_dim, plan.widths, "tanh")
             decoder = networks.dense_decoder(plan.shape, plan.latent_dim, plan.widths[::-1], "tanh")
@@ -30,7 +30,7 @@ class Run:
             encoder = networks.conv_encoder(plan.shape, plan.latent_dim, plan.widths, dense=DENSE)
             decoder = networks.conv_decoder(plan.shape, plan.latent_dim, plan.widths[::-1], dense=DENSE)
         self.model = VAE(encoder, decoder)
-        self.model.in_halves = plan.kind == "dense" and engine.halves_pay(plan.batch)  # as `kvae train` has it
+        self.model.in_halves = plan.kind == "dense" and startup.halves_pay(plan.batch)  # as `kvae train` has it
         self.parameters = encoder.count_params() + decoder.count_params()
         adam = {"kvae": optimizers.Adam, "keras": keras.optimizers.Adam}[optimizer]
         self.model.compile(adam(1e-3), steps_per_execution=plan.steps_per_execution)
@@ -47,7 +47,7 @@ class Run:
 
 
 def main():
-    engine.open_quietly(network=NETS[sys.argv[1]].kind)  # before anything opens Keras, as `kvae train` does
+    startup.open_quietly(network=NETS[sys.argv[1]].kind)  # before anything opens Keras, as `kvae train` does
     import keras
 
     name = keras.backend.backend()

@@ -20,10 +20,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import wire
 
-from serve_cli import onnx_file, onnx_walk
-from serve_cli.catalog import shipped
-from serve_cli.errors import ModelFileError
-from serve_cli.manifest import Manifest
+from kvae_serve.errors import ModelFileError
+from kvae_serve.runtime.locate import shipped
+from kvae_serve.sealed import file as onnx_file
+from kvae_serve.sealed import validate
+from kvae_serve.sealed.manifest import Manifest
 
 INPUTS, OUTPUTS = [wire.value("z", ["batch", 3])], [wire.value("x_mean", ["batch", 3])]
 END = wire.node("Sigmoid", ["z"], ["x_mean"])
@@ -40,7 +41,7 @@ def milliseconds(call: Callable[[], object], times: int = 20) -> float:
 
 
 def refused_or_not(call: Callable[[], object]) -> None:
-    with contextlib.suppress(onnx_walk.WalkError, ModelFileError):
+    with contextlib.suppress(validate.WalkError, ModelFileError):
         call()
 
 
@@ -89,7 +90,7 @@ def main() -> None:
             data = path.read_bytes()
             text = onnx_file.check(data, path).manifest_json
             walk, parse = (
-                milliseconds(lambda: onnx_walk.walk(data)),  # noqa: B023
+                milliseconds(lambda: validate.walk(data)),  # noqa: B023
                 milliseconds(lambda: Manifest.parse(text, "m")),  # noqa: B023
             )
             print(f"{name + '/' + path.stem:<28}{len(data):>10,}{walk:>9.2f}{parse:>13.2f}")
@@ -97,7 +98,7 @@ def main() -> None:
     print(f"\nSHA-256: {2**26 / 1e3 / milliseconds(lambda: hashlib.sha256(block), 5):,.0f} MB/s\n")
     print(f"{'grows':<24}{'sizes':>28}{'ms':>34}")
     for name, (sizes, make) in GROWING.items():
-        times = [milliseconds(lambda: refused_or_not(lambda: onnx_walk.walk(data)), 5) for data in map(make, sizes)]  # noqa: B023
+        times = [milliseconds(lambda: refused_or_not(lambda: validate.walk(data)), 5) for data in map(make, sizes)]  # noqa: B023
         print(f"{name:<24}{', '.join(f'{size:,}' for size in sizes):>28}{', '.join(f'{t:.2f}' for t in times):>34}")
     sizes = (10_000, 100_000, 1_000_000)
     for name, write in MANIFESTS.items():

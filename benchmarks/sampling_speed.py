@@ -90,8 +90,8 @@ def main() -> None:
     options = parser.parse_args()
 
     sys.path.insert(0, str(ROOT))
-    from serve_cli.flow import piece_rows
-    from serve_cli.model import load
+    from kvae_serve.model import load
+    from kvae_serve.row_stream import piece_rows
 
     model = load(options.model)
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, {options.model}, batches of {options.batch_size}")
@@ -140,7 +140,7 @@ def measure(name: str, form: str, num: int, piece: int, folder: str, options: ar
     model = model if model.is_dir() else Path(options.model)
     if name == "kvae":
         label = ["--label", options.label] if options.label else []
-        command = [sys.executable, "-m", "serve_cli", "sample", "-q", "-m", str(model), "-n", str(num), "--seed", "0"]
+        command = [sys.executable, "-m", "kvae", "sample", "-q", "-m", str(model), "-n", str(num), "--seed", "0"]
         command += [*label, "--batch-size", str(options.batch_size), "-o", str(path)]
     else:
         numbers = [num, options.batch_size, piece, options.label or 0]

@@ -65,7 +65,7 @@ def examples(model: Path, folder: Path, label: str) -> None:
     import numpy as np
 
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    from serve_cli.model import load
+    from kvae_serve.model import load
 
     draws = load(model).sample(1, label=int(label) if label else None, seed=0)
     np.savez(folder / "one.npz", x=np.rint(draws.x), **draws.conditions)

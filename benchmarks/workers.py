@@ -20,7 +20,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from serve_cli import files
+from kvae_serve.writers import atomic
 
 
 @click.command()
@@ -54,7 +54,7 @@ def main(kept, into, **settings):
     )
     if kept:
         text = json.dumps({**settings, "one": list(one), "two": list(two), **found}, indent=1) + "\n"
-        files.write_whole(kept, text.encode(), force=True)
+        atomic.write_whole(kept, text.encode(), force=True)
 
 
 def compared(one, two):
@@ -103,22 +103,23 @@ def environments(num):
 
 def work(directory, seeds, **settings):
     """Train a run for each seed, alone or with the others that `TF_CONFIG` names."""
-    from kvae import cluster, engine
+    from kvae.backends import startup
+    from kvae.training import cluster
 
     among, together = cluster.of_environment(), []
 
     def prepare():  # as kvae train does, before the devices start
-        from kvae import distribution
+        from kvae.training import distribution
 
         together.append(distribution.start(among, devices=1))
 
-    engine.open_quietly(prepare=prepare, dense=True)
-    from kvae import config, training
+    startup.open_quietly(prepare=prepare, dense=True)
+    from kvae.training import config, train
 
     nets = {"latent_dim": 8, "encoder_hidden": (64,), "decoder_hidden": (64,)}
     for seed in range(seeds):
         wanted = config.Config().replace(**settings, **nets, seed=seed)
-        training.train(wanted, directory / str(seed), quiet=True, export_check=False, distribution=together[0])
+        train.train(wanted, directory / str(seed), quiet=True, export_check=False, distribution=together[0])
 
 
 if __name__ == "__main__":

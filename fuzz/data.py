@@ -20,8 +20,8 @@ _FOLDER = tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir(
 
 def one_input(data: bytes) -> None:
     """Raise unless the reader of the form that the first byte names keeps its promises."""
-    from serve_cli.errors import InputDataError
-    from serve_cli.readers import read_dataset
+    from kvae_serve.errors import InputDataError
+    from kvae_serve.readers import read_dataset
 
     if not data:
         return
@@ -41,8 +41,8 @@ def main() -> None:
     import atheris
     import corpus
 
-    with atheris.instrument_imports(include=["serve_cli"]):
-        from serve_cli.readers import arrays, idx, images, npy, table  # noqa: F401
+    with atheris.instrument_imports(include=["kvae_serve"]):
+        from kvae_serve.readers import arrays, idx, images, npy  # noqa: F401
     defaults = ["-max_len=8192", "-timeout=5", "-rss_limit_mb=2048"]
     # A single file is an input to see again, unless it is a folder to search on with.
     again = [argument for argument in sys.argv[1:] if Path(argument).is_file()]

@@ -27,16 +27,17 @@ def sealed(data: bytes) -> bytes:
 
 def one_input(data: bytes) -> None:
     """Raise unless the reader keeps its promises over these bytes."""
-    from serve_cli import golden, onnx_file, signature
-    from serve_cli.errors import ModelFileError
-    from serve_cli.manifest import Manifest
+    from kvae_serve.errors import ModelFileError
+    from kvae_serve.sealed import file as onnx_file
+    from kvae_serve.sealed import golden, signature
+    from kvae_serve.sealed.manifest import Manifest
 
     try:
         graph = onnx_file.check(sealed(data), "m.onnx")
         manifest = Manifest.parse(graph.manifest_json, "m.onnx")
         signature.check(manifest, graph.inputs, graph.outputs, "m.onnx")
         if os.environ.get("KVAE_FUZZ_RUN") == "1":
-            from serve_cli.session import Session
+            from kvae_serve.runtime.session import Session
 
             session = Session(graph, manifest, max_memory=2**28)
             session.run(golden.golden_inputs(manifest, session.inputs, seed=0, num=1))
@@ -52,8 +53,8 @@ def main() -> None:
     import atheris
     import corpus
 
-    with atheris.instrument_imports(include=["serve_cli"]):
-        from serve_cli import manifest, onnx_file, onnx_flow, onnx_walk, protobuf, signature  # noqa: F401
+    with atheris.instrument_imports(include=["kvae_serve"]):
+        from kvae_serve.sealed import dataflow, manifest, protobuf, signature, validate  # noqa: F401
     defaults = ["-max_len=65536", "-timeout=5", "-rss_limit_mb=2048"]
     # A single file is an input to see again, unless it is a folder to search on with.
     again = [argument for argument in sys.argv[1:] if Path(argument).is_file()]

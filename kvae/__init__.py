@@ -10,25 +10,27 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from kvae import data, likelihoods, metrics, networks, objectives, priors, ray_data, sample_metrics, schedules
-    from kvae.conditions import Categorical, Continuous
+    from kvae import data, likelihoods, metrics, networks, objectives, priors, ray_data, sample_metrics
     from kvae.data.spec import DataSpec
     from kvae.data.table import TableSpec
-    from kvae.models import VAE, BetaVAE, ConditionalBetaVAE, ConditionalVAE, load_model
-    from serve_cli.model import load
+    from kvae.models.conditions import Categorical, Continuous
+    from kvae.models.vae import VAE, BetaVAE, ConditionalBetaVAE, ConditionalVAE, load_model
+    from kvae.objectives import schedules
+    from kvae_serve.model import load
 
 #: Public name to the module that holds it; a name that is its own module stands alone.
 _HOME = {
-    "VAE": "kvae.models",
-    "BetaVAE": "kvae.models",
-    "ConditionalVAE": "kvae.models",
-    "ConditionalBetaVAE": "kvae.models",
-    "load_model": "kvae.models",
-    "Categorical": "kvae.conditions",
-    "Continuous": "kvae.conditions",
+    "VAE": "kvae.models.vae",
+    "BetaVAE": "kvae.models.vae",
+    "ConditionalVAE": "kvae.models.vae",
+    "ConditionalBetaVAE": "kvae.models.vae",
+    "load_model": "kvae.models.vae",
+    "Categorical": "kvae.models.conditions",
+    "Continuous": "kvae.models.conditions",
     "DataSpec": "kvae.data.spec",
     "TableSpec": "kvae.data.table",
-    "load": "serve_cli.model",
+    "load": "kvae_serve.model",
+    "schedules": "kvae.objectives",
 }
 _MODULES = (
     "data",
@@ -39,7 +41,6 @@ _MODULES = (
     "priors",
     "ray_data",
     "sample_metrics",
-    "schedules",
 )
 
 __all__ = [
@@ -77,7 +78,7 @@ if not TYPE_CHECKING:  # hidden from type checkers, which read the imports above
         except ModuleNotFoundError as error:
             if error.name not in ("keras", "tensorflow", "jax", "torch"):
                 raise
-            from serve_cli.errors import MissingExtraError
+            from kvae_serve.errors import MissingExtraError
 
             extra = error.name if error.name in ("jax", "torch") else "train"
             raise MissingExtraError(

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from kvae.registry import register
+from kvae.serialization import register
 
 _Adam: Any = keras.optimizers.Adam
 if keras.backend.backend() == "torch":
@@ -12,7 +12,7 @@ if keras.backend.backend() == "torch":
     from keras.src.backend.torch.optimizers.torch_adam import Adam as _Adam  # type: ignore[no-redef]
 
 if keras.backend.backend() == "tensorflow":
-    from kvae.backends.tensorflow_adam import update
+    from kvae.backends.tensorflow.adam import update
 else:
 
     def update(adam, gradient, variable, learning_rate):
@@ -20,7 +20,7 @@ else:
         return False
 
 
-@register
+@register("optimizers.Adam")
 class Adam(_Adam):
     """Adam (Kingma and Ba 2015, https://arxiv.org/abs/1412.6980), each variable updated by one kernel under TensorFlow.
 

@@ -10,9 +10,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from kvae import objective
-from kvae.initial import RandomNormal
-from kvae.registry import register
+from kvae import loss_terms
+from kvae.backends.initializers import RandomNormal
+from kvae.serialization import register
 
 
 class Prior(keras.layers.Layer):
@@ -47,12 +47,12 @@ class Prior(keras.layers.Layer):
     def kl_per_dim(self, z_mean, z_log_var, given=(), encode=None):
         """KL(q || p) dimension by dimension, float32 `[batch, latent_dim]`, in nats; one component only."""
         mean, log_var, _ = self.components(given, encode)
-        return objective.kl_per_dim_between_gaussians(z_mean, z_log_var, mean[:, 0], log_var[:, 0])
+        return loss_terms.kl_per_dim_between_gaussians(z_mean, z_log_var, mean[:, 0], log_var[:, 0])
 
     def log_prob(self, z, given=(), encode=None):
         """Log p(z), float32 `[batch, num_samples]`, in nats, of z `[batch, num_samples, latent_dim]`."""
         mean, log_var, log_weights = self.components(given, encode)
-        each = objective.log_normal(ops.expand_dims(z, 2), ops.expand_dims(mean, 1), ops.expand_dims(log_var, 1))
+        each = loss_terms.log_normal(ops.expand_dims(z, 2), ops.expand_dims(mean, 1), ops.expand_dims(log_var, 1))
         return ops.logsumexp(each + log_weights, axis=-1)
 
     def manifest(self, encode=None):
@@ -60,7 +60,7 @@ class Prior(keras.layers.Layer):
         return {"name": self.kind}
 
 
-@register
+@register("priors.StandardNormal")
 class StandardNormal(Prior):
     """N(0, I): nothing to learn, and nothing to ship beside the decoder."""
 
@@ -68,14 +68,14 @@ class StandardNormal(Prior):
 
     def kl_per_dim(self, z_mean, z_log_var, given=(), encode=None):
         """KL(q || N(0, I)) dimension by dimension in closed form, float32 `[batch, latent_dim]`, in nats."""
-        return objective.kl_per_dim_to_standard_normal(z_mean, z_log_var)
+        return loss_terms.kl_per_dim_to_standard_normal(z_mean, z_log_var)
 
     def log_prob(self, z, given=(), encode=None):
         """Log p(z), float32 `[batch, num_samples]`, in nats."""
-        return -0.5 * ops.sum(objective.LOG_2_PI + ops.square(z), axis=-1)
+        return -0.5 * ops.sum(loss_terms.LOG_2_PI + ops.square(z), axis=-1)
 
 
-@register
+@register("priors.ConditionalGaussian")
 class ConditionalGaussian(Prior):
     """A Gaussian whose mean and log variance a small network makes of the conditions (Sohn et al. 2015).
 
@@ -106,7 +106,7 @@ class ConditionalGaussian(Prior):
     def components(self, given, encode):
         """One Gaussian for each row of the condition vector."""
         mean, log_var = self.network(given[0])
-        log_var = objective.safe_log_var(ops.cast(log_var, "float32"))
+        log_var = loss_terms.safe_log_var(ops.cast(log_var, "float32"))
         return ops.expand_dims(ops.cast(mean, "float32"), 1), ops.expand_dims(log_var, 1), ops.zeros((1,))
 
     def get_config(self):
@@ -115,7 +115,7 @@ class ConditionalGaussian(Prior):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-@register
+@register("priors.GaussianMixture")
 class GaussianMixture(Prior):
     """A mixture of diagonal Gaussians with learned means, variances and weights.
 
@@ -146,7 +146,7 @@ class GaussianMixture(Prior):
 
     def components(self, given, encode):
         """The learned Gaussians, the same for every row."""
-        log_var = objective.safe_log_var(ops.convert_to_tensor(self.log_vars))
+        log_var = loss_terms.safe_log_var(ops.convert_to_tensor(self.log_vars))
         return (
             ops.expand_dims(ops.convert_to_tensor(self.means), 0),
             ops.expand_dims(log_var, 0),
@@ -163,7 +163,7 @@ class GaussianMixture(Prior):
         return {**super().get_config(), **own}
 
 
-@register
+@register("priors.VampPrior")
 class VampPrior(Prior):
     """An equal mixture of the posteriors of learned pseudo-inputs (Tomczak and Welling 2018).
 

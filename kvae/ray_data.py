@@ -21,8 +21,8 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from serve_cli.errors import InputDataError, MissingExtraError, ModelFileError, printable
-from serve_cli.model import Model, load
+from kvae_serve.errors import InputDataError, MissingExtraError, ModelFileError, printable
+from kvae_serve.model import Model, load
 
 if TYPE_CHECKING:
     import numpy as np
@@ -175,22 +175,22 @@ class Scorer(_OverExamples):
         threads: int = 1,
         model_id: str | None = None,
     ) -> None:
-        from serve_cli import anomalies, scoring
+        from kvae_serve.inference import scoring, thresholds
 
         super().__init__(model, x, label, conditions, threads, model_id)
         manifest = self._model.manifest
-        kept = anomalies.draws(manifest) or (scoring.NUM_SAMPLES, scoring.SEED)
+        kept = thresholds.draws(manifest) or (scoring.NUM_SAMPLES, scoring.SEED)
         self._samples = kept[0] if num_samples is None else num_samples
         self._seed = kept[1] if seed is None else seed
         self._below = None
         if threshold is not None:
-            self._below = anomalies.threshold(str(threshold), manifest, self._samples, self._seed).elbo
+            self._below = thresholds.threshold(str(threshold), manifest, self._samples, self._seed).elbo
 
     def __call__(self, batch: Batch) -> Batch:
         """Return the columns of `batch` but x, and the scores beside them."""
         import numpy as np
 
-        from serve_cli import scoring
+        from kvae_serve.inference import scoring
 
         x, conditions, others = self._take(batch)
         parts = scoring.stream(

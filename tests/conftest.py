@@ -11,36 +11,15 @@ from pathlib import Path
 
 import pytest
 
-import serve_cli
-from serve_cli import runtime
+from kvae_serve.runtime import onnxruntime
+from support.paths import python_path
 
 # Tests that open ONNX Runtime by themselves tell nobody either.
-os.environ.setdefault(runtime.TELEMETRY, "1")
+os.environ.setdefault(onnxruntime.TELEMETRY, "1")
 
 # A shell starts what it puts in the background with Ctrl-C ignored, and children inherit that; tests press Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-# The files that take longest, the longest first: given out last, one of them would keep a worker busy while all others
-# have nothing left to do. The rest follow as they are.
-LONGEST = (
-    "test_kvae_engines", "test_kvae_resume", "test_kvae_priors", "test_kvae_models", "test_kvae_graphs",
-    "test_kvae_objectives", "test_kvae_workers", "test_kvae_distribution", "test_serve_cli_hostile",
-    "test_kvae_training", "test_serve_cli_mutations", "test_kvae_export_grid", "test_export_convert",
-    "test_serve_cli_streaming",
-)  # fmt: skip
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    # pytest-xdist would begin with the files that have most tests.
-    if hasattr(config.option, "loadscopereorder"):
-        config.option.loadscopereorder = False
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    place = {name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
-
 
 Kvae = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -53,10 +32,10 @@ def tiny() -> Path:
 
 @pytest.fixture(scope="session")
 def command_environment() -> dict[str, str]:
-    """An environment in which `python -m serve_cli` is the package that the tests import."""
+    """An environment in which `python -m kvae` is the package that the tests import."""
     cleared = ("KVAE_MODEL", "KVAE_DEBUG", "KVAE_MAX_FILE", "KVAE_MAX_MEMORY")
     environment = {name: value for name, value in os.environ.items() if name not in cleared}
-    return environment | {"PYTHONPATH": str(Path(serve_cli.__file__).parents[1]), "PYTHONWARNINGS": "error"}
+    return environment | {"PYTHONPATH": python_path(), "PYTHONWARNINGS": "error"}
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +44,7 @@ def started(tmp_path_factory, command_environment):
     if not hasattr(os, "fork"):
         yield None
         return
-    from forked import Server
+    from support.forked import Server
 
     server = Server(tmp_path_factory.mktemp("started"), command_environment)
     yield server
@@ -82,7 +61,7 @@ def kvae(tmp_path: Path, command_environment: dict[str, str], started) -> Kvae:
     """
 
     def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "serve_cli", *map(str, arguments)]
+        command = [sys.executable, "-m", "kvae", *map(str, arguments)]
         if started is None or environment:
             given = command_environment | environment
             return subprocess.run(
@@ -128,7 +107,7 @@ def peak_memory():
 def forked(tmp_path_factory):
     """A `forked.Server`: processes that start in milliseconds, with limits set."""
     pytest.importorskip("resource")
-    from forked import Server
+    from support.forked import Server
 
     server = Server(tmp_path_factory.mktemp("forked"))
     yield server

@@ -107,7 +107,7 @@ def test_a_verb_opens_what_it_uses_and_no_more(arguments, tmp_path):
     np.savez(tmp_path / "data.npz", x=x, label=np.arange(4))
     np.savez(tmp_path / "z.npz", z=np.zeros((4, 16)), label=np.arange(4))
     code = (
-        f"import os, sys; os.chdir({str(tmp_path)!r}); from serve_cli.cli import run\n"
+        f"import os, sys; os.chdir({str(tmp_path)!r}); from kvae_serve.cli.main import run\n"
         f"assert run({list(arguments)!r}) == 0; open('loaded', 'w').write(' '.join(sys.modules))"
     )
     loaded_after(code)  # What the verb prints is no matter.

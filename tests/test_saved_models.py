@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 import kvae
-from kvae.data import sprites
-from serve_cli import catalog
-from serve_cli.evaluation import evaluate
-from serve_cli.readers import read_dataset
+from kvae.data.sprites import render
+from kvae_serve.evaluation import evaluate
+from kvae_serve.readers import read_dataset
+from kvae_serve.runtime import locate
 
 # Name, kind, and the preset that trained it.
 MODELS = {
@@ -35,7 +35,7 @@ WITHOUT_HISTORY = {"mnist"}
 
 
 def folder(name: str) -> Path:
-    return Path(catalog.shipped()[name])
+    return Path(locate.shipped()[name])
 
 
 def card(name: str) -> str:
@@ -50,7 +50,7 @@ def figure(name: str, row: str) -> tuple[float, float]:
 
 
 def test_one_of_each_kind_ships_and_is_listed(kvae):
-    assert list(catalog.shipped()) == NAMES
+    assert list(locate.shipped()) == NAMES
     listed = json.loads(kvae("models", "--json").stdout)
     assert {model["name"]: model["kind"] for model in listed} == {name: kind for name, (kind, _) in MODELS.items()}
     lines = kvae("models").stdout.splitlines()
@@ -122,7 +122,7 @@ def test_digits_have_the_elbo_of_the_card(name):
 
 
 def test_sprites_have_the_elbo_of_the_card():
-    x = sprites.render(sprites.index_to_factors(sprites.select({"orientation": 1}, 300, 0)))
+    x = render.render(render.index_to_factors(render.select({"orientation": 1}, 300, 0)))
     found = evaluate(kvae.load("sprites"), x, importance_samples=5, binarize="none")["figures"]
     for row in ("elbo", "reconstruction", "kl"):
         mean, error = figure("sprites", row)
@@ -132,11 +132,11 @@ def test_sprites_have_the_elbo_of_the_card():
 def test_each_factor_of_the_sprites_that_was_learned_has_an_axis_of_its_own():
     # Of each active axis of z: how far does its mean move with each factor, the others averaged out?
     sizes = (3, 6, 1, 16, 16)
-    counts = dict(zip(sprites.FACTORS, sizes, strict=True))
-    factors = sprites.index_to_factors(sprites.select(counts))
-    codes, _ = kvae.load("sprites").encode(sprites.render(factors))
+    counts = dict(zip(render.FACTORS, sizes, strict=True))
+    factors = render.index_to_factors(render.select(counts))
+    codes, _ = kvae.load("sprites").encode(render.render(factors))
     explained = {}
-    for axis, name in enumerate(sprites.FACTORS):
+    for axis, name in enumerate(render.FACTORS):
         values = np.unique(factors[:, axis])
         means = np.array([codes[factors[:, axis] == value].mean(axis=0) for value in values])
         explained[name] = means.var(axis=0) / codes.var(axis=0)
@@ -144,7 +144,7 @@ def test_each_factor_of_the_sprites_that_was_learned_has_an_axis_of_its_own():
     for name, least in (("scale", 0.6), ("position_x", 0.9), ("position_y", 0.9)):
         axis = int(np.argmax(explained[name]))
         assert explained[name][axis] > least, name
-        assert all(explained[other][axis] < 0.2 for other in sprites.FACTORS if other != name), name
+        assert all(explained[other][axis] < 0.2 for other in render.FACTORS if other != name), name
     assert len({int(np.argmax(explained[name])) for name in ("scale", "position_x", "position_y")}) == 3
 
 

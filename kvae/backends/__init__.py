@@ -3,11 +3,11 @@
 import keras
 
 if keras.backend.backend() == "tensorflow":
-    from kvae.backends.spread import batch_mean
-    from kvae.backends.tensorflow import BackendStep, Noise, Totals, is_dataset, latent_sums, settle, to_numpy
+    from kvae.backends.tensorflow.distribute import batch_mean
+    from kvae.backends.tensorflow.step import BackendStep, Noise, Totals, is_dataset, latent_sums, settle, to_numpy
 elif keras.backend.backend() == "jax":
-    from kvae.backends.foreign import is_dataset
-    from kvae.backends.jax import (  # type: ignore[assignment]
+    from kvae.backends.datasets import is_dataset
+    from kvae.backends.jax.step import (  # type: ignore[assignment]
         BackendStep,
         Noise,
         Totals,
@@ -17,8 +17,8 @@ elif keras.backend.backend() == "jax":
         to_numpy,
     )
 elif keras.backend.backend() == "torch":
-    from kvae.backends.foreign import is_dataset
-    from kvae.backends.torch import (  # type: ignore[assignment]
+    from kvae.backends.datasets import is_dataset
+    from kvae.backends.torch.step import (  # type: ignore[assignment]
         BackendStep,
         Noise,
         Totals,

@@ -1,12 +1,13 @@
 """The terms of a batch in halves, side by side on two processors.
 
-A chain of layers is a chain of operations: with one thread to each of them (`kvae.engine`) a second processor has work
+A chain of layers is a chain of operations: with one thread to each of them (`kvae.backends.startup`) a second
+processor has work
 in the backward pass alone. Two chains, of half the batch each, keep both busy.
 """
 
 import tensorflow as tf
 
-from kvae.objective import Terms
+from kvae.loss_terms import Terms
 
 _PHILOX = 1
 _WORDS = 4  # of a block of Philox
@@ -19,7 +20,7 @@ def terms(model, data, noise):
         model: a `kvae.VAE`; in halves where it allows that by `in_halves`, for which its networks, likelihood and prior
             must look at each example by itself.
         data: a batch, as `fit` hands it over.
-        noise: `kvae.backends.tensorflow.Noise`.
+        noise: `kvae.backends.tensorflow.step.Noise`.
     """
     columns = tf.nest.flatten(data)
     num = columns[0].shape[0]

@@ -1,1 +1,1 @@
-"""The verbs of the workstation, one a file; `serve_cli.cli` finds them by name."""
+"""The verbs of the workstation, one a file; `kvae_serve.cli.main` finds them by name."""

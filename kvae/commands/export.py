@@ -38,9 +38,10 @@ def export(run, output, triton, name, weights, force, as_json, quiet):
     With --triton, RUN may also be a model that is exported already (a folder, an .onnx file or a shipped name); that
     needs no TensorFlow.
     """
-    from kvae import engine, runs
-    from serve_cli import files
-    from serve_cli.errors import RequestError
+    from kvae.backends import startup
+    from kvae.training import run_folder
+    from kvae_serve.errors import RequestError
+    from kvae_serve.writers import atomic
 
     if output is None and triton is None:
         raise RequestError("The files need a place: give -o FOLDER, or --triton DIR for a Triton server.")
@@ -49,11 +50,11 @@ def export(run, output, triton, name, weights, force, as_json, quiet):
             raise RequestError(f"{run} is exported already, so only --triton applies: leave out -o and --weights.")
         _report(_to_triton(run, triton, name, force), triton, as_json, quiet)
         return
-    engine.require()
-    runs.require(run)
+    startup.require()
+    run_folder.require(run)
     model_name = name or (output or run).resolve().name
     if triton is not None:
-        from export import triton as repository
+        from kvae_export import triton as repository
 
         repository.refuse_existing(triton, model_name, force)
     if output is None:
@@ -63,7 +64,7 @@ def export(run, output, triton, name, weights, force, as_json, quiet):
             _export(run, Path(folder) / "model", model_name, weights, False, quiet)
             _report(_to_triton(Path(folder) / "model", triton, None, force), triton, as_json, quiet)
         return
-    files.refuse_existing(output, force)
+    atomic.refuse_existing(output, force)
     paths, facts, table = _export(run, output, name, weights, force, quiet)
     sizes = {Path(path).name: Path(path).stat().st_size for path in paths}
     if as_json:
@@ -80,18 +81,21 @@ def export(run, output, triton, name, weights, force, as_json, quiet):
 
 def _export(run, output, name, weights, force, quiet):
     """Export a run; return the paths, the facts of the run, and the lines of the table of what the weights cost."""
-    from kvae import engine, runs
+    from kvae.backends import startup
+    from kvae.training import run_folder
 
-    engine.open_quietly("tensorflow")
-    from kvae import training
+    startup.open_quietly("tensorflow")
+    from kvae.training import train
 
-    model, facts = training.load(run)
-    trained_on, held_out = runs.data_of(run)
+    model, facts = train.load(run)
+    trained_on, held_out = run_folder.data_of(run)
     if trained_on is None and not quiet:
         click.echo(f"{run}: its data are not at hand, so the files get no thresholds for kvae score.", err=True)
     measured: list = []
     # How it was trained, for people and for the curves of `kvae evaluate -o REPORT.html`.
-    recipe = {name: (run / name).read_bytes() for name in (runs.CONFIG, runs.HISTORY) if (run / name).is_file()}
+    recipe = {
+        name: (run / name).read_bytes() for name in (run_folder.CONFIG, run_folder.HISTORY) if (run / name).is_file()
+    }
     paths = model.export(
         output,
         name=name,
@@ -108,26 +112,26 @@ def _export(run, output, name, weights, force, quiet):
 
 
 def _aligned(table):
-    from export import compare
+    from kvae_export import weight_costs
 
-    return compare.aligned(table)
+    return weight_costs.aligned(table)
 
 
 def _is_exported(path):
     """Tell whether a path or a shipped name is a model that is exported already, rather than a run."""
-    from kvae import runs
-    from serve_cli import catalog
+    from kvae.training import run_folder
+    from kvae_serve.runtime import locate
 
-    if (path / runs.FACTS).is_file():
+    if (path / run_folder.FACTS).is_file():
         return False
     if path.is_dir():
-        return any((path / f"{graph}.onnx").is_file() for graph in catalog.GRAPHS)
-    return path.is_file() or str(path) in catalog.shipped()
+        return any((path / f"{graph}.onnx").is_file() for graph in locate.GRAPHS)
+    return path.is_file() or str(path) in locate.shipped()
 
 
 def _to_triton(path, directory, name, force):
-    from export import triton
-    from serve_cli.model import load
+    from kvae_export import triton
+    from kvae_serve.model import load
 
     return triton.write(load(path), directory, name=name, force=force)
 

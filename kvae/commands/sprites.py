@@ -46,13 +46,14 @@ def sprites(output, num, seed, as_condition, original, force, as_json, quiet, **
     The factors are shape, scale, orientation, position_x and position_y; without more flags all 737,280 combinations
     are written. `kvae.metrics` takes the array z of the file as factors.
     """
-    from kvae.data import sprite_files
-    from kvae.data import sprites as whole
-    from serve_cli import files, noise
-    from serve_cli.errors import RequestError
+    from kvae.data.sprites import files as sprite_files
+    from kvae.data.sprites import render as whole
+    from kvae_serve.errors import RequestError
+    from kvae_serve.sealed import noise
+    from kvae_serve.writers import atomic
 
     sprite_files.check_request(output, as_condition)
-    files.refuse_existing(output, force)
+    atomic.refuse_existing(output, force)
     if num is None and seed is not None:
         raise RequestError("--seed is for a draw of some of the images: give -n too.")
     if num is not None and seed is None:
@@ -70,7 +71,7 @@ def sprites(output, num, seed, as_condition, original, force, as_json, quiet, **
         force=force,
     )
     if as_json:
-        from serve_cli.commands.options import echo_json
+        from kvae_serve.cli.options import echo_json
 
         echo_json({"output": output, "images": len(index), "factors": list(whole.FACTORS), "seed": seed})
     if not quiet:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from kvae import config as configs
-from serve_cli.errors import RequestError
+from kvae.training import config as configs
+from kvae_serve.errors import RequestError
 
 
 class Widths(click.ParamType):
@@ -41,7 +41,7 @@ class Names(click.ParamType):
 
 
 def settings(command):
-    """Decorator: a flag for each setting of `kvae.config`, with its default and help."""
+    """Decorator: a flag for each setting of `kvae.training.config`, with its default and help."""
     for _, declared in reversed(configs.settings()):
         name, default, kind = declared.name.replace("_", "-"), declared.default, declared.type
         shown = (
@@ -93,11 +93,12 @@ def train(output, preset, config, resume, export_check, devices, tensorboard, fo
     pictures of reconstructions and samples. Ctrl-C ends training early and keeps what was learned. --resume goes on
     with a run that was cut off, by Ctrl-C, a crash or a full disk, and ends where it would have ended without.
     """
-    from kvae import cluster as clusters
-    from kvae import engine, runs
+    from kvae.backends import startup
+    from kvae.training import cluster as clusters
+    from kvae.training import run_folder
 
     # Asked before an engine is opened: a wrong flag should not take ten seconds.
-    engine.require_to_train(tensorboard)
+    startup.require_to_train(tensorboard)
     cluster = clusters.of_environment()
     if cluster and devices != 1:
         raise RequestError(
@@ -107,21 +108,21 @@ def train(output, preset, config, resume, export_check, devices, tensorboard, fo
     flags = {name: value for name, value in flags.items() if value is not None}
     if resume:
         _refuse_beside_resume(output=output, preset=preset, config=config, force=force)
-        wanted, facts = runs.reopen(resume, flags)
+        wanted, facts = run_folder.reopen(resume, flags)
         if facts["finished"]:
             _say_finished(resume, facts, as_json, quiet)
             return
-        dataset = runs.read_data(wanted)
-        runs.require_same_data(resume, facts, dataset)
+        dataset = run_folder.read_data(wanted)
+        run_folder.require_same_data(resume, facts, dataset)
     else:
         if not output:
             raise RequestError("Nowhere to write the run: give -o a folder, or --resume a run to go on with.")
         wanted = _from(preset, config).replace(**flags)
         if not cluster or cluster.is_chief:
-            runs.refuse(output, force)
-        dataset = runs.read_data(wanted)
+            run_folder.refuse(output, force)
+        dataset = run_folder.read_data(wanted)
     distribution = _open(cluster, devices, tensorboard, quiet, wanted.model.network)
-    from kvae import training
+    from kvae.training import train as training
 
     common = {"dataset": dataset, "quiet": quiet, "tensorboard": tensorboard, "distribution": distribution}
     if resume:
@@ -147,7 +148,7 @@ def _devices(value):
 
 def _open(cluster, devices, tensorboard, quiet, network):
     """Start the engine and say on what; the `Distribution` that trains."""
-    from kvae import engine
+    from kvae.backends import startup
 
     if cluster and not quiet:
         words = f"Worker {cluster.index} of {cluster.num_workers} ({cluster.addresses[cluster.index]})"
@@ -156,13 +157,13 @@ def _open(cluster, devices, tensorboard, quiet, network):
     found = []
 
     def prepare():
-        from kvae import distribution
+        from kvae.training import distribution
 
         if tensorboard:
             import tensorflow  # noqa: F401 - under JAX too, and what it says on start-up is not heard here
         found.append(distribution.start(cluster, devices))
 
-    device = engine.open_quietly(prepare=prepare, network=network)
+    device = startup.open_quietly(prepare=prepare, network=network)
     if not quiet and found[0].is_chief:
         several = f", {found[0].num_replicas} devices together" if found[0].num_replicas > 1 else ""
         click.echo(f"Training on {device}{several}.", err=True)

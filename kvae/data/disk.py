@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from serve_cli.readers.images import ImagesOnDisk
+from kvae_serve.readers.images import ImagesOnDisk
 
 PIECE = 2**16
 _PIECE_BYTES = 2**28

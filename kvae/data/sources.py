@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from kvae.data.disk import OnDisk
-from serve_cli.errors import InputDataError, printable
-from serve_cli.manifest import RESERVED
-from serve_cli.readers import Dataset, ReadOptions, read_dataset
-from serve_cli.readers.table import graph_name
+from kvae_serve.errors import InputDataError, printable
+from kvae_serve.readers import Dataset, ReadOptions, read_dataset
+from kvae_serve.readers.csv import graph_name
+from kvae_serve.sealed.manifest import RESERVED
 
 #: Names that `keras.datasets` fetches where there is a network, with their class names.
 NAMED = {
@@ -30,11 +30,11 @@ def read(data, split="train"):
     """Read what a configuration names, with the conditions that it asks for and no others.
 
     Args:
-        data: `kvae.config.DataConfig`.
+        data: `kvae.training.config.DataConfig`.
         split: `"train"` or `"test"`, where the source has both.
 
     Returns:
-        `serve_cli.readers.Dataset`; x is a `kvae.data.disk.OnDisk` where memory would not hold it.
+        `kvae_serve.readers.Dataset`; x is a `kvae.data.disk.OnDisk` where memory would not hold it.
 
     Raises:
         InputDataError: where the data are missing or bad, or lack a condition.
@@ -67,13 +67,13 @@ def load(source, split="train", options=None):
     """Read a data set.
 
     Args:
-        source: a file or folder that `serve_cli.readers` knows (IDX, `.npz`, `.npy`, images, CSV); `mnist` or
+        source: a file or folder that `kvae_serve.readers` knows (IDX, `.npz`, `.npy`, images, CSV); `mnist` or
             `fashion_mnist`, which Keras downloads; or `mnist-sample`, a few hundred digits that ship with the package.
         split: `"train"` or `"test"`, where the source has both.
-        options: `serve_cli.readers.ReadOptions`: image size and channels, columns of a CSV that are conditions.
+        options: `kvae_serve.readers.ReadOptions`: image size and channels, columns of a CSV that are conditions.
 
     Returns:
-        `serve_cli.readers.Dataset`: `x` `[num, *shape]` in data units, `conditions` by name, class names, range.
+        `kvae_serve.readers.Dataset`: `x` `[num, *shape]` in data units, `conditions` by name, class names, range.
 
     Raises:
         InputDataError: where the data are missing or bad; the line says which and what to do.

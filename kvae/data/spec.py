@@ -7,11 +7,11 @@ import numpy as np
 from keras import ops
 
 from kvae.data.disk import extent, in_pieces
-from kvae.registry import register
-from serve_cli import noise
+from kvae.serialization import register
+from kvae_serve.sealed import noise
 
 
-@register
+@register("data.DataSpec")
 class DataSpec:
     """Kind, shape and range of one example.
 

@@ -7,10 +7,10 @@ from keras import ops
 
 from kvae.data.disk import in_pieces
 from kvae.data.spec import DataSpec
-from kvae.registry import register
+from kvae.serialization import register
 
 
-@register
+@register("data.TableSpec")
 class TableSpec(DataSpec):
     """The columns of a table, and the way between their own units and the features that networks see.
 
@@ -41,7 +41,7 @@ class TableSpec(DataSpec):
         """The spec of a table whose means and scales are those of the rows `x`, an array `[num, num_columns]`.
 
         Args:
-            columns: as `serve_cli.readers.Dataset.columns` has them.
+            columns: as `kvae_serve.readers.Dataset.columns` has them.
             x: the rows to learn from; of a column that is constant in them the scale is 1.
         """
         ready = []

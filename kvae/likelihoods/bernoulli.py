@@ -6,14 +6,14 @@ import numpy as np
 from keras import ops
 
 from kvae.likelihoods.base import Likelihood, first_of
-from kvae.objective import sum_over_data
-from kvae.registry import register
+from kvae.loss_terms import sum_over_data
+from kvae.serialization import register
 
 # Within this distance of 1/2 the normaliser of the continuous Bernoulli is 0/0; a Taylor series takes over.
 _NEAR_HALF = 0.02
 
 
-@register
+@register("likelihoods.Bernoulli")
 class Bernoulli(Likelihood):
     """Each pixel is 0 or 1 with the probability that the decoder's logit gives.
 
@@ -90,7 +90,7 @@ def _nll_with_gradient(x, logits):
     return nll, gradient
 
 
-@register
+@register("likelihoods.ContinuousBernoulli")
 class ContinuousBernoulli(Likelihood):
     """A density over [0, 1] with the Bernoulli's exponent and the normaliser that makes it one.
 

@@ -3,11 +3,11 @@
 from keras import ops
 
 from kvae.likelihoods.base import Likelihood, first_of, is_fraction
-from kvae.objective import sum_over_data
-from kvae.registry import register
+from kvae.loss_terms import sum_over_data
+from kvae.serialization import register
 
 
-@register
+@register("likelihoods.Categorical")
 class Categorical(Likelihood):
     """Each value is a class index, 0 to `num_classes - 1`, with the probabilities that the decoder's logits give.
 

@@ -7,15 +7,15 @@ from keras import ops
 
 from kvae.backends import batch_mean
 from kvae.likelihoods.base import Likelihood
-from kvae.objective import LOG_2_PI, sum_over_data
-from kvae.registry import register
+from kvae.loss_terms import LOG_2_PI, sum_over_data
+from kvae.serialization import register
 
 # Standard deviations of 0.0025 to 12 times the data's range.
 MIN_LOG_VAR, MAX_LOG_VAR = -12.0, 5.0
 _MOMENTUM = 0.95
 
 
-@register
+@register("likelihoods.Gaussian")
 class Gaussian(Likelihood):
     """Each value is normal around the decoder's output.
 

@@ -5,15 +5,15 @@ import math
 from keras import ops
 
 from kvae.likelihoods.base import Likelihood, first_of, is_fraction
-from kvae.objective import sum_over_data
-from kvae.registry import register
+from kvae.loss_terms import sum_over_data
+from kvae.serialization import register
 
 _LEVELS = 256
 # Scales of 0.001 to 2.7 times the data's range.
 _MIN_LOG_SCALE, _MAX_LOG_SCALE = -7.0, 1.0
 
 
-@register
+@register("likelihoods.DiscretizedLogistic")
 class DiscretizedLogistic(Likelihood):
     """A logistic density, summed over the bin of each of 256 levels; the bins at both ends take the tails.
 

@@ -8,16 +8,16 @@ from keras import ops
 
 from kvae.backends import batch_mean
 from kvae.likelihoods.base import Likelihood
-from kvae.objective import LOG_2_PI
-from kvae.registry import register
-from serve_cli.readers.table import graph_name
+from kvae.loss_terms import LOG_2_PI
+from kvae.serialization import register
+from kvae_serve.readers.csv import graph_name
 
 # Standard deviations of 0.01 to 12 times a column's own: a finer one would make log p a matter of rounding.
 MIN_LOG_VAR, MAX_LOG_VAR = -9.0, 5.0
 _MOMENTUM = 0.95
 
 
-@register
+@register("likelihoods.Mixed")
 class Mixed(Likelihood):
     """Each numeric column is normal with a standard deviation of its own, each categorical one has its probabilities.
 

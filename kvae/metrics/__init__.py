@@ -12,7 +12,7 @@ Of a function that encodes what it is asked for, `(factors) -> codes`: `beta_vae
 numpy only, the others scikit-learn: pip install 'kvae-onnx[evaluate]'.
 
 Every figure is a finite number whatever the codes, but for `total_correlation`, which is infinite where it is: each
-function says what dead (constant) codes give. Data that cannot be judged raise `serve_cli.errors.InputDataError`, a
+function says what dead (constant) codes give. Data that cannot be judged raise `kvae_serve.errors.InputDataError`, a
 ValueError. All randomness comes from the `seed` argument; numpy's global generator is neither read nor moved.
 """
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kvae.metrics.protocol import NUM_TEST, NUM_TRAIN
-from serve_cli.errors import InputDataError, MissingExtraError, RequestError
+from kvae_serve.errors import InputDataError, MissingExtraError, RequestError
 
 MAX_SEED = 2**64 - 1
 

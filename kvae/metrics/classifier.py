@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kvae.metrics.arrays import need
-from serve_cli.errors import RequestError
+from kvae_serve.errors import RequestError
 
 CLASSIFIERS = ("multinomial", "one_vs_rest")
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kvae.metrics.arrays import check_codes, is_constant
-from serve_cli.errors import InputDataError
+from kvae_serve.errors import InputDataError
 
 
 def total_correlation(codes: Any) -> float:

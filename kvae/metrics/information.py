@@ -13,7 +13,7 @@ import numpy as np
 
 from kvae.metrics.arrays import check_both, check_codes
 from kvae.metrics.protocol import NUM_BINS
-from serve_cli.errors import RequestError
+from kvae_serve.errors import RequestError
 
 
 def mutual_information(codes: Any, factors: Any, *, num_bins: int = NUM_BINS) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 from kvae.metrics.arrays import check_both, check_codes, generator, solver_seed
 from kvae.metrics.classifier import check_classifier, logistic_regression
 from kvae.metrics.protocol import BATCH_SIZE, NUM_TEST, NUM_TRAIN, NUM_VARIANCE, PRUNE_SD
-from serve_cli.errors import InputDataError, RequestError
+from kvae_serve.errors import InputDataError, RequestError
 
 Sampler = Callable[[np.ndarray], Any]
 

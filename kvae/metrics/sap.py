@@ -8,7 +8,7 @@ import numpy as np
 
 from kvae.metrics.arrays import Split, check_codes, is_constant, need, solver_seed, split
 from kvae.metrics.protocol import SVC_C
-from serve_cli.errors import InputDataError
+from kvae_serve.errors import InputDataError
 
 # Below this variance a code counts as constant, in the continuous variant; as published.
 _DEAD_VARIANCE = 1e-12

@@ -7,10 +7,10 @@ import keras
 from keras import layers, ops
 
 from kvae.networks import common
-from kvae.registry import register
+from kvae.serialization import register
 
 
-@register
+@register("networks.ClassEmbedding")
 class ClassEmbedding(layers.Layer):
     """A learned vector for each class, given as unit data: index / (num_classes - 1).
 

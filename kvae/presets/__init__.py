@@ -4,8 +4,8 @@ import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
-from kvae import config as configs
-from serve_cli.errors import RequestError, printable
+from kvae.training import config as configs
+from kvae_serve.errors import RequestError, printable
 
 _FOLDER = Path(__file__).parent
 
@@ -17,7 +17,7 @@ class Preset(NamedTuple):
         name: for `kvae train --preset`.
         line: what it is, in one line.
         expected: what came of it, and how long that took; empty where that was not measured.
-        config: `kvae.config.Config`.
+        config: `kvae.training.config.Config`.
     """
 
     name: str

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kvae.report import svg
 from kvae.report.markup import LeftOut, charts, legend, note, words
-from serve_cli.errors import InputDataError, printable
+from kvae_serve.errors import InputDataError, printable
 
 NAME = "history.csv"
 MOST = 2**24

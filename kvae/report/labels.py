@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from serve_cli.errors import InputDataError
-from serve_cli.manifest import Manifest
+from kvae_serve.errors import InputDataError
+from kvae_serve.sealed.manifest import Manifest
 
 
 class Labels(NamedTuple):
@@ -26,7 +26,7 @@ def read_labels(path: str, manifest: Manifest, split: str | None) -> Labels | No
         manifest: the model's.
         split: half of data that have two, the test half where None.
     """
-    from serve_cli.readers import ReadOptions, read_dataset
+    from kvae_serve.readers import ReadOptions, read_dataset
 
     if manifest.conditions or manifest.data.kind == "table":
         return None

@@ -17,7 +17,7 @@ def section(subject: Subject) -> str | None:
     """Return the marginals of samples beside those of the examples; None for images, which have none worth a look."""
     if subject.images:
         return None
-    from kvae.sample_metrics.draws import like
+    from kvae.sample_metrics.matched_samples import like
 
     real = subject.x
     drawn = like(subject.model, subject.columns, len(real), subject.seed, draw=True)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from serve_cli.errors import printable
+from kvae_serve.errors import printable
 
 
 class LeftOut(Exception):  # noqa: N818 - no error of anybody

@@ -7,8 +7,8 @@ import base64
 import numpy as np
 
 from kvae.report.markup import text
-from serve_cli import grid, png
-from serve_cli.manifest import Data
+from kvae_serve.sealed.manifest import Data
+from kvae_serve.writers import grid, png
 
 
 def tile(images: np.ndarray, data: Data, about: str, columns: int | None = None) -> str:

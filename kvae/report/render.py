@@ -13,7 +13,7 @@ from kvae.report.history import section as curves
 from kvae.report.labels import Labels
 from kvae.report.markup import LeftOut
 from kvae.report.subject import Subject
-from serve_cli.errors import InputDataError, MissingExtraError
+from kvae_serve.errors import InputDataError, MissingExtraError
 
 
 def require() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from kvae.report.labels import Labels, labels_of
 from kvae.report.markup import LeftOut, text
-from serve_cli import conditions as conditions_of
+from kvae_serve.runtime import conditions as conditions_of
 
 CODES = 1500
 """Examples whose codes are shown."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from serve_cli.errors import InputDataError
+from kvae_serve.errors import InputDataError
 
 #: Trains on images `[num, ...]` and labels int `[num]`; returns a function of images to labels.
 Fit = Callable[[np.ndarray, np.ndarray], Callable[[np.ndarray], np.ndarray]]

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from serve_cli import runtime
-from serve_cli.errors import InputDataError, ModelFileError, printable
+from kvae_serve.errors import InputDataError, ModelFileError, printable
+from kvae_serve.runtime import onnxruntime
 
 MAX_BYTES = 2**31
 BATCH_SIZE = 256
@@ -180,7 +180,7 @@ def read(path: str | Path, shape: Sequence[int], num_classes: int) -> Classifier
 
 
 def _open(data: bytes, name: str) -> Any:
-    ort = runtime.onnxruntime()
+    ort = onnxruntime.onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 4  # what fails is raised, and reported by us
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

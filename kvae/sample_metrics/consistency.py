@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from serve_cli.errors import InputDataError
+from kvae_serve.errors import InputDataError
 
 
 class Consistency(NamedTuple):

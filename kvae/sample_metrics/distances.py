@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from serve_cli.errors import InputDataError
+from kvae_serve.errors import InputDataError
 
 #: Bytes of a matrix of all pairs that are held at a time.
 BLOCK_BYTES = 2**26

@@ -8,18 +8,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kvae.sample_metrics import draws
+from kvae.sample_metrics import matched_samples
 from kvae.sample_metrics.accuracy_score import Fit, classification_accuracy_score
 from kvae.sample_metrics.classifier import Classifier
 from kvae.sample_metrics.consistency import label_consistency
 from kvae.sample_metrics.frechet import frechet_distance
 from kvae.sample_metrics.manifolds import NEIGHBOUR, Manifolds, precision_recall_density_coverage
 from kvae.sample_metrics.mmd import squared_mmd
-from kvae.sample_metrics.real import Real, images_of, judged_condition, needed, num_classes, take_like
+from kvae.sample_metrics.real_images import Real, images_of, judged_condition, needed, num_classes, take_like
 from kvae.sample_metrics.spread import within_class_spread
-from serve_cli.errors import InputDataError, RequestError, printable
-from serve_cli.manifest import Manifest
-from serve_cli.noise import MAX_SEED
+from kvae_serve.errors import InputDataError, RequestError, printable
+from kvae_serve.sealed.manifest import Manifest
+from kvae_serve.sealed.noise import MAX_SEED
 
 #: Samples, and images of either real set, where the caller does not say and there are as many.
 NUM = 5000
@@ -56,7 +56,7 @@ def figures(
 
     Args:
         model: a loaded image model, see `kvae.load`.
-        train: real training images; for the floor, see `kvae.sample_metrics.real`.
+        train: real training images; for the floor, see `kvae.sample_metrics.real_images`.
         test: real test images.
         classifier: the judge, made without the test images.
         num: images of each set; 5,000 or as many as there are by default.
@@ -95,7 +95,7 @@ def figures(
 
     real = judged(test.x[chosen], label)
     other = judged(train.x[rows], None if name is None else train.conditions[name][rows])
-    samples = judged(draws.like(model, given, num, seed, temperature=temperature, draw=draw), label)
+    samples = judged(matched_samples.like(model, given, num, seed, temperature=temperature, draw=draw), label)
 
     if name is None:
         why = "the model is unconditional" if not manifest.conditions else "the model has no categorical condition"
@@ -191,10 +191,10 @@ def _default_fit(manifest: Manifest, name: str, train: Real) -> Fit | None:
     """The recipe of kvae's own classifier; None where Keras is not installed."""
     if any(importlib.util.find_spec(each) is None for each in ("keras", "tensorflow")):
         return None
-    from kvae import engine
+    from kvae.backends import startup
     from kvae.sample_metrics.network import fitter
 
-    engine.open_quietly("tensorflow")
+    startup.open_quietly("tensorflow")
     return fitter(images_of(manifest, train.x, num_classes(manifest, name, train)))
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kvae.sample_metrics.distances import same_space, squared_distances
-from serve_cli.errors import InputDataError, RequestError
+from kvae_serve.errors import InputDataError, RequestError
 
 #: Which neighbour a ball reaches to, as Naeem et al. (2020) have it for all four figures.
 NEIGHBOUR = 5

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kvae.sample_metrics import real
+from kvae.sample_metrics import real_images
+from kvae.sample_metrics.cached_classifier import kept
 from kvae.sample_metrics.classifier import Classifier
 from kvae.sample_metrics.classifier import read as read_classifier
 from kvae.sample_metrics.figures import check_image_model, check_request, figures
-from kvae.sample_metrics.kept import kept
-from serve_cli.errors import InputDataError, RequestError, printable
-from serve_cli.manifest import Manifest
+from kvae_serve.errors import InputDataError, RequestError, printable
+from kvae_serve.sealed.manifest import Manifest
 
 
 class Measured(NamedTuple):
@@ -73,7 +73,7 @@ def measure(
             "seed": seed,
             "temperature": float(temperature),
             "images": "draws from p(x given z)" if draw else "means of p(x given z)",
-            "condition": real.judged_condition(manifest),
+            "condition": real_images.judged_condition(manifest),
             "train": train.source,
             "test": test.source,
             "classifier": {
@@ -87,10 +87,10 @@ def measure(
 
 def _both(
     data: str | Path, split: str | None, train_data: str | Path | None, manifest: Manifest
-) -> tuple[real.Real, real.Real]:
+) -> tuple[real_images.Real, real_images.Real]:
     """Training and test images."""
     try:
-        test = real.read(data, manifest, split or "test")
+        test = real_images.read(data, manifest, split or "test")
     except InputDataError as error:
         if "no test split" not in str(error):
             raise
@@ -98,30 +98,32 @@ def _both(
             raise RequestError(
                 f"{printable(data)} has no splits for training and testing. Give real training images by --train-data."
             ) from error
-        test = real.read(data, manifest, "train")
-    return real.read(data if train_data is None else train_data, manifest, "train"), test
+        test = real_images.read(data, manifest, "train")
+    return real_images.read(data if train_data is None else train_data, manifest, "train"), test
 
 
-def _accuracy(judge: Classifier, manifest: Manifest, train: real.Real, test: real.Real) -> float | None:
+def _accuracy(judge: Classifier, manifest: Manifest, train: real_images.Real, test: real_images.Real) -> float | None:
     """Share of all real test images that the classifier reads right; None where it or they have no labels."""
-    name = real.learned_label(manifest, train)
+    name = real_images.learned_label(manifest, train)
     if name is None or not judge.names_labels or train.class_names.get(name) != test.class_names.get(name):
         return None
     return float(np.mean(judge(test.x).label == test.conditions[name]))
 
 
-def _judge(path: str | Path | None, manifest: Manifest, train: real.Real, say: Callable[[str], object]) -> Classifier:
+def _judge(
+    path: str | Path | None, manifest: Manifest, train: real_images.Real, say: Callable[[str], object]
+) -> Classifier:
     """The classifier that the user gives, or the one that is trained on the real training images."""
     if path is not None and (Path(path).suffix == ".onnx" or Path(path).is_file()):
-        name = real.judged_condition(manifest)
-        classes = 0 if name is None else real.num_classes(manifest, name, train)
+        name = real_images.judged_condition(manifest)
+        classes = 0 if name is None else real_images.num_classes(manifest, name, train)
         return read_classifier(path, manifest.data.shape, classes)
-    name = real.learned_label(manifest, train)
+    name = real_images.learned_label(manifest, train)
     label = train.conditions.get(name) if name is not None else None
     if name is None or label is None or len(np.unique(label)) < 2:
         raise InputDataError(
             f"{train.source} has no labels to train a classifier on, in whose features samples are measured. "
             "Give images with labels by --train-data, or a classifier of your own by --classifier FILE.onnx."
         )
-    images = real.images_of(manifest, train.x, real.num_classes(manifest, name, train))
+    images = real_images.images_of(manifest, train.x, real_images.num_classes(manifest, name, train))
     return kept(train.x, label, images, path, say=say)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kvae.sample_metrics.distances import blocks, points
-from serve_cli.errors import InputDataError
+from kvae_serve.errors import InputDataError
 
 
 def squared_mmd(first: Any, second: Any) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kvae.sample_metrics.distances import points, squared_distances
-from serve_cli.errors import InputDataError
+from kvae_serve.errors import InputDataError
 
 
 def within_class_spread(x: Any, label: Any) -> float:

@@ -1,0 +1,192 @@
+"""A function becomes an ONNX graph: traced, converted, checked for what a sealed file may hold, put in canonical form.
+
+tf2onnx only logs what it cannot convert and returns a broken file, so its log is read; whatever it says goes no
+further. Ops are refused by name, with the layer they come from and the nearest thing that exports.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+
+import onnx
+
+from kvae_export.graph import Graph
+from kvae_export.passes.batch_invariant import GRAPHS, steady
+from kvae_export.passes.broadcast_scalars import widen
+from kvae_export.passes.canonical import canonical
+from kvae_export.passes.fold import fold
+from kvae_export.passes.fuse_bias import join
+from kvae_export.trace import NOISE_HINT, Traced
+from kvae_serve.errors import RequestError
+from kvae_serve.sealed.allowed_ops import ALLOWED_OPS
+
+OPSET = 18
+IR_VERSION = 8
+
+HINTS = {
+    "Erfc": "Exact gelu: use keras.ops.gelu(x, approximate=True), or 0.5 * x * (1 + keras.ops.erf(x / sqrt(2)))",
+    "Log1p": "Use log(1 + x); for a cross-entropy softplus(logits) - x * logits",
+    "Expm1": "Use exp(x) - 1; in place of celu use elu",
+    "Bitcast": "keras.ops.argmax and argmin: use keras.ops.top_k(x, 1)[1]",
+    "Lgamma": "Use Stirling's series",
+    "ScaleAndTranslate": "Resize bilinearly without antialias",
+    "CudnnRNNV3": "Build the layer with use_cudnn=False",
+    "StatefulPartitionedCall": "Grouped convolution: use a DepthwiseConv2D or a SeparableConv2D",
+    "Erfinv": "Transform the data before they come to the model",
+    "Bucketize": "keras.ops.digitize: count with keras.ops.sum(keras.ops.cast(x[..., None] >= edges, 'int32'), -1)",
+    "Loop": "Recurrence becomes a loop, but for an LSTM without a mask: use that, one layer a cell, or unroll=True for "
+    "a short sequence",
+    "Scan": "Use an LSTM, or unroll=True for a short sequence",
+    "If": "Compute both branches and choose with keras.ops.where",
+    "EagerPyFunc": "Write it with keras.ops",
+    "PyFunc": "Write it with keras.ops",
+    "RandomNormal": NOISE_HINT,
+    "RandomNormalLike": NOISE_HINT,
+    "RandomUniform": NOISE_HINT,
+    "RandomUniformLike": NOISE_HINT,
+    "Multinomial": NOISE_HINT,
+    "Bernoulli": NOISE_HINT,
+}
+"""What to use in place of an op that does not export, by its TensorFlow or ONNX name."""
+
+
+SMALL_KERNEL = "Give a transposed convolution a kernel that is at least as large as its stride"
+
+
+def convert(graph: Graph | Traced) -> onnx.ModelProto:
+    """Return a graph as a checked ONNX model in canonical form, without metadata.
+
+    Raises:
+        RequestError: the function cannot be exported; the line names the op, its layer and what to use instead.
+    """
+    import tf2onnx  # Opens TensorFlow, whose log kvae_export.trace has turned down by now.
+
+    traced = graph if isinstance(graph, Traced) else Traced(graph)
+    graph = traced.graph
+    with _captured_log() as errors:
+        try:
+            model, _ = tf2onnx.convert.from_function(traced.function, input_signature=traced.specs, opset=OPSET)
+        except Exception as error:
+            _refuse_unconverted(traced, errors)  # What was logged before says more.
+            raise RequestError(f"{graph.name} cannot be exported: tf2onnx failed with {_one_line(error)}") from error
+    _refuse_unconverted(traced, errors)
+    _refuse_ops(traced, model)
+    _keep_captured(model.graph, traced)
+    _set_faces(model.graph, graph)
+    if graph.name in GRAPHS:
+        model = steady(model)
+    try:
+        # Before the names of nodes are lost, so that a complaint can be traced to its layer.
+        inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        widen(model.graph, inferred.graph)
+        model = canonical(model, graph.name, OPSET, IR_VERSION)
+        model = canonical(join(fold(model)), graph.name, OPSET, IR_VERSION)
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
+        name = re.search(r"node name: ([^)\s]+)", str(error))
+        where = f": {traced.layers.describe(name[1])} becomes a node that is not valid" if name else ""
+        if "pads must not contain negative" in str(error):
+            raise RequestError(f"{graph.name} cannot be exported{where}. {SMALL_KERNEL}.") from error
+        raise RequestError(f"{graph.name} cannot be exported{where}: {_one_line(error)}") from error
+    return model
+
+
+@contextlib.contextmanager
+def _captured_log() -> Iterator[list[logging.LogRecord]]:
+    """Give the errors that tf2onnx logs meanwhile; nothing of its log is printed."""
+    errors: list[logging.LogRecord] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            errors.append(record)
+
+    logger = logging.getLogger("tf2onnx")
+    handlers, propagate = logger.handlers, logger.propagate
+    logger.handlers, logger.propagate = [Collector(logging.ERROR)], False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield errors
+    finally:
+        logger.handlers, logger.propagate = handlers, propagate
+
+
+def _refuse_unconverted(traced: Traced, errors: list[logging.LogRecord]) -> None:
+    found: dict[tuple[str, str], None] = {}
+    rest = []
+    for record in errors:
+        args = record.args if isinstance(record.args, tuple) else ()
+        if str(record.msg).startswith("Tensorflow op [") and len(args) == 2:
+            found[str(args[1]), str(args[0])] = None
+        elif str(record.msg).startswith("Failed to convert node") and args:
+            reason = _one_line(record.exc_info[1]) if record.exc_info and record.exc_info[1] else "no reason given"
+            rest.append(f"{traced.layers.describe(str(args[0]))} does not convert: {reason}")
+        elif not str(record.msg).startswith("Unsupported ops"):
+            rest.append(_one_line(record.getMessage()))
+    if found:
+        _refuse(traced, list(found))
+    if rest:
+        raise RequestError(f"{traced.graph.name} cannot be exported: {rest[0]}")
+
+
+def _refuse_ops(traced: Traced, model: onnx.ModelProto) -> None:
+    refused = [(n.op_type, n.name) for n in model.graph.node if n.op_type not in ALLOWED_OPS or n.domain]
+    if refused:
+        _refuse(traced, refused)
+    if model.functions or model.graph.sparse_initializer:
+        raise RequestError(f"{traced.graph.name} cannot be exported: it needs functions or sparse tensors.")
+
+
+def _refuse(traced: Traced, ops: list[tuple[str, str]]) -> None:
+    """Raise for ops, given as (op, name of its node): one line, the first three places of each op."""
+    places: dict[str, list[str]] = {}
+    for op, name in ops:
+        place = traced.layers.describe(name).rstrip(",")
+        if place not in places.setdefault(op, []):
+            places[op].append(place)
+    parts = []
+    for op, where in places.items():
+        more = f" and {len(where) - 3} more" if len(where) > 3 else ""
+        hint = f" {HINTS[op]}." if op in HINTS else ""
+        parts.append(f"{', '.join(where[:3])}{more}: the op {op} has no place in a sealed ONNX file.{hint}")
+    raise RequestError(f"{traced.graph.name} cannot be exported. {' '.join(parts)}")
+
+
+def _keep_captured(onnx_graph: onnx.GraphProto, traced: Traced) -> None:
+    """Make constants of tensors that the function refers to: a converter knows variables, and makes inputs of these.
+
+    `keras.layers.Normalization` keeps its mean and variance so.
+    """
+    captured = {inner.name: outer for outer, inner in traced.concrete.graph.captures}
+    for value in list(onnx_graph.input):
+        if value.name in captured and value.name not in traced.graph.inputs:
+            array = captured[value.name].numpy()
+            onnx_graph.initializer.append(onnx.numpy_helper.from_array(array, value.name))
+            onnx_graph.input.remove(value)
+
+
+def _set_faces(onnx_graph: onnx.GraphProto, graph: Graph) -> None:
+    """Put inputs and outputs in order, with the shapes that the graph promises and `batch` as the first axis."""
+    inputs = {value.name: value for value in onnx_graph.input}
+    outputs = {value.name: value for value in onnx_graph.output}
+    if set(inputs) != set(graph.inputs) or set(outputs) != set(graph.outputs):
+        raise AssertionError(f"tf2onnx renamed the tensors of {graph.name}: {sorted(inputs)} to {sorted(outputs)}.")
+    shapes = {name: shape for name, (shape, _) in graph.inputs.items()} | dict(graph.outputs)
+    for values, names in ((inputs, graph.inputs), (outputs, graph.outputs)):
+        for name in names:
+            element = values[name].type.tensor_type.elem_type
+            values[name].CopyFrom(onnx.helper.make_tensor_value_info(name, element, ["batch", *shapes[name]]))
+    del onnx_graph.input[:]
+    onnx_graph.input.extend(inputs[name] for name in graph.inputs)
+    del onnx_graph.output[:]
+    onnx_graph.output.extend(outputs[name] for name in graph.outputs)
+    del onnx_graph.value_info[:]
+
+
+def _one_line(error: object) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else text[:299] + "…"

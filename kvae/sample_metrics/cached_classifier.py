@@ -1,0 +1,122 @@
+"""The classifier that kvae trains itself: once for each data set, kept as a sealed ONNX file.
+
+The file's name is made of a digest of the training images, their labels and the recipe, so one folder holds the
+classifiers of many data sets, and a changed data set gets one of its own. Whoever has the file needs no Keras.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kvae.sample_metrics.classifier import Classifier
+from kvae.sample_metrics.network import FEATURES, RECIPE, Images
+from kvae_serve.errors import ModelFileError, OutputError, RequestError, printable
+from kvae_serve.sealed import file as onnx_file
+from kvae_serve.sealed.manifest import GRAPHS
+from kvae_serve.writers import atomic
+
+
+def default_folder() -> Path:
+    """Where classifiers are kept where the user names no folder: the user's folder of caches."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "kvae" / "classifiers"
+
+
+def kept(
+    x: Any,
+    label: np.ndarray,
+    images: Images,
+    folder: str | Path | None = None,
+    *,
+    say: Callable[[str], object] = lambda line: None,
+    steps: int | None = None,
+) -> Classifier:
+    """Return the classifier of a training split: from the folder, or trained and put there.
+
+    Args:
+        x: real training images `[num, *shape]` in data units.
+        label: int `[num]`.
+        images: what the classifier is made for.
+        folder: where it is kept, made where it is missing; `default_folder()` where None.
+        say: hears of a training, which takes a minute or more.
+        steps: of the training, for tests; the recipe's by default.
+
+    Raises:
+        MissingExtraError: it must be trained, and Keras is not installed.
+        OutputError: the folder cannot be written.
+        RequestError: the folder is a model's.
+    """
+    key = _key(x, label, images, steps)
+    path = Path(folder or default_folder()) / f"classifier-{key[:16]}.onnx"
+    if path.exists():
+        return _read(path, key, images)
+    if any((path.parent / f"{graph}.onnx").exists() for graph in GRAPHS):
+        raise RequestError(f"{printable(path.parent)} holds a model. Give --classifier a folder of its own.")
+    from kvae.backends import startup
+
+    startup.require()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{printable(path.parent)} cannot be made ({error.strerror}). Give --classifier a folder that can."
+        ) from error
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"{printable(path.parent)} cannot be written. Give --classifier a folder that can.")
+    say(f"Training a classifier on {len(x):,} real images, once; kept as {path}")
+    startup.open_quietly("tensorflow")
+    atomic.write_whole(path, _train(x, label, images, key, steps), force=True)
+    return _read(path, key, images)
+
+
+def _key(x: Any, label: np.ndarray, images: Images, steps: int | None) -> str:
+    from kvae.data import disk
+
+    about = {"recipe": RECIPE, "steps": steps, "shape": images.shape, "range": images.range}
+    digest = hashlib.sha256(json.dumps({**about, "classes": images.num_classes}).encode())
+    for array in (x, np.asarray(label, np.int64)):
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        for part in disk.marks(array):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _train(x: Any, label: np.ndarray, images: Images, key: str, steps: int | None) -> bytes:
+    """Train a classifier and return it as a sealed file."""
+    from kvae.sample_metrics.network import trained
+    from kvae_export import Graph
+    from kvae_export.convert import convert
+
+    both = trained(images, x, label, steps=steps)
+
+    def classifier(x):
+        features, logits = both(x, training=False)
+        return {"features": features, "logits": logits}
+
+    outputs = {"features": (FEATURES,), "logits": (images.num_classes,)}
+    proto = convert(Graph("classifier", classifier, {"x": (tuple(images.shape), "float32")}, outputs))
+    about = {"graph": "classifier", "recipe": RECIPE, "key": key, "examples": len(x), "classes": images.num_classes}
+    return onnx_file.seal(proto.SerializeToString(deterministic=True), about)
+
+
+def _read(path: Path, key: str, images: Images) -> Classifier:
+    try:
+        sealed = onnx_file.read(path)
+        if json.loads(sealed.manifest_json).get("key") != key:
+            raise ModelFileError(f"{printable(path)} was made from other data.")
+    except ModelFileError as error:
+        raise ModelFileError(f"{error} Remove that file, so that the classifier is trained anew.") from error
+    return Classifier(sealed.data, str(path), images.shape, images.num_classes)

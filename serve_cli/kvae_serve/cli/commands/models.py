@@ -1,0 +1,32 @@
+"""`kvae models`: what ships."""
+
+from __future__ import annotations
+
+import click
+
+from kvae_serve.cli import options
+from kvae_serve.errors import printable
+
+
+@click.command(epilog="Example: kvae models")
+@options.as_json
+def models(as_json: bool) -> None:
+    """List the models that ship with kvae; any of their names will do for -m."""
+    from kvae_serve.model import load
+    from kvae_serve.runtime.locate import DEFAULT, shipped
+
+    found = []
+    for name, path in shipped().items():
+        manifest = load(path).manifest
+        found.append({"name": name, "path": path, "kind": manifest.kind, "data": manifest.raw["data"]})
+    if as_json:
+        options.echo_json(found)
+        return
+    for model in found:
+        shape = " x ".join(map(str, model["data"]["shape"]))
+        default = " (default)" if model["name"] == DEFAULT else ""
+        click.echo(
+            f"{printable(model['name'], 40):<16}{printable(model['kind'])}, {model['data']['kind']} {shape}{default}"
+        )
+    if not found:
+        click.echo("No models ship with this installation. Export your own with `kvae export`.", err=True)

@@ -1,0 +1,133 @@
+"""From values of single examples to what is printed: mean, standard error, n, draws and unit."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from kvae_serve.sealed.manifest import Manifest
+
+ACTIVE = 0.01
+"""A dimension is active where the variance over x of the mean of q(z given x) exceeds this (Burda et al. 2016)."""
+
+_DENSITIES = ("gaussian", "continuous_bernoulli")
+
+
+def figure(values: np.ndarray, unit: str, samples: int | None = None, **more: Any) -> dict[str, Any]:
+    """Return the figure of some examples, as JSON.
+
+    Args:
+        values: float64 `[n]`, one an example.
+        unit: of the mean.
+        samples: draws of z an example, where there are any.
+        more: further facts.
+    """
+    num = len(values)
+    error = float(values.std(ddof=1) / math.sqrt(num)) if num > 1 else None
+    return {
+        "mean": float(values.mean()),
+        "standard_error": error,
+        "n": num,
+        "samples": samples,
+        "unit": unit,
+        **more,
+    }
+
+
+def shifted(of: dict[str, Any], by: float, unit: str) -> dict[str, Any]:
+    """Return a figure whose values all lie higher by a constant."""
+    return {**of, "mean": of["mean"] + by, "unit": unit}
+
+
+def scaled(of: dict[str, Any], by: float, unit: str) -> dict[str, Any]:
+    """Return a figure times a positive constant."""
+    error = of["standard_error"]
+    kept = {key: of[key] for key in ("n", "samples")}
+    return {"mean": of["mean"] * by, "standard_error": None if error is None else error * by, **kept, "unit": unit}
+
+
+def units(manifest: Manifest) -> tuple[str, tuple[str, float] | None]:
+    """Return the unit of -log p(x), and another with what changing to it adds; None where p is a probability.
+
+    A density is per data unit. Papers print the one of data scaled to [0, 1] (a table: to unit standard deviation).
+    """
+    data, name = manifest.data, manifest.likelihood["name"]
+    if name == "mixed":
+        numbers = [column for column in data.columns if column["kind"] == "numeric"]
+        if not numbers:
+            return "nats", None
+        scales = [column.get("scale") for column in numbers]
+        if None in scales:
+            return "nats, per data unit", None
+        # p of x / scale is scale times p of x.
+        return "nats, per data unit", ("standardised", -sum(math.log(float(scale or 1)) for scale in scales))
+    if name not in _DENSITIES:
+        return "nats", None
+    if data.range is None:
+        return "nats, per data unit", None
+    low, high = data.range
+    return "nats, per data unit", ("unit_interval", -data.num_values * math.log(high - low))
+
+
+class Reconstruction:
+    """Errors of x_mean at z_mean, example by example, in data units; of a table its numbers in their scales."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        data, name = manifest.data, manifest.likelihood["name"]
+        self._scale = np.ones(data.num_values)
+        self._classes = np.zeros(data.num_values, bool)
+        if name == "categorical":
+            self._classes[:] = True
+        for index, column in enumerate(data.columns):
+            self._classes[index] = column["kind"] == "categorical"
+            self._scale[index] = column.get("scale", 1.0)
+        self._unit = "scales of the columns" if "scale" in str(data.columns) else "data units"
+        self._square: list[np.ndarray] = []
+        self._absolute: list[np.ndarray] = []
+        self._wrong: list[np.ndarray] = []
+
+    def add(self, x: np.ndarray, x_mean: np.ndarray) -> None:
+        """Take some rows, `[rows, *shape]` each."""
+        x, x_mean = (part.reshape(len(x), -1).astype(np.float64) for part in (x, x_mean))
+        if not self._classes.all():
+            numbers = ~self._classes
+            away = (x_mean - x)[:, numbers] / self._scale[numbers]
+            self._square.append(np.square(away).mean(-1))
+            self._absolute.append(np.abs(away).mean(-1))
+        if self._classes.any():
+            self._wrong.append((x_mean != x)[:, self._classes].mean(-1))
+
+    def figures(self) -> dict[str, dict[str, Any]]:
+        """Return mean squared and absolute error of the numbers, and the share of classes that are wrong."""
+        found = {}
+        of = "x_mean at z_mean, against the x that was encoded"
+        if self._square:
+            squared = f"squared {self._unit}"
+            found["reconstruction_error"] = figure(np.concatenate(self._square), squared, error="mean squared", of=of)
+            found["absolute_error"] = figure(np.concatenate(self._absolute), self._unit, error="mean absolute", of=of)
+        if self._wrong:
+            found["class_error"] = figure(np.concatenate(self._wrong), "share of classes that are wrong", of=of)
+        return found
+
+
+class Spread:
+    """Variance over x of each dimension of z_mean, some rows at a time (Chan et al. 1983)."""
+
+    def __init__(self) -> None:
+        self.num, self._mean, self._squares = 0, np.zeros(()), np.zeros(())
+
+    def add(self, z_mean: np.ndarray) -> None:
+        """Take `[rows, latent_dim]`."""
+        values = z_mean.astype(np.float64)
+        rows, mean = len(values), values.mean(0)
+        away, total = mean - self._mean, self.num + rows
+        self._squares = self._squares + np.square(values - mean).sum(0) + away**2 * (self.num * rows / total)
+        self._mean = self._mean + away * (rows / total)
+        self.num = total
+
+    @property
+    def variance(self) -> np.ndarray:
+        """Float64 `[latent_dim]`; zero of one example."""
+        return self._squares / max(1, self.num - 1)

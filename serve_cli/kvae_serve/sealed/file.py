@@ -1,0 +1,147 @@
+"""Sealed ONNX files: written with a manifest and a digest at their end, read only when whole and harmless.
+
+`read` opens the file once, checks the seal over all bytes, then has `onnx_walk` look at everything in it before
+anything else may. The seal notices damage; the walk is against malice, for anyone can seal. docs/format.md is the
+specification of the seal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from typing import Any, NamedTuple
+
+from kvae_serve.errors import ModelFileError, printable
+from kvae_serve.sealed import validate
+from kvae_serve.sealed.protobuf import write_varint
+from kvae_serve.sealed.validate import MAX_MANIFEST_BYTES
+
+MAX_BYTES = 128 * 2**20
+
+MANIFEST_KEY = "kvae"
+SEAL_KEY = "kvae.sha256"
+_SEAL_HEAD = b"\x72\x4f\x0a\x0b" + SEAL_KEY.encode() + b"\x12\x40"
+_SEAL_BYTES = len(_SEAL_HEAD) + 64
+
+
+class SealedGraph(NamedTuple):
+    """A file that passed every check of `read`."""
+
+    path: str
+    data: bytes
+    manifest_json: str
+    inputs: dict[str, validate.TensorInfo]
+    outputs: dict[str, validate.TensorInfo]
+    num_nodes: int
+    num_parameters: int
+
+
+def seal(model: bytes, manifest: dict[str, Any]) -> bytes:
+    """Append the manifest and the digest to a serialised ONNX model.
+
+    The same model and manifest give the same bytes.
+
+    Args:
+        model: a ModelProto without metadata_props.
+        manifest: what docs/format.md describes, as plain Python values.
+    """
+    import json
+
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    value = text.encode()
+    if len(value) > MAX_MANIFEST_BYTES:
+        raise ValueError(f"A manifest takes at most {MAX_MANIFEST_BYTES} bytes, got {len(value)}.")
+    if validate.has_metadata(model):
+        raise ValueError("The model has metadata_props already, so it cannot be sealed: seal the bare model.")
+    sealed = model + _entry(MANIFEST_KEY.encode(), value)
+    return sealed + _SEAL_HEAD + hashlib.sha256(sealed).hexdigest().encode()
+
+
+def read(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> SealedGraph:
+    """Read a sealed file and check all of it.
+
+    Args:
+        path: the file; links are followed, since it is the bytes that count.
+        max_bytes: a larger file is refused unread.
+
+    Raises:
+        ModelFileError: the file is missing, is no regular file, is too large, is not sealed, is damaged, or holds
+            anything that a sealed graph must not.
+    """
+    return check(_read_bytes(path, max_bytes), path)
+
+
+def check(data: bytes, path: str | os.PathLike[str]) -> SealedGraph:
+    """Check all bytes of a sealed file; `path` is what messages call it. Raises as `read` does."""
+    name = printable(path)
+    _check_seal(data, name)
+    try:
+        graph = validate.walk(data)
+    except validate.WalkError as error:
+        raise ModelFileError(f"{name} is no graph that kvae runs: {printable(error)}.") from error
+    keys = [key for key, _ in graph.metadata]
+    if keys != [MANIFEST_KEY, SEAL_KEY] or not graph.metadata_last:
+        raise ModelFileError(f"{name} must end in the entries {MANIFEST_KEY} and {SEAL_KEY}, and hold no others.")
+    manifest_json = graph.metadata[0][1]
+    return SealedGraph(
+        os.fspath(path), data, manifest_json, graph.inputs, graph.outputs, graph.num_nodes, graph.num_parameters
+    )
+
+
+def _read_bytes(path: str | os.PathLike[str], max_bytes: int) -> bytes:
+    """Read a regular file whole; opened without blocking, for a FIFO would wait for ever."""
+    name = printable(path)
+    flags = os.O_RDONLY
+    for flag in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"):
+        flags |= getattr(os, flag, 0)
+    try:
+        # Looked at first, for some devices do something when they are opened; and again below, for what is open counts.
+        regular = stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116
+        descriptor = os.open(path, flags) if regular else -1
+    except FileNotFoundError as error:
+        raise ModelFileError(
+            f"{name} does not exist. Give a folder, an .onnx file or a shipped model's name."
+        ) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "the name is not allowed"
+        raise ModelFileError(f"{name} cannot be opened: {reason}.") from error
+    if not regular:
+        raise ModelFileError(f"{name} is no regular file, so it is no kvae model.")
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ModelFileError(f"{name} is no regular file, so it is no kvae model.")
+        if status.st_size > max_bytes:
+            raise ModelFileError(
+                f"{name} has {status.st_size} bytes, more than the {max_bytes} that are read at most. "
+                "Where you trust it, raise the limit with KVAE_MAX_FILE (in MiB)."
+            )
+        data = os.read(descriptor, status.st_size + 1)
+        while len(data) < status.st_size and (more := os.read(descriptor, status.st_size - len(data))):
+            data += more
+    except OSError as error:
+        raise ModelFileError(f"{name} cannot be read: {error.strerror}.") from error
+    finally:
+        os.close(descriptor)
+    if len(data) != status.st_size:
+        raise ModelFileError(f"{name} changed while it was read. Try again when its writer is done.")
+    return data
+
+
+def _check_seal(data: bytes, name: str) -> None:
+    end = memoryview(data)[-_SEAL_BYTES:]
+    if bytes(end[: len(_SEAL_HEAD)]) != _SEAL_HEAD:
+        if data.startswith(b"version https://git-lfs"):
+            raise ModelFileError(f"{name} is a Git LFS pointer, not the model. Fetch it with `git lfs pull`.")
+        raise ModelFileError(
+            f"{name} has no seal at its end: it is no kvae model, or was cut short. "
+            "Copy it again, or write one with `kvae export`."
+        )
+    if bytes(end[len(_SEAL_HEAD) :]) != hashlib.sha256(memoryview(data)[:-_SEAL_BYTES]).hexdigest().encode():
+        raise ModelFileError(f"{name} is damaged: its bytes are not those that were sealed. Copy it again.")
+
+
+def _entry(key: bytes, value: bytes) -> bytes:
+    body = b"\x0a" + write_varint(len(key)) + key + b"\x12" + write_varint(len(value)) + value
+    return b"\x72" + write_varint(len(body)) + body

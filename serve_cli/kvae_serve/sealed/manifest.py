@@ -1,0 +1,330 @@
+"""The manifest: what a sealed file says about itself, parsed strictly.
+
+A reader decides by it what to feed and how to read what comes back, so anything missing, of the wrong type or
+out of range is refused. Unknown keys are kept and ignored; a newer format is refused. docs/format.md has each key.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from kvae_serve.errors import ModelFileError, printable
+
+FORMAT = 1
+GRAPHS = ("encoder", "decoder", "prior", "likelihood")
+DATA_KINDS = {"image": 3, "vector": 1, "sequence": 2, "table": 1}
+LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian", "discretized_logistic", "categorical", "mixed")
+MIXTURE_PRIORS = ("vamp", "gaussian_mixture")
+PRIORS = ("standard_normal", "conditional_gaussian", *MIXTURE_PRIORS)
+
+RESERVED = frozenset({"x", "z", "component", "seed", "start", "scheme"})
+"""No condition has one of these names: they stand for other things in graphs and in .npz files."""
+
+MAX_DEPTH = 16
+MAX_LATENT_DIM = 65_536
+MAX_VALUES = 2**24
+MAX_CLASSES = 100_000
+MAX_GOLDEN = 64
+MAX_GOLDEN_INPUTS = 2**25
+"""Numbers that the golden inputs of a graph may have: a small file must not make a reader draw gigabytes."""
+
+_STRINGS = re.compile(
+    r'"(?:[^"\\]|\\.)*"?', re.DOTALL
+)  # The last quote may be missing, or the time grows with the square.
+_BRACKETS = re.compile(r"[\[\]{}]")
+_DEEPER = {"[": 1, "{": 1, "]": -1, "}": -1}
+# Ends of lines, escape sequences, and marks that turn the direction of text around.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A named attribute that the model is given: `classes` where categorical, `range` where continuous."""
+
+    name: str
+    kind: str
+    classes: tuple[str, ...] = ()
+    range: Range | None = None
+
+    @property
+    def categorical(self) -> bool:
+        """Whether its value is a class index."""
+        return self.kind == "categorical"
+
+
+@dataclass(frozen=True)
+class Data:
+    """What x is: `shape` without the batch axis, `range` in data units or None where there is none.
+
+    Where not `bounded`, the range is a scale, and values may lie outside.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    range: Range | None
+    columns: tuple[dict[str, Any], ...] = ()
+    bounded: bool = True
+
+    @property
+    def num_values(self) -> int:
+        """How many numbers an example has."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One manifest; `raw` holds all of it as plain values, unknown keys included."""
+
+    graph: str
+    model_id: str
+    name: str
+    kind: str
+    latent_dim: int
+    data: Data
+    conditions: tuple[Condition, ...]
+    likelihood: dict[str, Any]
+    prior: dict[str, Any]
+    training: dict[str, Any] | None
+    golden: dict[str, Any] | None
+    raw: dict[str, Any]
+
+    @classmethod
+    def parse(cls, text: str, source: str) -> Manifest:
+        """Parse JSON, refusing duplicate keys, NaN, deep nesting and whatever docs/format.md does not allow.
+
+        Raises:
+            ModelFileError: says what of `source` is wrong.
+        """
+        return cls.from_dict(_load_json(text, source), source)
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any], source: str = "The manifest") -> Manifest:
+        """Check plain values and wrap them."""
+        return _Checker(source).manifest(raw)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a copy of all that the manifest says, unknown keys included."""
+        return json.loads(json.dumps(self.raw))
+
+    def condition(self, name: str) -> Condition | None:
+        """Return the condition of that name, or None."""
+        return next((each for each in self.conditions if each.name == name), None)
+
+    @property
+    def num_components(self) -> int:
+        """How many components a mixture prior has; 1 for any other."""
+        return len(self.prior["log_weights"]) if self.prior["name"] in MIXTURE_PRIORS else 1
+
+
+def _load_json(text: str, source: str) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError("a key stands there twice")
+        return found
+
+    def no_constant(name: str) -> NoReturn:
+        raise ValueError(f"{name} is no number here")
+
+    try:
+        _check_depth(text)
+        value = json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
+        _check_values(value)
+    except ValueError as error:
+        raise ModelFileError(f"{source} has a manifest that is no proper JSON: {printable(error, 100)}.") from error
+    if not isinstance(value, dict):
+        raise ModelFileError(f"{source} has a manifest that is no JSON object.")
+    return value
+
+
+def _check_depth(text: str) -> None:
+    """Refuse deep nesting before the parser, which recurses, can meet it."""
+    depth = 0
+    for bracket in _BRACKETS.finditer(_STRINGS.sub("", text)):
+        depth += _DEEPER[bracket[0]]
+        if depth > MAX_DEPTH:
+            raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+
+
+def _check_values(value: Any) -> None:
+    """Refuse infinite numbers (1e400) and halves of surrogate pairs; without recursion."""
+    todo = [value]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, float) and not math.isfinite(node):
+            raise ValueError("a number is too large")
+        if isinstance(node, str):
+            node.encode()
+        elif isinstance(node, dict):
+            todo += [*node, *node.values()]
+        elif isinstance(node, list):
+            todo += node
+
+
+class _Checker:
+    """Takes values out of plain JSON and checks each; `source` opens every message."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    def fail(self, what: str, found: object, expected: str) -> NoReturn:
+        raise ModelFileError(
+            f"{self.source} has a manifest with {what} {printable(repr(found), 60)}, expected {expected}."
+        )
+
+    def manifest(self, raw: dict[str, Any]) -> Manifest:
+        version = raw.get("format", 0)
+        if not _is_int(version) or version < 1:
+            self.fail("format", version, str(FORMAT))
+        if version > FORMAT:
+            raise ModelFileError(
+                f"{self.source} is of format {version}, newer than the {FORMAT} that this kvae reads. "
+                "Update it: pip install -U kvae-onnx."
+            )
+        model_id = self.text(raw, "model_id", limit=64)
+        if len(model_id) != 64 or set(model_id) - set("0123456789abcdef"):
+            self.fail("model_id", model_id, "64 lower-case hex digits")
+        conditions = tuple(self.condition(each) for each in self.list(raw, "conditions", limit=1000))
+        names = [condition.name for condition in conditions]
+        if len(set(names)) != len(names) or RESERVED & set(names):
+            self.fail("conditions", names, f"names of their own, none of {', '.join(sorted(RESERVED))}")
+        data, latent_dim = self.data(self.object(raw, "data")), self.integer(raw, "latent_dim", MAX_LATENT_DIM)
+        golden = self.golden(self.object(raw, "golden")) if raw.get("golden") is not None else None
+        if golden and golden["num"] * (latent_dim + data.num_values) > MAX_GOLDEN_INPUTS:
+            self.fail("golden.num", golden["num"], f"at most {MAX_GOLDEN_INPUTS} numbers in all rows")
+        return Manifest(
+            graph=self.choice(raw, "graph", GRAPHS),
+            model_id=model_id,
+            name=self.text(raw, "name"),
+            kind=self.text(raw, "kind"),
+            latent_dim=latent_dim,
+            data=data,
+            conditions=conditions,
+            likelihood=self.likelihood(self.object(raw, "likelihood")),
+            prior=self.prior(self.object(raw, "prior")),
+            training=self.object(raw, "training") if raw.get("training") is not None else None,
+            golden=golden,
+            raw=raw,
+        )
+
+    def data(self, raw: dict[str, Any]) -> Data:
+        kind = self.choice(raw, "kind", tuple(DATA_KINDS))
+        shape = self.list(raw, "shape", limit=3)
+        if len(shape) != DATA_KINDS[kind] or not all(_is_int(size) and size > 0 for size in shape):
+            self.fail("data.shape", shape, f"{DATA_KINDS[kind]} sizes of at least 1 for {kind} data")
+        if math.prod(shape) > MAX_VALUES:
+            self.fail("data.shape", shape, f"at most {MAX_VALUES} values")
+        columns = self.list(raw, "columns", limit=MAX_CLASSES) if kind == "table" else []
+        if kind == "table" and len(columns) != shape[0]:
+            self.fail("data.columns of length", len(columns), str(shape[0]))
+        for column in columns:
+            if not isinstance(column, dict):
+                self.fail("a column", column, "an object")
+            self.text(column, "name")
+            if self.choice(column, "kind", ("numeric", "categorical")) == "categorical":
+                self.classes(column)
+            elif "scale" in column:
+                if not _is_number(column["scale"]) or column["scale"] <= 0:
+                    self.fail("a column's scale", column["scale"], "a number above 0")
+                if not _is_number(column.get("mean")):
+                    self.fail("a column's mean", column.get("mean"), "a number")
+        if not isinstance(bounded := raw.get("bounded", True), bool):
+            self.fail("data.bounded", bounded, "true or false")
+        return Data(kind, tuple(shape), self.range(raw), tuple(columns), bounded)
+
+    def condition(self, raw: Any) -> Condition:
+        if not isinstance(raw, dict):
+            self.fail("a condition", raw, "an object")
+        name = self.text(raw, "name")
+        if self.choice(raw, "kind", ("categorical", "continuous")) == "categorical":
+            return Condition(name, "categorical", classes=self.classes(raw))
+        return Condition(name, "continuous", range=self.range(raw))
+
+    def likelihood(self, raw: dict[str, Any]) -> dict[str, Any]:
+        self.choice(raw, "name", LIKELIHOODS)
+        return raw
+
+    def prior(self, raw: dict[str, Any]) -> dict[str, Any]:
+        if self.choice(raw, "name", PRIORS) in MIXTURE_PRIORS:
+            weights = self.list(raw, "log_weights", limit=MAX_CLASSES)
+            if not weights or not all(_is_number(weight) for weight in weights):
+                self.fail("prior.log_weights", weights, "a number for each component")
+        return raw
+
+    def golden(self, raw: dict[str, Any]) -> dict[str, Any]:
+        if not _is_int(raw.get("seed")) or not 0 <= raw["seed"] < 2**64:
+            self.fail("golden.seed", raw.get("seed"), "0 to 2**64 - 1")
+        self.integer(raw, "num", 64)
+        for name, output in self.object(raw, "outputs").items():
+            self.text({"golden output": name}, "golden output")
+            if not isinstance(output, dict):
+                self.fail(f"golden.outputs.{name}", output, "an object")
+            self.integer(output, "stride", 2**40)
+            values = self.list(output, "values", limit=MAX_GOLDEN)
+            if not values or not all(_is_number(value) for value in values):
+                self.fail(f"golden.outputs.{name}.values", values, f"1 to {MAX_GOLDEN} numbers")
+            for key in ("atol", "rtol"):
+                if not _is_number(output.get(key)) or output[key] < 0:
+                    self.fail(f"golden.outputs.{name}.{key}", output.get(key), "a number of at least 0")
+        return raw
+
+    def classes(self, raw: dict[str, Any]) -> tuple[str, ...]:
+        classes = self.list(raw, "classes", limit=MAX_CLASSES)
+        if (
+            not classes
+            or not all(isinstance(name, str) and name for name in classes)
+            or len(set(classes)) != len(classes)
+        ):
+            self.fail("classes", classes, "distinct texts, at least one")
+        if any(map(_CONTROLS.search, classes)):
+            self.fail("classes", classes, "names without control characters")
+        return tuple(classes)
+
+    def range(self, raw: dict[str, Any]) -> Range | None:
+        value = raw.get("range")
+        if value is None:
+            return None
+        if not isinstance(value, list) or len(value) != 2 or not all(map(_is_number, value)) or value[0] >= value[1]:
+            self.fail("range", value, "[lowest, highest] or null")
+        return float(value[0]), float(value[1])
+
+    def object(self, raw: dict[str, Any], key: str) -> dict[str, Any]:
+        if not isinstance(raw.get(key), dict):
+            self.fail(key, raw.get(key), "an object")
+        return raw[key]
+
+    def list(self, raw: dict[str, Any], key: str, limit: int) -> list[Any]:
+        if not isinstance(raw.get(key), list) or len(raw[key]) > limit:
+            self.fail(key, raw.get(key), f"a list of at most {limit}")
+        return raw[key]
+
+    def text(self, raw: dict[str, Any], key: str, limit: int = 200) -> str:
+        if not isinstance(raw.get(key), str) or not 0 < len(raw[key]) <= limit:
+            self.fail(key, raw.get(key), f"a text of 1 to {limit} characters")
+        if _CONTROLS.search(raw[key]):
+            self.fail(key, raw[key], "a text without control characters")
+        return raw[key]
+
+    def choice(self, raw: dict[str, Any], key: str, choices: tuple[str, ...]) -> str:
+        if raw.get(key) not in choices:
+            self.fail(key, raw.get(key), "one of " + ", ".join(choices))
+        return raw[key]
+
+    def integer(self, raw: dict[str, Any], key: str, highest: int) -> int:
+        if not _is_int(raw.get(key)) or not 1 <= raw[key] <= highest:
+            self.fail(key, raw.get(key), f"a whole number from 1 to {highest}")
+        return raw[key]
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300

@@ -1,0 +1,240 @@
+"""What was made, written in the form that the path asks for, or shown as text.
+
+| path | holds |
+|---|---|
+| `.png` | a grid of the images, a row for each label |
+| `.npz` | every array: `x`, `z`, one for each condition; `seed`, `start` and `scheme` of what was drawn |
+| `.npy` | `x` alone, of codes `z_mean` |
+| `.csv` | rows below a header; of a table conditions, then columns, classes by name |
+| a folder | one PNG for each image |
+| `-` | the bytes of an `.npy` on standard output |
+
+Rows are written as they come, see `kvae_serve.row_stream`. The same rows give the same bytes: nothing tells when
+they were
+written.
+"""
+# os rather than pathlib: importing pathlib would be felt in the start of `kvae sample`.
+# ruff: noqa: PTH112, PTH119, PTH122
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, BinaryIO, TextIO
+
+from kvae_serve.errors import OutputError, RequestError, printable
+from kvae_serve.row_stream import Dtype, Flow, Piece, piece_rows
+from kvae_serve.writers import atomic, disk_space
+
+if TYPE_CHECKING:
+    from kvae_serve.inference.sampling import Draws
+
+__all__ = ["STDOUT", "Dtype", "check", "facts", "show", "stream", "write"]
+
+STDOUT = "-"
+MAX_SHOWN = 10_000
+"""Images as text, which are held until all are there."""
+
+
+def check(path: str, force: bool = False) -> None:
+    """Raise before any work is done where `path` has an unknown suffix or exists already."""
+    _writer(path)
+    if path != STDOUT and not (_is_folder(path) and os.path.isdir(path) and not os.listdir(path)):  # noqa: PTH208
+        atomic.refuse_existing(path, force)
+
+
+def write(path: str, draws: Draws, *, dtype: Dtype = "float32", force: bool = False) -> None:
+    """Write draws to `path`, whose suffix decides the form; complete or not at all.
+
+    Args:
+        path: `.png`, `.npz`, `.npy`, `.csv`, a folder (no suffix, or a slash at its end), or `-`.
+        draws: what to write.
+        dtype: of x in arrays; "uint8" rounds to whole numbers from 0 to 255.
+        force: replace what exists, and write also where the disk seems too full.
+
+    Raises:
+        RequestError: the suffix is unknown, or the data is not of that form.
+        OutputError: the path exists, or cannot be written.
+    """
+    stream(path, draws.flow(), dtype=dtype, force=force, quiet=True)
+
+
+def stream(path: str, flow: Flow, *, dtype: Dtype = "float32", force: bool = False, quiet: bool = False) -> None:
+    """Write rows as they are made, in memory that does not grow with them; complete or not at all.
+
+    Args:
+        path: as for `write`. What goes to `-` is gone at once, so there an error comes after the first rows.
+        flow: the rows.
+        dtype: of data in arrays.
+        force: as for `write`.
+        quiet: show no progress on standard error.
+
+    Raises:
+        RequestError: the suffix is unknown, or the data is not of that form.
+        OutputError: the path exists, does not fit on the disk, or cannot be written.
+    """
+    writer = _writer(path)
+    with _under_way(flow, quiet) as running:
+        writer(path, running, dtype, force)
+
+
+def show(draws: Draws | Flow, stream: TextIO | None = None, quiet: bool = True) -> None:
+    """Write rows as text: images as cells of characters, other data as rows of CSV."""
+    stream = stream or sys.stdout
+    if stream is None:
+        raise OutputError("Standard output is closed. Give -o to write a file.")
+    flow = draws if isinstance(draws, Flow) else draws.flow()
+    if flow.holds_images and flow.rows > MAX_SHOWN:
+        raise RequestError(f"{flow.rows:,} images are too many to show as text, of {MAX_SHOWN:,} at most. Give -o.")
+    with _under_way(flow, quiet) as running:
+        if running.holds_images:
+            import numpy as np
+
+            from kvae_serve.writers import ascii as text
+
+            images = np.concatenate([running.images(piece) for piece in running.pieces])
+            width, colour = text.terminal(stream)
+            per_row = running.num if 1 < running.num < running.rows else None
+            stream.write(text.render(images, running.manifest.data.range, width, colour, per_row))
+        else:
+            from kvae_serve.writers import csv as table
+
+            table.write(stream, running)
+
+
+def facts(draws: Draws) -> dict[str, str]:
+    """Return how to draw the same again, as texts."""
+    return draws.flow().facts
+
+
+@contextlib.contextmanager
+def _under_way(flow: Flow, quiet: bool) -> Iterator[Flow]:
+    """Make a flow's rows ahead of their writing, and show how far it is; on the way out both have ended."""
+    from kvae_serve.progress import Progress
+
+    with contextlib.ExitStack() as stack:
+        pieces = flow.pieces
+        progress = stack.enter_context(Progress("Making rows", quiet))
+        if flow.rows > piece_rows(flow.manifest.data, 1):  # For a few rows a thread would only cost its start.
+            from kvae_serve.prefetch import ahead
+
+            pieces = stack.enter_context(contextlib.closing(ahead(pieces)))  # type: ignore[type-var]
+
+        def counted() -> Iterator[Piece]:
+            done = 0
+            for piece in pieces:
+                yield piece
+                done += len(piece[flow.main[0]])
+                progress(done, flow.rows)
+            if done != flow.rows:
+                raise AssertionError(f"{done} rows were made, {flow.rows} were to be.")
+
+        yield dataclasses.replace(flow, pieces=counted())
+
+
+def _writer(path: str) -> Callable[[str, Flow, Dtype, bool], None]:
+    if path == STDOUT:
+        return _write_stdout
+    suffix = os.path.splitext(path)[1].lower()
+    name = os.path.basename(path)
+    if not path or (name.lower() in _WRITERS and not os.path.isdir(path)):
+        what = f"{printable(path)} is a suffix without a name" if path else "The output has an empty name"
+        raise RequestError(f"{what}. Give one before the suffix, such as digits.png.")
+    if _is_folder(path):
+        return _write_folder
+    if suffix not in _WRITERS:
+        raise RequestError(
+            f"{printable(path)} has the suffix {printable(suffix)}, which is unknown. Expected .png, .npz, .npy "
+            "or .csv, a folder (a name without a suffix, or with / at its end), or - for standard output."
+        )
+    return _WRITERS[suffix]
+
+
+def _is_folder(path: str) -> bool:
+    return path.endswith(("/", os.sep)) or not os.path.splitext(path)[1] or os.path.isdir(path)
+
+
+def _write_png(path: str, flow: Flow, dtype: Dtype, force: bool) -> None:
+    from kvae_serve.writers import images as pictures
+
+    _check_images(path, flow)
+    pictures.check_grid(path, flow)
+    atomic.write_whole(path, pictures.grid_png(flow), force)
+
+
+def _write_npz(path: str, flow: Flow, dtype: Dtype, force: bool) -> None:
+    from kvae_serve.writers import npz
+
+    flow = flow.as_dtype(dtype)
+    disk_space.check(path, npz.num_bytes(flow), force)
+    atomic.write_whole(path, lambda file: npz.write(file, flow), force)
+
+
+def _write_npy(path: str, flow: Flow, dtype: Dtype, force: bool) -> None:
+    from kvae_serve.writers import npy
+
+    flow = flow.as_dtype(dtype)
+    disk_space.check(path, flow.rows * flow.arrays[flow.main[0]].bytes, force)
+    atomic.write_whole(path, lambda file: npy.write(file, flow), force)
+
+
+def _write_folder(path: str, flow: Flow, dtype: Dtype, force: bool) -> None:
+    from kvae_serve.writers import images as pictures
+
+    _check_images(path, flow)
+    disk_space.check(path, flow.rows * pictures.LEAST_BYTES, force)
+    with atomic.new_folder(path, force) as folder:
+        pictures.write_folder(folder, flow)
+
+
+def _write_stdout(path: str, flow: Flow, dtype: Dtype, force: bool) -> None:
+    from kvae_serve.writers import npy
+
+    stdout = getattr(sys.stdout, "buffer", None)
+    if stdout is None:
+        raise OutputError("Standard output is closed. Give a path to write a file.")
+    if stdout.isatty():
+        raise RequestError("Standard output is a terminal, which cannot show .npy bytes. Redirect it, or leave out -o.")
+    npy.write(stdout, flow.as_dtype(dtype))
+
+
+def _write_csv(path: str, flow: Flow, dtype: Dtype, force: bool) -> None:
+    from kvae_serve.writers import csv as table
+
+    manifest = flow.manifest
+    if manifest.data.kind == "image" and flow.data_names:
+        raise RequestError(
+            f"{printable(path)} would hold a table, but {printable(manifest.name, 60)} makes images. Write .npz."
+        )
+    # A value is a digit and a comma at least.
+    disk_space.check(path, 2 * flow.rows * sum(flow.arrays[name].bytes // 4 for name in flow.main), force)
+
+    def write_rows(file: BinaryIO) -> None:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        table.write(text, flow)
+        text.detach()
+
+    atomic.write_whole(path, write_rows, force)
+
+
+def _check_images(path: str, flow: Flow) -> None:
+    if flow.holds_images:
+        return
+    data = flow.manifest.data
+    made = f"{data.kind} data of shape {list(data.shape)}" if flow.data_names else flow.main[0]
+    raise RequestError(
+        f"{printable(path)} would hold pictures, but {printable(flow.manifest.name, 60)} makes {made}. "
+        "Write .npz or .npy."
+    )
+
+
+_WRITERS: dict[str, Callable[[str, Flow, Dtype, bool], None]] = {
+    ".png": _write_png,
+    ".npz": _write_npz,
+    ".npy": _write_npy,
+    ".csv": _write_csv,
+}

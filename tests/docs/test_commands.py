@@ -1,0 +1,56 @@
+"""Every `kvae` command that README.md and the pages under docs/ show has verbs and options that exist."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from kvae_serve.cli.group import group
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def shown(text):
+    """Commands in fenced blocks and in code between ticks, without comments, prompts and the path of an environment."""
+    lines, prose, language = [], [], None
+    for line in text.replace("\\\n", " ").splitlines():
+        if line.startswith("```"):
+            language = line[3:] if language is None else None
+        elif language is None:
+            prose.append(line)
+        elif language in ("", "sh"):
+            lines.append(line)
+    spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", "\n".join(prose))]
+    for line in lines + spans:
+        for part in re.split(r"&&|\||;", line.removeprefix("$ ")):
+            if not re.search(r"(^|/)kvae\s", part):
+                continue
+            try:
+                words = shlex.split(part, comments=True)
+            except ValueError:  # cut within quotes: the verb and what comes before are still words
+                words = part.split()
+            if len(words) > 1 and Path(words[0]).name == "kvae" and re.fullmatch(r"[a-z]+", words[1]):
+                yield words[1:]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_on_a_page_exist(page):
+    unknown = []
+    for verb, *words in shown(page.read_text(encoding="utf-8")):
+        command = group.get_command(None, verb)
+        if command is None:
+            unknown.append(f"kvae {verb}")
+            continue
+        options = {name for each in command.params for name in (*each.opts, *each.secondary_opts)} | {"--help", "-h"}
+        given = [word.partition("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word)]
+        unknown += [f"kvae {verb} {name}" for name in given if name not in options]
+    assert not unknown
+
+
+def test_the_reading_finds_commands():
+    pages = {page.name: list(shown(page.read_text(encoding="utf-8"))) for page in PAGES}
+    assert ["sample", "--label", "3"] in pages["README.md"]
+    assert ["export", "run", "--triton", "models"] in pages["deploy.md"]
+    assert list(shown("```sh\nkvae nonsense --wrong=3  # said\n```")) == [["nonsense", "--wrong=3"]]

@@ -1,0 +1,122 @@
+"""`kvae train` under PyTorch, each command a process of its own, with TensorFlow beside it.
+
+What both other engines have in common is in test_kvae_engines.py. Both run by name: `python -m pytest -m torch`.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from kvae.training import run_folder, train
+
+pytestmark = pytest.mark.torch
+
+SMALL = ("--data", "mnist-sample", "--latent-dim", "2", "--encoder-hidden", "16", "--decoder-hidden", "16")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _installed():
+    pytest.importorskip("torch")
+
+
+@pytest.fixture
+def command(tmp_path, command_environment):
+    """Start `kvae` in an empty folder, under PyTorch."""
+
+    def start(*arguments, **environment):
+        return subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "kvae", *map(str, arguments)],
+            cwd=tmp_path,
+            env=command_environment | {"KERAS_BACKEND": "torch", "PYTHONWARNINGS": "ignore"} | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture
+def kvae(command):
+    """As `command`, to its end: exit code, and what it said on both streams."""
+
+    def run(*arguments, **environment):
+        process = command(*arguments, **environment)
+        out, said = process.communicate(timeout=600)
+        return process.returncode, out, said
+
+    return run
+
+
+def test_a_run_in_bfloat16_is_checked_watched_stopped_early_exported_and_evaluated(kvae, tmp_path):
+    asked = ("--mixed-precision", "--patience", "1", "--epochs", "60", "--learning-rate", "0.05", "--batch-size", "50")
+    code, _, said = kvae("train", *SMALL, *asked, "--tensorboard", "logs", "-o", "run")
+    assert code == 0, said
+    assert said.startswith("Training on CPU"), said
+    assert "with PyTorch." in said
+    assert "Stopped early: the validation elbo rose no more." in said
+    assert "not checked" not in said
+    for split in ("train", "validation"):
+        assert list((tmp_path / "logs" / split).glob("events.*")), split
+    code, _, said = kvae("export", "run", "-o", "digits", "-q")
+    assert code == 0, said
+    assert (tmp_path / "digits" / "decoder.onnx").exists()
+    code, out, said = kvae("evaluate", "-m", "digits", "--data", "mnist-sample", "--json")
+    assert code == 0, said
+    elbo = json.loads((tmp_path / "run" / run_folder.FACTS).read_text())["training"]["validation"]["elbo"]
+    assert json.loads(out)["figures"]["elbo"]["mean"] == pytest.approx(elbo, rel=0.1)
+
+
+def test_an_export_check_that_fails_trains_nothing(kvae, command_environment, tmp_path):
+    # The check of another engine is a process: here one whose TensorFlow cannot be opened.
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "tf2onnx.py").write_text("raise ValueError('no such thing here')")
+    path = os.pathsep.join([str(tmp_path / "broken"), command_environment["PYTHONPATH"]])
+    code, _, said = kvae("train", *SMALL, "--epochs", "1", "-o", "run", PYTHONPATH=path)
+    assert code == 6, said
+    assert said.splitlines()[-1].endswith("Nothing was trained; --no-export-check trains it all the same.")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_no_number_ends_the_run(kvae, tmp_path):
+    rate = ("--learning-rate", "1e30", "--learning-rate-schedule", "constant")
+    code, _, said = kvae("train", *SMALL, *rate, "--no-export-check", "-o", "run")
+    assert code == 6, said
+    assert "what was saved before is kept. Try a lower --learning-rate." in said
+    assert not (tmp_path / "run" / run_folder.MODEL).exists()
+
+
+def test_ctrl_c_keeps_what_was_learned_and_the_run_goes_on(command, kvae, tmp_path):
+    process = command("train", *SMALL, "--epochs", "100000", "--no-export-check", "-o", "run")
+    for line in process.stderr:
+        if line.startswith("epoch"):
+            process.send_signal(signal.SIGINT)
+            break
+    rest = process.stderr.read()
+    assert process.wait(60) == 130
+    assert "Stopped early; what was learned is saved." in rest
+    assert "Traceback" not in rest
+    done = int(train.load(tmp_path / "run")[1]["training"]["epochs"])
+    assert 0 < done < 100000
+    code, _, said = kvae("train", "--resume", "run", "--epochs", done + 2)
+    assert code == 0, said
+    assert f"Going on after epoch {done} of {done + 2}." in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        (("--devices", "2"), {}),
+        ((), {"TF_CONFIG": '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}'}),
+    ],
+    ids=["devices", "workers"],
+)
+def test_several_devices_are_refused(kvae, tmp_path, arguments, environment):
+    code, _, said = kvae("train", *SMALL, *arguments, "-o", "run", **environment)
+    assert code == 2, said
+    assert "train under KERAS_BACKEND=tensorflow alone, found torch; set it, or train on one device" in said
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,241 @@
+"""Export of whole models: what the sealed files give is what Keras gives, in data units, for every kind of model."""
+
+import hashlib
+
+import keras
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import kvae
+from kvae import networks
+from kvae.commands.export import export as export_command
+from kvae.data.spec import DataSpec
+from kvae.likelihoods import Bernoulli
+from kvae.training import config, train
+from kvae_serve.errors import ModelFileError, OutputError, RequestError, VerificationError
+
+SHAPE, LATENT = (8, 8, 1), 3
+
+
+def randomised(model):
+    """Weights that use every input, so that parity is no accident of zeros."""
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        if weight.path.startswith("totals"):
+            continue
+        weight.assign(rng.normal(0, 0.2, weight.shape))
+    return model
+
+
+def plain():
+    return randomised(
+        kvae.VAE(networks.dense_encoder(SHAPE, LATENT, (9,)), networks.dense_decoder(SHAPE, LATENT, (9,)))
+    )
+
+
+def conditional():
+    return randomised(
+        kvae.ConditionalVAE(
+            networks.conv_encoder(SHAPE, LATENT, (4, 6), dense=10, condition_dim=3),
+            networks.conv_decoder(SHAPE, LATENT, (6, 4), dense=10, condition_dim=3),
+            conditions=[kvae.Categorical("label", ["cat", "dog", "ox"])],
+        )
+    )
+
+
+def residual():
+    return randomised(
+        kvae.VAE(
+            networks.residual_encoder(SHAPE, LATENT, (4, 4), blocks=1, dense=8),
+            networks.residual_decoder(SHAPE, LATENT, (4, 4), blocks=1, dense=8),
+        )
+    )
+
+
+def sequence():
+    return randomised(
+        kvae.ConditionalVAE(
+            networks.lstm_encoder((6, 2), LATENT, units=5, condition_dim=3),
+            networks.lstm_decoder((6, 2), LATENT, units=5, condition_dim=3),
+            conditions=kvae.Categorical("label", 3),
+        )
+    )
+
+
+def several_conditions():
+    conditions = [kvae.Categorical("species", 4, embedding_dim=2), kvae.Continuous("age", 0, 20)]
+    return randomised(
+        kvae.ConditionalBetaVAE(
+            networks.dense_encoder((5,), LATENT, (7,), condition_dim=3, gated=True),
+            networks.dense_decoder((5,), LATENT, (7,), condition_dim=3, gated=True),
+            conditions=conditions,
+            beta=4.0,
+            data=DataSpec((5,), range=(0, 1)),
+            likelihood=Bernoulli("none"),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (plain, "vae"),
+        (conditional, "conditional-vae"),
+        (several_conditions, "conditional-beta-vae"),
+        (residual, "vae"),
+        (sequence, "conditional-vae"),
+    ],
+)
+def test_every_graph_gives_what_keras_gives(make, kind, tmp_path):
+    model = make()
+    paths = model.export(tmp_path / "out", format="onnx", name="m")
+    assert [p.name for p in paths][:3] == ["encoder.onnx", "decoder.onnx", "likelihood.onnx"]
+    served = kvae.load(tmp_path / "out")
+    assert served.manifest.kind == kind
+    rng = np.random.default_rng(1)
+    low, high = model.data.range
+    x = rng.choice([low, high], (7, *model.data.shape)).astype("f4")
+    z = rng.normal(size=(7, LATENT)).astype("f4")
+    given = {}
+    for condition in getattr(model, "conditions", []):
+        if isinstance(condition, kvae.Categorical):
+            given[condition.name] = np.arange(7) % condition.num_classes
+        else:
+            given[condition.name] = np.linspace(-5, 25, 7, dtype="f4")
+    vector = (model.condition_vector(given),) if given else ()
+    z_mean, z_log_var = model.encode(model.data.to_unit(x), vector)
+    got = served.run("encoder", {"x": x, **given})
+    np.testing.assert_allclose(got["z_mean"], z_mean, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(got["z_log_var"], z_log_var, rtol=1e-4, atol=1e-4)
+    logits = np.asarray(model.decode(z, vector), "f8")
+    got = served.run("decoder", {"z": z, **given})
+    np.testing.assert_allclose(got["x_mean"], low + (high - low) / (1 + np.exp(-logits)), atol=1e-4 * (high - low))
+    # log p(x|z) by the definition of a Bernoulli, in double precision.
+    bit = x / high
+    log_p = -(np.log1p(np.exp(-logits)) * bit + np.log1p(np.exp(logits)) * (1 - bit)).reshape(7, -1).sum(-1)
+    got = served.run("likelihood", {"x": x, "z": z, **given})
+    np.testing.assert_allclose(got["log_likelihood"], log_p, rtol=1e-5)
+
+
+def test_the_same_weights_give_the_same_bytes_whatever_keras_calls_its_layers(tmp_path):
+    first = conditional()
+    first.export(tmp_path / "a", name="m")
+    keras.layers.Dense(3)  # moves the counters of automatic names
+    again = conditional()
+    again.set_weights(first.get_weights())
+    again.export(tmp_path / "b", name="m")
+    for name in ("encoder.onnx", "decoder.onnx", "likelihood.onnx", "README.md", "preview.png"):
+        a, b = ((tmp_path / folder / name).read_bytes() for folder in "ab")
+        assert hashlib.sha256(a).digest() == hashlib.sha256(b).digest(), name
+
+
+def test_other_weights_are_another_model_and_a_mixed_pair_is_refused(tmp_path):
+    model = conditional()
+    model.export(tmp_path / "a", name="m")
+    model.decoder.weights[0].assign_add(np.full(model.decoder.weights[0].shape, 0.01))
+    model.export(tmp_path / "b", name="m")
+    (tmp_path / "a" / "decoder.onnx").write_bytes((tmp_path / "b" / "decoder.onnx").read_bytes())
+    mixed = kvae.load(tmp_path / "a")
+    mixed.sealed("encoder")
+    with pytest.raises(ModelFileError, match="model"):
+        mixed.sealed("decoder")
+
+
+def test_a_file_that_does_not_reproduce_keras_is_exit_6_and_no_file(tmp_path, monkeypatch):
+    from kvae_serve.sealed import file as onnx_file
+
+    seal = onnx_file.seal
+    model = plain()
+    weight = np.ascontiguousarray(model.decoder.get_layer("dense_0").kernel, "<f4").tobytes()
+
+    def broken(data, manifest):
+        assert manifest["graph"] != "decoder" or weight in data
+        spoiled = np.frombuffer(weight, "<f4").copy()
+        spoiled[0] += 0.5
+        return seal(data.replace(weight, spoiled.tobytes()), manifest)
+
+    monkeypatch.setattr(onnx_file, "seal", broken)
+    with pytest.raises(VerificationError, match="decoder") as error:
+        model.export(tmp_path / "out")
+    assert error.value.exit_code == 6
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_layer_without_an_onnx_form_is_named_and_leaves_no_file(tmp_path):
+    x = keras.Input(SHAPE)
+    flat = keras.layers.Dense(9, activation="gelu", name="smooth")(keras.layers.Flatten()(x))
+    encoder = keras.Model(x, [keras.layers.Dense(LATENT)(flat), keras.layers.Dense(LATENT)(flat)])
+    model = kvae.VAE(encoder, networks.dense_decoder(SHAPE, LATENT, (9,)))
+    with pytest.raises(RequestError, match="smooth") as error:
+        model.export(tmp_path / "out")
+    assert "approximate" in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("activation", config.ACTIVATIONS)
+def test_every_activation_that_a_run_may_name_exports(activation, tmp_path):
+    sizes = {"hidden": (9,), "activation": activation}
+    model = kvae.VAE(networks.dense_encoder(SHAPE, LATENT, **sizes), networks.dense_decoder(SHAPE, LATENT, **sizes))
+    assert len(randomised(model).export(tmp_path / "out")) == 5
+
+
+def test_an_existing_folder_is_kept_unless_forced(tmp_path):
+    model = plain()
+    model.export(tmp_path / "out")
+    before = (tmp_path / "out" / "decoder.onnx").read_bytes()
+    with pytest.raises(OutputError, match="exists"):
+        model.export(tmp_path / "out")
+    assert (tmp_path / "out" / "decoder.onnx").read_bytes() == before
+    model.export(tmp_path / "out", force=True)
+
+
+@pytest.mark.parametrize("make", [plain, conditional])
+def test_other_formats_are_keras_own(make, tmp_path):
+    import tensorflow as tf
+
+    model = make()
+    model.export(tmp_path / "saved", format="tf_saved_model", verbose=False)
+    x = np.full((2, *SHAPE), 100.0, "f4")
+    inputs = x if make is plain else (x, {"label": np.array([0, 2])})
+    artifact = tf.saved_model.load(tmp_path / "saved")  # kept, for its functions only borrow its variables
+    served = artifact.serve(tf.nest.map_structure(tf.convert_to_tensor, inputs))
+    np.testing.assert_allclose(served, model(inputs), rtol=1e-5, atol=1e-3)
+
+
+def test_a_run_exports_by_command_with_its_facts(tmp_path):
+    settings = config.Config().replace(
+        data="mnist-sample", conditional=True, validation=100, epochs=1, latent_dim=2,
+        encoder_hidden=(16,), decoder_hidden=(16,), initial_beta=3.0, warmup_epochs=1.0,
+    )  # fmt: skip
+    train.train(settings, tmp_path / "run", quiet=True)
+    result = CliRunner().invoke(export_command, [str(tmp_path / "run"), "-o", str(tmp_path / "out"), "--name", "tiny"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout == ""
+    assert f"Next: kvae sample -m {tmp_path / 'out'} --label 9" in result.stderr
+    manifest = kvae.load(tmp_path / "out").manifest
+    assert manifest.name == "tiny"
+    assert manifest.training["dataset"] == "mnist-sample"
+    assert manifest.training["beta"] == {"name": "linear", "start": 3.0, "end": 1.0, "steps": 3}
+    assert manifest.training["validation"]["examples"] == 100
+    assert (tmp_path / "out" / "config.toml").read_text() == (tmp_path / "run" / "config.toml").read_text()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "mnist-sample" in card
+    # The same run gives the same bytes.
+    again = CliRunner().invoke(
+        export_command, [str(tmp_path / "run"), "-o", str(tmp_path / "b"), "--name", "tiny", "-q"]
+    )
+    assert again.exit_code == 0
+    for name in ("encoder.onnx", "decoder.onnx", "likelihood.onnx", "preview.png"):  # The card tells times.
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_the_preview_is_what_sample_draws(tmp_path):
+    from PIL import Image
+
+    model = conditional()
+    model.export(tmp_path / "out")
+    with Image.open(tmp_path / "out" / "preview.png") as preview:
+        shown = np.asarray(preview)[:8, :8].astype("f4")
+    draw = kvae.load(tmp_path / "out").sample(1, label="cat", seed=0).x[0, :, :, 0]
+    np.testing.assert_allclose(shown, draw, atol=0.51)

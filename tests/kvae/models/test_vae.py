@@ -1,0 +1,345 @@
+"""The models as a Keras user meets them: fit, callbacks, saving, loading, and what they refuse."""
+
+import keras
+import numpy as np
+import pytest
+
+import kvae
+from kvae import networks
+from kvae.data.spec import DataSpec
+from kvae.likelihoods import Bernoulli
+from kvae.objectives import schedules
+
+SHAPE, LATENT = (6, 6, 1), 3
+FIGURES = {"loss", "elbo", "reconstruction", "kl"}
+
+
+def data(num=96, classes=3):
+    """Bright squares whose corner tells the class, as bytes, with their labels."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, classes, num)
+    x = np.zeros((num, *SHAPE), "uint8")
+    for image, c in zip(x, label, strict=True):
+        image[c : c + 3, c : c + 3] = rng.integers(150, 256)
+    return x, label
+
+
+def parts(condition_dim=0):
+    encoder = networks.dense_encoder(SHAPE, LATENT, (16,), condition_dim=condition_dim)
+    decoder = networks.dense_decoder(SHAPE, LATENT, (16,), condition_dim=condition_dim)
+    return encoder, decoder
+
+
+def make(kind):
+    keras.utils.set_random_seed(0)
+    label = [kvae.Categorical("label", 3)]
+    return {
+        "vae": lambda: kvae.VAE(*parts()),
+        "beta": lambda: kvae.BetaVAE(*parts(), beta=4.0),
+        "conditional": lambda: kvae.ConditionalVAE(*parts(3), conditions=label),
+        "conditional-beta": lambda: kvae.ConditionalBetaVAE(
+            *parts(3), conditions=label, beta=schedules.Linear(2.0, steps=4)
+        ),
+    }[kind]()
+
+
+def arguments(kind):
+    x, label = data()
+    return (x, label) if "conditional" in kind else (x,)
+
+
+KINDS = ["vae", "beta", "conditional", "conditional-beta"]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def fitted(request):
+    """A kind of model after `fit`, what that reported, and the data."""
+    model, given = make(request.param), arguments(request.param)
+    model.compile(keras.optimizers.Adam(0.01))
+    return model, model.fit(*given, batch_size=32, epochs=8, validation_data=given, verbose=0).history, given
+
+
+def test_fit_reports_the_terms_and_lowers_the_loss(fitted):
+    _, history, _ = fitted
+    assert FIGURES | {"beta"} | {f"val_{name}" for name in FIGURES} == set(history)
+    assert history["val_elbo"][-1] > history["val_elbo"][0] + 1
+    for name in ("", "val_"):
+        np.testing.assert_allclose(
+            history[f"{name}elbo"], -np.add(history[f"{name}reconstruction"], history[f"{name}kl"]), rtol=1e-5
+        )
+
+
+def test_a_saved_model_loads_with_no_custom_objects_and_fit_goes_on(fitted, tmp_path):
+    model, _, given = fitted
+    model.save(tmp_path / "m.keras")
+    again = kvae.load_model(tmp_path / "m.keras")
+    assert type(again) is type(model)
+    assert again.evaluate(*given, verbose=0, return_dict=True) == model.evaluate(*given, verbose=0, return_dict=True)
+    assert int(again.optimizer.iterations) == int(model.optimizer.iterations) == 24
+    # The next steps are the same too: noise and beta are functions of the optimiser's count.
+    for m in (model, again):
+        m.fit(*given, batch_size=32, epochs=1, shuffle=False, verbose=0)
+    for ours, theirs in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_elbo_does_not_carry_beta_and_the_loss_does():
+    plain, weighted = make("vae"), make("beta")
+    for model in (plain, weighted):
+        model.compile("adam")
+    x, _ = data()
+    one, four = (model.evaluate(x, verbose=0, return_dict=True) for model in (plain, weighted))
+    assert one["elbo"] == four["elbo"]
+    assert one["loss"] == pytest.approx(-one["elbo"], rel=1e-6)
+    assert four["loss"] == pytest.approx(four["reconstruction"] + 4 * four["kl"], rel=1e-6)
+
+
+def test_beta_warms_up_with_the_optimisers_count():
+    model, (x, label) = make("conditional-beta"), data()
+    model.compile("adam")
+    history = model.fit(x, label, batch_size=48, epochs=4, verbose=0).history
+    # Two steps an epoch; an epoch reports the beta of its last step: counts 1, 3, 5, 7 of a warm-up of 4 to 2.0.
+    assert history["beta"] == [0.5, 1.5, 2.0, 2.0]
+
+
+def test_a_blind_decoder_pays_log_2_a_pixel():
+    model = make("vae")
+    model.decoder.get_layer("parameters").kernel.assign(np.zeros((16, 36)))
+    model.compile("adam")
+    figures = model.evaluate(data()[0], verbose=0, return_dict=True)
+    assert figures["reconstruction"] == pytest.approx(36 * np.log(2), rel=1e-6)
+
+
+def test_evaluation_is_a_fixed_draw_and_training_noise_is_not():
+    model, (x, _) = make("vae"), data()
+    model.compile("adam")
+    first, second = (model.evaluate(x, verbose=0, return_dict=True) for _ in range(2))
+    assert first == second
+
+
+def test_reconstruction_in_the_history_is_the_likelihood_of_binarised_pixels():
+    # With a known decoder bias and no kernel, E[nll] of pixel p is -p log s - (1-p) log(1-s), s the sigmoid.
+    model = make("vae")
+    last = model.decoder.get_layer("parameters")
+    last.kernel.assign(np.zeros((16, 36)))
+    last.bias.assign(np.full(36, 1.0))
+    model.compile("adam")
+    x = np.tile(data(4)[0], (500, 1, 1, 1))
+    s, p = 1 / (1 + np.exp(-1.0)), x / 255.0
+    expected = -(p * np.log(s) + (1 - p) * np.log(1 - s)).sum((1, 2, 3)).mean()
+    assert model.evaluate(x, verbose=0, return_dict=True)["reconstruction"] == pytest.approx(expected, rel=2e-3)
+
+
+def test_a_call_reconstructs_in_data_units():
+    model, (x, label) = make("conditional"), data()
+    model.compile(keras.optimizers.Adam(0.02))
+    model.fit(np.tile(x, (10, 1, 1, 1)), np.tile(label, 10), batch_size=32, epochs=4, verbose=0)
+    x_mean = np.asarray(model((x, label)))
+    assert x_mean.shape == x.shape
+    assert x_mean.min() >= 0
+    assert x_mean.max() <= 255
+    assert np.abs(x_mean - x).mean() < 0.5 * np.abs(x - x.mean(0)).mean()
+
+
+def test_predict_takes_pairs_as_fit_takes_them():
+    model, (x, label) = compiled("conditional"), data()
+    want = np.asarray(model((x, label)))
+    for given in ((x, label), [x, label], (x, {"label": label}), (x, list(label)), dataset(x, label)):
+        np.testing.assert_allclose(model.predict(given, verbose=0), want, rtol=1e-4, atol=1e-3)
+    plain = compiled("vae")
+    np.testing.assert_allclose(plain.predict(x, verbose=0), plain(x), rtol=1e-4, atol=1e-3)
+
+
+def test_labels_come_as_people_have_them():
+    x, label = data()
+    model = compiled("conditional")
+    figures = [
+        model.evaluate(x, given, verbose=0)
+        for given in (label, list(label), label[:, None], label.astype("f4"), label.astype("uint8"), {"label": label})
+    ]
+    assert all(each == figures[0] for each in figures)
+    model.fit(x, list(label), epochs=1, verbose=0)
+    for given in (label, label[:, None], label):
+        model.fit(dataset(x, given), epochs=1, verbose=0)
+
+
+def test_lists_of_figures_begin_with_the_loss_and_callbacks_watch_the_elbo(tmp_path):
+    model, given = compiled("beta"), data()[:1]
+    by_name = model.evaluate(*given, verbose=0, return_dict=True)
+    assert model.evaluate(*given, verbose=0) == [by_name[name] for name in model.metrics_names]
+    assert model.metrics_names == ["loss", "elbo", "reconstruction", "kl"]
+    assert len(model.train_on_batch(*given)) == len(model.test_on_batch(*given)) == 4
+    best = keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", monitor="val_elbo", mode="max", save_best_only=True)
+    stop = keras.callbacks.EarlyStopping("val_elbo", mode="max", patience=3)
+    model.fit(*given, epochs=2, validation_data=given, callbacks=[best, stop], verbose=0)
+    assert (tmp_path / "best.keras").exists()
+
+
+def test_numbers_of_numpy_are_numbers():
+    model = kvae.BetaVAE(*parts(), beta=np.float32(4), seed=np.int64(3))
+    assert (float(model.beta(0)), model.seed) == (4.0, 3)
+
+
+def test_several_conditions_make_one_vector():
+    conditions = [kvae.Categorical("label", 3, embedding_dim=2), kvae.Continuous("age", 0, 10)]
+    model = kvae.ConditionalVAE(*parts(3), conditions=conditions)
+    model.compile("adam")
+    x, label = data()
+    given = {"label": label, "age": np.linspace(0, 10, len(x)).astype("f4")}
+    model.fit(x, given, batch_size=32, epochs=1, verbose=0)
+    vector = np.asarray(model.condition_vector({name: values[:2] for name, values in given.items()}))
+    assert vector.shape == (2, 3)
+    np.testing.assert_allclose(vector[0, 2], -1.0)
+    assert any("embedding" in weight.path for weight in model.trainable_weights)
+
+
+def test_a_users_own_networks_take_their_place():
+    x_in, z_in = keras.Input(SHAPE), keras.Input((LATENT,))
+    flat = keras.layers.Flatten()(x_in)
+    encoder = keras.Model(x_in, [keras.layers.Dense(LATENT)(flat), keras.layers.Dense(LATENT)(flat)])
+    decoder = keras.Model(z_in, keras.layers.Reshape(SHAPE)(keras.layers.Dense(36)(z_in)))
+    model = kvae.VAE(encoder, decoder, data=DataSpec(SHAPE, range=(0, 1)), likelihood=Bernoulli("none"))
+    model.compile("adam")
+    history = model.fit((data()[0] > 0).astype("f4"), epochs=3, verbose=0).history
+    assert history["elbo"][-1] > history["elbo"][0]
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class OwnEncoder(keras.Model):
+    """Subclassed, as a user may write it: it knows no shape before it has seen data."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.flat, self.mean, self.log_var = keras.layers.Flatten(), keras.layers.Dense(2), keras.layers.Dense(2)
+
+    def call(self, inputs):
+        x, given = inputs
+        state = keras.ops.concatenate([self.flat(x), given], -1)
+        return self.mean(state), self.log_var(state)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class OwnDecoder(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense, self.shaped = keras.layers.Dense(36), keras.layers.Reshape(SHAPE)
+
+    def call(self, inputs):
+        return self.shaped(self.dense(keras.ops.concatenate(inputs, -1)))
+
+
+def test_subclassed_networks_train_save_load_and_export(tmp_path):
+    model = kvae.ConditionalVAE(
+        OwnEncoder(), OwnDecoder(), data=DataSpec(SHAPE), conditions=kvae.Categorical("label", 3)
+    )
+    assert model.latent_dim == 2
+    model.compile("adam")
+    model.fit(*data(), epochs=1, verbose=0)
+    model.save(tmp_path / "m.keras")
+    again = kvae.load_model(tmp_path / "m.keras")
+    given = data()
+    assert again.evaluate(*given, verbose=0, return_dict=True) == model.evaluate(*given, verbose=0, return_dict=True)
+    model.export(tmp_path / "m")
+    z = np.ones((2, 2), "f4")
+    want = model.data.to_data(
+        keras.ops.sigmoid(model.decode(z, (model.condition_vector({"label": np.array([0, 2])}),)))
+    )
+    np.testing.assert_allclose(kvae.load(tmp_path / "m").decode(z, label=[0, 2]), want, atol=1e-2)
+
+
+def test_layers_that_train_otherwise_than_they_serve_are_told_which_it_is():
+    x_in = keras.Input(SHAPE)
+    state = keras.layers.BatchNormalization(name="norm")(keras.layers.Flatten()(x_in))
+    state = keras.layers.Dropout(0.5, seed=0)(state)
+    encoder = keras.Model(x_in, [keras.layers.Dense(LATENT)(state), keras.layers.Dense(LATENT)(state)])
+    model, (x, _) = kvae.VAE(encoder, parts()[1]), data()
+    model.compile("adam")
+    before = np.asarray(encoder.get_layer("norm").moving_mean)
+    # No dropout and no statistics of the batch in evaluation: part of a batch is scored as the whole is.
+    first, second = (np.asarray(model.encode(model.data.to_unit(batch))[0]) for batch in (x, x[:5]))
+    np.testing.assert_allclose(first[:5], second, rtol=1e-5, atol=1e-6)
+    model.evaluate(x, verbose=0)
+    np.testing.assert_array_equal(encoder.get_layer("norm").moving_mean, before)
+    model.fit(x, epochs=1, verbose=0)
+    assert (np.asarray(encoder.get_layer("norm").moving_mean) != before).any()
+    units = model.data.to_unit(x)
+    dropped, also = (np.asarray(model.encode(units, training=True)[0]) for _ in range(2))
+    assert (dropped != also).any()
+
+
+def test_a_dataset_and_callbacks_work_as_with_any_keras_model():
+    import tensorflow as tf
+
+    x, label = data()
+    dataset = tf.data.Dataset.from_tensor_slices((x, label)).batch(32)
+    model, seen = make("conditional"), []
+    model.compile("adam", steps_per_execution=2)
+    watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(sorted(logs)))
+    stop = keras.callbacks.EarlyStopping("val_elbo", mode="max", patience=50)
+    model.fit(dataset, epochs=2, validation_data=dataset, callbacks=[watch, stop], verbose=0)
+    assert len(seen) == 2
+    assert "val_elbo" in seen[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "call"),
+    [
+        ("given x alone", lambda: fit("vae", *data())),
+        ("given label beside x", lambda: fit("conditional", data()[0])),
+        ("0 to 2, got 0 to 7", lambda: fit("conditional", data()[0], np.arange(96) % 8)),
+        ("96 examples but 95", lambda: fit("conditional", data()[0], data()[1][:95])),
+        ("must be class indices", lambda: fit("conditional", data()[0], data()[1] + 0.5)),
+        ("class_weight is not supported", lambda: fit_with("conditional", class_weight={0: 2.0})),
+        ("0 to 2, got 3 to 5", lambda: compiled("conditional").evaluate(data()[0], data()[1] + 3)),
+        ("multiply x", lambda: compiled("vae").evaluate(data()[0] / 255)),
+        ("0 to 2, got 3 to 5", lambda: compiled("conditional").predict((data()[0], data()[1] + 3))),
+        ("predict: this model is given label", lambda: compiled("conditional").predict(data()[0])),
+        ("0 to 2, got 3 to 5", lambda: fit("conditional", dataset(data()[0], data()[1] + 3))),
+        ("ends in a sigmoid", lambda: kvae.VAE(parts()[0], sigmoid_decoder())),
+        ("no Keras model", lambda: kvae.VAE(lambda x: x, parts()[1])),
+        ("NaN", lambda: fit("vae", np.full((2, *SHAPE), np.nan))),
+        ("brings its own loss", lambda: fit("vae", data()[0], loss="mse")),
+        ("condition_dim=3", lambda: kvae.ConditionalVAE(*parts(), conditions=[kvae.Categorical("label", 3)])),
+        ("latent_dim", lambda: kvae.VAE(parts()[0], networks.dense_decoder(SHAPE, 5, (4,)))),
+        ("same shape", lambda: kvae.VAE(*parts(), data=DataSpec((5, 5, 1)))),
+        ("give data=DataSpec", lambda: kvae.VAE(OwnEncoder(), OwnDecoder())),
+        ("cannot be called on x or z", lambda: kvae.VAE(OwnEncoder(), OwnDecoder(), data=DataSpec(SHAPE))),
+        (
+            "returns the pair",
+            lambda: kvae.VAE(keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten()]), parts()[1]),
+        ),
+        ("seed must be", lambda: kvae.VAE(*parts(), seed=-1)),
+        ("name of its own", lambda: kvae.ConditionalVAE(*parts(3), conditions=[])),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_one_clear_line(words, call):
+    with pytest.raises(ValueError, match=words) as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+def dataset(*arrays):
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices(arrays).batch(32)
+
+
+def sigmoid_decoder():
+    z = keras.Input((LATENT,))
+    return keras.Model(z, keras.layers.Reshape(SHAPE)(keras.layers.Dense(36, activation="sigmoid")(z)))
+
+
+def compiled(kind):
+    model = make(kind)
+    model.compile("adam")
+    return model
+
+
+def fit_with(kind, **fit_arguments):
+    compiled(kind).fit(*data(), verbose=0, **fit_arguments)
+
+
+def fit(kind, *args, **compile_arguments):
+    model = make(kind)
+    model.compile("adam", **compile_arguments)
+    model.fit(*args, verbose=0)

@@ -1,0 +1,271 @@
+"""The page of `kvae evaluate -o REPORT.html`: whole, self-contained, honest with figures and with names of others."""
+
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from kvae import report
+from kvae_serve.errors import InputDataError
+from kvae_serve.model import load
+
+HOSTILE = "<script>alert('x')</script>&$x_1$ \"><img src=http://evil.example/a.png>"
+X = (np.random.default_rng(0).random((60, 8, 6, 1)) * 256).astype(np.uint8)
+LABEL = np.arange(60) % 3
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Sections by name, each with its text and its tags; what is not closed where it should be is an error."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.data, self.text = [], [], [], ""
+        self.sections, self.inside = {}, None
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "section":
+            self.inside = dict(attributes)["id"]
+            self.sections[self.inside] = {"text": "", "tags": []}
+        if self.inside:
+            self.sections[self.inside]["tags"].append(tag)
+        if tag == "data":
+            self.data.append((self.inside, float(dict(attributes)["value"])))
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        if tag == "section":
+            self.inside = None
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "style":
+            return
+        self.text += data
+        if self.inside:
+            self.sections[self.inside]["text"] += data
+
+
+def assert_loads_nothing(page):
+    for tag, attributes in page.tags:
+        assert tag not in ("script", "link", "iframe", "object", "base", "foreignobject"), tag
+        for name, value in attributes.items():
+            assert not name.startswith("on"), name
+            if name in ("src", "href", "xlink:href", "action", "srcset", "poster"):
+                assert value.startswith(("data:image/png;base64,", "#")), value
+            assert "url(" not in (value or "").replace("url(#", ""), value
+
+
+@pytest.fixture(scope="module")
+def conditional(tiny):
+    model = load(tiny / "conditional")
+    document = model.evaluate(X, {"label": LABEL}, importance_samples=3)
+    history = {"epoch": [0.0, 1.0], "elbo": [-30.0, -20.0], "val_elbo": [float("nan"), -21.0], HOSTILE: [1.0, 2.0]}
+    return model, document, report.render(model, document, X, {"label": LABEL}, history=history)
+
+
+def test_every_part_of_a_page_of_images_is_there_and_nothing_is_loaded(conditional):
+    _, _, text = conditional
+    page = Page(text)
+    names = ["figures", "history", "reconstructions", "samples", "kl", "traversals", "latent"]
+    assert list(page.sections) == names
+    for name in names:
+        assert "Left out" not in page.sections[name]["text"], name
+        assert {"table", "img", "svg"} & set(page.sections[name]["tags"]), name
+    assert page.sections["reconstructions"]["tags"].count("img") == 24
+    assert page.sections["samples"]["tags"].count("img") == 3  # a strip for each class
+    assert_loads_nothing(page)
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    targets = re.findall(r'(?:href="|url\()#([^")]+)', text)
+    assert targets
+    assert set(targets) <= set(ids)
+
+
+def test_figures_are_those_of_the_evaluation(conditional):
+    _, document, text = conditional
+    shown = [value for where, value in Page(text).data if where == "figures"]
+    for name, figure in document["figures"].items():
+        assert figure["mean"] in shown, name
+        assert figure["standard_error"] in shown, name
+    by_dim = [value for where, value in Page(text).data if where == "kl"]
+    assert set(document["kl_per_dimension"]) <= set(by_dim)
+
+
+def test_traversals_are_ordered_by_kl(conditional):
+    _, document, text = conditional
+    values = document["kl_per_dimension"]
+    walked = re.findall(r"<b>z(\d+)<small>", text)
+    assert [int(dim) for dim in walked] == sorted(range(len(values)), key=lambda dim: -values[dim])[:10]
+
+
+def test_the_same_inputs_give_the_same_bytes_whatever_the_settings_of_matplotlib(conditional):
+    import matplotlib
+
+    model, document, text = conditional
+    history = {"epoch": [0.0, 1.0], "elbo": [-30.0, -20.0], "val_elbo": [float("nan"), -21.0], HOSTILE: [1.0, 2.0]}
+    with matplotlib.rc_context({"font.size": 30, "axes.grid": False, "svg.fonttype": "path"}):
+        assert report.render(model, document, X, {"label": LABEL}, history=history) == text
+        assert matplotlib.rcParams["font.size"] == 30
+
+
+class Table:
+    """A model of a table in numpy: what a page asks of a loaded model, with names that mean harm."""
+
+    def __init__(self):
+        from kvae_serve.sealed.manifest import Manifest
+
+        self.manifest = Manifest.from_dict(
+            {
+                "format": 1, "graph": "decoder", "model_id": "0" * 64, "name": HOSTILE, "kind": "vae", "latent_dim": 3,
+                "data": {
+                    "kind": "table", "shape": [2], "range": None,
+                    "columns": [
+                        {"name": HOSTILE, "kind": "numeric", "mean": 0.0, "scale": 1.0},
+                        {"name": "city", "kind": "categorical", "classes": ["$a_b$", "<svg onload=x>", "c-->"]},
+                    ],
+                },
+                "conditions": [], "likelihood": {"name": "mixed"}, "prior": {"name": "standard_normal"},
+            }
+        )  # fmt: skip
+
+    def has(self, graph):
+        return graph != "encoder"
+
+    def rows(self, z):
+        return np.stack([z[..., 0], np.abs(z[..., 1]) // 1 % 3], axis=-1).astype(np.float32)
+
+    def sample(self, num, conditions=None, seed=0, **options):
+        from types import SimpleNamespace
+
+        return SimpleNamespace(x=self.rows(np.random.default_rng(seed).standard_normal((num, 3))))
+
+    def traverse(self, dims, conditions, steps, span):
+        from types import SimpleNamespace
+
+        z = np.zeros((1, len(dims), steps, 3))
+        for at, dim in enumerate(dims):
+            z[0, at, :, dim] = np.linspace(*span, steps)
+        activity = SimpleNamespace(values=np.ones(3), unit="nats of kl")
+        return SimpleNamespace(x=self.rows(z), dims=dims, values=np.linspace(*span, steps), activity=activity)
+
+
+@pytest.fixture(scope="module")
+def of_table(conditional):
+    _, document, _ = conditional
+    document = document | {"model": HOSTILE, "data": f"/home/someone/{HOSTILE}", "kl_per_dimension": [0.1, 0.9, 0.5]}
+    model = Table()
+    return report.render(model, document, model.sample(60, seed=1).x)
+
+
+def test_a_table_has_marginals_and_what_is_missing_is_left_out_with_a_word(of_table):
+    page = Page(of_table)
+    assert page.sections["marginals"]["tags"].count("svg") == 2
+    assert "table" in page.sections["samples"]["tags"]
+    assert page.sections["traversals"]["tags"].count("table") == 3
+    for name, word in (("history", "--history FILE"), ("reconstructions", "no encoder"), ("latent", "no encoder")):
+        assert "Left out" in page.sections[name]["text"]
+        assert word in page.sections[name]["text"]
+
+
+def test_names_of_others_are_text_and_nothing_else(of_table, conditional):
+    for text in (of_table, conditional[2]):
+        page = Page(text)
+        assert_loads_nothing(page)
+        assert "<script" not in text
+        assert "onload=x>" not in text.replace("&lt;svg onload=x&gt;", "")
+    assert "<script>alert('x')" in Page(of_table).text
+    assert "$a_b$" in Page(of_table).text  # no formula
+    assert "/home/someone" not in of_table
+
+
+def test_a_bad_history_is_refused_and_a_missing_one_only_where_it_was_named(tmp_path):
+    assert report.read_history(tmp_path / "history.csv", needed=False) is None
+    with pytest.raises(InputDataError, match="Give the history"):
+        report.read_history(tmp_path / "history.csv")
+    for bad in ("", "epoch,elbo\n1\n", "epoch,elbo\n1,x\n", "elbo\n1\n"):
+        (tmp_path / "history.csv").write_text(bad)
+        with pytest.raises(InputDataError, match="no history"):
+            report.read_history(tmp_path / "history.csv", needed=False)
+    (tmp_path / "history.csv").write_text("epoch,elbo,val_elbo\n0,-3.5,NA\n")
+    found = report.read_history(tmp_path / "history.csv")
+    assert found["elbo"] == [-3.5]
+    assert np.isnan(found["val_elbo"][0])
+
+
+def test_labels_that_a_model_is_not_given_colour_its_codes(tmp_path, tiny):
+    model = load(tiny / "unconditional")
+    shape = model.manifest.data.shape
+    x = (np.random.default_rng(0).random((20, *shape)) * 256).astype(np.uint8)
+    np.savez(tmp_path / "data.npz", x=x, label=np.arange(20) % 4)
+    labels = report.read_labels(str(tmp_path / "data.npz"), model.manifest, None)
+    document = model.evaluate(x, importance_samples=2)
+    page = Page(report.render(model, document, x, labels=labels))
+    assert "coloured by label" in page.sections["latent"]["text"]
+    assert "the data have no labels" in Page(report.render(model, document, x)).sections["latent"]["text"].lower()
+
+
+def test_principal_components_hold_the_variance_that_they_should():
+    from kvae.report.latent import project
+
+    codes = np.random.default_rng(0).standard_normal((500, 6)) * [1, 5, 0.1, 3, 0.2, 0.3]
+    places, share = project(codes)
+    eigenvalues = np.sort(np.linalg.eigvalsh(np.cov(codes.T)))[::-1]
+    np.testing.assert_allclose(places.var(0, ddof=1), eigenvalues[:2], rtol=1e-10)
+    assert share == pytest.approx(eigenvalues[:2].sum() / eigenvalues.sum())
+    np.testing.assert_allclose(project(codes + 7)[0], places, atol=1e-9)
+
+
+def test_the_command_writes_the_page_with_the_history_beside_the_model(kvae, tiny, tmp_path):
+    shutil.copytree(tiny / "conditional", tmp_path / "model")
+    (tmp_path / "model" / "history.csv").write_text("epoch,elbo\n0,-3.5\n1,-3.0\n")
+    np.savez(tmp_path / "data.npz", x=X, label=LABEL)
+    command = ["evaluate", "-m", "model", "--data", "data.npz", "--importance-samples", 2, "-q"]
+    done = kvae(*command, "-o", "report.html")
+    assert done.returncode == 0, done.stderr
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "2 epochs" in page.sections["history"]["text"]
+    assert kvae(*command, "-o", "report.html").returncode == 7
+    assert kvae(*command, "--history", "x.csv").returncode == 2
+    assert kvae(*command, "--history", "x.csv", "-o", "other.html").returncode == 4
+
+
+def test_without_matplotlib_the_extra_is_named_before_any_work():
+    code = (
+        "import sys; sys.modules['matplotlib'] = None\n"
+        "from kvae_serve.evaluation import report\n"
+        "from kvae_serve.errors import MissingExtraError\n"
+        "try: report.prepare(None, None)\n"
+        "except MissingExtraError as error: print(error.exit_code, error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("3 ")
+    assert "kvae-onnx[evaluate]" in done.stdout
+
+
+def test_figures_of_samples_stand_beside_those_of_real_images(conditional):
+    model, document, _ = conditional
+    judge = {"digest": "0123", "accuracy": 0.99, "kept": "x"}
+    about = {"n": 60, "images": "means", "temperature": 1.0, "seed": 0, "classifier": judge}
+    found = {
+        "coverage": {"value": 0.625, "floor": 0.875, "n": 60, "k": 5},
+        "label_consistency": {"value": None, "floor": None, "n": 60, "left_out": "there are no labels"},
+    }
+    text = report.render(model, document | {"samples": found, "samples_measured": about}, X, {"label": LABEL})
+    page = Page(text)
+    assert [value for where, value in page.data if where == "sample-figures"] == [60, 0.625, 0.875, 60]
+    assert "Left out: label consistency" in page.sections["sample-figures"]["text"]

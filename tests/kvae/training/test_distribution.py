@@ -1,0 +1,167 @@
+"""Several devices and several workers: the sums of one, other noise, each example once, one who writes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kvae.dataloaders import batches as pipeline
+from kvae.dataloaders import distributed
+from kvae.training import cluster
+from kvae_serve.errors import RequestError
+
+HERE = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def mirrored():
+    done = subprocess.run(
+        [sys.executable, HERE / "support" / "mirrored.py"], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("case", ["elbo", "means over a batch"])
+def test_without_noise_two_devices_train_what_one_trains(mirrored, case):
+    one, two = mirrored[case]
+    assert one["figures"].keys() == two["figures"].keys()
+    for name, values in one["figures"].items():
+        np.testing.assert_allclose(two["figures"][name], values, rtol=2e-4, atol=1e-4, err_msg=name)
+    for ours, theirs in zip(one["weights"], two["weights"], strict=True):
+        np.testing.assert_allclose(theirs, ours, atol=2e-4)
+    # It trained: a comparison of models that stand still would hold too.
+    assert one["figures"]["loss"][-1] < one["figures"]["loss"][0] - 0.1
+
+
+def test_figures_of_two_devices_are_means_over_all_examples(mirrored):
+    found, expected = mirrored["evaluated"]
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
+
+
+def test_each_device_draws_noise_of_its_own_that_is_a_function_of_its_number(mirrored):
+    drawn, alone = np.array(mirrored["drawn"]), np.array(mirrored["alone"])
+    np.testing.assert_array_equal(drawn, alone)
+    assert not np.isclose(drawn[0], drawn[1]).any()
+
+
+def test_what_two_devices_would_compute_wrongly_is_refused(mirrored):
+    assert "TotalCorrelation" in mirrored["refused"][0]
+    assert "clipnorm" in mirrored["refused"][1]
+
+
+@pytest.mark.parametrize(
+    "case", ["several steps an execution", "a first batch that is not even", "scalars of several workers"]
+)
+def test_keras_still_needs_help(mirrored, case):
+    assert mirrored["keras"][case], f"Keras can do {case} by itself: see what of kvae/backends/spread.py may go."
+
+
+def test_no_iterator_has_a_thread_that_can_miss_its_end(mirrored):
+    x, share = np.zeros((20, 1), "uint8"), distributed.Share()
+    datasets = [
+        pipeline.training_batches(x, None, 10, 0).dataset, pipeline.validation_batches(x, None, 10),
+        distributed.training_batches(x, None, 10, 0, share).dataset, distributed.validation_batches(x, None, 10, share),
+    ]  # fmt: skip
+    assert [dataset.options().autotune.enabled for dataset in datasets] == [False] * 4
+    assert mirrored["tuned"] == [False, False]
+
+
+@pytest.mark.parametrize("share", [(1, 2), (2, 1), (2, 2), (3, 1)])
+def test_the_parts_of_a_batch_are_the_batch_of_a_lone_device(share):
+    workers, replicas = share
+    x = np.arange(50, dtype="uint8")[:, None]
+    parts = workers * replicas
+    alone = pipeline.training_batches(x, None, 12, seed=4)
+    shared = [
+        distributed.training_batches(x, None, 12, 4, distributed.Share(worker, workers, replicas))
+        for worker in range(workers)
+    ]
+    assert {each.steps for each in shared} == {alone.steps}
+    seen = []
+    for epoch in (0, 3):
+        for each in (alone, *shared):
+            each.callback.on_epoch_begin(epoch)
+        expected = [batch[0].numpy().ravel() for batch in alone.dataset]
+        of_workers = [
+            np.array([batch[0].numpy().ravel() for batch in each.dataset.take(each.steps * replicas)]).reshape(
+                alone.steps, -1
+            )
+            for each in shared
+        ]
+        found = np.concatenate(of_workers, axis=1)
+        assert found.shape == (4, 12)
+        assert all(len(batch) == 12 // parts for (batch,) in shared[0].dataset.take(2).as_numpy_iterator())
+        np.testing.assert_array_equal(found, expected)
+        seen.append(found)
+    assert (seen[0] != seen[1]).any()
+
+
+def test_a_shared_dataset_goes_on_into_the_order_of_the_next_epoch():
+    x = np.arange(40, dtype="uint8")[:, None]
+    alone = pipeline.training_batches(x, None, 10, seed=1)
+    shared = distributed.training_batches(x, None, 10, 1, distributed.Share(replicas=2))
+    expected = []
+    for epoch in (5, 6):
+        alone.callback.on_epoch_begin(epoch)
+        expected += [batch[0].numpy().ravel() for batch in alone.dataset]
+    shared.callback.on_epoch_begin(5)
+    found = [batch[0].numpy().ravel() for batch in shared.dataset.take(16)]
+    np.testing.assert_array_equal(np.concatenate(found), np.concatenate(expected))
+
+
+def test_devices_take_batches_of_validation_in_turn_each_once_and_some_empty_at_the_end():
+    x = np.arange(23, dtype="uint8")[:, None]
+    alone = [batch[0].numpy().ravel().tolist() for batch in pipeline.validation_batches(x, None, 5)]
+    share = [distributed.Share(worker, 2, 2) for worker in range(2)]
+    steps = distributed.validation_steps(len(x), 5, share[0])
+    assert steps == 2
+    rounds = [[] for _ in range(steps)]
+    for each in share:
+        batches = iter(distributed.validation_batches(x, None, 5, each).as_numpy_iterator())
+        for _ in range(2):  # without an end: the second time over is the first
+            for step in range(steps):
+                rounds[step].append([next(batches)[0].ravel().tolist() for _ in range(2)])
+    in_order = [batch for step in rounds for worker in (step[0], step[2]) for batch in worker]
+    again = [batch for step in rounds for worker in (step[1], step[3]) for batch in worker]
+    assert in_order == again == [*alone, [], [], []]
+
+
+def of_environment(monkeypatch, config):
+    monkeypatch.setenv("TF_CONFIG", config if isinstance(config, str) else json.dumps(config))
+    return cluster.of_environment()
+
+
+def test_a_cluster_is_what_tf_config_says(monkeypatch):
+    workers = {"worker": ["a:1", "b:2"]}
+    found = of_environment(monkeypatch, {"cluster": workers, "task": {"type": "worker", "index": 1}})
+    assert (found.addresses, found.index, found.is_chief, found.tasks) == (("a:1", "b:2"), 1, False, {"worker": 2})
+    both = {"worker": ["b:2"], "chief": ["a:1"]}
+    found = of_environment(monkeypatch, {"cluster": both, "task": {"type": "worker", "index": 0}})
+    assert (found.addresses, found.index, found.tasks) == (("a:1", "b:2"), 1, {"worker": 1, "chief": 1})
+    assert of_environment(monkeypatch, {"cluster": both, "task": {"type": "chief", "index": 0}}).is_chief
+    for alone in ("", "{}", {"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}):
+        assert of_environment(monkeypatch, alone) is None
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "{", "[]", '{"cluster": 3}', {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 2}},
+        {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "chief", "index": 0}},
+        {"cluster": {"worker": ["a:1", "b"]}, "task": {"type": "worker", "index": 0}},
+        {"cluster": {"worker": ["a:1", "b:65536"]}, "task": {"type": "worker", "index": 0}},
+        {"cluster": {"worker": ["a:1", "b:0"]}, "task": {"type": "worker", "index": 0}},
+        {"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 0}},
+        {"cluster": {"worker": ["a:1"], "ps": ["b:2"]}, "task": {"type": "worker", "index": 0}},
+        {"cluster": {"chief": ["a:1", "b:2"]}, "task": {"type": "chief", "index": 0}},
+        {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": -1}},
+    ],
+)  # fmt: skip
+def test_a_tf_config_without_sense_is_refused_before_anything_is_opened(monkeypatch, config):
+    with pytest.raises(RequestError, match="TF_CONFIG"):
+        of_environment(monkeypatch, config)

@@ -1,0 +1,77 @@
+from kvae_export.model_card import FileFacts, render
+
+MANIFEST = {
+    "format": 1,
+    "model_id": "0123456789abcdef" * 4,
+    "name": "mnist",
+    "kind": "conditional-vae",
+    "latent_dim": 16,
+    "data": {"kind": "image", "shape": [28, 28, 1], "range": [0, 255]},
+    "conditions": [{"name": "label", "kind": "categorical", "classes": list("0123456789")}],
+    "likelihood": {"name": "bernoulli"},
+    "prior": {"name": "standard_normal"},
+    "training": {
+        "dataset": "mnist", "examples": 55000, "epochs": 60, "beta": {"name": "constant", "value": 1.0}, "seed": 0,
+        "validation": {"elbo": -90.1, "reconstruction": 70.0, "kl": 20.1, "examples": 5000, "binarisation": "drawn"},
+        "versions": {"kvae": "0.1.0", "keras": "3.15.1"}, "optimizer": "adam",
+    },
+}  # fmt: skip
+FILES = [
+    FileFacts("encoder.onnx", 1_234_567, {"x": ((28, 28, 1), "float32"), "label": ((), "int64")}, {"z_mean": (16,)}),
+    FileFacts("decoder.onnx", 540_123, {"z": ((16,), "float32"), "label": ((), "int64")}, {"x_mean": (28, 28, 1)}),
+]
+
+
+def test_the_card_says_what_the_manifest_and_the_files_say():
+    card = render(MANIFEST, FILES, preview=True)
+    for words in (
+        "# mnist\n",
+        "conditional variational autoencoder",
+        "trained on mnist",
+        "![Samples from the model](preview.png)",
+        "| data | image, 28 x 28 x 1 (height x width x channels), 0 to 255 |",
+        "| condition label | 10 classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 |",
+        "| prior | N(0, I) |",
+        "| beta | constant (value 1.0) |",
+        "| optimizer | adam |",
+        "| made with | keras 3.15.1, kvae 0.1.0 |",
+        "On 5000 examples held out of training",
+        "| elbo | -90.10 |",
+        "| kl | 20.10 |",
+        "| binarisation | drawn |",
+        "1,234,567",
+        "`label` int64 [batch]",
+        "`x_mean` float32 [batch, 28, 28, 1]",
+        "kvae sample -m . --label 9 -o samples.png",
+        'kvae.load(".")',
+        'label="9"',
+        "binarised data",
+    ):
+        assert words in card, words
+    assert card == render(MANIFEST, FILES, preview=True)
+    assert "\n\n\n" not in card
+
+
+def test_a_card_with_little_to_say_says_so():
+    plain = {
+        **MANIFEST, "kind": "vae", "conditions": [], "training": None, "likelihood": {"name": "gaussian"},
+        "data": {"kind": "vector", "shape": [5], "range": None}, "prior": {"name": "vamp", "log_weights": [0.0] * 500},
+    }  # fmt: skip
+    card = render(plain, FILES[:1], preview=False)
+    assert "Nothing is known" in card
+    assert "unbounded" in card
+    assert "preview.png" not in card
+    assert "kvae sample" not in card  # Without a decoder there is nothing to sample.
+    assert "binarised" not in card
+    assert "| prior | vamp |" in card
+    assert "--label" not in render({**plain, "kind": "vae"}, FILES, preview=False)
+
+
+def test_names_from_users_stay_text():
+    conditions = [{"name": "style", "kind": "categorical", "classes": ["a|b", "it's <b>", "x\ny"]}]
+    card = render({**MANIFEST, "name": "my_*model*\n# big", "conditions": conditions}, FILES, preview=False)
+    assert card.startswith("# my\\_\\*model\\*\\\\n# big\n")
+    assert "a\\|b" in card
+    assert "\\<b\\>" in card
+    assert "x\ny" not in card
+    assert "--condition 'style=x\\ny'" in card

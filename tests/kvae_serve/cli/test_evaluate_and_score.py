@@ -1,0 +1,196 @@
+"""`kvae evaluate` and `kvae score` as a user meets them: what they print and write, and what they refuse."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from kvae_serve.errors import ModelFileError, RequestError
+from kvae_serve.evaluation import evaluate
+from kvae_serve.inference import scoring
+from kvae_serve.inference.thresholds import threshold
+from kvae_serve.model import load
+from kvae_serve.sealed import file as onnx_file
+from kvae_serve.sealed.manifest import Manifest
+from support import make_tiny_models
+
+X = (np.random.default_rng(0).random((300, 8, 6, 1)) * 256).astype(np.uint8)
+LABEL = np.arange(300) % 3
+
+
+@pytest.fixture
+def data(tmp_path):
+    np.savez(tmp_path / "data.npz", x=X, label=LABEL)
+    return tmp_path / "data.npz"
+
+
+def test_evaluate_prints_and_writes_what_the_library_returns(kvae, tiny, data, tmp_path):
+    command = ["evaluate", "-m", tiny / "conditional", "--data", data, "--limit", 50, "--importance-samples", 20]
+    done = kvae(*command, "--json", "-o", "figures.json")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    document = json.loads(done.stdout)
+    assert json.loads((tmp_path / "figures.json").read_text()) == document
+    expected = evaluate(load(tiny / "conditional"), X, {"label": LABEL}, limit=50, importance_samples=20)
+    assert document["figures"] == expected["figures"]
+    assert document["data"] == str(data)
+    # For people: every figure has its line, with its error.
+    lines = kvae(*command).stdout.splitlines()
+    nll = expected["figures"]["nll"]
+    (line,) = [line for line in lines if line.startswith("nll  ")]
+    assert float(line.split()[1]) == pytest.approx(nll["mean"], abs=nll["standard_error"] / 9)
+    assert float(line.split()[2]) == pytest.approx(nll["standard_error"], rel=0.06)
+    assert line.split()[3] == "20"
+    for name in expected["figures"]:
+        assert any(line.startswith(name.replace("_", " ") + "  ") for line in lines), name
+
+
+def test_threads_do_not_change_a_figure(kvae, tiny, data):
+    command = ["evaluate", "-m", tiny / "conditional", "--data", data, "--limit", 20, "--json"]
+    assert kvae(*command).stdout == kvae(*command, "--threads", 2).stdout
+
+
+def test_the_test_half_is_what_is_evaluated(kvae, tiny, tmp_path):
+    halves = {"x_train": X[:200], "y_train": LABEL[:200], "x_test": X[200:230], "y_test": LABEL[200:230]}
+    np.savez(tmp_path / "halves.npz", **halves)
+    command = ["evaluate", "-m", tiny / "conditional", "--data", "halves.npz", "--importance-samples", 1, "--json"]
+    assert json.loads(kvae(*command).stdout)["n"] == 30
+    assert json.loads(kvae(*command, "--split", "train").stdout)["n"] == 200
+
+
+def test_gray_levels_are_never_printed_as_a_likelihood(kvae, tiny, data):
+    done = kvae("evaluate", "-m", tiny / "conditional", "--data", data, "--binarize", "none")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "no outcomes of a Bernoulli" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "code", "message"),
+    [
+        ("evaluate", ["-o", "figures.csv"], 2, "unknown suffix; .json"),
+        ("evaluate", ["-o", "nowhere/figures.json"], 7, "folder nowhere does not exist"),
+        ("evaluate", ["--importance-samples", "0"], 2, "x>=1"),
+        ("evaluate", ["--seed", "-1"], 2, "seed is a whole number"),
+        ("evaluate", ["--split", "test"], 4, "no test split"),
+        ("score", ["-o", "scores.txt"], 2, "unknown suffix; .csv or .jsonl"),
+        ("score", ["-o", "nowhere/scores.csv"], 7, "folder nowhere does not exist"),
+        ("score", ["--threshold", "nan"], 2, "an elbo in nats; got nan"),
+        ("score", ["--threshold", "q0.01"], 2, "no quantiles of training data"),
+        ("score", ["--condition", "size=3"], 2, "no condition size"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(kvae, tiny, data, tmp_path, verb, options, code, message):
+    given = ["--data", data] if verb == "evaluate" else [data]
+    done = kvae(verb, "-m", tiny / "conditional", *given, *options)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert (done.stdout, len(done.stderr.splitlines())) == ("", 1)
+    assert list(tmp_path.iterdir()) == [data]
+
+
+def test_a_model_without_likelihood_says_how_to_get_it(kvae, tiny, data):
+    done = kvae("evaluate", "-m", tiny / "conditional" / "encoder.onnx", "--data", data)
+    assert done.returncode == 5
+    assert "no likelihood.onnx" in done.stderr
+    assert "kvae export" in done.stderr
+
+
+def test_conditions_come_from_the_data_or_the_command(kvae, tiny, data, tmp_path):
+    np.save(tmp_path / "x.npy", X[:4])
+    without = kvae("score", "-m", tiny / "conditional", "x.npy")
+    assert without.returncode == 4
+    assert "does not hold label" in without.stderr
+    as_dog = kvae("score", "-m", tiny / "conditional", "x.npy", "--label", "dog", "--json")
+    expected = scoring.score(load(tiny / "conditional"), X[:4], {"label": 1})
+    assert [row["elbo"] for row in json.loads(as_dog.stdout)["scores"]] == expected.elbo.tolist()
+
+
+def test_scores_are_rows_in_order_in_every_form(kvae, tiny, data, tmp_path):
+    expected = scoring.score(load(tiny / "conditional"), X, {"label": LABEL})
+    low = float(np.quantile(expected.elbo, 0.1))
+    command = ["score", "-m", tiny / "conditional", data, "--threshold", low]
+    done = kvae(*command)
+    assert done.returncode == 0, done.stderr
+    printed = list(csv.DictReader(done.stdout.splitlines()))
+    assert "30 below" in done.stderr
+    assert kvae(*command, "-o", "scores.csv").stdout == ""
+    assert (tmp_path / "scores.csv").read_text() == done.stdout
+    kvae(*command, "-o", "scores.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
+    for rows, tolerance in ((printed, 1e-6), (lines, 0)):
+        assert [int(row["index"]) for row in rows] == list(range(300))
+        for name in ("elbo", "reconstruction", "kl"):
+            values = [float(row[name]) for row in rows]
+            np.testing.assert_allclose(values, getattr(expected, name), atol=tolerance, rtol=0)
+        assert [bool(int(row["anomaly"])) for row in rows] == (expected.elbo < low).tolist()
+    refused = kvae(*command, "-o", "scores.csv")
+    assert (refused.returncode, "exists already" in refused.stderr) == (7, True)
+
+
+def with_quantiles(tiny, folder, record):
+    """A copy of a tiny model whose manifest has the key `score`."""
+    folder.mkdir()
+    for path in (tiny / "conditional").glob("*.onnx"):
+        data = path.read_bytes()
+        manifest = json.loads(onnx_file.read(path).manifest_json)
+        without_seal = data[: data.rindex(b"\x72", 0, data.index(b"\x0a\x04kvae\x12"))]
+        (folder / path.name).write_bytes(onnx_file.seal(without_seal, manifest | {"score": record}))
+    return folder
+
+
+RECORD = {"num_samples": 4, "seed": 9, "examples": 300, "quantiles": {"0.5": -40.0, "0.01": -45.5}}
+
+
+def manifest_with(record):
+    plain = make_tiny_models.manifest("conditional", True, "standard_normal")
+    return Manifest.from_dict(plain | {"graph": "encoder", "score": record})
+
+
+def test_a_quantile_of_the_training_data_is_known_by_its_name():
+    found = threshold("q0.01", manifest_with(RECORD), 4, 9)
+    assert found == (-45.5, 0.01)
+    assert threshold("-12.5", manifest_with(None), 16, 0) == (-12.5, None)
+    with pytest.raises(RequestError, match=r"knows the quantiles q0\.01, q0\.5; got q0\.2"):
+        threshold("q0.2", manifest_with(RECORD), 4, 9)
+    # Scores by other draws cannot be held against them.
+    with pytest.raises(RequestError, match="hold for 4 draws and seed 9"):
+        threshold("q0.01", manifest_with(RECORD), 16, 0)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        [],
+        "x",
+        {},
+        {**RECORD, "quantiles": {}},
+        {**RECORD, "quantiles": {"a": 1}},
+        {**RECORD, "quantiles": {"0.1": [1]}},
+        {**RECORD, "quantiles": {"2": 1.0}},
+        {**RECORD, "quantiles": {"0.1": 10**400}},
+        {**RECORD, "seed": 1.5},
+        {**RECORD, "num_samples": 0},
+    ],
+)
+def test_a_record_of_quantiles_that_is_none_is_refused(record):
+    with pytest.raises(ModelFileError, match="score"):
+        threshold("q0.1", manifest_with(record), 4, 9)
+
+
+def test_scores_are_drawn_as_the_models_quantiles_were(kvae, tiny, data, tmp_path):
+    folder = with_quantiles(tiny, tmp_path / "model", RECORD)
+    document = json.loads(kvae("score", "-m", folder, data, "--threshold", "q0.01", "--json").stdout)
+    assert (document["samples"], document["seed"]) == (4, 9)
+    assert document["threshold"] == {"elbo": -45.5, "quantile": 0.01}
+    expected = scoring.score(load(folder), X, {"label": LABEL}, num_samples=4, seed=9).elbo
+    assert document["anomalies"] == int((expected < -45.5).sum())
+    assert document["mean"]["elbo"] == pytest.approx(expected.mean(), rel=1e-12)
+
+
+def test_the_methods_of_a_model_are_those_of_the_modules(tiny):
+    model = load(tiny / "conditional")
+    one, other = model.score(X[:5], label="dog"), scoring.score(model, X[:5], {"label": 1})
+    assert (one.elbo == other.elbo).all()
+    found = model.evaluate(X[:5], {"label": LABEL[:5]}, importance_samples=3)
+    assert found["figures"] == evaluate(model, X[:5], {"label": LABEL[:5]}, importance_samples=3)["figures"]

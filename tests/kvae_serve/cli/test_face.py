@@ -1,0 +1,110 @@
+"""The Python face: what the command does, a loaded model does, with types and words for it, from several threads."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kvae_serve.errors import InputDataError, RequestError
+from kvae_serve.model import Model, load
+from support.tiny import LABEL, binary_images
+
+X = binary_images(12)
+LABELS = np.resize(LABEL, 12)
+VERBS = ("sample", "encode", "decode", "reconstruct", "traverse", "interpolate", "score", "evaluate", "info", "verify")
+METHODS = (*VERBS, "sample_batches", "draw_codes", "log_likelihood")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_verb_is_a_method_with_types_and_words_for_each_argument(name):
+    method = getattr(Model, name)
+    signature = inspect.signature(method)
+    arguments = [each for each in signature.parameters.values() if each.name != "self"]
+    assert signature.return_annotation is not inspect.Signature.empty
+    assert all(each.annotation is not inspect.Parameter.empty for each in arguments)
+    said = inspect.getdoc(method) or ""
+    for each in arguments:
+        assert f"\n    {each.name}: " in said, f"{each.name} of {name}"
+    if {"x", "z"} & {each.name for each in arguments}:
+        assert "[rows," in said
+
+
+def everything(model: Model) -> list[np.ndarray]:
+    """The numbers of every verb."""
+    z = np.linspace(-1, 1, 36, dtype="f4").reshape(12, 3)
+    at = {"label": LABELS}
+    scores = model.score(X, at, num_samples=3)
+    figures = model.evaluate(X, at, importance_samples=4, binarize="dynamic")
+    found: list[Any] = [
+        model.sample(70, label="all", seed=2, draw=True).x,
+        *(each.z for each in model.sample_batches(700, label="cat", seed=2)),
+        *model.encode(X, at),
+        model.draw_codes(X, at, seed=3),
+        model.decode(z, at),
+        model.decode(z, at, draw=True, seed=3),
+        model.reconstruct(X, at, batch_size=5),
+        model.traverse(label="dog", steps=3).x,
+        model.traverse(label="dog", steps=3, data={"x": X, **at}).activity.values,
+        model.interpolate(z[0], z[1], label="cat", to_label="dog").x,
+        scores.elbo,
+        scores.kl,
+        model.log_likelihood(np.where(X > 127, 255, 0), z, at),
+        [check.difference for check in model.verify()],
+        [file["bytes"] for file in model.info()["files"]],
+        np.frombuffer(json.dumps(figures, sort_keys=True).encode(), np.uint8),
+    ]
+    return [np.asarray(each) for each in found]
+
+
+def test_eight_threads_that_share_a_model_get_what_one_gets(tiny):
+    want = everything(load(tiny / "conditional"))
+    shared = load(tiny / "conditional")  # Nothing is opened yet: they also open it together.
+    ready = threading.Barrier(8)
+
+    def work(_: int) -> bool:
+        ready.wait()
+        return all((a == b).all() for a, b in zip(everything(shared), want, strict=True))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(work, range(8))) == [True] * 8
+
+
+def test_draws_of_codes_and_from_the_decoder_are_those_of_the_command(kvae, tiny, tmp_path):
+    np.savez(tmp_path / "data.npz", x=X, label=LABELS)
+    model = load(tiny / "conditional")
+    for verb, file in (("encode", "data.npz"), ("decode", "z.npz")):
+        form = ["-m", tiny / "conditional", file, "--draw", "--seed", 5, "-q", "-o"]
+        assert kvae(verb, *form, "z.npz" if verb == "encode" else "x.npz").returncode == 0
+    with np.load(tmp_path / "z.npz") as codes, np.load(tmp_path / "x.npz") as made:
+        assert (model.draw_codes(X, label=LABELS, seed=5) == codes["z"]).all()
+        assert (model.decode(codes["z"], label=LABELS, draw=True, seed=5) == made["x"]).all()
+        # A part is the part of the whole.
+        part = {"label": LABELS[7:], "seed": 5, "start": 7}
+        assert (model.draw_codes(X[7:], **part) == codes["z"][7:]).all()
+        assert (model.decode(codes["z"][7:], draw=True, **part, batch_size=2) == made["x"][7:]).all()
+        # Other seeds are other draws, and a new one is made where none is given.
+        assert (model.decode(codes["z"], label=LABELS, draw=True) != made["x"]).any()
+
+
+def test_what_makes_no_sense_is_refused(tiny):
+    model, z = load(tiny / "conditional"), np.zeros((12, 3))
+    for wrong in ({"seed": -1}, {"start": -1}, {"start": 2**63 - 5}, {"start": 1.5}):
+        with pytest.raises(RequestError):
+            model.decode(z, label=0, draw=True, **wrong)
+        with pytest.raises(RequestError):
+            model.draw_codes(X, label=0, **wrong)
+    with pytest.raises(RequestError, match="expected x"):
+        model.traverse(label=0, data={"y": X})
+    with pytest.raises(InputDataError):
+        model.traverse(label=0, data={"x": X[:, :1], "label": LABELS})
+
+
+def test_info_is_that_of_the_command(kvae, tiny):
+    path = tiny / "conditional"
+    assert json.loads(kvae("info", "-m", path, "--json").stdout) == json.loads(json.dumps(load(path).info()))

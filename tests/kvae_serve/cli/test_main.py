@@ -1,0 +1,392 @@
+"""The real command in a process of its own: what it prints, where, and how it ends."""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import kvae_serve
+from kvae_serve.cli.main import run
+from kvae_serve.sealed import noise
+from support import make_tiny_models
+from support.tiny import assert_refused, names, resealed
+
+PACKAGE = Path(kvae_serve.__file__).parent
+
+
+def test_help_lists_the_verbs_and_opens_nothing_heavy(command_environment):
+    code = (
+        "import sys; from kvae_serve.cli.main import run; code = run(['--help'])\n"
+        "heavy = ('numpy', 'onnxruntime', 'PIL', 'json', 'kvae', 'export')\n"
+        "print(code, [name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=command_environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "0 []"
+    for verb in ("sample", "info", "verify", "models", "train", "export"):
+        assert f"\n  {verb} " in done.stdout
+
+
+def test_every_light_verb_has_help_without_numpy(command_environment):
+    code = (
+        "import sys; from kvae_serve.cli.main import run\n"
+        "codes = [run([verb, '--help']) for verb in ('sample', 'info', 'verify', 'models')]\n"
+        "print(codes, 'numpy' in sys.modules, 'onnxruntime' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=command_environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[0, 0, 0, 0] False False"
+
+
+def test_version_and_no_arguments(kvae):
+    assert kvae("--version").stdout == f"kvae, version {kvae_serve.__version__}\n"
+    done = kvae()
+    assert done.returncode == 0
+    assert "Usage: kvae" in done.stdout
+
+
+def test_sample_shows_images_as_text(kvae, tiny):
+    done = kvae("sample", "-m", tiny / "conditional", "--label", "cat", "--seed", 1, "-n", 1)
+    assert done.returncode == 0
+    assert done.stdout.isascii()
+    assert len(done.stdout.splitlines()) == 4
+    assert done.stderr == "1 image of conditional, seed 1\n"
+    assert kvae("sample", "-m", tiny / "conditional", "--label", "cat", "--seed", 1, "-n", 1).stdout == done.stdout
+
+
+def test_sample_writes_what_the_formula_says(kvae, tiny, tmp_path):
+    done = kvae("sample", "-m", tiny / "conditional", "--label", "0", "-n", 3, "--seed", 7, "--start", 2, "-o", "a.npz")
+    assert (done.returncode, done.stdout) == (0, "")
+    z, _ = noise.latent_noise(7, 2, 3, 3)
+    with np.load(tmp_path / "a.npz") as found:
+        assert (found["z"] == z).all()
+        assert found["label"].tolist() == [2, 2, 2]
+        np.testing.assert_allclose(
+            found["x"], make_tiny_models.decode(z, found["label"])["x_mean"], rtol=1e-4, atol=1e-3
+        )
+
+
+def test_without_a_label_there_is_one_of_each_and_sixteen_without_classes(kvae, tiny):
+    done = kvae("sample", "-m", tiny / "conditional", "--json", "--seed", 0)
+    assert json.loads(done.stdout)["conditions"] == {"label": ["cat", "dog", "0"]}
+    assert json.loads(done.stdout)["rows"] == 3
+    assert json.loads(kvae("sample", "-m", tiny / "unconditional", "--json").stdout)["rows"] == 16
+    assert json.loads(kvae("sample", "-m", tiny / "conditional", "--label", "cat", "--json").stdout)["rows"] == 16
+
+
+def test_a_seed_that_was_drawn_is_reported_and_draws_the_same_again(kvae, tiny, tmp_path):
+    done = kvae("sample", "-m", tiny / "unconditional", "-o", "a.npy")
+    seed = done.stderr.split()[-1]
+    kvae("sample", "-m", tiny / "unconditional", "-o", "b.npy", "--seed", seed)
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+
+
+def test_standard_output_carries_npy_bytes_alone(tiny, tmp_path, command_environment):
+    done = subprocess.run(
+        [sys.executable, "-m", "kvae", "sample", "-m", str(tiny / "unconditional"), "-o", "-", "-n", "5"],
+        env=command_environment, cwd=tmp_path, capture_output=True, check=True,
+    )  # fmt: skip
+    assert np.load(io.BytesIO(done.stdout)).shape == (5, 8, 6, 1)
+
+
+def test_every_form_of_output(kvae, tiny, tmp_path):
+    for path in ("a.png", "a.npz", "a.npy", "folder", "slash/"):
+        done = kvae("sample", "-m", tiny / "conditional", "-o", path, "-q", "--draw", "--dtype", "uint8")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert names(tmp_path) == ["a.npy", "a.npz", "a.png", "folder", "slash"]
+    assert len(names(tmp_path / "folder")) == 3
+
+
+def test_a_model_may_come_from_the_environment_or_be_a_link_or_a_file(kvae, tiny, tmp_path):
+    assert kvae("sample", KVAE_MODEL=str(tiny / "unconditional")).returncode == 0
+    (tmp_path / "link.onnx").symlink_to(tiny / "conditional" / "decoder.onnx")
+    assert kvae("sample", "-m", "link.onnx").returncode == 0
+
+
+SAMPLE_REFUSED = [
+    (["--label", "cow"], 2, ["cat, dog, 0"]),
+    (["--label", "cats"], 2, ["Did you mean cat?"]),
+    (["--label", "3"], 2, ["an index from 0 to 2"]),
+    (["--label", "-1"], 2, ["cat, dog, 0"]),
+    (["--label", ""], 2, ["cat, dog, 0"]),
+    (["--condition", "hair=red"], 2, ["its conditions are label"]),
+    (["--condition", "label"], 2, ["NAME=VALUE"]),
+    (["-n", "0"], 2, ["x>=1"]),
+    (["-n", "x"], 2, ["not a valid integer"]),
+    (["-n", "999999999999"], 2, ["Draw them in parts"]),
+    (["--seed", "-1"], 2, ["2**64 - 1"]),
+    (["--seed", "18446744073709551616"], 2, ["2**64 - 1"]),
+    (["--temperature", "nan"], 2, ["at least 0"]),
+    (["--temperature", "-1"], 2, ["at least 0"]),
+    (["--batch-size", "0"], 2, ["x>=1"]),
+    (["--nonsense"], 2, ["No such option"]),
+    (["-o", "a.jpg"], 2, [".png, .npz, .npy or .csv"]),
+    (["-o", "exists.png"], 7, ["exists already", "--force"]),
+    (["-o", "full"], 7, ["exists already"]),
+    (["-o", "none/a.png"], 7, ["does not exist"]),
+    (["-o", "exists.png/a.png"], 7, ["cannot be written"]),
+    (["-m", "missing"], 5, ["does not exist"]),
+    (["-m", "./missing.onnx"], 5, ["does not exist"]),
+    (["-m", "empty"], 5, ["holds no model"]),
+    (["-m", "exists.png"], 5, ["no seal"]),
+    (["-m", "flipped"], 5, ["damaged"]),
+    (["-m", "cut"], 5, ["cut short"]),
+    (["-m", "fifo.onnx"], 5, ["no regular file"]),
+    (["-m", "bad\nname\x1b[31m"], 5, ["does not exist"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "words"), SAMPLE_REFUSED, ids=lambda value: repr(value)[:40])
+def test_a_bad_request_ends_with_its_code_and_leaves_nothing(kvae, tiny, tmp_path, arguments, code, words):
+    (tmp_path / "exists.png").write_bytes(b"old" * 100)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").touch()
+    good = (tiny / "conditional" / "decoder.onnx").read_bytes()
+    for name, data in (("flipped", good[:700] + bytes([good[700] ^ 4]) + good[701:]), ("cut", good[:-700])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "decoder.onnx").write_bytes(data)
+    os.mkfifo(tmp_path / "fifo.onnx")
+    before = names(tmp_path)
+    model = [] if "-m" in arguments else ["-m", tiny / "conditional"]
+    output = [] if "-o" in arguments else ["-o", "new.png"]
+    assert_refused(kvae("sample", *model, *output, *arguments), code, *words)
+    assert names(tmp_path) == before
+    assert (tmp_path / "exists.png").read_bytes() == b"old" * 100
+
+
+def test_a_label_for_an_unconditional_model(kvae, tiny):
+    assert_refused(kvae("sample", "-m", tiny / "unconditional", "--label", 3), 2, "unconditional", "takes no label")
+
+
+def test_a_lone_decoder_with_a_learned_prior(kvae, tiny):
+    done = kvae("sample", "-m", tiny / "gaussian_prior" / "decoder.onnx")
+    assert_refused(done, 5, "prior.onnx")
+    assert kvae("sample", "-m", tiny / "gaussian_prior").returncode == 0
+
+
+def test_force_replaces(kvae, tiny, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"old")
+    assert kvae("sample", "-m", tiny / "conditional", "-o", "a.png", "--force").returncode == 0
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_unknown_verbs_name_the_nearest(kvae):
+    assert_refused(kvae("sampel"), 2, "Did you mean sample?")
+    assert_refused(kvae("--frobnicate"), 2, "No such option")
+
+
+def test_errors_are_json_on_request(kvae, tiny):
+    for arguments, code in ((["--label", "cow"], 2), (["-n", "0"], 2), (["-m", "missing"], 5), (["-o", "-"], 2)):
+        done = kvae("sample", "-m", tiny / "conditional", "--json", *arguments)
+        assert (done.returncode, done.stdout) == (code, "")
+        error = json.loads(done.stderr)["error"]
+        assert error["exit_code"] == code
+        assert error["message"]
+
+
+def test_info_tells_all_in_words_and_in_json(kvae, tiny):
+    done = kvae("info", "-m", tiny / "conditional")
+    assert done.returncode == 0
+    for words in (
+        "conditional-vae with 3 latent",
+        "8 x 6 x 1, 0 to 255",
+        "cat, dog, 0",
+        "bernoulli",
+        "encoder",
+        "likelihood",
+    ):
+        assert words in done.stdout
+    document = json.loads(kvae("info", "-m", tiny / "conditional", "--json").stdout)
+    assert document["manifest"]["conditions"][0]["classes"] == ["cat", "dog", "0"]
+    assert [file["graph"] for file in document["files"]] == ["encoder", "decoder", "likelihood"]
+    assert document["files"][1]["bytes"] == (tiny / "conditional" / "decoder.onnx").stat().st_size
+    assert_refused(kvae("info", "-m", "missing"), 5)
+
+
+def test_verify_passes_and_fails_with_its_code(kvae, tiny, tmp_path):
+    from kvae_serve.model import load
+
+    done = kvae("verify", "-m", tiny / "mixture_prior")
+    assert (done.returncode, done.stdout.count(" ok "), done.stderr) == (0, 3, "")
+
+    def change(manifest):
+        manifest["golden"]["outputs"]["x_mean"]["values"][0] += 5
+
+    (tmp_path / "decoder.onnx").write_bytes(resealed(tiny / "conditional" / "decoder.onnx", change))
+    done = kvae("verify", "-m", "decoder.onnx", "--json")
+    assert done.returncode == 6
+    document = json.loads(done.stdout)
+    assert document["ok"] is False
+    assert (document["model"], document["model_id"]) == ("conditional", load(tiny / "conditional").manifest.model_id)
+    (check,) = document["checks"]
+    assert (check["graph"], check["output"], check["ok"]) == ("decoder", "x_mean", False)
+    assert check["difference"] == pytest.approx(5, abs=0.03)
+    assert check["allowed"] == pytest.approx(0.0255)
+    error = json.loads(done.stderr)["error"]
+    assert error["exit_code"] == 6
+    assert error["message"].startswith("x_mean of decoder.onnx differs from its golden values by ")
+    assert "allowed 0.0255" in error["message"]
+
+
+def test_models_lists_what_ships(kvae):
+    done = kvae("models", "--json")
+    assert done.returncode == 0
+    for model in json.loads(done.stdout):
+        assert kvae("info", "-m", model["name"]).returncode == 0
+
+
+def test_train_without_its_packages_names_the_extra(kvae, tmp_path):
+    for package in ("tensorflow", "keras", "tf2onnx", "onnx", "tomli_w"):
+        (tmp_path / f"{package}.py").write_text(
+            f"raise ModuleNotFoundError('No module named {package}', name='{package}')"
+        )
+    with gzip.open(tmp_path / "train-images-idx3-ubyte.gz", "wb") as file:
+        file.write(bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 2]) + bytes(8))
+    with gzip.open(tmp_path / "train-labels-idx1-ubyte.gz", "wb") as file:
+        file.write(bytes([0, 0, 8, 1, 0, 0, 0, 2]) + bytes(2))
+    path = os.pathsep.join([str(tmp_path), str(PACKAGE.parent)])
+    done = kvae("train", "--data", ".", "--validation", 0, "-o", "run", PYTHONPATH=path, PYTHONWARNINGS="")
+    assert_refused(done, 3, "pip install 'kvae-onnx[train]'")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_error_is_one_line_and_a_traceback_on_request(monkeypatch, capsys):
+    def fail(*_arguments):
+        raise RuntimeError("strange\n\x1b[31m")
+
+    monkeypatch.setattr("kvae_serve.cli.main._invoke", fail)
+    monkeypatch.delenv("KVAE_DEBUG", raising=False)
+    assert run(["sample"]) == 1
+    line = capsys.readouterr().err
+    assert line.startswith("Error: This is a bug of kvae (RuntimeError: strange")
+    assert line[:-1].isprintable()
+    monkeypatch.setenv("KVAE_DEBUG", "1")
+    assert run(["sample"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def start(arguments: list[object], tmp_path: Path, environment: dict[str, str], **rest) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "kvae", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, **rest)
+
+
+@pytest.mark.parametrize("wait", [0.2, 1.0])
+def test_ctrl_c_ends_with_130_and_leaves_nothing(tiny, tmp_path, command_environment, wait):
+    arguments = ["sample", "-m", tiny / "unconditional", "-n", 2_000_000, "--batch-size", 2, "-o", "a.npz"]
+    process = start(arguments, tmp_path, command_environment)
+    time.sleep(wait)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert error == b"Error: Interrupted.\n"
+    assert names(tmp_path) == []
+
+
+def test_a_reader_that_has_had_enough_is_no_error(tiny, tmp_path, command_environment):
+    for output in (["-o", "-", "-n", 5000], ["-n", 5000]):
+        arguments = ["sample", "-q", "-m", tiny / "unconditional", *output]
+        process = start(arguments, tmp_path, command_environment, stdout=subprocess.PIPE)
+        process.stdout.read(1)
+        process.stdout.close()
+        with process.stderr:
+            error = process.stderr.read()
+        assert (process.wait(30), error) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("output", [[], ["-o", "-", "-n", 500], ["--json"]])
+def test_a_full_standard_output_is_reported(tiny, tmp_path, command_environment, output):
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        process = start(
+            ["sample", "-q", "-m", tiny / "unconditional", *output], tmp_path, command_environment, stdout=full
+        )
+        _, error = process.communicate(timeout=30)
+    assert process.returncode == 7
+    assert b"No space left" in error
+    assert b"Traceback" not in error
+
+
+def test_closed_streams_and_a_poor_environment(tiny, tmp_path, command_environment):
+    command = f'"{sys.executable}" -m kvae sample -m "{tiny / "conditional"}"'
+    for redirect, code in (("-o a.png >&-", 0), ("-o b.png 2>&-", 0), (">&-", 7), ("-o c.png >&- 2>&- <&-", 0)):
+        done = subprocess.run(
+            f"{command} {redirect}", shell=True, cwd=tmp_path, env=command_environment, capture_output=True, check=False
+        )
+        assert done.returncode == code
+        assert b"Traceback" not in done.stderr
+    assert names(tmp_path) == ["a.png", "b.png", "c.png"]
+    poor = {"PYTHONPATH": command_environment["PYTHONPATH"], "LC_ALL": "C", "PATH": os.environ["PATH"]}
+    done = subprocess.run(command, shell=True, cwd=tmp_path, env=poor, capture_output=True, check=True)
+    assert len(done.stdout.splitlines()) == 4
+
+
+def test_a_terminal_gets_colour_as_wide_as_it_is(tiny, tmp_path, command_environment):
+    pty = pytest.importorskip("pty")
+    import fcntl
+    import struct
+    import termios
+
+    for columns, environment in ((40, {}), (40, {"NO_COLOR": "1"})):
+        control, terminal = pty.openpty()
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        given = command_environment | {"TERM": "xterm", "PYTHONUTF8": "1"} | environment
+        given.pop("COLUMNS", None)
+        process = start(["sample", "-q", "-m", tiny / "unconditional"], tmp_path, given, stdout=terminal)
+        os.close(terminal)
+        shown = b""
+        try:
+            while piece := os.read(control, 65536):
+                shown += piece
+        except OSError:
+            pass  # The other end is closed: all is read.
+        assert process.wait(30) == 0
+        os.close(control)
+        process.stderr.close()
+        lines = shown.decode().splitlines()
+        if environment:
+            assert "\x1b" not in shown.decode()
+            assert 30 <= max(map(len, lines)) <= columns
+        else:
+            assert "\x1b[38;2;" in lines[0]
+            assert lines[0].count("▀") == 5 * 6  # Five images of six columns, two between each.
+
+
+def test_memory_stays_small(tiny, tmp_path, command_environment, peak_memory):
+    command = [sys.executable, "-m", "kvae", "sample", "-m", tiny / "conditional", "-o", "a.png"]
+    done = peak_memory(command, cwd=tmp_path, env=command_environment)
+    assert done.returncode == 0
+    assert done.peak < 150e6
+
+
+def test_the_version_is_that_of_the_package():
+    import importlib.metadata
+
+    try:
+        installed = importlib.metadata.version("kvae-onnx")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("kvae-onnx is not installed")
+    assert installed == kvae_serve.__version__
+
+
+def test_serve_cli_imports_nothing_but_its_base_packages():
+    allowed = set(sys.stdlib_module_names) | {"kvae_serve", "numpy", "onnxruntime", "click", "PIL"}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            found = [node.module] if isinstance(node, ast.ImportFrom) else []
+            found += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for name in found:
+                assert (name or "").partition(".")[0] in allowed, f"{path} imports {name}"

@@ -1,0 +1,127 @@
+"""Work cut up by --start and -n: the parts, put together, are the whole, bit for bit; so workers can share a job."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+
+from kvae_serve.errors import RequestError
+from kvae_serve.inference import scoring
+from kvae_serve.model import load
+
+X = (np.random.default_rng(3).random((40, 8, 6, 1)) * 256).astype(np.uint8)
+LABEL = np.arange(40) % 3
+CUTS = [(0, 13), (13, 1), (14, 26)]  # First row and how many: no multiples of any batch.
+
+
+@pytest.fixture
+def data(tmp_path):
+    np.savez(tmp_path / "data.npz", x=X, label=LABEL)
+    return "data.npz"
+
+
+def arrays(path):
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files if name not in ("seed", "start", "scheme")}
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ("encode", "data.npz"),
+        ("encode", "data.npz", "--draw", "--seed", 5),
+        ("reconstruct", "data.npz", "--batch-size", 5),
+        ("sample", "--label", "dog", "--seed", 5, "--draw"),
+    ],
+    ids=str,
+)
+def test_parts_are_the_whole(kvae, tiny, data, tmp_path, request_):
+    verb, *rest = request_
+    command = [verb, "-m", tiny / "conditional", *rest, "-q"]
+    assert kvae(*command, "-n", 40, "-o", "whole.npz").returncode == 0
+    parts = []
+    for start, num in CUTS:
+        assert kvae(*command, "--start", start, "-n", num, "-o", f"{start}.npz").returncode == 0
+        parts.append(arrays(tmp_path / f"{start}.npz"))
+    for name, values in arrays(tmp_path / "whole.npz").items():
+        assert np.concatenate([part[name] for part in parts]).tobytes() == values.tobytes(), name
+
+
+def test_labels_of_a_part_each_have_their_rows(kvae, tiny, tmp_path):
+    """-n counts per label, so a part holds its stretch of each."""
+    command = ["sample", "-m", tiny / "conditional", "--label", "all", "--seed", 8, "-q"]
+    kvae(*command, "-n", 9, "-o", "whole.npz")
+    kvae(*command, "-n", 4, "--start", 5, "-o", "part.npz")
+    whole, part = arrays(tmp_path / "whole.npz"), arrays(tmp_path / "part.npz")
+    assert part["label"].tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert (part["x"] == np.concatenate([whole["x"][first : first + 4] for first in (5, 14, 23)])).all()
+
+
+@pytest.mark.parametrize("threshold", [(), ("--threshold", "-30")], ids=["scores", "anomalies"])
+def test_scores_of_parts_put_together_are_those_of_the_whole(kvae, tiny, data, tmp_path, threshold):
+    command = ["score", "-m", tiny / "conditional", data, *threshold]
+    whole = kvae(*command, "-o", "whole.jsonl")
+    assert whole.returncode == 0, whole.stderr
+    for start, num in CUTS:
+        assert kvae(*command, "--start", start, "-n", num, "-o", f"{start}.jsonl").returncode == 0
+    together = "".join((tmp_path / f"{start}.jsonl").read_text() for start, _ in CUTS)
+    assert together == (tmp_path / "whole.jsonl").read_text()
+    assert [json.loads(line)["index"] for line in together.splitlines()] == list(range(40))
+
+
+def test_a_part_of_the_scores_tells_where_it_starts(kvae, tiny, data):
+    document = json.loads(kvae("score", "-m", tiny / "conditional", data, "--start", 35, "-n", 100, "--json").stdout)
+    expected = scoring.score(load(tiny / "conditional"), X, {"label": LABEL})
+    assert (document["start"], document["n"]) == (35, 5)  # fewer than asked for, where the data end
+    assert [row["elbo"] for row in document["scores"]] == expected.elbo[35:].tolist()
+    assert document["mean"]["kl"] == pytest.approx(expected.kl[35:].mean())
+    table = kvae("score", "-m", tiny / "conditional", data, "--start", 38, "-q").stdout
+    assert np.loadtxt(io.StringIO(table), delimiter=",", skiprows=1)[:, 0].tolist() == [38, 39]
+
+
+def test_there_is_nothing_to_score_beyond_the_data(kvae, tiny, data, tmp_path):
+    done = kvae("score", "-m", tiny / "conditional", data, "--start", 40, "-o", "scores.csv")
+    assert done.returncode == 2
+    assert done.stderr.strip().endswith("There are 40 rows, numbered from 0: none to start from at 40.")
+    assert not (tmp_path / "scores.csv").exists()
+
+
+def test_parts_of_data_divided_by_255_are_refused_together(tiny):
+    """The first rows tell, also where the part itself is elsewhere."""
+    model, x = load(tiny / "conditional"), (X / 255).astype(np.float32)
+    for first in (0, 39):
+        with pytest.raises(ValueError, match="divided by 255"):
+            list(scoring.stream(model, x, {"label": LABEL}, first=first))
+    # And where they are fine, a nearly black row is scored as it is in the whole.
+    x = X.astype(np.float32)
+    x[39] = 0
+    x[39, 0] = 1
+    (whole,) = scoring.stream(model, x, {"label": LABEL})
+    (part,) = scoring.stream(model, x, {"label": LABEL}, first=39)
+    assert (part.elbo == whole.elbo[39:]).all()
+
+
+@pytest.mark.parametrize("draw", [False, True])
+@pytest.mark.parametrize("folder", ["conditional", "mixture_prior", "unconditional"])
+def test_any_rows_of_a_plan_in_any_order(tiny, folder, draw):
+    model = load(tiny / folder)
+    whole = model.sample(20, seed=4, start=3, draw=draw, label="all" if model.manifest.conditions else None)
+    plan = model.plan(20, seed=4, start=3, draw=draw, label="all" if model.manifest.conditions else None)
+    assert plan.rows == len(whole)
+    order = np.random.default_rng(0).permutation(len(whole))
+    for rows in (order, order[:1], np.arange(7, 19), np.array([5, 5, 4])):
+        for name, values in plan.at(rows).items():
+            assert values.tobytes() == whole.arrays()[name][rows].tobytes(), name
+
+
+def test_rows_that_a_plan_does_not_have_are_refused(tiny):
+    plan = load(tiny / "unconditional").plan(4, seed=0)
+    for rows, message in (
+        ([4], "0 to 3, got 4 to 4"),
+        ([-1, 2], "got -1 to 2"),
+        ([0.5], "whole numbers"),
+        ([], "float64 of shape"),
+    ):
+        with pytest.raises(RequestError, match=message):
+            plan.at(np.array(rows))

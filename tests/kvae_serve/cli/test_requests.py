@@ -1,0 +1,151 @@
+"""Requests by line: each is answered, nothing stops the next, and nothing leaves its folder."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from kvae_serve.cli import requests
+from kvae_serve.model import load
+from support import make_tiny_models
+
+
+def serve(tiny, lines, **rest):
+    """Answers, and the error at the end or None."""
+    out, failed = io.StringIO(), None
+    data = b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines)
+    try:
+        requests.serve(load(tiny / "conditional"), io.BytesIO(data), out, **rest)
+    except requests.FailedRequestsError as error:
+        failed = error
+    return [json.loads(line) for line in out.getvalue().splitlines()], failed
+
+
+def test_an_answer_holds_what_sample_draws(tiny, tmp_path):
+    want = load(tiny / "conditional").sample(3, label="dog", seed=7, start=2)
+    path = str(tmp_path / "a.npz")
+    request = {"id": [1, "x"], "label": "dog", "n": 3, "seed": 7, "start": 2}
+    (inline, file), failed = serve(tiny, [request, request | {"output": path}])
+    assert failed is None
+    assert np.array_equal(np.array(inline.pop("x"), np.float32), want.x)
+    common = {"id": [1, "x"], "rows": 3, "n": 3, "conditions": {"label": ["dog"]}, "seed": 7, "start": 2}
+    assert inline == {"line": 1} | common
+    assert file == {"line": 2, "output": path} | common
+    with np.load(path) as found:
+        np.testing.assert_array_equal(found["x"], want.x)
+
+
+def test_decode_is_the_formula(tiny):
+    z = [[0.5, -1, 2], [0, 0, 0]]
+    (answer,), failed = serve(tiny, [{"verb": "decode", "z": z, "label": ["0", "cat"]}])
+    assert failed is None
+    want = make_tiny_models.decode(np.array(z), np.array([2, 0]))["x_mean"]
+    np.testing.assert_allclose(answer["x"], want, atol=1e-3, rtol=1e-4)
+
+
+def test_defaults_hold_where_a_line_does_not_say(tiny):
+    defaults = {"label": ["dog"], "n": 2, "seed": 3, "temperature": 0.0, "dtype": "uint8"}
+    (first, second), _ = serve(tiny, [{}, {"condition": {"label": "cat"}, "n": 1}], defaults=defaults)
+    assert (first["rows"], first["conditions"], first["seed"]) == (2, {"label": ["dog"]}, 3)
+    assert first["x"][0] == first["x"][1]
+    assert isinstance(first["x"][0][0][0][0], int)
+    assert (second["rows"], second["conditions"]) == (1, {"label": ["cat"]})
+
+
+BAD = [
+    (b"nonsense", 2),
+    (b"[1]", 2),
+    (b"3", 2),
+    (b"\xff\xfe", 2),
+    (b'{"n": 1, "n": 2}', 2),
+    (b'{"seed": NaN}', 2),
+    (b'{"temperature": 1e999}', 2),
+    (b'{"seed": ' + b"9" * 5000 + b"}", 2),
+    (b'{"id": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", 2),
+    (b'{"id": ' + b"[" * 20 + b"]" * 20 + b"}", 2),
+    (b'{"id": "\\ud800"}', 2),
+    (b'{"id": "' + b"x" * 2**20 + b'"}', 2),
+    ({"verb": "train"}, 2),
+    ({"verb": ["sample"]}, 2),
+    ({"lable": "dog"}, 2),
+    ({"n": True}, 2),
+    ({"n": 0}, 2),
+    ({"n": 10**15}, 2),
+    ({"n": "4"}, 2),
+    ({"seed": -1}, 2),
+    ({"seed": 2**64}, 2),
+    ({"label": "cow"}, 2),
+    ({"label": [["dog"]]}, 2),
+    ({"label": True}, 2),
+    ({"condition": {"hair": "red"}}, 2),
+    ({"condition": {"label": {}}}, 2),
+    ({"temperature": -1}, 2),
+    ({"dtype": "float64"}, 2),
+    ({"output": "-"}, 2),
+    ({"output": ""}, 2),
+    ({"output": "a.exe"}, 2),
+    ({"output": "a\0.png"}, 2),
+    ({"output": "../a.png"}, 2),
+    ({"output": "sub/../../a.png"}, 2),
+    ({"output": "/tmp/a.png"}, 2),
+    ({"output": "away/a.png"}, 2),
+    ({"output": "away.png", "force": True}, 2),
+    ({"output": "old.png"}, 7),
+    ({"output": "none/a.png"}, 7),
+    ({"verb": "decode"}, 2),
+    ({"verb": "decode", "z": [[1, 2]], "label": "dog"}, 4),
+    ({"verb": "decode", "z": [[1, 2, "x"]], "label": "dog"}, 4),
+    ({"verb": "decode", "z": [[1, 2], [3]], "label": "dog"}, 4),
+    ({"verb": "decode", "z": [[1e300, 0, 0]], "label": "dog"}, 4),
+    ({"verb": "decode", "z": [], "label": "dog"}, 4),
+]
+
+
+def test_a_bad_line_is_answered_and_the_next_one_read(tiny, tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "old.png").write_bytes(b"old")
+    (folder / "away").symlink_to(tmp_path)
+    (folder / "away.png").symlink_to(tmp_path / "a.png")
+    lines = [line for bad, _ in BAD for line in (bad, {"label": "dog", "n": 1, "seed": 0}, b"")]
+    answers, failed = serve(tiny, lines, folder=str(folder))
+    assert len(answers) == 2 * len(BAD)
+    for (bad, code), answer, good in zip(BAD, answers[::2], answers[1::2], strict=True):
+        assert answer["error"]["exit_code"] == code, (bad, answer)
+        assert answer["error"]["message"].isprintable()
+        assert len(answer["error"]["message"]) < 500
+        assert "error" not in good
+    assert [answer["line"] for answer in answers[:4]] == [1, 2, 4, 5]
+    assert failed.exit_code == 2
+    assert f"{len(BAD)} of {2 * len(BAD)} requests failed, the first in line 1" in str(failed)
+    assert (folder / "old.png").read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+    assert sorted(path.name for path in folder.iterdir()) == ["away", "away.png", "old.png"]
+
+
+def test_a_partner_gets_each_answer_before_it_writes_the_next_line(tiny, tmp_path, command_environment):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kvae", "sample", "-m", str(tiny / "conditional"), "--requests", "-"],
+        cwd=tmp_path, env=command_environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    for line, key in ((b'{"label": "dog", "n": 1, "output": "a.png"}', "output"), (b"bad", "error"), (b"{}", "x")):
+        process.stdin.write(line + b"\n")
+        process.stdin.flush()
+        assert key in json.loads(process.stdout.readline())
+    rest, error = process.communicate(timeout=30)
+    assert (process.returncode, rest) == (2, b"")
+    assert error.startswith(b"Error: 1 of 3 requests failed, the first in line 2")
+    assert (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["--requests", "none.jsonl"], 4), (["--requests", "-", "-o", "none"], 7)]
+)
+def test_what_cannot_be_opened(kvae, tiny, arguments, code):
+    done = kvae("sample", "-m", tiny / "conditional", *arguments)
+    assert (done.returncode, done.stdout) == (code, "")

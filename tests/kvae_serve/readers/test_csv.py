@@ -1,0 +1,188 @@
+"""CSV: what a table holds comes back column by column, and each kind of bad file has its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kvae_serve.errors import InputDataError
+from kvae_serve.readers import ReadOptions, read_dataset
+from kvae_serve.readers import csv as table
+from kvae_serve.sealed.manifest import Condition
+
+GOOD = """Age,city,weight,Species,label
+21, Bern ,60.5,cat,0
+45,"Zug, Unter",-7e1,dog,1
+33,Bern,.5,ox,10
+33,Aarau,5.,cat,2
+"""
+
+
+def write(folder: Path, text: str | bytes, name: str = "a.csv") -> Path:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def read(folder: Path, text: str | bytes, **options):
+    return read_dataset(write(folder, text), options=ReadOptions(**options))
+
+
+def test_numbers_and_classes_are_told_apart(tmp_path):
+    data = read(tmp_path, GOOD)
+    assert data.x.dtype == np.float32
+    assert data.columns == (
+        {"name": "Age", "kind": "numeric"},
+        {"name": "city", "kind": "categorical", "classes": ["Aarau", "Bern", "Zug, Unter"]},
+        {"name": "weight", "kind": "numeric"},
+        {"name": "Species", "kind": "categorical", "classes": ["cat", "dog", "ox"]},
+        {"name": "label", "kind": "numeric"},
+    )
+    expected = [[21, 1, 60.5, 0, 0], [45, 2, -70, 1, 1], [33, 1, 0.5, 2, 10], [33, 0, 5, 0, 2]]
+    np.testing.assert_array_equal(data.x, np.array(expected, "f4"))
+    assert data.conditions == {}
+    assert data.range is None
+
+
+def test_columns_become_conditions_under_names_that_flags_can_hold(tmp_path):
+    data = read(tmp_path, GOOD, condition_columns=("label", "Species", "Age"), drop_columns=("weight",))
+    assert [column["name"] for column in data.columns] == ["city"]
+    assert list(data.conditions) == ["age", "species", "label"]
+    assert data.conditions["age"].dtype == np.float32
+    assert data.conditions["age"].tolist() == [21, 45, 33, 33]
+    assert data.conditions["species"].dtype == np.int64
+    # A label is a class, also where it is a number; classes are in the order of the numbers.
+    assert data.class_names == {"species": ("cat", "dog", "ox"), "label": ("0", "1", "2", "10")}
+    assert data.conditions["label"].tolist() == [0, 1, 3, 2]
+
+
+def test_numbers_that_name_classes(tmp_path):
+    data = read(tmp_path, GOOD, categorical_columns=("Age",))
+    assert data.columns[0] == {"name": "Age", "kind": "categorical", "classes": ["21", "33", "45"]}
+
+
+@pytest.mark.parametrize(
+    "text", ["\ufeffa,b\r\n1,x\r\n2,y\r\n", "a;b\n1;x\n2;y", "a\tb\n1\tx\n2\ty\n\n\n", 'a,"b"\n1,x\n2,y']
+)
+def test_other_ways_to_write_the_same_table(tmp_path, text):
+    data = read(tmp_path, text)
+    assert [column["name"] for column in data.columns] == ["a", "b"]
+    assert data.x.tolist() == [[1, 0], [2, 1]]
+
+
+BAD: dict[str, tuple[str | bytes, str]] = {
+    "empty": ("", "is empty"),
+    "header alone": ("a,b\n", "no rows"),
+    "no header": ("1,2\n3,4\n5,6\n", "row 1 has 1 as the name of column 1"),
+    "a name missing": ("a,,c\n1,2,3\n2,3,4\n", "row 1 has nothing as the name of column 2"),
+    "a name twice": ("a,b,a\n1,2,3\n", "names column a twice"),
+    "a cell too few": ("a,b\n1,2\n3\n", "row 3 has 1 cells, the header has 2"),
+    "a cell too many": ("a,b\n1,2\n3,4,5\n", "row 3 has 3 cells"),
+    "a blank row": ("a,b\n1,2\n\n3,4\n", "row 3 is empty"),
+    "a missing number": ("a,b\n1,2\n3,\n4,5\n", "row 3, column b: a value is missing .it holds nothing."),
+    "NA": ("a,b\n1,x\n3,NA\n4,y\n", "row 3, column b: a value is missing .it holds NA."),
+    "NaN": ("a,b\n1,2\nnan,4\n", "row 3, column a: a value is missing"),
+    "UCI's mark": ("a,b\n1,2\n?,4\n", "row 3, column a: a value is missing"),
+    "a mistyped number": ("a,b\n1,2\n2,3\n3x,4\n", "row 4, column a holds 3x, most others numbers"),
+    "infinite": ("a,b\n1,2\n2,3\ninf,4\n", "row 4, column a holds inf"),
+    "beyond float32": ("a,b\n1,2\n2,1e39\n", "row 3, column b holds 1e39, too large"),
+    "grouped digits": ("a,b\n1,2\n2,3\n1_000,4\n", "holds 1_000"),
+    "constant": ("a,b\n1,2\n1.0,3\n", "holds 1 in every row of column a"),
+    "constant class": ("a,b\nx,2\nx,3\n", "holds x in every row of column a"),
+    "NUL": (b"a,b\n1,2\n3,\x004\n", "line 3 holds a NUL byte"),
+    "Latin-1": ("a,b\n1,Zürich\n2,Bern\n".encode("latin-1"), "no UTF-8"),
+    "UTF-16": ("a,b\n1,2\n".encode("utf-16"), "no UTF-8"),
+    "a huge field": ('a,b\n1,"' + "x" * 200_000 + '"\n', "row 2 is no CSV: field larger"),
+    "an open quote": ('a,b\n1,"x\n2,y\n', "row 2 is no CSV"),
+    "text after a quote": ('a,b\n1,"x"y\n', "row 2 is no CSV"),
+    "names by the thousand": ("a,b\n" + "".join(f"n{i},{i}\n" for i in range(1001)), "1001 different texts in colu"),
+    "many columns": (",".join(f"c{i}" for i in range(10_001)), "at most 10000"),
+    "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "no UTF-8|NUL"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_table(tmp_path, name):
+    text, reason = BAD[name]
+    path = write(tmp_path, text)
+    with pytest.raises(InputDataError, match=reason) as error:
+        read_dataset(path)
+    assert str(path) in str(error.value)
+    assert str(error.value).isprintable()
+
+
+def test_a_line_without_an_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(table, "MAX_LINE", 50)
+    with pytest.raises(InputDataError, match="line 2 is longer than 50"):
+        read(tmp_path, "a,b\n" + "1" * 60 + ",2\n")
+
+
+def test_more_cells_than_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(table, "MAX_CELLS", 5)
+    with pytest.raises(InputDataError, match="more than the 5 cells"):
+        read(tmp_path, "a,b\n1,2\n3,4\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"condition_columns": ("size",)}, "no column size; it has Age, city"),
+        ({"drop_columns": ("age",)}, "no column age"),
+        ({"condition_columns": ("Age",), "drop_columns": ("Age",)}, "cannot be a condition and dropped"),
+        ({"condition_columns": ("Age", "city", "weight", "Species", "label")}, "no column left"),
+    ],
+)
+def test_options_that_do_not_fit_the_columns(tmp_path, options, reason):
+    with pytest.raises(InputDataError, match=reason):
+        read(tmp_path, GOOD, **options)
+
+
+@pytest.mark.parametrize("header", ["X,b,c", "a b,A-b,c"])
+def test_conditions_whose_names_are_taken(tmp_path, header):
+    first, second, _ = header.split(",")
+    with pytest.raises(InputDataError, match="which is taken"):
+        read(tmp_path, f"{header}\n1,2,3\n2,3,4\n", condition_columns=(first, second))
+
+
+def test_a_missing_test_file_and_split(tmp_path):
+    with pytest.raises(InputDataError, match="no test split"):
+        read_dataset(write(tmp_path, GOOD), "test")
+    write(tmp_path, GOOD, "train.csv")
+    with pytest.raises(InputDataError, match=r"no test\.csv"):
+        read_dataset(tmp_path, "test")
+
+
+def test_the_test_split_speaks_the_training_splits_classes(tmp_path):
+    write(tmp_path, "a,c,label\n1,x,p\n2,z,q\n3,y,p\n", "train.csv")
+    write(tmp_path, "label,spare,c,a\nq,,z,7\n", "test.csv")
+    options = ReadOptions(condition_columns=("label",))
+    train, test = read_dataset(tmp_path, options=options), read_dataset(tmp_path, "test", options)
+    assert train.columns == test.columns
+    assert train.class_names == test.class_names
+    assert test.x.tolist() == [[7, 2]]
+    assert test.conditions["label"].tolist() == [1]
+    write(tmp_path, "label,c,a\nq,w,7\n", "test.csv")
+    with pytest.raises(InputDataError, match="row 2, column c holds w, which is none of its classes x, y, z"):
+        read_dataset(tmp_path, "test", options)
+    write(tmp_path, "label,c\nq,z\n", "test.csv")
+    with pytest.raises(InputDataError, match="no column a"):
+        read_dataset(tmp_path, "test", options)
+
+
+def test_a_missing_value_of_a_known_column_names_its_row(tmp_path):
+    parsed = table.parse(write(tmp_path, "a,c\n1,x\n,x\n"), "a.csv")
+    with pytest.raises(InputDataError, match="row 3, column a holds nothing, expected a number"):
+        table.apply(parsed, [{"name": "a", "kind": "numeric"}])
+    assert table.apply(parsed, [{"name": "c", "kind": "categorical", "classes": ["w", "x"]}]).x.tolist() == [[1], [1]]
+    # A condition that the file does not hold is left to the caller.
+    columns = [{"name": "c", "kind": "categorical", "classes": ["w", "x"]}]
+    assert table.apply(parsed, columns, [Condition("size", "continuous")]).conditions == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"), [("Age", "age"), ("Height (cm)", "height_cm"), ("2nd", "_2nd"), ("é", "_"), ("a__b", "a_b")]
+)
+def test_names_for_graphs(name, plain):
+    assert table.graph_name(name) == plain

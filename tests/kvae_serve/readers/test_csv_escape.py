@@ -1,0 +1,54 @@
+"""Formulas in CSV: what a model calls its classes is never computed by a spreadsheet, and reads back as it was."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import numpy as np
+import pytest
+
+from kvae_serve.model import load
+from kvae_serve.readers import read_dataset
+from kvae_serve.readers.csv_escape import plain, shielded
+from support import hostile_files, wire
+
+FORMULAS = ["=1+2", "+1+2", "-1+2", "@SUM(A1)", "=cmd|' /C calc'!A0", "\t=1", "\r=1", "'=1", "''=1", "-", "=-1", "-x"]
+HARMLESS = ["cat", "1", "-1", "+2.5e-3", "-.5", "1=2", "a-b", "'", "'cat", "'1", "x@y", "", "ä"]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_a_formula_is_shielded_and_comes_back(text):
+    assert shielded(text) == "'" + text
+    assert plain(shielded(text)) == text
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_numbers_and_other_texts_stay_as_they_are(text):
+    assert shielded(text) == text
+    assert plain(text) == text
+
+
+def test_formulas_of_a_model_are_shielded_in_csv_and_read_back(tmp_path, kvae):
+    classes = ["=1+2", "-3", "@x"]
+    columns = [{"name": "=A1", "kind": "numeric"}, {"name": "b", "kind": "categorical", "classes": classes}]
+    columns += [{"name": "-3", "kind": "numeric"}]
+    manifest = hostile_files.SMALL | {"data": {"kind": "table", "shape": [3], "range": None, "columns": columns}}
+    # The class is the first latent number of each row: 2 at most, and cut off at 0.
+    nodes = [wire.node("Clip", ["z", "low", "high"], ["x_mean"])]
+    tensors = [wire.tensor("low", [], wire.floats(0)), wire.tensor("high", [], wire.floats(2))]
+    (tmp_path / "m.onnx").write_bytes(hostile_files.graph(nodes, tensors, manifest))
+    done = kvae("sample", "-m", "m.onnx", "-n", 64, "--seed", 0, "-o", "out.csv")
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.reader(io.StringIO((tmp_path / "out.csv").read_text())))
+    assert rows[0] == ["'=A1", "b", "-3"]
+    drawn = np.rint(load(tmp_path / "m.onnx").sample(64, seed=0).x[:, 1]).astype(int)
+    assert set(drawn) == {0, 1, 2}
+    assert [row[1] for row in rows[1:]] == [["'=1+2", "-3", "'@x"][index] for index in drawn]
+    shown = kvae("sample", "-m", "m.onnx", "-n", 64, "--seed", 0).stdout
+    assert shown.splitlines()[0] == "'=A1,b,-3"
+    text = (tmp_path / "out.csv").read_text().replace(",-3\n", ",c\n", 1)  # No number names a column that is read.
+    (tmp_path / "in.csv").write_text(text)
+    again = read_dataset(tmp_path / "in.csv")
+    assert [column["name"] for column in again.columns] == ["=A1", "b", "c"]
+    assert set(again.columns[1]["classes"]) == set(classes)

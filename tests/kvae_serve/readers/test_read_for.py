@@ -1,0 +1,103 @@
+"""Files read for a model: columns and classes by the names that it knows, values that it can take."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kvae_serve.errors import InputDataError, RequestError
+from kvae_serve.inference.sampling import Draws
+from kvae_serve.readers import check_data, read_for
+from kvae_serve.sealed.manifest import Data, Manifest
+from kvae_serve.writers import dispatch
+from support import make_tiny_models
+
+IMAGES = make_tiny_models.manifest("conditional", True, "standard_normal") | {"graph": "decoder", "golden": None}
+COLUMNS = [{"name": "b", "kind": "categorical", "classes": ["y", "x"]}, {"name": "a", "kind": "numeric"}]
+
+
+def manifest(**changes) -> Manifest:
+    return Manifest.from_dict({**copy.deepcopy(IMAGES), **changes})
+
+
+def tables() -> Manifest:
+    return manifest(
+        data={"kind": "table", "shape": [2], "range": None, "columns": COLUMNS},
+        conditions=[
+            {"name": "species", "kind": "categorical", "classes": ["ox", "cat"]},
+            {"name": "size", "kind": "continuous", "range": [0, 1]},
+        ],
+        likelihood={"name": "mixed", "probabilities": ["x_probability_b", None]},
+    )
+
+
+def test_a_table_in_another_order_is_read_by_name(tmp_path):
+    (tmp_path / "a.csv").write_text("spare,a,Species,b\n?,1.5,cat,x\n?,2,ox,y\n")
+    data = read_for(tmp_path / "a.csv", tables())
+    assert data.x.tolist() == [[1, 1.5], [0, 2]]
+    assert data.conditions["species"].tolist() == [1, 0]
+    assert list(data.conditions) == ["species"]
+    assert data.class_names == {"species": ("ox", "cat")}
+    (tmp_path / "a.csv").write_text("a,b\n1,z\n")
+    with pytest.raises(InputDataError, match="column b holds z"):
+        read_for(tmp_path / "a.csv", tables())
+
+
+def test_what_is_drawn_of_a_table_is_written_as_it_is_read(tmp_path, capsys):
+    x, size = np.array([[1, 1.5], [0, -0.125]], "f4"), np.array([0.1, 3], "f4")
+    species = np.array([1, 0])
+    draws = Draws(x, np.zeros((2, 3), "f4"), {"species": species, "size": size}, 0, 0, 2, tables())
+    dispatch.write(str(tmp_path / "a.csv"), draws)
+    dispatch.show(draws)
+    expected = "species,size,b,a\ncat,0.1,x,1.5\nox,3,y,-0.125\n"
+    assert (tmp_path / "a.csv").read_text() == expected
+    assert capsys.readouterr().out == (tmp_path / "a.csv").read_text()
+    data = read_for(tmp_path / "a.csv", tables())
+    np.testing.assert_array_equal(data.x, x)
+    np.testing.assert_array_equal(data.conditions["species"], species)
+    images = Draws(np.zeros((1, 8, 6, 1), "f4"), np.zeros((1, 3), "f4"), {}, 0, 0, 1, manifest())
+    with pytest.raises(RequestError, match="makes images"):
+        dispatch.write(str(tmp_path / "b.csv"), images)
+
+
+def test_classes_of_sub_folders_are_the_models_by_name(tmp_path):
+    for name in ("dog", "cat"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.zeros((8, 6), np.uint8)).save(tmp_path / name / "a.png")
+    data = read_for(tmp_path, manifest())
+    assert data.conditions["label"].tolist() == [0, 1]  # the model's classes are cat, dog and 0
+    (tmp_path / "cat").rename(tmp_path / "cow")
+    with pytest.raises(InputDataError, match="cow, which is none of the model's classes"):
+        read_for(tmp_path, manifest())
+
+
+def test_class_indices_stay_indices(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.zeros((3, 8, 6), np.uint8), label=[2, 0, 1], other=[1, 2, 3])
+    data = read_for(tmp_path / "a.npz", manifest())
+    assert data.conditions["label"].tolist() == [2, 0, 1]
+    assert list(data.conditions) == ["label"]
+    np.savez(tmp_path / "a.npz", x=np.zeros((1, 8, 6), np.uint8), label=[3])
+    with pytest.raises(InputDataError, match="none of the model's classes"):
+        read_for(tmp_path / "a.npz", manifest())
+    np.savez(tmp_path / "a.npz", x=np.zeros((1, 8, 6), np.uint8), label=[0.5])
+    with pytest.raises(InputDataError, match="as numbers"):
+        read_for(tmp_path / "a.npz", manifest())
+
+
+def test_another_shape_is_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((3, 6, 8), np.uint8))
+    with pytest.raises(InputDataError, match=r"shape .6, 8, 1., conditional takes .8, 6, 1..*--image-size"):
+        read_for(tmp_path / "a.npy", manifest())
+
+
+def test_values_that_a_table_cannot_hold_are_refused():
+    data = Data("table", (2,), None, tuple(COLUMNS))
+    check_data(np.array([[0, -5.5], [1, 1e9]], "f4"), data, "x")
+    for bad in ([[2, 0.0]], [[-1, 0]], [[0.5, 0]]):
+        with pytest.raises(InputDataError, match="row 0 of column b, expected the index of a class, 0 to 1"):
+            check_data(np.array(bad, "f4"), data, "x")
+    with pytest.raises(InputDataError, match="NaN"):
+        check_data(np.array([[0, np.nan]], "f4"), data, "x")

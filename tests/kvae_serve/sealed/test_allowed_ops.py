@@ -1,0 +1,40 @@
+"""The forms of operators: those of ONNX's own schemas or narrower, and what they refuse."""
+
+from __future__ import annotations
+
+import pytest
+
+from kvae_serve.sealed import allowed_ops
+
+
+@pytest.mark.parametrize("op", sorted(allowed_ops.ALLOWED_OPS))
+def test_a_form_is_that_of_the_schema_of_onnx_or_narrower(op):
+    onnx = pytest.importorskip("onnx")
+    schema, form = onnx.defs.get_schema(op, 18, ""), allowed_ops.FORMS[op]
+    option = onnx.defs.OpSchema.FormalParameterOption
+    for ours, theirs in ((form.inputs, schema.inputs), (form.outputs, schema.outputs)):
+        assert ours.endswith("*") == bool(theirs and theirs[-1].option == option.Variadic)
+        letters = ours.rstrip("*")
+        assert len(letters) <= len(theirs)
+        for letter, parameter in zip(letters, theirs, strict=False):
+            assert letter == "x" or parameter.option == option.Optional
+        assert all(parameter.option == option.Optional for parameter in theirs[len(letters) :])
+    for name in form.attributes:
+        assert int(schema.attributes[name].type.value) == allowed_ops.ATTRIBUTES[name].kind
+    needed = {name for name, attribute in schema.attributes.items() if attribute.required}
+    assert needed <= set(form.attributes)
+
+
+def test_every_attribute_of_the_table_is_of_some_operator():
+    assert set(allowed_ops.ATTRIBUTES) == {name for form in allowed_ops.FORMS.values() for name in form.attributes}
+
+
+@pytest.mark.parametrize("equation", ["i.j", "i,...j.", "ij->ik->il", "i1", "...i,...j->...ij", "a" * 101, "é", "i;j"])
+def test_an_equation_that_is_none_is_refused(equation):
+    attributes = {"equation": (allowed_ops.STRING, equation)}
+    assert allowed_ops.fault("Einsum", ["a"] * (1 + equation.count(",")), ["b"], attributes)
+
+
+def test_an_equation_of_attention_is_taken():
+    assert allowed_ops.fault("Einsum", ["q", "k"], ["b"], {"equation": (allowed_ops.STRING, "bqhd,bkhd->bhqk")}) == ""
+    assert allowed_ops.fault("Einsum", ["q"], ["b"], {"equation": (allowed_ops.STRING, "bqhd,bkhd->bhqk")})

@@ -1,0 +1,152 @@
+"""The manifest: what docs/format.md shows is read, whatever else is refused with a line that says why."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+import time
+
+import pytest
+
+from kvae_serve.errors import ModelFileError
+from kvae_serve.sealed.manifest import Condition, Data, Manifest
+from support import make_tiny_models
+
+GOOD = make_tiny_models.manifest("conditional", True, "standard_normal") | {"graph": "decoder", "golden": None}
+
+
+def parse(raw: object) -> Manifest:
+    return Manifest.parse(json.dumps(raw), "file.onnx")
+
+
+def changed(path: str, value: object) -> dict:
+    raw = copy.deepcopy(GOOD)
+    node = raw
+    *parents, last = path.split(".")
+    for key in parents:
+        node = node[int(key)] if key.isdigit() else node[key]
+    if value is ...:
+        del node[last]
+    else:
+        node[last] = value
+    return raw
+
+
+def test_the_example_of_the_format_is_read():
+    text = """{"format": 1, "graph": "decoder", "model_id": "%s", "name": "mnist", "kind": "conditional-vae",
+      "latent_dim": 16, "data": {"kind": "image", "shape": [28, 28, 1], "range": [0, 255]},
+      "conditions": [{"name": "label", "kind": "categorical", "classes": ["0", "1", "2"]},
+                     {"name": "slant", "kind": "continuous", "range": [-1, 1]}],
+      "likelihood": {"name": "bernoulli"}, "prior": {"name": "standard_normal"},
+      "training": {"dataset": "mnist", "examples": 60000},
+      "golden": {"seed": 0, "num": 3,
+                 "outputs": {"x_mean": {"stride": 37, "values": [0.25], "atol": 0.0255, "rtol": 0.0}}},
+      "of the future": [1, {"a": null}]}""" % ("0a" * 32)
+    manifest = Manifest.parse(text, "file.onnx")
+    assert manifest.data == Data("image", (28, 28, 1), (0.0, 255.0))
+    assert manifest.data.num_values == 784
+    assert manifest.conditions[0] == Condition("label", "categorical", classes=("0", "1", "2"))
+    assert manifest.conditions[1] == Condition("slant", "continuous", range=(-1.0, 1.0))
+    assert manifest.to_dict() == json.loads(text)
+    assert manifest.num_components == 1
+
+
+def test_what_to_dict_gives_can_be_changed_without_harm():
+    manifest = parse(GOOD)
+    manifest.to_dict()["data"]["shape"][0] = 99
+    assert manifest.to_dict()["data"]["shape"] == [8, 6, 1]
+
+
+def test_a_newer_format_says_how_to_read_it():
+    with pytest.raises(ModelFileError, match=r"format 2, newer than the 1.*pip install -U"):
+        parse(GOOD | {"format": 2})
+
+
+BAD = [
+    ("format", ...), ("format", "1"), ("format", True), ("format", 0),
+    ("graph", "loop"), ("graph", ...), ("graph", ["decoder"]),
+    ("model_id", "short"), ("model_id", "A" * 64), ("model_id", 5), ("model_id", "g" * 64),
+    ("name", ""), ("name", 5), ("name", "n" * 300), ("kind", None),
+    ("latent_dim", 0), ("latent_dim", -1), ("latent_dim", 1.5), ("latent_dim", 2**40), ("latent_dim", True),
+    ("data", None), ("data.kind", "video"), ("data.shape", [8, 6]), ("data.shape", [8, 6, 0]),
+    ("data.shape", [8, 6, "1"]),
+    ("data.shape", [1, 2, 3, 4, 5]), ("data.shape", [2**20, 2**20, 3]), ("data.range", [255, 0]), ("data.range", [0]),
+    ("data.range", "all"), ("data.range", [0, None]), ("data.bounded", 1), ("data.bounded", None),
+    ("conditions", {}), ("conditions", ["label"]), ("conditions.0.name", "x"), ("conditions.0.name", "component"),
+    ("conditions.0.kind", "ordinal"), ("conditions.0.classes", []), ("conditions.0.classes", ["a", "a"]),
+    ("conditions.0.classes", ["a", 1]), ("conditions.0.classes", ["a", ""]),
+    ("conditions", [GOOD["conditions"][0]] * 2),
+    ("likelihood", "bernoulli"), ("likelihood.name", "student"), ("likelihood", {}),
+    ("prior.name", "flow"), ("prior", {"name": "vamp"}), ("prior", {"name": "vamp", "log_weights": []}),
+    ("prior", {"name": "vamp", "log_weights": ["0"]}), ("training", "long"),
+    ("name", "a\x1b[31mb"), ("name", "a\nb"), ("kind", "\u202eeav"), ("conditions.0.name", "la\x00bel"),
+    ("conditions.0.classes", ["a", "b\x07"]), ("conditions.0.classes", ["a", "\u2066b"]),
+    ("golden", {"seed": 0, "num": 3, "outputs": {"\x1b[31m": {"stride": 1, "values": [1], "atol": 0, "rtol": 0}}}),
+    ("golden", []), ("golden", {"seed": -1, "num": 3, "outputs": {}}), ("golden", {"seed": 0, "num": 0, "outputs": {}}),
+    ("golden", {"seed": 0, "num": 3, "outputs": {"x_mean": {"stride": 0, "values": [1], "atol": 0, "rtol": 0}}}),
+    ("golden", {"seed": 0, "num": 3, "outputs": {"x_mean": {"stride": 1, "values": [1] * 65, "atol": 0, "rtol": 0}}}),
+    ("golden", {"seed": 0, "num": 3, "outputs": {"x_mean": {"stride": 1, "values": [1], "atol": -1, "rtol": 0}}}),
+]  # fmt: skip
+
+
+def test_golden_inputs_that_take_gigabytes_are_refused():
+    large = changed("data.shape", [1024, 1024, 16]) | {"golden": {"seed": 0, "num": 64, "outputs": {}}}
+    with pytest.raises(ModelFileError, match=r"golden\.num 64, expected at most 33554432 numbers"):
+        parse(large)
+    assert parse(large | {"golden": {"seed": 0, "num": 1, "outputs": {}}}).golden["num"] == 1
+
+
+def test_names_of_any_language_and_with_joined_emoji_are_good():
+    names = ["Größe", "数字", "\U0001f468\u200d\U0001f469", "a\u00a0b", "x=1"]
+    assert parse(changed("conditions.0.classes", names)).conditions[0].classes == tuple(names)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 2**20, '{"a":' * 2**17, '\\"' * 2**19, '"' + "\\" * (2**20 - 1), "[]," * 2**18, '"' * 2**20,
+        '{"a": [' + "1," * 2**19 + "1]}", '{"a": "' + "\\u0041" * 2**17 + '"}', "9" * 4000 + "," * 2**19,
+    ],
+    ids=["lists", "objects", "quotes", "backslashes", "empty lists", "texts", "numbers", "escapes", "digits"],
+)  # fmt: skip
+def test_a_mebibyte_of_anything_is_read_in_no_time_and_without_recursion(text):
+    """A caller may have raised Python's own limit, under which a parser that recurses would end the process."""
+    limit, start = sys.getrecursionlimit(), time.process_time()
+    sys.setrecursionlimit(10**6)
+    try:
+        with pytest.raises(ModelFileError):
+            Manifest.parse(text, "file.onnx")
+    finally:
+        sys.setrecursionlimit(limit)
+    assert time.process_time() - start < 1.5
+
+
+@pytest.mark.parametrize(("path", "value"), BAD)
+def test_a_wrong_value_is_refused(path, value):
+    with pytest.raises(ModelFileError, match=r"^file\.onnx has a manifest with ") as error:
+        parse(changed(path, value))
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[1]", "null", '"text"', '{"a": 1, "a": 2}', '{"a": NaN}', '{"a": Infinity}', '{"a": 1e400}',
+        "\ufeff{}",
+        '{"a": "\\ud800"}', "[" * 100_000, '{"a":' * 20 + "1" + "}" * 20, "{" + " " * 100_000, "9" * 5000, "{'a': 1}",
+    ],
+)  # fmt: skip
+def test_what_is_no_proper_json_is_refused(text):
+    with pytest.raises(ModelFileError, match=r"no proper JSON|no JSON object"):
+        Manifest.parse(text, "file.onnx")
+
+
+def test_a_table_has_a_column_for_each_value():
+    columns = [{"name": "age", "kind": "numeric"}, {"name": "city", "kind": "categorical", "classes": ["a", "b"]}]
+    data = {"kind": "table", "shape": [2], "range": None, "columns": columns}
+    assert parse(GOOD | {"data": data}).data.columns[1]["classes"] == ["a", "b"]
+    for bad in ([], columns[:1], [1, 2], [{"name": "age"}, columns[1]]):
+        with pytest.raises(ModelFileError):
+            parse(GOOD | {"data": data | {"columns": bad}})

@@ -1,0 +1,55 @@
+"""Random graphs of allowed operators: whatever the walk takes, ONNX Runtime opens, refuses or runs, and lives."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from support import random_graphs, wire
+from support.forked import MIB
+
+CODE = "import json, random_graphs; print(json.dumps(random_graphs.run(*map(int, arguments), 'at')))"
+
+
+def judged(forked, folder: Path, first: int, num: int) -> Counter[str]:
+    done = forked.run([str(first), str(num)], folder, code=CODE, seconds=num)
+    reached = (folder / "at").read_text() if (folder / "at").exists() else "none"
+    assert done.code == 0, f"at graph {reached}: {done.code} {done.stderr.decode()}"
+    assert not done.hung
+    assert done.peak < 600 * MIB  # Of many sessions one after another, each with a cap of 64 MiB.
+    return Counter(json.loads(done.stdout))
+
+
+def test_random_graphs_end_no_process(forked, tmp_path):
+    ends = judged(forked, tmp_path, 0, 400)
+    assert sum(ends.values()) == 400
+    assert ends["ran"] > 70
+    assert ends["not opened"] + ends["failed"] > 60
+
+
+@pytest.mark.slow
+def test_twenty_thousand_random_graphs_end_no_process(forked, tmp_path):
+    for first in range(10_000, 30_000, 500):
+        judged(forked, tmp_path, first, 500)
+
+
+def test_the_judge_sees_what_a_graph_comes_to():
+    face = [wire.value("z", ["batch", 3])], [wire.value("x_mean", ["batch", 3])]
+
+    def graph(op: str, inputs: list[str]) -> bytes:
+        return wire.model(wire.graph([wire.node(op, inputs, ["x_mean"])], *face))
+
+    assert random_graphs.judge(graph("Sigmoid", ["z"])) == "ran"
+    assert random_graphs.judge(graph("Loop", ["z"])) == "refused"
+    assert random_graphs.judge(graph("MatMul", ["z", "z"])) == "failed"
+    assert random_graphs.judge(graph("And", ["z", "z"])) == "not opened"
+
+
+def test_graphs_are_the_same_each_time_and_of_every_operator():
+    graphs = [random_graphs.make(index) for index in range(len(random_graphs.OPS))]
+    assert graphs[7] == random_graphs.make(7)
+    assert len(set(graphs)) == len(graphs)
+    assert all(op.encode() in data for op, data in zip(random_graphs.OPS, graphs, strict=True))

@@ -1,0 +1,183 @@
+"""Odd requests of people and programs: each is done as meant, or refused in a line that says what to do."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kvae_serve.errors import InputDataError, ModelFileError, RequestError
+from kvae_serve.model import load
+from kvae_serve.writers import ascii
+from support.tiny import assert_refused, binary_images, names, resealed
+
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def model(tiny: Path):
+    return load(tiny / "unconditional")
+
+
+def test_draws_that_are_kept_do_not_use_up_the_memory_of_a_model(tiny):
+    model = load(tiny / "unconditional", max_memory=2 * MIB)
+    kept = [model.sample(256, seed=seed, batch_size=256) for seed in range(100)]
+    assert sum(draws.x.nbytes for draws in kept) > 2 * 2 * MIB
+    assert (kept[7].x == model.sample(256, seed=7).x).all()
+    drawn = model.sample(20_000, seed=7, draw=True)
+    assert drawn.x.nbytes > 3 * MIB
+    assert (drawn.x[:256] == model.sample(256, seed=7, draw=True).x).all()
+
+
+def test_gray_levels_are_no_outcomes_of_a_bernoulli(model):
+    x, z = binary_images(2), np.zeros((2, 3))
+    assert np.isfinite(model.log_likelihood(x, z)).all()
+    gray = x.copy()
+    gray[1, 2, 3] = 100
+    with pytest.raises(InputDataError, match=r"gray levels such as 100.*Draw each to 0 or 255 first"):
+        model.log_likelihood(gray, z)
+    model.encode(gray)  # Of an encoder they may well be the input.
+
+
+def test_pixels_that_were_divided_by_255_are_refused(model):
+    x = binary_images(2) / 255
+    for refused in (model.encode, lambda x: model.log_likelihood(x, np.zeros((2, 3)))):
+        with pytest.raises(InputDataError, match="Give pixels as they are, 0 to 255"):
+            refused(x)
+        refused(x * 255)
+    model.encode(x * 0)
+    model.encode(x.astype(np.uint8))  # Whole numbers are nearly black images, as files of bytes may hold.
+
+
+@pytest.mark.parametrize("name", ["num", "start", "seed", "batch_size"])
+def test_whole_numbers_of_any_type_and_nothing_else(model, name):
+    for good in (2, np.int64(2), np.uint8(2), np.array(2), 2.0):
+        assert len(model.sample(**({"num": 2} | {name: good}))) == 2
+    for bad in (True, np.True_, 1.5, np.float64(1.5), "2", b"2", float("nan"), float("inf"), [2], -1, np.int64(-1)):
+        with pytest.raises(RequestError, match="whole number"):
+            model.sample(**({"num": 2} | {name: bad}))
+
+
+def test_a_temperature_is_a_number(model):
+    for good in (1, 0.5, np.float32(0.5), np.int64(1)):
+        model.sample(1, temperature=good)
+    for bad in (True, "1", None, [1], 1j, float("nan"), 10**400, -0.1):
+        with pytest.raises(RequestError, match="temperature"):
+            model.sample(1, temperature=bad)
+
+
+@pytest.mark.parametrize("what", [None, 3, 1.5, ["mnist"], object()])
+def test_load_takes_paths_and_names(what):
+    with pytest.raises(RequestError, match="as a path or a name"):
+        load(what)
+
+
+def test_pickle_and_deepcopy_open_the_path_with_the_same_options(tiny):
+    for path in (tiny / "conditional", tiny / "conditional" / "decoder.onnx"):
+        model = load(path, threads=2, max_bytes=50 * MIB, max_memory=100 * MIB)
+        want = model.sample(2, label="cat", seed=1).x
+        for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+            assert other.graphs == model.graphs
+            assert (other.sample(2, label="cat", seed=1).x == want).all()
+            assert other.session("decoder").max_memory == 100 * MIB
+            assert (other._threads, other._max_bytes) == (2, 50 * MIB)
+
+
+def test_draws_are_shown_in_one_short_line(tiny):
+    draws = load(tiny / "conditional").sample(4, label="cat", seed=3)
+    assert repr(draws) == "<4 draws of conditional: x [4, 8, 6, 1], seed 3, start 0>"
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"), [("", "There is no label ''"), (" 1", "no label ' 1'"), ("01", "'01'"), ("00", "'00'")]
+)
+def test_labels_are_quoted_and_indices_written_in_one_way(kvae, tiny, label, shown):
+    assert_refused(kvae("sample", "-m", tiny / "conditional", "--label", label), 2, shown)
+
+
+def test_a_lone_encoder_cannot_sample(kvae, tiny, tmp_path):
+    done = kvae("sample", "-m", tiny / "conditional" / "encoder.onnx")
+    assert_refused(done, 5, "lone encoder, which cannot sample", "Give the folder", "decoder.onnx")
+    (tmp_path / "encoder.onnx").write_bytes((tiny / "conditional" / "encoder.onnx").read_bytes())
+    with pytest.raises(ModelFileError, match=r"has no decoder\.onnx"):
+        load(tmp_path).sample(1)
+
+
+@pytest.mark.parametrize("path", ["", ".png", ".NPZ", "folder/.csv"])
+def test_an_output_needs_a_name(kvae, tiny, tmp_path, path):
+    assert_refused(kvae("sample", "-m", tiny / "unconditional", "-o", path), 2, "name", "digits.png")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("verb", ["sample", "verify"])
+def test_threads_are_limited(kvae, tiny, verb):
+    assert_refused(kvae(verb, "-m", tiny / "unconditional", "--threads", 257), 2, "1<=x<=256")
+    with pytest.raises(RequestError, match="1 to 256 threads"):
+        load(tiny / "unconditional", threads=10**6).sample(1)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("output", ["a.npy", "a.npz", "a.png", "-"])
+def test_a_file_that_grows_too_large_is_reported(tiny, tmp_path, command_environment, output, unbuffered):
+    pytest.importorskip("resource")
+    code = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+from kvae_serve.cli.main import main
+main()
+"""
+    arguments = ["sample", "-m", str(tiny / "unconditional"), "-n", "900", "--draw", "-o", output]
+    with (tmp_path / "stdout").open("wb") as stdout:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            cwd=tmp_path,
+            env=command_environment | {"PYTHONUNBUFFERED": unbuffered},
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 7
+    assert done.stderr.startswith("Error: ")
+    assert "File too large" in done.stderr
+    assert names(tmp_path) == ["stdout"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "colour"),
+    [({"TERM": "xterm"}, True), ({"TERM": "dumb"}, False), ({"TERM": ""}, False), ({}, os.name == "nt")],
+)
+def test_colour_is_for_terminals_that_say_what_they_are(monkeypatch, environment, colour):
+    class Terminal:
+        encoding = "utf-8"
+
+        def isatty(self) -> bool:
+            return True
+
+    for name in ("TERM", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert ascii.terminal(Terminal())[1] is colour
+
+
+def test_info_aligns_what_it_says_and_has_words_for_nothing(kvae, tiny, tmp_path):
+    training = {"validation": None, "dataset": None, "a_rather_long_name": 3, "bad\x1b[31m": 1}
+    (tmp_path / "decoder.onnx").write_bytes(
+        resealed(tiny / "conditional" / "decoder.onnx", lambda manifest: manifest.update(training=training))
+    )
+    lines = kvae("info", "-m", "decoder.onnx").stdout.splitlines()
+    width = len("a_rather_long_name") + 2
+    assert "validation".ljust(width) + "none held out" in lines
+    assert "dataset".ljust(width) + "none" in lines
+    assert "a_rather_long_name  3" in lines
+    assert all(line.isprintable() and line[width - 1] == " " and line[width] != " " for line in lines)
+    document = json.loads(kvae("info", "-m", "decoder.onnx", "--json").stdout)
+    assert document["manifest"]["training"] == training

@@ -1,0 +1,63 @@
+"""Animations, read back by Pillow."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageSequence
+
+from kvae_serve.errors import RequestError
+from kvae_serve.writers.animation import encode, order
+
+
+def film(channels, num=5):
+    return np.random.default_rng(0).integers(0, 256, (num, 12, 10, channels)).astype(np.uint8)
+
+
+def shown(data):
+    """Frames as RGB, and the milliseconds of each."""
+    with Image.open(io.BytesIO(data)) as picture:
+        frames, times = [], []
+        for frame in ImageSequence.Iterator(picture):
+            frames.append(np.asarray(frame.convert("RGB")))
+            times.append(frame.info.get("duration"))
+        return np.stack(frames), times, picture.info.get("loop")
+
+
+@pytest.mark.parametrize(("suffix", "channels"), [(".gif", 1), (".webp", 1), (".webp", 3)])
+def test_every_frame_comes_back_as_it_was(suffix, channels):
+    frames = film(channels)
+    found, times, loop = shown(encode(frames, suffix, fps=20))
+    assert order(5, "bounce") == [0, 1, 2, 3, 4, 3, 2, 1]
+    np.testing.assert_array_equal(found, np.broadcast_to(frames, (5, 12, 10, 3))[order(5, "bounce")])
+    assert set(times) == {50}
+    assert loop == 0
+
+
+def test_a_coloured_gif_keeps_few_colours_and_comes_near_to_many():
+    few = film(3) // 128 * 100
+    np.testing.assert_array_equal(shown(encode(few, ".gif", loop="forward"))[0], few)
+    ramp = np.stack([np.tile(np.arange(0, 240, 4, np.uint8)[:, None, None], (1, 60, 3)) + shift for shift in (0, 5)])
+    ramp[..., 1] //= 2
+    found, _, _ = shown(encode(ramp, ".gif", loop="forward"))
+    assert np.abs(found.astype(int) - ramp).mean() < 3
+
+
+def test_once_stays_at_its_end():
+    assert shown(encode(film(1), ".gif", loop="once"))[2] is None
+    assert shown(encode(film(1), ".webp", loop="once"))[2] == 1
+
+
+def test_the_same_frames_give_the_same_bytes():
+    for suffix in (".gif", ".webp"):
+        assert encode(film(3), suffix) == encode(film(3), suffix)
+
+
+def test_what_a_format_cannot_hold_is_refused():
+    with pytest.raises(RequestError, match="too many for a"):
+        encode(np.zeros((2, 1, 16_384, 1), np.uint8), ".webp")
+    for fps in (0, 51, float("nan")):
+        with pytest.raises(RequestError, match="frames a second"):
+            encode(film(1), ".gif", fps=fps)

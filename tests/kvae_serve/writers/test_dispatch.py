@@ -1,0 +1,198 @@
+"""Outputs: what is written holds what was drawn, reads back with other tools, and is the same bytes each time."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kvae_serve.errors import OutputError, RequestError
+from kvae_serve.inference.sampling import Draws
+from kvae_serve.model import load
+from kvae_serve.readers import read_dataset
+from kvae_serve.sealed.manifest import Manifest
+from kvae_serve.writers import ascii, dispatch
+from kvae_serve.writers import images as pictures
+from kvae_serve.writers.grid import grid, to_uint8
+from kvae_serve.writers.png import encode
+
+PIL = pytest.importorskip("PIL.Image")
+
+
+@pytest.fixture(scope="module")
+def draws(tiny: Path) -> Draws:
+    return load(tiny / "conditional").sample(4, label=["dog", "0"], seed=2**64 - 1, start=5)
+
+
+def picture(path: Path) -> np.ndarray:
+    with PIL.open(path) as image:
+        return np.asarray(image)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (5, 7, 3), (1, 1), (300, 2, 3)])
+def test_png_reads_back_in_pillow(shape):
+    image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    data = encode(image, {"kvae seed": "3"})
+    with PIL.open(io.BytesIO(data)) as found:
+        assert found.text == {"kvae seed": "3"}
+        assert (np.asarray(found).reshape(image.shape) == image).all()
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((2, 2)), np.zeros((2, 2, 2), np.uint8), np.zeros((0, 2), np.uint8), np.zeros(4, np.uint8)]
+)
+def test_png_refuses_what_is_no_image(image):
+    with pytest.raises(ValueError, match="uint8"):
+        encode(image)
+
+
+def test_grid_places_images_row_by_row_with_a_gap():
+    images = np.arange(5, dtype=np.float32).reshape(5, 1, 1, 1) * np.ones((5, 2, 3, 1), np.float32)
+    found = grid(images, 3, (0, 4))
+    assert found.shape == (6, 13, 1)
+    assert found[:, :, 0][[0, 0, 0, 4], [0, 5, 10, 0]].tolist() == [0, 64, 128, 191]
+    assert found[4, 5, 0] == 255
+    assert (found[2:4] == 0).all()
+    assert grid(images[:1], None, (0, 4)).shape == (2, 3, 1)
+    assert grid(images).shape == (6, 13, 1)
+    with pytest.raises(ValueError, match="at least one"):
+        grid(images[:0])
+
+
+def test_data_units_become_pixels_rounded_and_cut():
+    assert to_uint8(np.array([-9, 0, 0.4, 0.6, 254.5, 255, 300]), (0, 255)).tolist() == [0, 0, 0, 1, 254, 255, 255]
+    assert to_uint8(np.array([-1, 0, 1.0]), (-1, 1)).tolist() == [0, 128, 255]
+    assert to_uint8(np.array([5.0, 7]), None).tolist() == [0, 255]
+    assert to_uint8(np.array([5.0, 5]), None).tolist() == [0, 0]
+
+
+def test_png_output_is_a_grid_with_a_row_for_each_label(draws, tmp_path):
+    dispatch.write(str(tmp_path / "a.png"), draws)
+    found = picture(tmp_path / "a.png")
+    assert found.shape == (2 * 8 + 2, 4 * 6 + 3 * 2)
+    assert (found[10:18, 8:14] == np.rint(draws.x[5, :, :, 0])).all()
+    with PIL.open(tmp_path / "a.png") as image:
+        assert image.text["kvae seed"] == str(2**64 - 1)
+        assert image.text["kvae start"] == "5"
+        assert image.text["kvae scheme"] == "philox4x64-10/box-muller/1"
+        assert image.text["kvae model"].startswith("conditional 0000")
+
+
+def test_npz_holds_everything_and_is_a_data_set_again(draws, tmp_path):
+    dispatch.write(str(tmp_path / "a.npz"), draws)
+    with np.load(tmp_path / "a.npz") as found:
+        assert sorted(found.files) == ["label", "scheme", "seed", "start", "x", "z"]
+        assert (found["x"] == draws.x).all()
+        assert (found["z"] == draws.z).all()
+        assert found["label"].tolist() == [1] * 4 + [2] * 4
+        assert found["seed"].dtype == np.uint64
+        assert int(found["seed"]) == 2**64 - 1
+        assert str(found["scheme"]) == draws.scheme
+    again = read_dataset(tmp_path / "a.npz")
+    assert (again.x == draws.x).all()
+    assert list(again.conditions) == ["label"]
+
+
+def test_npy_holds_x_in_either_type(draws, tmp_path):
+    dispatch.write(str(tmp_path / "a.npy"), draws)
+    assert (np.load(tmp_path / "a.npy") == draws.x).all()
+    dispatch.write(str(tmp_path / "b.npy"), draws, dtype="uint8")
+    assert np.load(tmp_path / "b.npy").dtype == np.uint8
+    assert (np.load(tmp_path / "b.npy") == np.rint(draws.x)).all()
+
+
+def test_a_folder_holds_one_png_an_image(draws, tmp_path):
+    dispatch.write(str(tmp_path / "images"), draws)
+    names = sorted(path.name for path in (tmp_path / "images").iterdir())
+    assert names == sorted(f"label-{name}_{index:06d}.png" for name in ("dog", "0") for index in range(5, 9))
+    assert (picture(tmp_path / "images" / "label-0_000006.png") == np.rint(draws.x[5, :, :, 0])).all()
+
+
+def test_class_names_that_are_no_file_names_stay_apart(draws):
+    raw = draws.manifest.to_dict()
+    raw["conditions"][0]["classes"] = ["../x", ".x", "a/b"]
+    evil = Draws(draws.x, draws.z, draws.conditions, 1, 0, 4, Manifest.from_dict(raw))
+    flow = evil.flow()
+    names = pictures.file_names(flow, evil.arrays(), 0)
+    assert len(set(names)) == 8
+    assert not [name for name in names if "/" in name or name.startswith(".")]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.npz", "a.npy"])
+def test_the_same_draws_give_the_same_bytes(draws, tiny, tmp_path, name):
+    dispatch.write(str(tmp_path / name), draws)
+    again = load(tiny / "conditional").sample(4, label=["dog", "0"], seed=2**64 - 1, start=5, batch_size=3)
+    (tmp_path / "again").mkdir()
+    dispatch.write(str(tmp_path / "again" / name), again)
+    assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_unknown_suffixes_and_existing_outputs_are_refused_before_any_work(draws, tmp_path):
+    (tmp_path / "a.png").touch()
+    for path in ("a.jpg", "a.PNGX", "a.onnx"):
+        with pytest.raises(RequestError, match=r"\.png, \.npz, \.npy or \.csv"):
+            dispatch.check(str(tmp_path / path))
+    with pytest.raises(OutputError):
+        dispatch.check(str(tmp_path / "a.png"))
+    dispatch.check(str(tmp_path / "a.png"), force=True)
+    dispatch.check(str(tmp_path / "new.PNG"))
+    dispatch.check("-")
+    (tmp_path / "full").mkdir()
+    dispatch.check(str(tmp_path / "full"))
+    (tmp_path / "full" / "x").touch()
+    with pytest.raises(OutputError):
+        dispatch.check(str(tmp_path / "full"))
+
+
+def test_data_of_another_kind(draws, tmp_path):
+    raw = draws.manifest.to_dict() | {"data": {"kind": "vector", "shape": [48], "range": None}}
+    vector = Draws(draws.x.reshape(8, 48), draws.z, draws.conditions, 1, 0, 4, Manifest.from_dict(raw))
+    for path in ("a.png", "folder"):
+        with pytest.raises(RequestError, match="vector data"):
+            dispatch.write(str(tmp_path / path), vector)
+    with pytest.raises(RequestError, match="uint8"):
+        dispatch.write(str(tmp_path / "a.npy"), vector, dtype="uint8")
+    stream = io.StringIO()
+    dispatch.show(vector, stream)
+    lines = stream.getvalue().splitlines()
+    assert lines[0].startswith("x0,x1,")
+    np.testing.assert_allclose([float(each) for each in lines[1].split(",")], vector.x[0], rtol=1e-7)
+    assert list(tmp_path.iterdir()) == []
+
+
+def ramp(num: int, height: int, width: int) -> np.ndarray:
+    return np.broadcast_to(np.linspace(0, 255, width), (num, height, width))[..., None]
+
+
+def test_plain_text_is_ascii_of_the_width_that_it_may_have():
+    found = ascii.render(ramp(3, 28, 28), (0, 255), 80, colour=False)
+    assert found.isascii()
+    lines = found.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].startswith(" ")
+    assert lines[0][27] == "@"
+    assert len(lines) == 14 + 1 + 14  # Two in the first row, one in the second, an empty line between.
+
+
+@pytest.mark.parametrize(
+    ("num", "height", "width"), [(1, 28, 28), (10, 28, 28), (100, 28, 28), (1, 64, 64), (4, 200, 300), (1, 1, 1)]
+)
+@pytest.mark.parametrize("columns", [20, 80, 200])
+def test_any_images_fit_any_width(num, height, width, columns):
+    for colour in (False, True):
+        lines = ascii.render(ramp(num, height, width), (0, 255), columns, colour).splitlines()
+        shown = [line.count("▀") + 2 * line.count("\x1b[0m  ") if colour else len(line) for line in lines]
+        assert max(shown) <= columns
+
+
+def test_colour_cells_hold_two_pixels():
+    image = np.array([[[255, 0, 0], [1, 2, 3]], [[0, 0, 255], [4, 5, 6]]], np.float32)[None]
+    found = ascii.render(image, (0, 255), 80, colour=True)
+    assert found == "\x1b[38;2;255;0;0;48;2;0;0;255m▀\x1b[38;2;1;2;3;48;2;4;5;6m▀\x1b[0m\n"
+
+
+def test_labels_keep_to_rows_of_their_own_where_they_fit():
+    found = ascii.render(ramp(6, 4, 4), (0, 255), 80, colour=False, per_row=3)
+    assert [len(block.splitlines()) for block in found.split("\n\n")] == [2, 2]

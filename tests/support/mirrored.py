@@ -1,0 +1,130 @@
+"""What two devices of one process compute beside one, as JSON: run as a script, for devices are made before all else.
+
+With no noise a step on two devices is the step on one, whatever the objective: that is what is compared.
+"""
+
+import json
+import os
+import sys
+from unittest import mock
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.src.backend.tensorflow import trainer
+
+import kvae
+from kvae.backends import Noise
+from kvae.backends.tensorflow import distribute
+from kvae.likelihoods import Bernoulli, Gaussian
+from kvae.objectives.objectives import Capacity, Elbo, TotalCorrelation
+from kvae.optimizers import Adam
+from kvae.training import distribution
+
+X = (255 * np.random.default_rng(0).integers(0, 2, (25, 6, 6, 1))).astype("uint8")
+CASES = {
+    "elbo": lambda: (Elbo(), Bernoulli(binarize="none")),
+    "means over a batch": lambda: (Capacity(5.0, 10.0), Gaussian()),
+}
+
+
+def model(objective, likelihood, optimizer=None):
+    keras.utils.set_random_seed(1)
+    penalty = keras.Sequential([keras.Input((3,)), keras.layers.Dense(36, kernel_regularizer="l2")])
+    decoder = keras.Sequential([penalty, keras.layers.Reshape((6, 6, 1))])
+    encoder = kvae.networks.dense_encoder((6, 6, 1), 3, hidden=(8,))
+    made = kvae.VAE(encoder, decoder, objective=objective, likelihood=likelihood)
+    made.compile(optimizer or Adam(0.01), steps_per_execution=2)
+    return made
+
+
+def fitted(made):
+    """Three epochs of batches of 10, 10 and 5: the last is shared 3 to 2."""
+    figures = made.fit(X, batch_size=10, epochs=3, shuffle=False, verbose=0).history
+    return {"figures": figures, "weights": [weight.ravel().tolist() for weight in made.get_weights()]}
+
+
+def by_hand(made):
+    """Loss, elbo, reconstruction and kl of all examples, each example by itself."""
+    noise = Noise(0, 0, test=True)
+    terms = [made.terms((X[i : i + 1],), noise, training=False) for i in range(len(X))]
+    reconstruction, kl = (
+        float(np.mean([getattr(term, name)[0] for term in terms])) for name in ("reconstruction", "kl")
+    )
+    return {"loss": reconstruction + kl, "elbo": -reconstruction - kl, "reconstruction": reconstruction, "kl": kl}
+
+
+def refused(strategy, objective, **of_optimizer):
+    with strategy.scope():
+        made = model(objective, Bernoulli(), Adam(**of_optimizer))
+    try:
+        made.fit(X, verbose=0)
+    except ValueError as error:
+        return str(error)
+
+
+def fails(job):
+    """Whether Keras raises, of all errors one of those that its gaps end with."""
+    try:
+        job()
+    except (tf.errors.OpError, ValueError):
+        return True
+    return False
+
+
+def keras_by_itself(strategy):
+    """Whether Keras still fails where `spread.Functions` helps it, case by case, with a plain model."""
+
+    def fit(num, batch_size, steps=1):
+        with strategy.scope():
+            plain = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+            plain.compile("sgd", "mse", steps_per_execution=steps)
+        plain.fit(np.ones((num, 3), "float32"), np.ones((num, 1), "float32"), batch_size=batch_size, verbose=0)
+
+    def reduce_over_workers():
+        # What it does with a log of two workers; one process can be told that it is one of them.
+        with mock.patch.object(trainer, "_collective_all_reduce_multi_worker", return_value=True):
+            trainer.reduce_per_replica(strategy.run(lambda: tf.constant(1.0)), strategy, "auto")
+
+    fit(8, 2)  # an even batch, a step at a time: Keras can, so what fails below is the case
+    return {
+        "several steps an execution": fails(lambda: fit(8, 2, steps=2)),
+        "a first batch that is not even": fails(lambda: fit(5, 5)),
+        "scalars of several workers": fails(reduce_over_workers),
+    }
+
+
+def tuned(dataset):
+    """Of each iterator that fetches a spread dataset for a device: whether it has a thread that tunes its buffers."""
+    (of_process,) = iter(dataset)._iterators
+    return [each._dataset.options().autotune.enabled is not False for each in of_process._iterator._device_iterators]
+
+
+def main():
+    together = distribution.start(devices=2)
+    strategy = together.strategy
+    like = tf.zeros([4, 3])
+
+    @tf.function(autograph=False)
+    def draw():
+        return strategy.run(lambda: Noise(5, 7, replica=distribute.replica()).normal(like))
+
+    drawn = [part.numpy().tolist() for part in strategy.experimental_local_results(draw())]
+    found = {"drawn": drawn, "alone": [Noise(5, 7, replica=i).normal(like).numpy().tolist() for i in range(2)]}
+    found["refused"] = [refused(strategy, TotalCorrelation(25)), refused(strategy, Elbo(), clipnorm=1.0)]
+    found["keras"] = keras_by_itself(strategy)
+    found["tuned"] = tuned(together.training_batches(X, None, 10, 0).dataset)
+    Noise.normal = lambda self, like: tf.zeros(tf.shape(like))
+    for name, parts in CASES.items():
+        one = model(*parts())
+        with strategy.scope():
+            two = model(*parts())
+        found[name] = [fitted(one), fitted(two)]
+        if name == "elbo":  # the two have the same weights by now
+            found["evaluated"] = [two.evaluate(X, batch_size=10, verbose=0, return_dict=True), by_hand(two)]
+    json.dump(found, sys.stdout)
+
+
+main()

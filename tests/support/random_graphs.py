@@ -1,0 +1,272 @@
+"""Graphs of allowed operators at random, mostly of forms that make sense: does one of them end ONNX Runtime's process?
+
+Only what the walk takes is opened, under the settings of a session. Graph i is the same whatever others are made. To
+search on: `python tests/random_graphs.py FIRST NUM` prints how many came to which end, in the process itself.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import signal
+import struct
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from kvae_serve.errors import ModelFileError
+from kvae_serve.runtime import session
+from kvae_serve.sealed import allowed_ops, validate
+from support import wire
+
+OPS = sorted(allowed_ops.ALLOWED_OPS)
+FLOAT, INT32, INT64, BOOL, DOUBLE = 1, 6, 7, 9, 11
+TYPES = {FLOAT: "f4", INT32: "i4", INT64: "i8", BOOL: "?", DOUBLE: "f8", 10: "f2", 2: "u1", 3: "i1"}
+NUMBERS = [0, 1, 2, 3, -1, -2, 5, 8, -8, 100, 2**20, 2**31 - 1, 2**31, 2**32, 2**62, 2**63 - 1, -(2**63), -(2**31)]
+FRACTIONS = [0, 1, -1, 0.5, 2, 1e-30, 1e30, math.nan, math.inf, -math.inf]
+EQUATIONS = [
+    "ij,jk->ik",
+    "ij->ji",
+    "ii->i",
+    "i,i->",
+    "...i->...",
+    "bij,bjk",
+    "iii",
+    "->",
+    ",",
+    "ij->ii",
+    "ij,->ij",
+    "...",
+]
+# Operators of which an input is whole numbers, and which.
+WHOLE = {
+    "ConstantOfShape": 0, "CumSum": 1, "Expand": 1, "Gather": 1, "GatherElements": 1, "GatherND": 1, "Reshape": 1,
+    "ReverseSequence": 1, "Slice": 1, "Split": 1, "Squeeze": 1, "Tile": 1, "TopK": 1, "Trilu": 1, "Unsqueeze": 1,
+} | {op: 1 for op in OPS if op.startswith("Reduce")}  # fmt: skip
+
+
+class Draft:
+    """A graph on its way: each method adds what it needs, and returns names."""
+
+    def __init__(self, seed: str) -> None:
+        self.chance = random.Random(seed)
+        self.nodes: list[bytes] = []
+        self.tensors: list[bytes] = []
+        self.values = ["z"]
+        self.made = 0
+
+    def name(self) -> str:
+        self.made += 1
+        return f"v{self.made}"
+
+    def constant(self, dims: list[int] | None = None, kind: int | None = None, wild: float = 0.2) -> str:
+        """A tensor of any numbers."""
+        chance = self.chance
+        kind = kind or chance.choice([FLOAT] * 6 + [INT64] * 2 + list(TYPES))
+        if dims is None:
+            dims = [chance.choice([0, 1, 2, 3, 5]) for _ in range(chance.choice([0, 1, 1, 2, 2, 3, 4, 6]))]
+        size, dtype = math.prod(dims), np.dtype(TYPES[kind])
+        if dtype.kind == "f":
+            numbers = [chance.choice(FRACTIONS[: None if chance.random() < wild else 5]) for _ in range(size)]
+        else:
+            numbers = [chance.choice(NUMBERS[: None if chance.random() < wild else 5]) for _ in range(size)]
+        with np.errstate(all="ignore"):
+            whole = np.array(numbers, "f8" if dtype.kind == "f" else "i8").astype(dtype)
+        self.tensors.append(wire.tensor(name := self.name(), dims, whole.tobytes(), kind))
+        return name
+
+    def whole(self, *numbers: int) -> str:
+        self.tensors.append(wire.tensor(name := self.name(), [len(numbers)], wire.int64s(*numbers), INT64))
+        return name
+
+    def data(self, *shape: int) -> str:
+        """A computed value of this shape, which is known from the file or is not."""
+        sizes, name = self.whole(*shape), self.name()
+        if self.chance.random() < 0.4:
+            self.nodes.append(wire.node("Identity", [sizes], [sizes + "i"]))
+            sizes += "i"
+        self.tensors.append(wire.tensor(name + "b", [1], wire.floats(0.5)))
+        self.nodes.append(wire.node("Expand", [name + "b", sizes], [name]))
+        if self.chance.random() < 0.4:
+            self.nodes.append(wire.node("Reshape", [name, sizes], [name + "r"]))
+            name += "r"
+        return name
+
+    def near(self, number: int) -> int:
+        """The number, or now and then another."""
+        return number if self.chance.random() < 0.9 else max(0, number + self.chance.choice([-1, 1, 2]))
+
+    def attribute(self, name: str, length: int | None = None, value: int | str | None = None) -> bytes:
+        """One within its bounds, mostly; a list of the length, or of any."""
+        chance, bounds = self.chance, allowed_ops.ATTRIBUTES[name]
+
+        def number() -> int:
+            near = [each for each in (0, 1, 2, 3, -1) if bounds.least <= each <= bounds.highest]
+            return chance.choice([bounds.least, bounds.highest, *NUMBERS] if chance.random() < 0.1 else near or [1])
+
+        length = chance.choice([0, 1, 2, 3, 4, 8]) if length is None else length
+        text = chance.choice(EQUATIONS if name == "equation" else bounds.texts or ("",))
+        fields = {
+            allowed_ops.FLOAT: lambda: b"\x15" + struct.pack("<f", chance.choice(FRACTIONS)),
+            allowed_ops.INT: lambda: wire.field(3, number() if value is None else value),
+            allowed_ops.STRING: lambda: wire.field(4, text if value is None else value),
+            allowed_ops.TENSOR: lambda: wire.field(5, wire.tensor("", [1], wire.floats(chance.choice(FRACTIONS)))),
+            allowed_ops.FLOATS: lambda: wire.field(7, struct.pack(f"<{length}f", *chance.choices(FRACTIONS, k=length))),
+            allowed_ops.INTS: lambda: b"".join(wire.field(8, number()) for _ in range(length)),
+            allowed_ops.STRINGS: lambda: b"".join(wire.field(9, chance.choice(bounds.texts)) for _ in range(length)),
+        }
+        return wire.field(1, name) + fields[bounds.kind]() + wire.field(20, bounds.kind)
+
+    def some(self, names: tuple[str, ...], **lengths: int) -> list[bytes]:
+        return [self.attribute(name, lengths.get(name)) for name in names if self.chance.random() < 0.4]
+
+    def shaped(self, op: str) -> tuple[list[str], list[bytes]] | None:
+        """Inputs and attributes that fit each other, nearly; None for an operator that needs no such care."""
+        chance, form = self.chance, allowed_ops.FORMS[op]
+        if op in ("AveragePool", "Conv", "ConvTranspose", "MaxPool"):
+            axes, group, channels = chance.choice([1, 2, 2, 3]), chance.choice([1, 1, 2]), chance.choice([1, 2])
+            kernel = [chance.choice([1, 2, 3]) for _ in range(axes)]
+            sizes = [chance.choice([0, 1, 2, 3, 4]) for _ in range(axes + chance.choice([0] * 9 + [1]))]
+            data = self.data(chance.choice([1, 2]), self.near(group * channels), *sizes)
+            lengths = dict.fromkeys(("strides", "dilations", "output_padding", "output_shape"), self.near(axes))
+            rest = tuple(name for name in form.attributes if name not in ("group", "kernel_shape"))
+            given = self.some(rest, pads=self.near(2 * axes), **lengths)
+            if "Pool" in op:
+                return [data], [*given, self.attribute("kernel_shape", axes)]
+            outer = (group * channels, 2) if op == "ConvTranspose" else (2 * group, channels)
+            weights = self.constant([self.near(outer[0]), self.near(outer[1]), *kernel], FLOAT)
+            bias = [self.constant([self.near(2 * group)], FLOAT)] if chance.random() < 0.4 else []
+            return [data, weights, *bias], [*given, self.attribute("group", value=group)]
+        if op in ("GRU", "LSTM", "RNN"):
+            gates, units, sides = (
+                {"GRU": 3, "LSTM": 4, "RNN": 1}[op],
+                chance.choice([1, 2, 3]),
+                chance.choice([1, 1, 2]),
+            )
+            width, batch = chance.choice([1, 2]), chance.choice([0, 1, 2])
+            inputs = [self.data(chance.choice([0, 1, 2]), batch, self.near(width))]
+            for each in (width, units):
+                inputs.append(self.constant([sides, self.near(gates * units), self.near(each)], FLOAT))
+            state = [sides, self.near(batch), self.near(units)]
+            optional = [[sides, self.near(2 * gates * units)], None, state, state, [sides, self.near(3 * units)]]
+            for dims in optional[: chance.randrange(len(form.inputs) - 2)]:
+                inputs.append(self.constant(dims, FLOAT) if dims and chance.random() < 0.7 else "")
+            length = {"GRU": 2, "LSTM": 3, "RNN": 1}[op] * sides
+            rest = tuple(name for name in form.attributes if name not in ("hidden_size", "direction"))
+            direction = self.attribute("direction", value="bidirectional" if sides == 2 else "reverse")
+            return inputs, [
+                *self.some(rest, activations=self.near(length)),
+                self.attribute("hidden_size", value=self.near(units)),
+                direction,
+            ]
+        if op == "OneHot":
+            where = self.constant(chance.choice([[], [2], [2, 3], [0]]), chance.choice([INT64, INT32, FLOAT]))
+            inputs = [
+                chance.choice([where, "z"]),
+                self.whole(chance.choice([1, 2, 5, 2**40])),
+                self.constant([2], FLOAT),
+            ]
+            return inputs, self.some(form.attributes)
+        if op.endswith("Normalization") and op != "LayerNormalization":
+            channels = chance.choice([1, 2, 4])
+            data = self.data(2, channels, *[2] * chance.choice([0, 1, 2, 3]))
+            weights = [self.constant([self.near(channels)], FLOAT) for _ in form.inputs[1:]]
+            return [data, *weights], self.some(form.attributes)
+        if op in ("Pad", "Resize"):
+            rank = chance.choice([1, 2, 3, 4, 5])
+            data = self.data(*[chance.choice([1, 2, 3]) for _ in range(rank)])
+            numbers = chance.choices(NUMBERS[:7], k=self.near(rank * 2 if op == "Pad" else rank))
+            if op == "Pad":
+                return [data, self.whole(*numbers)], self.some(form.attributes)
+            scales = self.constant([self.near(rank)], FLOAT)
+            inputs = [data, "", "", self.whole(*numbers)] if chance.random() < 0.5 else [data, "", scales]
+            return inputs, self.some(form.attributes)
+        if op in ("And", "Not", "Or", "Where", "Xor"):
+            dims = [[], [1], [3], [2, 3], [2, 1]]
+            kinds = [BOOL, FLOAT, FLOAT] if op == "Where" else [BOOL] * len(form.inputs)
+            return [self.constant(chance.choice(dims), kind) for kind in kinds], []
+        if op == "Range":
+            kind = chance.choice([FLOAT, INT32, INT64])
+            return [self.constant([], kind) for _ in range(3)], []
+        return None
+
+    def add(self, op: str) -> None:
+        """One node of the operator, and its results among the values."""
+        chance, form = self.chance, allowed_ops.FORMS[op]
+        fit = self.shaped(op) if chance.random() < 0.85 else None
+        if fit is None:
+            letters = form.inputs.replace("*", form.inputs[:1] * chance.randrange(3))
+            inputs = []
+            for index in range(chance.randint(letters.count("x"), len(letters))):
+                dims = chance.choice([[], [1], [1], [2], [3], [4], [0], [2, 2], [2, 3]])
+                if WHOLE.get(op, 9) <= index:
+                    inputs.append(self.constant(dims, chance.choice([INT64, INT64, INT32])))
+                elif letters[index] == "?" and chance.random() < 0.3:
+                    inputs.append("")
+                else:
+                    inputs.append(chance.choice(self.values) if chance.random() < 0.6 else self.constant())
+            fit = inputs, self.some(form.attributes) + [self.attribute("value_int")] * (op == "Constant")
+            fit = (inputs, fit[1][:1]) if op == "Constant" else fit
+        num = (
+            chance.randint(1, 4)
+            if form.outputs.endswith("*")
+            else chance.randint(form.outputs.count("x") or 1, len(form.outputs))
+        )
+        outputs = [self.name() for _ in range(num)]
+        self.nodes.append(wire.node(op, fit[0], outputs, *fit[1]))
+        self.values += outputs
+
+
+def make(index: int) -> bytes:
+    """Graph `index`: operator after operator, each the first of as many graphs."""
+    draft = Draft(f"graph {index}")
+    if draft.chance.random() < 0.5:
+        draft.values.append(
+            draft.data(*draft.chance.choice([[1, 1, 2, 3], [2, 3, 1, 1], [6], [1, 3, 2, 1, 1], [2, 1, 3]]))
+        )
+    for op in [OPS[index % len(OPS)], *draft.chance.choices(OPS, k=draft.chance.choice([0, 0, 1, 2, 4]))]:
+        draft.add(op)
+    sums = []
+    for value in draft.values:
+        draft.nodes.append(wire.node("Cast", [value], [value + "f"], wire.int_attribute("to", FLOAT)))
+        keep = wire.int_attribute("keepdims", 0)
+        draft.nodes.append(wire.node("ReduceSum", [value + "f"], [value + "s"], keep))
+        sums.append(value + "s")
+    draft.nodes += [wire.node("Sum", sums, ["sum"]), wire.node("Add", ["z", "sum"], ["x_mean"])]
+    face = [wire.value("z", ["batch", 3])], [wire.value("x_mean", ["batch", 3])]
+    return wire.model(wire.graph(draft.nodes, *face, draft.tensors))
+
+
+def judge(data: bytes) -> str:
+    """Return whether a graph is refused by the walk, fails when it is opened or when it runs, or runs."""
+    try:
+        validate.walk(data)
+    except validate.WalkError:
+        return "refused"
+    try:
+        opened = session._open(data, 1, 2**26, "m.onnx", "cpu")
+    except ModelFileError:
+        return "not opened"
+    try:
+        opened.run(None, {"z": np.zeros((2, 3), np.float32)})
+    except Exception:  # What ONNX Runtime raises has no base class of its own.
+        return "failed"
+    return "ran"
+
+
+def run(first: int, num: int, progress: str = "") -> dict[str, int]:
+    """Judge graphs; the number of each is written to `progress` first. Five seconds for one end the process."""
+    ends: Counter[str] = Counter()
+    for index in range(first, first + num):
+        if progress:
+            Path(progress).write_text(str(index))
+        signal.setitimer(signal.ITIMER_PROF, 5)
+        ends[judge(make(index))] += 1
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    return dict(ends)
+
+
+if __name__ == "__main__":
+    print(run(int(sys.argv[1]), int(sys.argv[2]), "/dev/stderr" if "-v" in sys.argv else ""))
