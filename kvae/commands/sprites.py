@@ -46,26 +46,25 @@ def sprites(output, num, seed, as_condition, original, force, as_json, quiet, **
     The factors are shape, scale, orientation, position_x and position_y; without more flags all 737,280 combinations
     are written. `kvae.metrics` takes the array z of the file as factors.
     """
-    from kvae.data.sprites import files as sprite_files
-    from kvae.data.sprites import render as whole
+    from kvae.data.sprites import files, render
     from kvae_serve.errors import RequestError
     from kvae_serve.sealed import noise
     from kvae_serve.writers import atomic
 
-    sprite_files.check_request(output, as_condition)
+    files.check_request(output, as_condition)
     atomic.refuse_existing(output, force)
     if num is None and seed is not None:
         raise RequestError("--seed is for a draw of some of the images: give -n too.")
     if num is not None and seed is None:
         seed = noise.random_seed()
-    source = sprite_files.Original(original) if original else None
-    index = whole.select(counts, num, seed or 0, among=None if source is None else source.index)
-    images = sprite_files.rendered(index) if source is None else source.images(index)
-    sprite_files.write(
+    source = files.OriginalDSprites(original) if original else None
+    index = render.select(counts, num, seed or 0, among=None if source is None else source.index)
+    images = files.render_chunks(index) if source is None else source.images(index)
+    files.write(
         output,
         index,
         images if quiet else _shown(images, len(index)),
-        scheme=whole.SCHEME if source is None else sprite_files.DSPRITES_SCHEME,
+        scheme=render.SCHEME if source is None else files.DSPRITES_SCHEME,
         seed=seed,
         as_conditions=as_condition,
         force=force,
@@ -73,7 +72,7 @@ def sprites(output, num, seed, as_condition, original, force, as_json, quiet, **
     if as_json:
         from kvae_serve.cli.options import echo_json
 
-        echo_json({"output": output, "images": len(index), "factors": list(whole.FACTORS), "seed": seed})
+        echo_json({"output": output, "images": len(index), "factors": list(render.FACTORS), "seed": seed})
     if not quiet:
         drawn = "" if seed is None else f", seed {seed}"
         click.echo(f"{output}: {len(index):,} image{'s' if len(index) > 1 else ''}{drawn}", err=True)

@@ -13,8 +13,8 @@ import numpy as np
 
 from kvae_serve.readers.images import ImagesOnDisk
 
-PIECE = 2**16
-_PIECE_BYTES = 2**28
+CHUNK_ROWS = 2**16
+_CHUNK_BYTES = 2**28
 
 
 class OnDisk:
@@ -56,32 +56,32 @@ def as_sequences(x: Any) -> Any:
     return OnDisk(x.source, x.rows, flat=True) if isinstance(x, OnDisk) else x[..., 0]
 
 
-def in_pieces(x: Any) -> Iterator[np.ndarray]:
+def chunks(x: Any) -> Iterator[np.ndarray]:
     """All rows of `x`, which may lie on disk, some at a time."""
-    size = PIECE
+    size = CHUNK_ROWS
     if isinstance(x, OnDisk):
-        size = max(1, min(PIECE, _PIECE_BYTES // max(1, 4 * int(np.prod(x.shape[1:])))))
+        size = max(1, min(CHUNK_ROWS, _CHUNK_BYTES // max(1, 4 * int(np.prod(x.shape[1:])))))
     return (x[start : start + size] for start in range(0, len(x), size))
 
 
-def some(x: Any, num: int) -> np.ndarray:
+def subsample(x: Any, num: int) -> np.ndarray:
     """About `num` rows of `x` at equal steps where it lies on disk; else all of it."""
     return x[:: max(1, len(x) // num)] if isinstance(x, OnDisk) else x
 
 
-def extent(x: Any) -> tuple[float, float]:
+def value_range(x: Any) -> tuple[float, float]:
     """Lowest and highest value; NaN where any value is."""
-    ends = [(float(np.min(piece)), float(np.max(piece))) for piece in in_pieces(x)]
+    ends = [(float(np.min(piece)), float(np.max(piece))) for piece in chunks(x)]
     # Of arrays, for these keep a NaN wherever it stands.
     return float(np.min([low for low, _ in ends])), float(np.max([high for _, high in ends]))
 
 
-def marks(x: Any) -> Iterator[bytes]:
+def fingerprint_chunks(x: Any) -> Iterator[bytes]:
     """Bytes that are the same as long as the examples are: they themselves, or name, size and time of image files."""
     if isinstance(x, OnDisk) and isinstance(x.source, ImagesOnDisk):
         for row in x.rows:
             stat = x.source.paths[row].stat()
             yield f"{x.source.paths[row].name} {stat.st_size} {stat.st_mtime_ns}\n".encode()
         return
-    for piece in in_pieces(x):
+    for piece in chunks(x):
         yield np.ascontiguousarray(piece).tobytes()

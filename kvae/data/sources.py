@@ -26,7 +26,7 @@ IN_MEMORY = 2 * 2**30
 _SHARE = 8
 
 
-def read(data, split="train"):
+def from_config(data, split="train"):
     """Read what a configuration names, with the conditions that it asks for and no others.
 
     Args:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from kvae.data.disk import extent, in_pieces
+from kvae.data.disk import chunks, value_range
 from kvae.serialization import register
 from kvae_serve.sealed import noise
 
@@ -75,7 +75,7 @@ class DataSpec:
     def unit_mean(self, x):
         """Mean of the examples `x` in unit data, float64 `[*unit_shape]`."""
         low, high = self.range
-        return (sum(part.sum(axis=0, dtype="float64") for part in in_pieces(x)) / len(x) - low) / (high - low)
+        return (sum(part.sum(axis=0, dtype="float64") for part in chunks(x)) / len(x) - low) / (high - low)
 
     def probe(self, num):
         """Values spread over the range, float32 `[num, *shape]`, for a look at a model where there are no data."""
@@ -94,7 +94,7 @@ class DataSpec:
         low, high = self.range
         if x.dtype == np.uint8 and self.range == (0.0, 255.0):
             return
-        least, most = extent(x)
+        least, most = value_range(x)
         if not (math.isfinite(least) and math.isfinite(most)):
             raise ValueError(f"{where}: x holds NaN or infinity; remove or replace those values.")
         if not self.bounded:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from keras import ops
 
-from kvae.data.disk import in_pieces
+from kvae.data.disk import chunks
 from kvae.data.spec import DataSpec
 from kvae.serialization import register
 
@@ -117,7 +117,7 @@ class TableSpec(DataSpec):
 
     def unit_mean(self, x):
         """Mean features of rows: about 0 for numbers, the shares of the classes; float64 `[num_features]`."""
-        return sum(self.unit_array(part).sum(axis=0, dtype="float64") for part in in_pieces(x)) / len(x)
+        return sum(self.unit_array(part).sum(axis=0, dtype="float64") for part in chunks(x)) / len(x)
 
     def probe(self, num):
         """Rows that look like data: numbers spread over two scales on both sides, each class in turn."""

@@ -2,7 +2,7 @@
 
 import keras
 
-from kvae.data.disk import in_pieces, some
+from kvae.data.disk import chunks, subsample
 
 _LOOKED_AT = 5000
 
@@ -73,7 +73,7 @@ def first_of(x, wanted):
 
     Of data that stay on disk some rows are looked at.
     """
-    for piece in in_pieces(some(x, _LOOKED_AT)):
+    for piece in chunks(subsample(x, _LOOKED_AT)):
         if (picked := wanted(piece)).any():
             return float(piece[picked][0])
     return None

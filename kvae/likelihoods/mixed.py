@@ -26,7 +26,7 @@ class Mixed(Likelihood):
 
     Args:
         columns: name and number of classes of each column, 0 for a number: `[["age", 0], ["colour", 3]]`.
-            `Mixed.of(spec)` takes them from a `TableSpec`.
+            `Mixed.from_spec(spec)` takes them from a `TableSpec`.
         sigma: the standard deviations of the numbers. `"optimal"` takes for each column the one that is most likely
             given the errors of the batch, and remembers a running mean of it (see `Gaussian`); `"shared"` learns one
             for each column by gradient; a number fixes it, in scales of the column.
@@ -56,7 +56,7 @@ class Mixed(Likelihood):
             )  # fmt: skip
 
     @classmethod
-    def of(cls, spec, sigma="optimal"):
+    def from_spec(cls, spec, sigma="optimal"):
         """The likelihood of a `TableSpec`'s rows."""
         return cls([[column["name"], len(column.get("classes", ()))] for column in spec.columns], sigma)
 
@@ -123,7 +123,7 @@ class Mixed(Likelihood):
         if found != self.columns:
             raise ValueError(
                 f"{where}: a mixed likelihood of {len(self.columns)} columns needs a TableSpec of the same, got "
-                f"{data.kind} data with {len(found)} columns; build it with Mixed.of(spec)."
+                f"{data.kind} data with {len(found)} columns; build it with Mixed.from_spec(spec)."
             )
 
     def manifest(self):

@@ -18,10 +18,10 @@ ValueError. All randomness comes from the `seed` argument; numpy's global genera
 
 from kvae.metrics.dci import DCI, dci
 from kvae.metrics.explicitness import explicitness
-from kvae.metrics.gaussian import total_correlation
-from kvae.metrics.information import code_mutual_information, mig, modularity, mutual_information
-from kvae.metrics.sampled import beta_vae_score, factor_vae_score, grid_sampler
+from kvae.metrics.mutual_information import code_mutual_information, mig, modularity, mutual_information
 from kvae.metrics.sap import sap
+from kvae.metrics.total_correlation import total_correlation
+from kvae.metrics.vae_scores import beta_vae_score, factor_vae_score, grid_sampler
 
 __all__ = [
     "DCI",

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kvae.metrics.arrays import need, solver_seed, split
+from kvae.metrics.validation import need, solver_seed, split
 from kvae_serve.errors import RequestError
 
 ESTIMATORS = ("gradient_boosting", "random_forest")

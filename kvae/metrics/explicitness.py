@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from kvae.metrics.arrays import need, solver_seed, split
-from kvae.metrics.classifier import check_classifier, logistic_regression
+from kvae.metrics.logistic_regression import check_classifier, logistic_regression
+from kvae.metrics.validation import need, solver_seed, split
 
 
 def explicitness(

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from kvae.metrics.arrays import Split, check_codes, is_constant, need, solver_seed, split
 from kvae.metrics.protocol import SVC_C
+from kvae.metrics.validation import Split, check_codes, is_constant, need, solver_seed, split
 from kvae_serve.errors import InputDataError
 
 # Below this variance a code counts as constant, in the continuous variant; as published.

@@ -64,7 +64,7 @@ class VAE(BackendStep, KerasFace, keras.Model):
         if (self.data.kind == "table") != (self.likelihood.kind == "mixed"):
             raise ValueError(
                 f"A {self.likelihood.kind} likelihood does not model {self.data.kind} data: a TableSpec takes "
-                "likelihoods.Mixed.of(spec), and nothing else does."
+                "likelihoods.Mixed.from_spec(spec), and nothing else does."
             )
         self.latent_dim = latent_dim_of(encoder, decoder, self.data, self.likelihood, self.condition_dim)
         self.built = True

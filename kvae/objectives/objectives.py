@@ -25,7 +25,7 @@ class Objective:
     #: Whether the prior must factorise over dimensions.
     needs_factorised_prior = False
     #: Whether several devices may share a batch: not where each of its examples is compared with all others.
-    spreads = True
+    splits_across_devices = True
 
     def __call__(self, terms, step):
         """What training minimises, float32 `[batch]`, from `Terms` and the optimiser's count."""
@@ -173,7 +173,7 @@ class TotalCorrelation(Objective):
     """
 
     needs_log_prior = True
-    spreads = False
+    splits_across_devices = False
 
     def __init__(self, num_examples, beta=6.0, alpha=1.0, gamma=1.0):
         if int(num_examples) != num_examples or num_examples < 1:

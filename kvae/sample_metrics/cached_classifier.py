@@ -89,7 +89,7 @@ def _key(x: Any, label: np.ndarray, images: Images, steps: int | None) -> str:
     digest = hashlib.sha256(json.dumps({**about, "classes": images.num_classes}).encode())
     for array in (x, np.asarray(label, np.int64)):
         digest.update(f"{array.dtype.str}{array.shape}".encode())
-        for part in disk.marks(array):
+        for part in disk.fingerprint_chunks(array):
             digest.update(part)
     return digest.hexdigest()
 

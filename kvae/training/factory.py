@@ -9,7 +9,7 @@ import numpy as np
 
 from kvae import likelihoods, networks, priors
 from kvae.backends import initializers
-from kvae.data.disk import extent, take
+from kvae.data.disk import take, value_range
 from kvae.data.spec import DataSpec
 from kvae.data.table import TableSpec
 from kvae.models.conditions import Categorical, Continuous
@@ -61,7 +61,7 @@ def _likelihood(m, spec):
     if m.likelihood == "categorical":
         return likelihoods.Categorical(round(spec.range[1]) + 1)
     if m.likelihood == "mixed":
-        return likelihoods.Mixed.of(spec, m.sigma if m.sigma.isalpha() else float(m.sigma))
+        return likelihoods.Mixed.from_spec(spec, m.sigma if m.sigma.isalpha() else float(m.sigma))
     return {
         "continuous_bernoulli": likelihoods.ContinuousBernoulli,
         "discretized_logistic": likelihoods.DiscretizedLogistic,
@@ -203,7 +203,7 @@ def spec_of(dataset, likelihood="bernoulli", rows=None):
         return TableSpec.learn(dataset.columns, dataset.x if rows is None else dataset.x[rows])
     if likelihood != "categorical" and dataset.range is not None:
         return DataSpec(dataset.x.shape[1:], dataset.range)
-    low, high = extent(dataset.x)
+    low, high = value_range(dataset.x)
     if likelihood == "categorical":
         if low < 0 or high < 1 or high > 255:
             raise InputDataError(
@@ -220,7 +220,7 @@ def spec_of(dataset, likelihood="bernoulli", rows=None):
         if not measured and low >= 0 and high <= bound:
             return DataSpec(dataset.x.shape[1:], (0.0, bound))
     if likelihood == "gaussian":
-        seen = (low, high) if rows is None else extent(take(dataset.x, rows))
+        seen = (low, high) if rows is None else value_range(take(dataset.x, rows))
         return DataSpec(dataset.x.shape[1:], seen if seen[0] < seen[1] else (low, high), bounded=False)
     raise InputDataError(
         f"{dataset.source}: x lies in {low:g} to {high:g}, but {likelihood} needs 0 to 1 or 0 to 255; "

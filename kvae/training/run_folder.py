@@ -208,7 +208,7 @@ def read_data(config):
 
 def _read(config):
     """The data as the network takes them: files do not tell a sequence [steps, features] from a gray image."""
-    dataset = sources.read(config.data)
+    dataset = sources.from_config(config.data)
     if config.model.network != "lstm" or dataset.columns:
         return dataset
     if dataset.x.ndim != 4 or dataset.x.shape[-1] != 1:
@@ -224,7 +224,7 @@ def fingerprint(dataset):
     digest = hashlib.sha256()
     for array in (dataset.x, *dataset.conditions.values()):
         digest.update(f"{array.dtype.str}{array.shape}".encode())
-        for part in disk.marks(array):
+        for part in disk.fingerprint_chunks(array):
             digest.update(part)
     return {"examples": len(dataset.x), "shape": list(dataset.x.shape[1:]), "sha256": digest.hexdigest()}
 

@@ -74,7 +74,7 @@ def set_up(config, dataset, distribution, in_halves=None):
     _seed(config)
     x, given = rows_of(train_rows) if len(validation_rows) else (dataset.x, dataset.conditions or None)
     batches = distribution.training_batches(x, given, config.training.batch_size, config.training.seed)
-    mean = spec.unit_mean(disk.some(x, _MEASURED))
+    mean = spec.unit_mean(disk.subsample(x, _MEASURED))
     pseudo_inputs = None
     if config.model.prior == "vamp":
         pseudo_inputs = _pseudo_inputs(spec, x, given, config.model.prior_components)

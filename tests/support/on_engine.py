@@ -62,7 +62,7 @@ def answer(folder):
         wanted = config.Config().replace(
             data="mnist-sample", batch_size=50, validation=100, seed=5, steps_per_execution=1, **changes
         )
-        setup = setups.set_up(wanted, sources.read(wanted.data), Distribution())
+        setup = setups.set_up(wanted, sources.from_config(wanted.data), Distribution())
         batches = iter(setup.batches.dataset)
         found["first"][name] = setup.model.train_on_batch(*next(batches), return_dict=True)
         if name == "conv":  # whose sigma learns without a gradient too
@@ -260,7 +260,7 @@ def _losses_of_everything():
     found = {}
     for name, changes in wanted.items():
         settled = config.Config().replace(**{"validation": 20, "batch_size": 20, "latent_dim": 2, **small, **changes})
-        dataset = sources.read(settled.data)
+        dataset = sources.from_config(settled.data)
         setup = setups.set_up(settled, dataset, Distribution())
         history = setup.model.fit(
             setup.batches.dataset, validation_data=setup.validation.dataset, epochs=1, verbose=0, shuffle=False

@@ -86,7 +86,7 @@ def require(model):
                 f"The optimizer has {name}, which Keras applies on each of {replicas} devices by itself before it adds "
                 "the gradients up; train without it, or on one device."
             )
-    if not model.objective.spreads:
+    if not model.objective.splits_across_devices:
         raise ValueError(
             f"{type(model.objective).__name__} compares all examples of a batch with each other, which {replicas} "
             "devices do not see together; train on one device."

@@ -36,7 +36,7 @@ _CHUNK = 4096  # Images held at a time: 16 MiB.
 _DAMAGED = (ValueError, zipfile.BadZipFile, EOFError, zlib.error, OSError, RuntimeError, NotImplementedError)
 
 
-class Original:
+class OriginalDSprites:
     """The original dSprites .npz, read a part at a time; its pickled metadata are never opened.
 
     Attributes:
@@ -105,7 +105,7 @@ class Original:
                     yield part[..., None] * np.uint8(255)
 
 
-def rendered(index: np.ndarray) -> Iterator[np.ndarray]:
+def render_chunks(index: np.ndarray) -> Iterator[np.ndarray]:
     """Render images by their place in the whole set, uint8 `[part, 64, 64, 1]` a part."""
     for start in range(0, len(index), _CHUNK):
         yield render.render(render.index_to_factors(index[start : start + _CHUNK]))
@@ -126,7 +126,7 @@ def write(
     Args:
         path: an .npz.
         index: int64 `[num]`, what to write, by the place in the whole set; see `sprites.select`.
-        images: their pixels a part at a time, as `Original.images` gives them; rendered where None.
+        images: their pixels a part at a time, as `OriginalDSprites.images` gives them; rendered where None.
         scheme: what made the pixels.
         seed: of the draw, noted in the file.
         as_conditions: factors that are also written as conditions.
@@ -154,7 +154,7 @@ def write(
                 header = {"descr": "|u1", "fortran_order": False, "shape": (len(index), *IMAGE_SHAPE)}
                 np.lib.format.write_array_header_1_0(member, header)
                 num = 0
-                for part in rendered(index) if images is None else images:
+                for part in render_chunks(index) if images is None else images:
                     member.write(np.ascontiguousarray(part, np.uint8).data)
                     num += len(part)
             if num != len(index):
@@ -181,7 +181,7 @@ def read(path: str | Path) -> Sprites:
     """Read a file that `kvae sprites` wrote, or the original dSprites .npz, whole.
 
     Returns:
-        `Sprites`; all of dSprites takes 3 GB. `Original` reads that a part at a time.
+        `Sprites`; all of dSprites takes 3 GB. `OriginalDSprites` reads that a part at a time.
 
     Raises:
         InputDataError: there is no such file, or it is damaged or something else.
@@ -204,7 +204,7 @@ def read(path: str | Path) -> Sprites:
                 return Sprites(x, render.check_factors(factors))
             except RequestError as error:
                 raise InputDataError(f"{source} holds factors that sprites do not have. Write it again.") from error
-    original = Original(path)
+    original = OriginalDSprites(path)
     x = np.empty((len(original.index), *IMAGE_SHAPE), np.uint8)
     done = 0
     for part in original.images(original.index):

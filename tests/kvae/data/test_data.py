@@ -193,9 +193,9 @@ def halves(request, tmp_path, pictures, monkeypatch):
     else:
         path = pictures
     chosen = config.Config().replace(**{**SMALL, "data": str(path), "likelihood": "continuous_bernoulli"})
-    near = sources.read(chosen.data)
+    near = sources.from_config(chosen.data)
     monkeypatch.setattr(sources, "IN_MEMORY", 100)
-    return chosen, near, sources.read(chosen.data)
+    return chosen, near, sources.from_config(chosen.data)
 
 
 def test_data_on_disk_give_the_batches_of_data_in_memory(halves):
@@ -230,14 +230,14 @@ def test_a_run_on_disk_learns_what_a_run_in_memory_learns(halves, tmp_path):
 
 def test_a_look_at_data_on_disk_is_the_look_at_them_in_memory(halves, monkeypatch):
     chosen, near, far = halves
-    monkeypatch.setattr(disk, "PIECE", 16)
-    assert disk.extent(far.x) == disk.extent(near.x) == (float(near.x.min()), float(near.x.max()))
+    monkeypatch.setattr(disk, "CHUNK_ROWS", 16)
+    assert disk.value_range(far.x) == disk.value_range(near.x) == (float(near.x.min()), float(near.x.max()))
     spec = factory.spec_of(far, chosen.model.likelihood)
     assert spec.get_config() == factory.spec_of(near, chosen.model.likelihood).get_config()
     spec.check(far.x, "far")
     np.testing.assert_allclose(spec.unit_mean(far.x), near.x.mean(axis=0) / spec.range[1], rtol=1e-6)
-    np.testing.assert_array_equal(disk.some(far.x, 10), near.x[:: len(near.x) // 10])
-    assert run_folder.fingerprint(far) == run_folder.fingerprint(sources.read(chosen.data))
+    np.testing.assert_array_equal(disk.subsample(far.x, 10), near.x[:: len(near.x) // 10])
+    assert run_folder.fingerprint(far) == run_folder.fingerprint(sources.from_config(chosen.data))
 
 
 def test_a_bad_value_on_disk_is_found(tmp_path, monkeypatch):
@@ -246,7 +246,7 @@ def test_a_bad_value_on_disk_is_found(tmp_path, monkeypatch):
     x[33, 2] = np.nan
     np.save(tmp_path / "a.npy", x)
     with pytest.raises(InputDataError, match="1 values of x that are NaN"):
-        sources.read(settings(data=str(tmp_path / "a.npy")).data)
+        sources.from_config(settings(data=str(tmp_path / "a.npy")).data)
 
 
 def test_a_run_from_before_conditions_had_names_is_read(tmp_path):
@@ -263,7 +263,10 @@ def test_a_run_from_before_conditions_had_names_is_read(tmp_path):
 def test_class_names_rename_the_classes_of_label(tmp_path):
     words = ("nought", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
     given = settings(data="mnist-sample", conditional=True, class_names=words)
-    renamed, plain = sources.read(given.data), sources.read(settings(data="mnist-sample", conditional=True).data)
+    renamed, plain = (
+        sources.from_config(given.data),
+        sources.from_config(settings(data="mnist-sample", conditional=True).data),
+    )
     assert renamed.class_names == {"label": words}
     np.testing.assert_array_equal(renamed.conditions["label"], plain.conditions["label"])
     # They are part of the run, and written into it.
@@ -281,7 +284,7 @@ def test_class_names_rename_the_classes_of_label(tmp_path):
 )
 def test_class_names_that_do_not_fit_are_refused(changes, words):
     with pytest.raises(InputDataError, match=words):
-        sources.read(settings(data="mnist-sample", **changes).data)
+        sources.from_config(settings(data="mnist-sample", **changes).data)
 
 
 def test_measurements_under_a_gaussian_are_scaled_by_what_is_trained_on_and_have_no_bounds(tmp_path):

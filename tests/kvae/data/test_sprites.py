@@ -198,7 +198,7 @@ def test_the_original_file_is_read_and_its_pickle_never_opened(tmp_path, monkeyp
     np.testing.assert_array_equal(found.factors, render.index_to_factors(index))
     np.testing.assert_array_equal(found.x, render.render(found.factors))
     assert set(opened) == {"imgs.npy", "latents_classes.npy"}
-    original = files.Original(tmp_path / "dsprites.npz")
+    original = files.OriginalDSprites(tmp_path / "dsprites.npz")
     # In the file's order a part at a time, in another order too, and gaps between.
     for wanted in (index[5:1300:7], index[::-1], render.select(num=60, seed=2, among=original.index)):
         parts = list(original.images(wanted))

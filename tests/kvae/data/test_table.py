@@ -47,7 +47,7 @@ def test_an_order_of_columns_that_needs_no_change_and_columns_of_one_kind():
     np.testing.assert_allclose(numbers.to_data(numbers.to_unit(ROWS[:, [1, 3]])), ROWS[:, [1, 3]], rtol=1e-6)
     classes = TableSpec([COLUMNS[0], COLUMNS[2]])
     np.testing.assert_array_equal(classes.to_data(classes.to_unit(ROWS[:, [0, 2]])), ROWS[:, [0, 2]])
-    assert classes.log_jacobian(likelihoods.Mixed.of(classes)) == 0
+    assert classes.log_jacobian(likelihoods.Mixed.from_spec(classes)) == 0
 
 
 def test_scales_are_learned_from_the_rows_given():
@@ -64,7 +64,7 @@ def test_scales_are_learned_from_the_rows_given():
 
 @pytest.mark.parametrize("sigma", ["optimal", "shared", 0.3])
 def test_the_density_of_a_row_is_scipys_per_data_unit(sigma):
-    mixed = likelihoods.Mixed.of(SPEC, sigma)
+    mixed = likelihoods.Mixed.from_spec(SPEC, sigma)
     if mixed.log_var is not None:
         mixed.log_var.assign(2 * np.log([0.3, 0.3]))
     rng = np.random.default_rng(1)
@@ -82,7 +82,7 @@ def test_the_density_of_a_row_is_scipys_per_data_unit(sigma):
 
 def test_the_density_sums_and_integrates_to_1():
     spec = TableSpec([COLUMNS[0], COLUMNS[1], COLUMNS[2]])
-    mixed = likelihoods.Mixed.of(spec, 0.5)
+    mixed = likelihoods.Mixed.from_spec(spec, 0.5)
     parameters = np.array([[0.4, 1.0, -2.0, 0.3, 0.7, -0.1]], "f4")
     income = np.linspace(-60_000, 200_000, 2001)
     total = 0.0
@@ -110,7 +110,7 @@ def test_names_of_outputs_are_legal_and_distinct():
 
 
 def test_the_start_is_the_data_mean():
-    mixed = likelihoods.Mixed.of(SPEC)
+    mixed = likelihoods.Mixed.from_spec(SPEC)
     mean = np.array([0.1, -0.2, 0.5, 0.3, 0.2, 0.75, 0.25])
     np.testing.assert_allclose(mixed.mean(ops.convert_to_tensor(mixed.initial_bias(mean)[None])), [mean], rtol=1e-5)
 
@@ -131,9 +131,9 @@ def test_the_start_is_the_data_mean():
         (lambda: likelihoods.Mixed([]), "pairs"),
         (lambda: likelihoods.Mixed([["a", 0]], "element"), "optimal"),
         (lambda: likelihoods.Mixed([["a", 0]], -1.0), "positive number"),
-        (lambda: likelihoods.Mixed([["a", 0]]).check(ROWS, SPEC, "fit"), r"Mixed\.of\(spec\)"),
+        (lambda: likelihoods.Mixed([["a", 0]]).check(ROWS, SPEC, "fit"), r"Mixed\.from_spec\(spec\)"),
         (lambda: make_model(likelihood=likelihoods.Gaussian()), "does not model table data"),
-        (lambda: make_model(data=DataSpec((7,)), likelihood=likelihoods.Mixed.of(SPEC)), "nothing else"),
+        (lambda: make_model(data=DataSpec((7,)), likelihood=likelihoods.Mixed.from_spec(SPEC)), "nothing else"),
     ],
 )
 def test_what_is_no_table_is_refused(make, words):
@@ -145,7 +145,7 @@ def make_model(conditions=(), prior=None, seed=0, **changes):
     given = sum(condition.dim for condition in conditions)
     encoder = networks.dense_encoder((7,), 2, (12,), condition_dim=given)
     decoder = networks.dense_decoder((7,), 2, (12,), condition_dim=given)
-    arguments = {"data": SPEC, "likelihood": likelihoods.Mixed.of(SPEC), "prior": prior, **changes}
+    arguments = {"data": SPEC, "likelihood": likelihoods.Mixed.from_spec(SPEC), "prior": prior, **changes}
     made = (
         kvae.ConditionalVAE(encoder, decoder, conditions=list(conditions), **arguments)
         if conditions
@@ -266,7 +266,7 @@ def test_a_table_is_learned_with_the_dependence_of_its_columns():
         networks.dense_decoder(spec.unit_shape, 2, (32,), condition_dim=2),
         conditions=kvae.Categorical("label", 2),
         data=spec,
-        likelihood=likelihoods.Mixed.of(spec),
+        likelihood=likelihoods.Mixed.from_spec(spec),
     )
     made.compile(keras.optimizers.Adam(5e-3))
     made.fit(x, label, epochs=30, batch_size=100, verbose=0)

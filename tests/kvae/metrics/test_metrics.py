@@ -8,7 +8,7 @@ import pytest
 
 from kvae import metrics
 from kvae.metrics.dci import disentanglement
-from kvae.metrics.information import discretize
+from kvae.metrics.mutual_information import discretize
 from kvae_serve.errors import InputDataError, MissingExtraError, RequestError
 
 SIZES = (3, 6, 40, 32, 32)

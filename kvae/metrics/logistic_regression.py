@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kvae.metrics.arrays import need
+from kvae.metrics.validation import need
 from kvae_serve.errors import RequestError
 
 CLASSIFIERS = ("multinomial", "one_vs_rest")

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from kvae.metrics.arrays import check_both, check_codes
 from kvae.metrics.protocol import NUM_BINS
+from kvae.metrics.validation import check_both, check_codes
 from kvae_serve.errors import RequestError
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kvae.metrics.arrays import check_codes, is_constant
+from kvae.metrics.validation import check_codes, is_constant
 from kvae_serve.errors import InputDataError
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from kvae.metrics.arrays import check_both, check_codes, generator, solver_seed
-from kvae.metrics.classifier import check_classifier, logistic_regression
+from kvae.metrics.logistic_regression import check_classifier, logistic_regression
 from kvae.metrics.protocol import BATCH_SIZE, NUM_TEST, NUM_TRAIN, NUM_VARIANCE, PRUNE_SD
+from kvae.metrics.validation import check_both, check_codes, generator, solver_seed
 from kvae_serve.errors import InputDataError, RequestError
 
 Sampler = Callable[[np.ndarray], Any]
