@@ -1,6 +1,30 @@
-"""The command `kvae`, also run as `python -m kvae`."""
+"""The command `kvae`, also run as `python -m kvae`: the table of all commands."""
 
-from kvae_serve.cli.main import main
+from typing import NoReturn
+
+from kvae_serve.cli import main as cli
+from kvae_serve.cli.commands_table import COMMANDS as SERVE_COMMANDS
+from kvae_serve.cli.commands_table import Command
+
+COMMANDS = {
+    **SERVE_COMMANDS,
+    "evaluate": Command("Measure a model on data: elbo, NLL, latent space.", "kvae.commands.evaluate:evaluate"),
+    "train": Command("Train a VAE, beta-VAE or conditional VAE.", "kvae.commands.train:train", "train"),
+    "presets": Command("List tested settings for train --preset.", "kvae.commands.presets:presets"),
+    "export": Command("Export a trained model as sealed ONNX files.", "kvae.commands.export:export", "train"),
+    "sprites": Command("Render images with known factors, as in dSprites.", "kvae.commands.sprites:sprites"),
+}
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line (without `kvae`); return its exit code."""
+    return cli.run(arguments, COMMANDS)
+
+
+def main() -> NoReturn:
+    """Run the command line of this process, then end the process."""
+    cli.main(COMMANDS)
+
 
 if __name__ == "__main__":
     main()

@@ -1,1 +1,1 @@
-"""The verbs of the workstation, one a file; `kvae_serve.cli.main` finds them by name."""
+"""Click commands of the workstation, one per file; `kvae.__main__` lists them."""

@@ -38,7 +38,6 @@ def export(run, output, triton, name, weights, force, as_json, quiet):
     With --triton, RUN may also be a model that is exported already (a folder, an .onnx file or a shipped name); that
     needs no TensorFlow.
     """
-    from kvae.backends import startup
     from kvae.training import run_folder
     from kvae_serve.errors import RequestError
     from kvae_serve.writers import atomic
@@ -50,6 +49,8 @@ def export(run, output, triton, name, weights, force, as_json, quiet):
             raise RequestError(f"{run} is exported already, so only --triton applies: leave out -o and --weights.")
         _report(_to_triton(run, triton, name, force), triton, as_json, quiet)
         return
+    from kvae.backends import startup
+
     startup.require()
     run_folder.require(run)
     model_name = name or (output or run).resolve().name

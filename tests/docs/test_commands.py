@@ -1,4 +1,4 @@
-"""Every `kvae` command that README.md and the pages under docs/ show has verbs and options that exist."""
+"""Commands and options that README.md and the pages under docs/ show: each exists."""
 
 import re
 import shlex
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kvae_serve.cli.group import group
+from kvae.__main__ import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -29,7 +29,7 @@ def shown(text):
                 continue
             try:
                 words = shlex.split(part, comments=True)
-            except ValueError:  # cut within quotes: the verb and what comes before are still words
+            except ValueError:  # cut within quotes: the command and the words before the cut are complete
                 words = part.split()
             if len(words) > 1 and Path(words[0]).name == "kvae" and re.fullmatch(r"[a-z]+", words[1]):
                 yield words[1:]
@@ -38,14 +38,14 @@ def shown(text):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_on_a_page_exist(page):
     unknown = []
-    for verb, *words in shown(page.read_text(encoding="utf-8")):
-        command = group.get_command(None, verb)
-        if command is None:
-            unknown.append(f"kvae {verb}")
+    for name, *words in shown(page.read_text(encoding="utf-8")):
+        if name not in COMMANDS:
+            unknown.append(f"kvae {name}")
             continue
-        options = {name for each in command.params for name in (*each.opts, *each.secondary_opts)} | {"--help", "-h"}
+        params = COMMANDS[name].load().params
+        options = {option for each in params for option in (*each.opts, *each.secondary_opts)} | {"--help", "-h"}
         given = [word.partition("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word)]
-        unknown += [f"kvae {verb} {name}" for name in given if name not in options]
+        unknown += [f"kvae {name} {option}" for option in given if option not in options]
     assert not unknown
 
 

@@ -79,7 +79,7 @@ def test_a_bad_file_leaves_no_repository(tiny, tmp_path):
 
 def test_an_exported_model_needs_no_tensorflow(tiny, tmp_path, command_environment):
     block = "import sys; sys.modules.update(dict.fromkeys(['tensorflow', 'keras', 'tf2onnx', 'onnx', 'tomli_w']))"
-    code = f"{block}; from kvae_serve.cli.main import main; main()"
+    code = f"{block}; from kvae.__main__ import main; main()"
 
     def export(*arguments):
         command = [sys.executable, "-c", code, "export", *map(str, arguments)]

@@ -130,7 +130,7 @@ def test_a_file_that_grows_too_large_is_reported(tiny, tmp_path, command_environ
     code = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
-from kvae_serve.cli.main import main
+from kvae.__main__ import main
 main()
 """
     arguments = ["sample", "-m", str(tiny / "unconditional"), "-n", "900", "--draw", "-o", output]

@@ -102,13 +102,12 @@ def _serve() -> None:
     import onnxruntime  # noqa: F401
     from PIL import Image, JpegImagePlugin, PngImagePlugin  # noqa: F401
 
-    from kvae_serve.cli import group
-    from kvae_serve.cli.commands_table import VERBS, is_light
+    from kvae.__main__ import COMMANDS
     from kvae_serve.writers import dispatch  # noqa: F401
 
-    for verb in VERBS:
-        if is_light(verb):
-            group.group.get_command(None, verb)  # type: ignore[arg-type]
+    for command in COMMANDS.values():
+        if not command.extra:
+            command.load()
     for line in sys.stdin:
         request = json.loads(line)
         start = time.monotonic()

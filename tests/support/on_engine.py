@@ -104,9 +104,9 @@ def go_on(folder):
 
 def command(*arguments):
     """Run `kvae` in this process; return its exit code."""
-    from kvae_serve.cli import main
+    from kvae.__main__ import run
 
-    return main.run(list(map(str, arguments)))
+    return run(list(map(str, arguments)))
 
 
 def ask_jax(setup, folder):

@@ -1,61 +1,66 @@
-"""The verbs of the command, in one table; what a verb needs is imported when it is called."""
+"""Table of the commands in `kvae_serve`. A command is imported when it is called, so that `kvae --help` stays fast."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from kvae_serve.errors import MissingExtraError
 
-OUR_PACKAGES = ("kvae_serve", "kvae_export", "kvae")
+if TYPE_CHECKING:
+    import click
 
 
-class Verb(NamedTuple):
-    """One verb: its line of help, the click command that does it, and the extra whose packages it needs."""
+class Command(NamedTuple):
+    """Entry of the table of commands.
+
+    Attributes:
+        help: One line for `kvae --help`.
+        location: Click command as `module:name`, imported on use.
+        extra: Optional extra whose packages the command needs.
+    """
 
     help: str
-    command: str
+    location: str
     extra: str = ""
 
+    def load(self) -> click.Command:
+        """Import the click command."""
+        import importlib
 
-VERBS = {
-    "sample": Verb("Draw from a model; show it as text or write it.", "kvae_serve.cli.commands.sample:sample"),
-    "encode": Verb("Turn examples into codes.", "kvae_serve.cli.commands.encode:encode"),
-    "decode": Verb("Turn codes into data.", "kvae_serve.cli.commands.decode:decode"),
-    "reconstruct": Verb(
-        "Encode examples and decode them again: what a model keeps.", "kvae_serve.cli.commands.reconstruct:reconstruct"
-    ),
-    "score": Verb("Tell how likely a model finds each example; flag anomalies.", "kvae_serve.cli.commands.score:score"),
-    "evaluate": Verb(
-        "Compute a model's figures on data: elbo, NLL, latent space.", "kvae_serve.cli.commands.evaluate:evaluate"
-    ),
-    "traverse": Verb("Walk along one latent axis after another.", "kvae_serve.cli.commands.traverse:traverse"),
-    "interpolate": Verb(
-        "Walk between two examples, draws or classes.", "kvae_serve.cli.commands.interpolate:interpolate"
-    ),
-    "info": Verb("Tell all that a model says about itself.", "kvae_serve.cli.commands.info:info"),
-    "verify": Verb(
-        "Check that a model does here what it did where it was made.", "kvae_serve.cli.commands.verify:verify"
-    ),
-    "models": Verb("List the models that ship with kvae.", "kvae_serve.cli.commands.models:models"),
-    "completion": Verb("Print a script for completion in a shell.", "kvae_serve.cli.commands.completion:completion"),
-    "train": Verb("Train a VAE, beta-VAE or conditional VAE.", "kvae.commands.train:train", "train"),
-    "presets": Verb("List settings that work, for train --preset.", "kvae.commands.presets:presets"),
-    "export": Verb("Turn a trained model into sealed ONNX files.", "kvae.commands.export:export", "train"),
-    "sprites": Verb("Render images whose factors are known, those of dSprites.", "kvae.commands.sprites:sprites"),
+        module, _, name = self.location.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+Commands = Mapping[str, Command]
+
+_PACKAGE = "kvae_serve.cli.commands"
+COMMANDS: dict[str, Command] = {
+    "sample": Command("Draw samples from a model.", f"{_PACKAGE}.sample:sample"),
+    "encode": Command("Encode examples as latent vectors.", f"{_PACKAGE}.encode:encode"),
+    "decode": Command("Decode latent vectors into data.", f"{_PACKAGE}.decode:decode"),
+    "reconstruct": Command("Encode examples and decode them again.", f"{_PACKAGE}.reconstruct:reconstruct"),
+    "score": Command("Compute the elbo of each example; flag anomalies.", f"{_PACKAGE}.score:score"),
+    "traverse": Command("Vary one latent dimension at a time.", f"{_PACKAGE}.traverse:traverse"),
+    "interpolate": Command("Interpolate between examples, samples or classes.", f"{_PACKAGE}.interpolate:interpolate"),
+    "info": Command("Show a model's metadata.", f"{_PACKAGE}.info:info"),
+    "verify": Command("Check that a model reproduces its reference outputs.", f"{_PACKAGE}.verify:verify"),
+    "models": Command("List the models that ship with kvae.", f"{_PACKAGE}.models:models"),
+    "completion": Command("Print a shell completion script.", f"{_PACKAGE}.completion:completion"),
 }
 
 
-def is_light(verb: str) -> bool:
-    """Tell whether a verb runs on the light runtime alone; so do `--help` and whatever is no verb."""
-    return verb not in VERBS or not VERBS[verb].extra
+def is_light(name: str, commands: Commands) -> bool:
+    """Tell whether a command needs no extra. `--help` and unknown names are light too."""
+    return name not in commands or not commands[name].extra
 
 
-def missing_extra(verb: str, error: ModuleNotFoundError) -> MissingExtraError | None:
-    """Return the error that names the extra to install, or None where a missing package is a bug of ours."""
+def missing_extra(name: str, commands: Commands, error: ModuleNotFoundError) -> MissingExtraError | None:
+    """Return the error that names the extra to install; None if the missing module is part of kvae or not optional."""
     package = (error.name or "").partition(".")[0]
-    if verb not in VERBS or not VERBS[verb].extra or package in OUR_PACKAGES:
+    if is_light(name, commands) or package in {each.location.partition(".")[0] for each in commands.values()}:
         return None
     return MissingExtraError(
-        f"`kvae {verb}` needs {package or 'a package'}, which is not installed. "
-        f"Install it with: pip install 'kvae-onnx[{VERBS[verb].extra}]'"
+        f"`kvae {name}` needs {package or 'a package'}, which is not installed. "
+        f"Install it with: pip install 'kvae-onnx[{commands[name].extra}]'"
     )

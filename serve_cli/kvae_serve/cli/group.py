@@ -1,68 +1,104 @@
-"""The click group behind `kvae`: it knows the verbs from their table and imports one when it is called."""
+"""The click group behind `kvae`. It lists commands from a table and imports one only when it is called."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kvae_serve import __version__
-from kvae_serve.cli.commands_table import VERBS
+from kvae_serve.cli.commands_table import Commands
 from kvae_serve.errors import printable
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+SYNONYMS = {
+    "generate": "sample",
+    "draw": "sample",
+    "embed": "encode",
+    "latents": "encode",
+    "test": "evaluate",
+    "eval": "evaluate",
+    "measure": "evaluate",
+    "anomaly": "score",
+    "anomalies": "score",
+    "detect": "score",
+    "elbo": "score",
+    "walk": "interpolate",
+    "morph": "interpolate",
+    "show": "info",
+    "inspect": "info",
+    "describe": "info",
+    "check": "verify",
+    "list": "models",
+    "ls": "models",
+    "fit": "train",
+    "resume": "train",
+    "convert": "export",
+    "onnx": "export",
+}
+"""Names that users try, and the command that they mean."""
+
 
 class LazyGroup(click.Group):
-    """A group that knows its verbs from the table, so that its help imports none of them."""
+    """Click group whose help and completion import no command."""
+
+    def __init__(self, *args: Any, table: Commands, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.table = table
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the verbs in the order of the table."""
-        return list(VERBS)
+        """Return the names of all commands, in the order of the table."""
+        return list(self.table)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a verb's command."""
-        if cmd_name not in VERBS:
-            return None
-        import importlib
-
-        module, name = VERBS[cmd_name].command.split(":")
-        return getattr(importlib.import_module(module), name)
+    def get_command(self, ctx: click.Context | None, cmd_name: str) -> click.Command | None:
+        """Import a command; None if the table does not have it."""
+        return self.table[cmd_name].load() if cmd_name in self.table else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Name the nearest verb where there is none of that name."""
-        if args and not args[0].startswith("-") and args[0] not in VERBS:
-            import difflib
-
-            near = difflib.get_close_matches(args[0], VERBS, 1, 0.5)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            verb = printable(args[0], 20)
-            ctx.fail(f"There is no verb {verb}.{hint or ' There are ' + ', '.join(VERBS) + '.'}")
+        """Find the command to run, and suggest the nearest one if the name is unknown."""
+        if args and not args[0].startswith("-") and args[0] not in self.table:
+            ctx.fail(f"Unknown command {printable(args[0], 20)}. {self._suggestion(args[0])}")
         return super().resolve_command(ctx, args)
 
+    def _suggestion(self, name: str) -> str:
+        import difflib
+
+        meant = SYNONYMS.get(name.lower())
+        near = [meant] if meant in self.table else difflib.get_close_matches(name, self.table, 1, 0.5)
+        return f"Did you mean {near[0]}?" if near else f"Commands: {', '.join(self.table)}."
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Offer verbs from the table, so that no verb is imported for it."""
+        """Complete the names of commands from the table."""
         from click.shell_completion import CompletionItem
 
         if incomplete.startswith("-"):
             return click.Command.shell_complete(self, ctx, incomplete)
-        return [CompletionItem(name, help=verb.help) for name, verb in VERBS.items() if name.startswith(incomplete)]
+        return [
+            CompletionItem(name, help=entry.help) for name, entry in self.table.items() if name.startswith(incomplete)
+        ]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the verbs with their lines from the table."""
-        with formatter.section("Verbs"):
-            formatter.write_dl([(name, verb.help) for name, verb in VERBS.items()])
+        """List the commands with their help from the table."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in self.table.items()])
 
 
-@click.group(
-    cls=LazyGroup,
-    subcommand_metavar="VERB [OPTIONS]",
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Start with: kvae sample --label 3",
-)
-@click.version_option(__version__, prog_name="kvae")
-def group() -> None:
-    """Variational autoencoders as small sealed ONNX files: train, export, sample."""
+def group(commands: Commands) -> LazyGroup:
+    """Return the click group of a table of commands."""
+
+    @click.group(
+        cls=LazyGroup,
+        table=commands,
+        subcommand_metavar="COMMAND [OPTIONS]",
+        context_settings={"help_option_names": ["-h", "--help"]},
+        epilog="Start with: kvae sample --label 3",
+    )
+    @click.version_option(__version__, prog_name="kvae")
+    def kvae() -> None:
+        """Variational autoencoders as small sealed ONNX files: train, export, sample."""
+
+    return kvae

@@ -1,7 +1,7 @@
-"""The command `kvae`: runs a verb, and turns every way in which it can end into an exit code and at most one line.
+"""Entry point of the command `kvae`: run a command, turn every outcome into an exit code and at most one line of error.
 
-Nothing heavy is imported here, not even click: an interrupt during the imports is to end as quietly as any other.
-The verbs stand in `kvae_serve.cli.commands_table`, their click commands in `kvae_serve.cli.commands`.
+The caller passes the table of commands, so that this package does not name the packages above it. Click is imported
+only inside the functions: Ctrl-C during the imports must end as quietly as at any other time.
 """
 
 from __future__ import annotations
@@ -12,50 +12,51 @@ import os
 import sys
 from typing import NoReturn
 
-from kvae_serve.cli.commands_table import is_light, missing_extra
+from kvae_serve.cli.commands_table import Commands, is_light, missing_extra
 from kvae_serve.errors import KvaeError, printable
 from kvae_serve.runtime import process
 
 INTERRUPTED = 130
-# What writing to a standard output that is full, gone or closed gives.
+# Errors of writing to a standard output that is full, gone or closed.
 _STREAM_ERRORS = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG)
 
 
-def main() -> NoReturn:
-    """Run the command with the arguments of the process, and end the process."""
+def main(commands: Commands) -> NoReturn:
+    """Run the command line of this process, then end the process."""
     process.ours = True
     arguments = sys.argv[1:] or ["--help"]
-    code = _flush(run(arguments), "--json" in arguments)
-    if is_light(arguments[0]):
-        # Everything is written: taking ONNX Runtime and numpy down in order would cost a fifth of the whole run.
+    code = _flush(run(arguments, commands), "--json" in arguments)
+    if is_light(arguments[0], commands):
+        # Everything is written. Shutting down ONNX Runtime and numpy in order would take a fifth of the whole run.
         os._exit(code)
     sys.exit(code)
 
 
-def run(arguments: list[str]) -> int:
-    """Run one command; print what goes wrong as one line on standard error.
+def run(arguments: list[str], commands: Commands) -> int:
+    """Run one command; print an error as one line on standard error.
 
     Args:
-        arguments: as typed, the verb first.
+        arguments: Words of the command line, the name of the command first.
+        commands: Table of commands.
 
     Returns:
         The exit code.
     """
     as_json = "--json" in arguments
-    verb = arguments[0] if arguments else ""
+    name = arguments[0] if arguments else ""
     try:
-        if is_light(verb):
-            # Threads of OpenBLAS take time to start, and nothing here multiplies matrices in numpy.
+        if is_light(name, commands):
+            # The threads of OpenBLAS take time to start, and light commands do not multiply matrices in numpy.
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        return _invoke(arguments)
+        return _invoke(arguments, commands)
     except KvaeError as error:
         return _fail(str(error), error.exit_code, as_json)
     except KeyboardInterrupt:
         return _fail("Interrupted.", INTERRUPTED, as_json)
     except BrokenPipeError:
-        return 0  # Who read our output has had enough, as `head` does.
+        return 0  # The reader closed the pipe (for example `head`).
     except ModuleNotFoundError as error:
-        missing = missing_extra(verb, error)
+        missing = missing_extra(name, commands, error)
         if missing is None:
             return _bug(error, as_json)
         return _fail(str(missing), missing.exit_code, as_json)
@@ -67,11 +68,12 @@ def run(arguments: list[str]) -> int:
         return _bug(error, as_json)
 
 
-def _invoke(arguments: list[str]) -> int:
+def _invoke(arguments: list[str], commands: Commands) -> int:
     import click
 
-    from kvae_serve.cli.group import group
+    from kvae_serve.cli.group import group as group_of
 
+    group = group_of(commands)
     if "_KVAE_COMPLETE" in os.environ:
         from kvae_serve.cli.shell_completion import answer
 
@@ -117,7 +119,7 @@ def _print_error(text: str) -> None:
 
 
 def _flush(code: int, as_json: bool) -> int:
-    """Write out what is still in the buffers; return the exit code after that."""
+    """Flush the standard streams; return the exit code."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
@@ -132,6 +134,6 @@ def _flush(code: int, as_json: bool) -> int:
 
 
 def _drop(stream: object) -> None:
-    """Point a stream nowhere, so that the end of the process does not try it once more."""
+    """Redirect a stream to the null device, so that Python does not flush it again on exit."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # type: ignore[attr-defined]

@@ -326,7 +326,7 @@ def test_the_command_opens_no_keras(kvae, command_environment, tmp_path):
     import sys
 
     code = (
-        "import sys; from kvae_serve.cli.main import run\n"
+        "import sys; from kvae.__main__ import run\n"
         "run(['sprites', '-n', '2', '--seed', '0', '-o', 's.npz', '-q'])\n"
         "print([name for name in ('keras', 'tensorflow', 'onnxruntime', 'sklearn', 'scipy') if name in sys.modules])"
     )

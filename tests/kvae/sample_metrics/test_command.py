@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from kvae.commands.evaluate import evaluate
 from kvae.sample_metrics import network
-from kvae_serve.cli.commands.evaluate import evaluate
 from kvae_serve.model import load
 from support import make_tiny_models as tiny_models
 

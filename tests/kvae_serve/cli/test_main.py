@@ -17,31 +17,32 @@ import numpy as np
 import pytest
 
 import kvae_serve
-from kvae_serve.cli.main import run
+from kvae.__main__ import run
 from kvae_serve.sealed import noise
 from support import make_tiny_models
+from support.paths import python_path
 from support.tiny import assert_refused, names, resealed
 
 PACKAGE = Path(kvae_serve.__file__).parent
 
 
-def test_help_lists_the_verbs_and_opens_nothing_heavy(command_environment):
+def test_help_lists_the_commands_and_imports_nothing_heavy(command_environment):
     code = (
-        "import sys; from kvae_serve.cli.main import run; code = run(['--help'])\n"
-        "heavy = ('numpy', 'onnxruntime', 'PIL', 'json', 'kvae', 'export')\n"
+        "import sys; from kvae.__main__ import run; code = run(['--help'])\n"
+        "heavy = ('numpy', 'onnxruntime', 'PIL', 'json', 'kvae.training', 'kvae_export')\n"
         "print(code, [name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env=command_environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "0 []"
-    for verb in ("sample", "info", "verify", "models", "train", "export"):
-        assert f"\n  {verb} " in done.stdout
+    for name in ("sample", "info", "verify", "models", "train", "export"):
+        assert f"\n  {name} " in done.stdout
 
 
 def test_every_light_verb_has_help_without_numpy(command_environment):
     code = (
-        "import sys; from kvae_serve.cli.main import run\n"
+        "import sys; from kvae.__main__ import run\n"
         "codes = [run([verb, '--help']) for verb in ('sample', 'info', 'verify', 'models')]\n"
         "print(codes, 'numpy' in sys.modules, 'onnxruntime' in sys.modules)"
     )
@@ -258,14 +259,14 @@ def test_train_without_its_packages_names_the_extra(kvae, tmp_path):
         file.write(bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 2]) + bytes(8))
     with gzip.open(tmp_path / "train-labels-idx1-ubyte.gz", "wb") as file:
         file.write(bytes([0, 0, 8, 1, 0, 0, 0, 2]) + bytes(2))
-    path = os.pathsep.join([str(tmp_path), str(PACKAGE.parent)])
+    path = os.pathsep.join([str(tmp_path), python_path()])
     done = kvae("train", "--data", ".", "--validation", 0, "-o", "run", PYTHONPATH=path, PYTHONWARNINGS="")
     assert_refused(done, 3, "pip install 'kvae-onnx[train]'")
     assert not (tmp_path / "run").exists()
 
 
 def test_an_unknown_error_is_one_line_and_a_traceback_on_request(monkeypatch, capsys):
-    def fail(*_arguments):
+    def fail(*_):
         raise RuntimeError("strange\n\x1b[31m")
 
     monkeypatch.setattr("kvae_serve.cli.main._invoke", fail)

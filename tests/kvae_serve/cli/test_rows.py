@@ -352,7 +352,7 @@ def test_a_provider_that_is_not_there_is_refused_with_those_that_are(kvae, tiny,
 def test_every_verb_that_runs_a_graph_opens_it_with_the_provider_that_was_asked_for(tiny, data, monkeypatch):
     import onnxruntime as ort
 
-    from kvae_serve.cli.main import run
+    from kvae.__main__ import run
 
     np.savez(data / "z.npz", z=np.zeros((2, 3), "f4"), label=[0, 1])
     monkeypatch.chdir(data)

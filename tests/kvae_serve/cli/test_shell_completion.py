@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from kvae_serve.cli.commands_table import VERBS
+from kvae.__main__ import COMMANDS
 from kvae_serve.cli.shell_completion import script
 
 
@@ -18,8 +18,8 @@ def offered(tmp_path, command_environment):
 
     def ask(line, **environment):
         code = (
-            "import sys; from kvae_serve.cli.main import run; code = run([])\n"
-            "print(code, *[name for name in ('numpy', 'onnxruntime', 'PIL', 'kvae') if name in sys.modules], "
+            "import sys; from kvae.__main__ import run; code = run([])\n"
+            "print(code, *[name for name in ('numpy', 'onnxruntime', 'PIL', 'kvae.data') if name in sys.modules], "
             "file=sys.stderr)"
         )
         given = {"_KVAE_COMPLETE": "bash_complete", "COMP_LINE": line, "COMP_POINT": str(len(line)),
@@ -35,7 +35,7 @@ def offered(tmp_path, command_environment):
 
 
 def test_verbs_options_models_and_labels_are_offered_without_numpy(offered, tiny):
-    assert offered("kvae ") == [f"plain,{verb}" for verb in VERBS]
+    assert offered("kvae ") == [f"plain,{verb}" for verb in COMMANDS]
     assert offered("kvae samp") == ["plain,sample"]
     assert "plain,--label" in offered("kvae sample --la")
     assert offered("kvae verify -m mni") == ["plain,mnist", "plain,mnist-vae", "file,mni"]

@@ -227,7 +227,7 @@ def test_free_space_is_that_of_the_folder(tmp_path):
 def test_ctrl_c_in_the_middle_of_writing_leaves_nothing(tiny, tmp_path, command_environment, form):
     code = """
 import sys
-from kvae_serve.cli.main import main
+from kvae.__main__ import main
 from kvae_serve.runtime.session import Session
 
 run, calls = Session.run, [0]
@@ -289,7 +289,7 @@ def test_memory_does_not_grow_with_the_rows(tiny, tmp_path, command_environment,
 def test_a_sample_takes_120_megabytes_and_runs_under_a_limit_of_400(tmp_path, command_environment, peak_memory):
     limit = (
         "import resource, sys\nresource.setrlimit(resource.RLIMIT_AS, (400 * 2**20, 400 * 2**20))\n"
-        "from kvae_serve.cli.main import main\nmain()"
+        "from kvae.__main__ import main\nmain()"
     )
     for code in (["-m", "kvae"], ["-c", limit]):
         if sys.platform == "darwin" and "-c" in code:

@@ -135,7 +135,7 @@ def test_the_command_between_seeds_draws_labels_and_files(kvae, tiny, tmp_path):
     ],
 )
 def test_a_bad_request_ends_with_its_code(tiny, tmp_path, monkeypatch, capsys, arguments, code):
-    from kvae_serve.cli.main import run
+    from kvae.__main__ import run
 
     monkeypatch.chdir(tmp_path)
     assert run(["interpolate", "-m", str(tiny / "conditional"), *arguments]) == code

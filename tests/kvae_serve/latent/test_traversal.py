@@ -165,7 +165,7 @@ def test_the_command_writes_and_reports(kvae, tiny, tmp_path):
     ],
 )
 def test_a_bad_request_leaves_nothing(tiny, tmp_path, monkeypatch, capsys, arguments, code):
-    from kvae_serve.cli.main import run
+    from kvae.__main__ import run
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "old.npz").touch()

@@ -11,9 +11,7 @@ import pytest
 from kvae_serve.runtime import onnxruntime
 
 PYTHON = "import kvae; kvae.load('mnist').sample(1, label='3', seed=0)"
-COMMAND = (
-    "import sys; from kvae_serve.cli.main import main; sys.argv = ['kvae', 'sample', '--label', '3', '-n', '1']; main()"
-)
+COMMAND = "import sys; from kvae.__main__ import main; sys.argv = ['kvae', 'sample', '--label', '3', '-n', '1']; main()"
 
 
 def home_after(home, code, **variables):

@@ -111,8 +111,8 @@ def evaluate(
     those of the exported files: no TensorFlow is needed.
     """
     # In here, so that --help opens neither numpy nor onnxruntime.
-    from kvae_serve.cli.commands import evaluate_report
-    from kvae_serve.cli.commands import evaluate_samples as of_samples
+    from kvae.commands import evaluate_report
+    from kvae.commands import evaluate_samples as of_samples
     from kvae_serve.evaluation import card as cards
     from kvae_serve.evaluation import evaluate as compute
     from kvae_serve.model import load
