@@ -1,7 +1,7 @@
 """Check that documents and docstrings are written in plain English.
 
-Counts turns of phrase that make readers stumble, per 1,000 words. Fails if a document, or all docstrings and comments of
-a package, has more than LIMIT, or if a docstring starts with a question word (benchmarks open with their question).
+Counts turns of phrase that make readers stumble, per 1,000 words. Fails if a document, or all docstrings and comments
+of a package, has more than LIMIT, or if a docstring starts with a question word (benchmarks open with their question).
 Measured the same way on 2026-11-30, docstrings of Keras, click, scikit-learn, ONNX and JAX have 0.4 to 1.7.
 
     python .ci/check_prose.py            # the whole repository
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import io
+import itertools
 import re
 import sys
 import tokenize
@@ -49,8 +50,7 @@ def prose_of_markdown(text: str) -> str:
     text = re.sub(r"(?ms)^ *(```|~~~).*?^ *\1 *$", "", text)
     text = re.sub(r"(?s)<!--.*?-->", "", text)
     text = re.sub(r"`[^`\n]*`", "X", text)
-    text = re.sub(r"\]\([^)]*\)", "]", text)
-    return text
+    return re.sub(r"\]\([^)]*\)", "]", text)
 
 
 def docstrings(tree: ast.AST) -> list[tuple[str, int, str]]:
@@ -64,7 +64,7 @@ def docstrings(tree: ast.AST) -> list[tuple[str, int, str]]:
             found.append((type(node).__name__, node.body[0].lineno, text))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
-        for before, after in zip(body, body[1:], strict=False) if isinstance(body, list) else ():
+        for before, after in itertools.pairwise(body) if isinstance(body, list) else ():
             is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
             if is_text and isinstance(after.value.value, str) and isinstance(before, ast.Assign | ast.AnnAssign):
                 found.append(("Attribute", after.lineno, after.value.value))
@@ -72,7 +72,7 @@ def docstrings(tree: ast.AST) -> list[tuple[str, int, str]]:
 
 
 def prose_of_python(source: str) -> tuple[str, list[int]]:
-    """Return the docstrings and comments of a module as one text, and lines of docstrings that start with a question word."""
+    """Return the docstrings and comments of a module as one text, and lines of bad docstring openings."""
     texts, headless = [], []
     for kind, line, text in docstrings(ast.parse(source)):
         if HEADLESS.match(text) and kind != "Attribute":
