@@ -1,7 +1,7 @@
 """How fast are draws made and written, next to a bare loop that does the same work? Rows a second and peak memory.
 
 The bare loop draws as many normals with `numpy.random.Generator.standard_normal`, runs the same batches through the
-same decoder with the same settings of ONNX Runtime, and writes as many bytes in the same form, with one write a piece
+same decoder with the same settings of ONNX Runtime, and writes as many bytes in the same form, with one write a chunk
 and nothing checked; like `kvae sample` it sees its file on the disk (fsync) before it is done. Both are whole processes
 that take turns, so that a busy machine slows them alike; what starting takes is measured with a few rows and taken off.
 On a machine that does other work the clock says little: processor time is the steadier figure, though it cannot show
@@ -42,7 +42,7 @@ import os, sys, zlib
 import numpy as np
 import onnxruntime as ort
 
-decoder, path, num, batch, piece, label = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:7])
+decoder, path, num, batch, chunk, label = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:7])
 options = ort.SessionOptions()
 options.intra_op_num_threads = options.inter_op_num_threads = 1
 session = ort.InferenceSession(decoder, options, providers=["CPUExecutionProvider"])
@@ -53,9 +53,9 @@ zipped = path.endswith(".npz")
 z_whole, crc = np.empty((num if zipped else 0, latent_dim), np.float32), 0
 with open(path, "wb") as file:
     np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (num, *shape)})
-    x = np.empty((piece, *shape), np.float32)
-    for first in range(0, num, piece):
-        rows = min(piece, num - first)
+    x = np.empty((chunk, *shape), np.float32)
+    for first in range(0, num, chunk):
+        rows = min(chunk, num - first)
         z = generator.standard_normal((rows, latent_dim)).astype(np.float32)
         for start in range(0, rows, batch):
             feeds = {"z": z[start : start + batch]}
@@ -91,29 +91,29 @@ def main() -> None:
 
     sys.path.insert(0, str(ROOT))
     from kvae_serve.model import load
-    from kvae_serve.row_stream import piece_rows
+    from kvae_serve.row_stream import chunk_rows
 
     model = load(options.model)
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, {options.model}, batches of {options.batch_size}")
     if options.batches:
         by_batch(model, options)
         return
-    piece = piece_rows(model.manifest.data, options.batch_size)
+    chunk = chunk_rows(model.manifest.data, options.batch_size)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         script = Path(folder) / "bare.py"
         script.write_text(BARE)
         for form in options.form or [".npy", ".npz"]:
-            starts = {name: measure(name, form, START, piece, folder, options) for name in ("kvae", "bare")}
+            starts = {name: measure(name, form, START, chunk, folder, options) for name in ("kvae", "bare")}
             for num in options.num or [5_000, 20_000, 100_000]:
-                compare(form, num, piece, folder, options, starts)
+                compare(form, num, chunk, folder, options, starts)
 
 
-def compare(form: str, num: int, piece: int, folder: str, options: argparse.Namespace, starts: dict) -> None:
+def compare(form: str, num: int, chunk: int, folder: str, options: argparse.Namespace, starts: dict) -> None:
     """Print one line: rates on the clock, the ratios of clock and of processor time, and the peak memory of each."""
     seconds: dict[str, list[Taken]] = {"kvae": [], "bare": []}
     for turn in range(options.rounds):
         for name in ("kvae", "bare") if turn % 2 else ("bare", "kvae"):
-            seconds[name].append(measure(name, form, num, piece, folder, options))
+            seconds[name].append(measure(name, form, num, chunk, folder, options))
     clock, processor = (
         {name: [each[which] - starts[name][which] for each in values] for name, values in seconds.items()}
         for which in (0, 1)
@@ -133,7 +133,7 @@ def compare(form: str, num: int, piece: int, folder: str, options: argparse.Name
     )
 
 
-def measure(name: str, form: str, num: int, piece: int, folder: str, options: argparse.Namespace) -> Taken:
+def measure(name: str, form: str, num: int, chunk: int, folder: str, options: argparse.Namespace) -> Taken:
     """Run one process and return what it took."""
     path = Path(folder) / f"{name}{form}"
     model = ROOT / "saved_models" / options.model
@@ -143,7 +143,7 @@ def measure(name: str, form: str, num: int, piece: int, folder: str, options: ar
         command = [sys.executable, "-m", "kvae", "sample", "-q", "-m", str(model), "-n", str(num), "--seed", "0"]
         command += [*label, "--batch-size", str(options.batch_size), "-o", str(path)]
     else:
-        numbers = [num, options.batch_size, piece, options.label or 0]
+        numbers = [num, options.batch_size, chunk, options.label or 0]
         command = [sys.executable, str(Path(folder) / "bare.py"), str(model / "decoder.onnx"), str(path)]
         command += [str(each) for each in numbers]
     # A small process in between tells the peak of its child alone.

@@ -69,31 +69,31 @@ class Rows:
         draw: bool = False,
         batch_size: int = BATCH_SIZE,
     ) -> Iterator[Draws]:
-        """Draw as `sample` does, and give the rows a piece at a time: any number of them in the memory of a few.
+        """Draw as `sample` does, and give the rows a chunk at a time: any number of them in the memory of a few.
 
-        Each piece is a `Draws` of its own: what `sample` would give for its labels, `start`, `num` and `seed`. One
+        Each chunk is a `Draws` of its own: what `sample` would give for its labels, `start`, `num` and `seed`. One
         after another they are the rows of `sample`, bit for bit. A request that makes no sense is refused at once, not
-        at the first piece.
+        at the first chunk.
 
         Args:
             num: how many for each label (or each combination of conditions).
             label: as for `sample`.
             conditions: as for `sample`.
-            seed: as for `sample`; one drawn is the same for all pieces.
+            seed: as for `sample`; one drawn is the same for all chunks.
             start: as for `sample`.
             temperature: as for `sample`.
             draw: as for `sample`.
-            batch_size: rows decoded at a time. A piece has a multiple of it, and takes about 4 MiB.
+            batch_size: rows decoded at a time. A chunk has a multiple of it, and takes about 4 MiB.
 
         Raises:
             RequestError: as `sample`.
             ModelFileError: as `sample`.
         """
         options = {"seed": seed, "start": start, "temperature": temperature, "draw": draw, "batch_size": batch_size}
-        return self._plan(num, label, conditions, options).pieces()
+        return self._plan(num, label, conditions, options).chunks()
 
     def plan(self, num: int, *, label: Any = None, conditions: Mapping[str, Any] | None = None, **options: Any) -> Plan:
-        """Check a request to `sample`, which takes the same, without drawing; its `flow` is what outputs write."""
+        """Check a request to `sample`, which takes the same, without drawing; its `rows` is what outputs write."""
         defaults = {"seed": None, "start": 0, "temperature": 1.0, "draw": False, "batch_size": BATCH_SIZE}
         return self._plan(num, label, conditions, defaults | options)
 

@@ -1,6 +1,6 @@
-"""Work in a thread of its own, ahead of what takes its results: graphs run while what they gave is being written.
+"""Prefetching: run an iterator in a background thread, so that graphs run while earlier results are written.
 
-ONNX Runtime, numpy and files all let go of Python's lock, so that the two sides share two cores.
+ONNX Runtime, NumPy and file output release Python's lock, so both threads make progress.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import TypeVar
 T = TypeVar("T")
 
 DEPTH = 2
-"""Results that wait at most: more only cost memory."""
+"""Maximum number of waiting results. More only cost memory."""
 
 
-def ahead(items: Iterable[T], depth: int = DEPTH) -> Iterator[T]:
-    """Yield the same items in the same order, made in a thread that is at most `depth` of them ahead.
+def prefetch(items: Iterable[T], depth: int = DEPTH) -> Iterator[T]:
+    """Yield the same items in the same order, computed up to `depth` items ahead in a background thread.
 
-    What the thread raises is raised here, after the items before it. When the generator is closed, the thread ends
-    with the item that it is at, and has ended before `close` returns.
+    An exception of the thread is raised here, after the items before it. Closing the generator stops the thread and
+    waits for it.
     """
     waiting: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(depth)
     stop = threading.Event()
@@ -44,7 +44,7 @@ def ahead(items: Iterable[T], depth: int = DEPTH) -> Iterator[T]:
         else:
             put(False, None)
 
-    worker = threading.Thread(target=work, name="kvae-ahead", daemon=True)
+    worker = threading.Thread(target=work, name="kvae-prefetch", daemon=True)
     worker.start()
     try:
         while True:

@@ -15,7 +15,7 @@ from kvae_serve.progress import Busy
 if TYPE_CHECKING:
     import numpy as np
 
-    from kvae_serve.latent.path import Walk
+    from kvae_serve.latent.path import LatentPath
     from kvae_serve.readers import ReadOptions
     from kvae_serve.sealed.manifest import Manifest
 
@@ -121,7 +121,7 @@ def read_options(manifest: Manifest) -> ReadOptions:
 
 
 def deliver(
-    walk: Walk, output: str | None, *, fps: float, loop: str, scale: int, force: bool, as_json: bool, quiet: bool
+    walk: LatentPath, output: str | None, *, fps: float, loop: str, scale: int, force: bool, as_json: bool, quiet: bool
 ) -> None:
     """Write a walk, or show it where nothing else wants standard output."""
     from kvae_serve.latent import path as walks

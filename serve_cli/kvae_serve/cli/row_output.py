@@ -14,7 +14,7 @@ from kvae_serve.errors import RequestError, printable
 if TYPE_CHECKING:
     from kvae_serve.cli.dataset_args import Given
     from kvae_serve.model import Model
-    from kvae_serve.row_stream import Flow
+    from kvae_serve.row_stream import RowStream
 
 STDIN = STDOUT = "-"
 IN_MEMORY = 2**24
@@ -48,7 +48,7 @@ def examples(
 
 
 def deliver(
-    flow: Flow,
+    rows: RowStream,
     output: str | None,
     *,
     dtype: str = "float32",
@@ -57,25 +57,26 @@ def deliver(
     as_json: bool = False,
     more: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write or show the rows of a flow, then say what was done, as words or as JSON."""
+    """Write or show the rows, then say what was done, as words or as JSON."""
     from kvae_serve.writers import dispatch
 
-    manifest = flow.manifest
+    manifest = rows.manifest
     if output is not None:
-        dispatch.stream(output, flow, dtype=dtype, force=force, quiet=quiet)  # type: ignore[arg-type]
+        dispatch.stream(output, rows, dtype=dtype, force=force, quiet=quiet)  # type: ignore[arg-type]
     elif not as_json:
-        dispatch.show(flow, quiet=quiet)
+        dispatch.show(rows, quiet=quiet)
     else:
-        for _ in flow.pieces:  # What cannot be made is still to be an error.
+        for _ in rows.chunks:  # What cannot be made is still to be an error.
             pass
     more = dict(more or {})
     if as_json:
-        facts = {"model": manifest.name, "model_id": manifest.model_id, "rows": flow.rows}
+        facts = {"model": manifest.name, "model_id": manifest.model_id, "rows": rows.num_rows}
         options.echo_json(facts | more | {"output": output})
     elif not quiet and sys.stderr is not None:
         where = "" if output in (None, STDOUT) else f" to {printable(output)}"
-        noun = "image" if manifest.data.kind == "image" and flow.data_names else "row"
+        noun = "image" if manifest.data.kind == "image" and rows.data_names else "row"
         seed = f", seed {more['seed']}" if "seed" in more else ""
         click.echo(
-            f"{flow.rows} {noun}{'s' if flow.rows > 1 else ''} of {printable(manifest.name, 60)}{where}{seed}", err=True
+            f"{rows.num_rows} {noun}{'s' if rows.num_rows > 1 else ''} of {printable(manifest.name, 60)}{where}{seed}",
+            err=True,
         )

@@ -15,7 +15,15 @@ import numpy as np
 
 from kvae_serve.errors import ModelFileError, RequestError, printable
 from kvae_serve.inference import likelihoods
-from kvae_serve.row_stream import Flow, condition_arrays, data_array, latent_array, model_facts, piece_rows, spans
+from kvae_serve.row_stream import (
+    RowStream,
+    chunk_rows,
+    condition_arrays,
+    data_array,
+    latent_array,
+    model_metadata,
+    spans,
+)
 from kvae_serve.runtime import conditions as conditions_of
 from kvae_serve.sealed import noise
 from kvae_serve.sealed.manifest import MIXTURE_PRIORS, Manifest
@@ -64,9 +72,9 @@ class Draws:
         """Return every array by name, in the order of an .npz."""
         return {"x": self.x, "z": self.z} | self.conditions
 
-    def flow(self) -> Flow:
-        """Return these rows as a flow of one piece."""
-        return _flow(self.manifest, len(self), iter([self.arrays()]), self)
+    def row_stream(self) -> RowStream:
+        """Return these rows as a stream of one chunk."""
+        return _row_stream(self.manifest, len(self), iter([self.arrays()]), self)
 
     def names(self, name: str) -> list[str]:
         """Return a condition's value of each row as a text: its class name, or its number."""
@@ -123,8 +131,8 @@ class Plan:
         manifest = self.model.manifest
         if self.rows * (manifest.data.num_values + manifest.latent_dim) > MAX_VALUES:
             raise RequestError(f"{self.rows} rows are too many to hold at once. Draw them in parts, by start.")
-        pieces = self.pieces()
-        first = next(pieces)
+        chunks = self.chunks()
+        first = next(chunks)
         if len(first) == self.rows:
             return first
         try:
@@ -135,27 +143,27 @@ class Plan:
                 f"{self.rows} rows do not fit into memory. Draw them in parts, by start, or by sample_batches."
             ) from error
         end = 0
-        for piece in itertools.chain([first], pieces):
-            end += len(piece)
-            x[end - len(piece) : end], z[end - len(piece) : end] = piece.x, piece.z
+        for chunk in itertools.chain([first], chunks):
+            end += len(chunk)
+            x[end - len(chunk) : end], z[end - len(chunk) : end] = chunk.x, chunk.z
         return Draws(x, z, self._columns(self.wanted, self.num), self.seed, self.start, self.num, manifest)
 
-    def pieces(self) -> Iterator[Draws]:
-        """Draw all rows in order, a piece at a time: part of one combination's rows, or several combinations whole.
+    def chunks(self) -> Iterator[Draws]:
+        """Draw all rows in order, a chunk at a time: part of one combination's rows, or several combinations whole.
 
-        Each piece is what asking for those rows alone would give, with the start and num to ask for.
+        Each chunk is what asking for those rows alone would give, with the start and num to ask for.
         """
-        size = piece_rows(self.model.manifest.data, self.batch_size)
+        size = chunk_rows(self.model.manifest.data, self.batch_size)
         if self.num < size:
             made = self._noise(self.start, self.num)
             step = size // self.num
             for first in range(0, len(self.wanted), step):
-                yield self._piece(self.wanted[first : first + step], self.start, self.num, made)
+                yield self._chunk(self.wanted[first : first + step], self.start, self.num, made)
             return
         for values in self.wanted:
             for first, end in spans(self.num, size):
                 made = self._noise(self.start + first, end - first)
-                yield self._piece([values], self.start + first, end - first, made)
+                yield self._chunk([values], self.start + first, end - first, made)
 
     def at(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Draw some rows by their numbers, in whatever order: what workers do that share a job.
@@ -183,9 +191,9 @@ class Plan:
         z, x = self._draw(columns, scaled, uniforms, index)
         return {"x": x, "z": z} | columns
 
-    def flow(self) -> Flow:
-        """Return all rows as a flow, to be written."""
-        return _flow(self.model.manifest, self.rows, (dict(draws.arrays()) for draws in self.pieces()), self)
+    def row_stream(self) -> RowStream:
+        """Return all rows as a stream for a writer."""
+        return _row_stream(self.model.manifest, self.rows, (dict(draws.arrays()) for draws in self.chunks()), self)
 
     def _columns(self, wanted: list[tuple[int | float, ...]], num: int) -> dict[str, np.ndarray]:
         return {
@@ -200,7 +208,7 @@ class Plan:
         with np.errstate(over="ignore", invalid="ignore"):
             return np.float32(self.temperature) * normals, uniforms
 
-    def _piece(
+    def _chunk(
         self, wanted: list[tuple[int | float, ...]], start: int, num: int, made: tuple[np.ndarray, np.ndarray]
     ) -> Draws:
         columns = self._columns(wanted, num)
@@ -305,20 +313,22 @@ def checked_seed(seed: int | None) -> int:
     return whole_number(seed, "A seed is a whole number from 0 to 2**64 - 1", 0, noise.MAX_SEED)
 
 
-def _flow(manifest: Manifest, rows: int, pieces: Iterator[dict[str, np.ndarray]], drawn: Draws | Plan) -> Flow:
+def _row_stream(
+    manifest: Manifest, rows: int, chunks: Iterator[dict[str, np.ndarray]], drawn: Draws | Plan
+) -> RowStream:
     facts = {"kvae seed": str(drawn.seed), "kvae start": str(drawn.start), "kvae scheme": noise.SCHEME}
-    return Flow(
+    return RowStream(
         manifest,
         rows,
         {"x": data_array(manifest), "z": latent_array(manifest)} | condition_arrays(manifest),
         ("x",),
-        pieces,
+        chunks,
         {
             "seed": np.array(drawn.seed, np.uint64),
             "start": np.array(drawn.start, np.int64),
             "scheme": np.array(noise.SCHEME),
         },
-        model_facts(manifest) | facts,
+        model_metadata(manifest) | facts,
         drawn.num,
         drawn.start,
     )

@@ -14,7 +14,7 @@ import numpy as np
 from kvae_serve.errors import InputDataError, ModelFileError, RequestError, printable
 from kvae_serve.inference.densities import LOG_2_PI, Prior, binarize
 from kvae_serve.readers.checks import check_data, check_units
-from kvae_serve.row_stream import chosen
+from kvae_serve.row_stream import count_rows
 from kvae_serve.runtime import conditions as conditions_of
 from kvae_serve.runtime.session import BATCH_SIZE
 from kvae_serve.sealed import noise
@@ -105,7 +105,7 @@ def stream(
     manifest = model.manifest
     if not len(x):
         raise InputDataError("There is nothing to score: x has no rows.")
-    end = first + chosen(len(x), first, num)
+    end = first + count_rows(len(x), first, num)
     columns = conditions_of.columns(manifest, conditions, len(x))
     if look_at_units:
         check_units(np.asarray(x[:_FEW_ROWS]), manifest.data.range, "x")

@@ -1,4 +1,4 @@
-"""Data to codes, codes to data, data to data: what `encode`, `decode` and `reconstruct` make, piece by piece.
+"""Data to codes, codes to data, data to data: what `encode`, `decode` and `reconstruct` make, chunk by chunk.
 
 Each takes arrays of any size, also ones that stay on disk or come out of a pipe: rows are asked for once, in order.
 """
@@ -13,14 +13,14 @@ import numpy as np
 from kvae_serve.inference import likelihoods, sampling
 from kvae_serve.row_stream import (
     Array,
-    Flow,
-    Piece,
-    chosen,
+    Chunk,
+    RowStream,
+    chunk_rows,
     condition_arrays,
+    count_rows,
     data_array,
     latent_array,
-    model_facts,
-    piece_rows,
+    model_metadata,
     spans,
 )
 from kvae_serve.runtime import conditions as conditions_of
@@ -40,7 +40,7 @@ def encode(
     batch_size: int = 64,
     first: int = 0,
     num: int | None = None,
-) -> Flow:
+) -> RowStream:
     """Return `z_mean` and `z_log_var` of each example, with `draw` also a `z` drawn from there.
 
     Args:
@@ -60,8 +60,8 @@ def encode(
     arrays |= {"z_mean": latent, "z_log_var": latent} | condition_arrays(manifest)
     seed = sampling.checked_seed(seed) if draw else 0
 
-    def pieces() -> Iterator[Piece]:
-        for start, end in spans(rows, piece_rows(manifest.data, batch_size)):
+    def chunks() -> Iterator[Chunk]:
+        for start, end in spans(rows, chunk_rows(manifest.data, batch_size)):
             here = {name: values[start:end] for name, values in columns.items()}
             feeds = model.feeds(here, None, x=_taken(x, first + start, first + end), first=first + start)
             made = model.run("encoder", feeds, batch_size, ["z_mean", "z_log_var"])
@@ -71,7 +71,7 @@ def encode(
             yield made | here
 
     main = ("z",) if draw else ("z_mean", "z_log_var")
-    return Flow(manifest, rows, arrays, main, pieces(), _scalars(seed, first, draw), num=rows, start=first)
+    return RowStream(manifest, rows, arrays, main, chunks(), _scalars(seed, first, draw), group_size=rows, start=first)
 
 
 def decode(
@@ -84,23 +84,25 @@ def decode(
     batch_size: int = 64,
     first: int = 0,
     num: int | None = None,
-) -> Flow:
+) -> RowStream:
     """Return the mean of p(x given z) at each code or, with `draw`, a draw from it; arguments as of `encode`."""
     manifest = model.manifest
     rows, columns = _chosen(model, z, conditions, first, num)
     likelihood = likelihoods.of(manifest) if draw else None
     seed = sampling.checked_seed(seed) if draw else 0
 
-    def pieces() -> Iterator[Piece]:
-        for start, end in spans(rows, piece_rows(manifest.data, batch_size)):
+    def chunks() -> Iterator[Chunk]:
+        for start, end in spans(rows, chunk_rows(manifest.data, batch_size)):
             here = {name: values[start:end] for name, values in columns.items()}
             feeds = model.feeds(here, None, z=_taken(z, first + start, first + end))
             index = np.arange(first + start, first + end)
             yield {"x": sampling.decode(model, feeds, batch_size, likelihood, seed, index), "z": feeds["z"]} | here
 
     arrays = {"x": data_array(manifest), "z": latent_array(manifest)} | condition_arrays(manifest)
-    facts = model_facts(manifest) | ({"kvae seed": str(seed), "kvae scheme": noise.SCHEME} if draw else {})
-    return Flow(manifest, rows, arrays, ("x",), pieces(), _scalars(seed, first, draw), facts, num=rows, start=first)
+    facts = model_metadata(manifest) | ({"kvae seed": str(seed), "kvae scheme": noise.SCHEME} if draw else {})
+    return RowStream(
+        manifest, rows, arrays, ("x",), chunks(), _scalars(seed, first, draw), facts, group_size=rows, start=first
+    )
 
 
 def reconstruct(
@@ -111,13 +113,13 @@ def reconstruct(
     batch_size: int = 64,
     first: int = 0,
     num: int | None = None,
-) -> Flow:
+) -> RowStream:
     """Return each example `x`, and `x_mean`: the decoder's mean at the encoder's mean; arguments as of `encode`."""
     manifest = model.manifest
     rows, columns = _chosen(model, x, conditions, first, num)
 
-    def pieces() -> Iterator[Piece]:
-        for start, end in spans(rows, piece_rows(manifest.data, batch_size)):
+    def chunks() -> Iterator[Chunk]:
+        for start, end in spans(rows, chunk_rows(manifest.data, batch_size)):
             here = {name: values[start:end] for name, values in columns.items()}
             feeds = model.feeds(here, None, x=_taken(x, first + start, first + end), first=first + start)
             given = feeds.pop("x")
@@ -126,8 +128,17 @@ def reconstruct(
 
     data: Array = data_array(manifest)
     arrays = {"x": data, "x_mean": data} | condition_arrays(manifest)
-    return Flow(
-        manifest, rows, arrays, ("x_mean",), pieces(), {}, model_facts(manifest), num=rows, start=first, pairs=True
+    return RowStream(
+        manifest,
+        rows,
+        arrays,
+        ("x_mean",),
+        chunks(),
+        {},
+        model_metadata(manifest),
+        group_size=rows,
+        start=first,
+        pairs=True,
     )
 
 
@@ -135,7 +146,7 @@ def _chosen(
     model: Model, values: np.ndarray, conditions: Mapping[str, Any], first: int, num: int | None
 ) -> tuple[int, dict[str, np.ndarray]]:
     """Return how many rows are wanted, and the conditions of those."""
-    rows = chosen(len(values), first, num)
+    rows = count_rows(len(values), first, num)
     columns = conditions_of.columns(model.manifest, conditions, len(values))
     return rows, {name: each[first : first + rows] for name, each in columns.items()}
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from kvae_serve.errors import RequestError, printable
-from kvae_serve.latent.path import Walk, check_size, whole
+from kvae_serve.latent.path import LatentPath, check_size, whole
 from kvae_serve.latent.prior import encode_file, prior_spread
 from kvae_serve.runtime import conditions as conditions_of
 from kvae_serve.runtime.session import BATCH_SIZE
@@ -63,18 +63,18 @@ class Interpolation:
         pairs, steps = self.z.shape[:2]
         return f"<interpolation of {printable(self.manifest.name, 60)}: {pairs} pairs, {steps} steps, {self.method}>"
 
-    def walk(self) -> Walk:
+    def path(self) -> LatentPath:
         """Return it as rows of images, a row for each pair."""
         pairs, steps = self.z.shape[:2]
-        return Walk(
+        return LatentPath(
             x=self.x,
             z=self.z,
             conditions=self.conditions,
-            marks={
+            positions={
                 "pair": np.broadcast_to(np.arange(pairs)[:, None], (pairs, steps)),
                 "t": np.broadcast_to(self.t, (pairs, steps)),
             },
-            facts={"kvae walk": f"{self.method}, classes {self.classes}"},
+            metadata={"kvae walk": f"{self.method}, classes {self.classes}"},
             manifest=self.manifest,
         )
 

@@ -40,23 +40,23 @@ MAX_SCALE = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Walk:
+class LatentPath:
     """Rows of images.
 
     Attributes:
         x: float32 `[rows, steps, *shape]` in data units.
         z: float32 `[rows, steps, latent_dim]`.
         conditions: each by name, `[rows, steps]`.
-        marks: where each image stands, by name, `[rows, steps]`.
-        facts: keywords and texts for a picture, how to make it again.
+        positions: where each image stands, by name, `[rows, steps]`.
+        metadata: keywords and texts for a picture, how to make it again.
         manifest: the model's.
     """
 
     x: np.ndarray
     z: np.ndarray
     conditions: dict[str, np.ndarray]
-    marks: dict[str, np.ndarray]
-    facts: dict[str, str]
+    positions: dict[str, np.ndarray]
+    metadata: dict[str, str]
     manifest: Manifest
 
 
@@ -81,7 +81,7 @@ def check(path: str, force: bool = False) -> None:
     atomic.refuse_existing(path, force)
 
 
-def write(path: str, walk: Walk, style: Style | None = None, force: bool = False) -> None:
+def write(path: str, walk: LatentPath, style: Style | None = None, force: bool = False) -> None:
     """Write a walk to `path`, whose suffix decides the form; complete or not at all.
 
     Raises:
@@ -113,7 +113,7 @@ def write(path: str, walk: Walk, style: Style | None = None, force: bool = False
         atomic.write_whole(path, lambda file: _write_csv(file, walk), force)
 
 
-def show(walk: Walk, stream: TextIO | None = None) -> None:
+def show(walk: LatentPath, stream: TextIO | None = None) -> None:
     """Write a walk as text: images as cells of characters, a line of them for each row; other data as CSV."""
     stream = stream or sys.stdout
     if stream is None:
@@ -128,7 +128,7 @@ def show(walk: Walk, stream: TextIO | None = None) -> None:
         _write_rows(stream, walk)
 
 
-def frames(walk: Walk, scale: int = 1) -> np.ndarray:
+def frames(walk: LatentPath, scale: int = 1) -> np.ndarray:
     """Return a picture for each step, in which each row has its place: uint8 `[steps, height, width, channels]`."""
     value_range = _range(walk)
     pictures = [grid(walk.x[:, step], None, value_range) for step in range(walk.x.shape[1])]
@@ -163,11 +163,11 @@ def _suffix(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
 
-def _range(walk: Walk) -> tuple[float, float]:
+def _range(walk: LatentPath) -> tuple[float, float]:
     return walk.manifest.data.range or (float(walk.x.min()), float(walk.x.max()))
 
 
-def _whole_grid(walk: Walk) -> np.ndarray:
+def _whole_grid(walk: LatentPath) -> np.ndarray:
     return grid(_flat(walk.x), walk.x.shape[1], _range(walk))
 
 
@@ -179,10 +179,10 @@ def _enlarged(picture: np.ndarray, scale: int) -> np.ndarray:
     return picture if scale == 1 else picture.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-def _facts(walk: Walk) -> dict[str, str]:
+def _facts(walk: LatentPath) -> dict[str, str]:
     manifest = walk.manifest
     name = f"{manifest.name} {manifest.model_id}".encode("ascii", "replace").decode()
-    return {"Software": "kvae", "kvae model": name} | walk.facts
+    return {"Software": "kvae", "kvae model": name} | walk.metadata
 
 
 def _check_images(path: str, manifest: Manifest) -> None:
@@ -194,10 +194,10 @@ def _check_images(path: str, manifest: Manifest) -> None:
         )
 
 
-def _write_npz(file: BinaryIO, walk: Walk) -> None:
+def _write_npz(file: BinaryIO, walk: LatentPath) -> None:
     import zipfile
 
-    per_image = walk.conditions | walk.marks
+    per_image = walk.conditions | walk.positions
     arrays = {"x": _flat(walk.x), "z": _flat(walk.z)} | {name: _flat(values) for name, values in per_image.items()}
     with zipfile.ZipFile(file, "w") as bundle:
         for name, array in arrays.items():
@@ -223,13 +223,13 @@ def _write_stdout(x: np.ndarray) -> None:
     _write_npy(stdout, x)
 
 
-def _write_csv(file: BinaryIO, walk: Walk) -> None:
+def _write_csv(file: BinaryIO, walk: LatentPath) -> None:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     _write_rows(text, walk)
     text.detach()
 
 
-def _write_rows(stream: TextIO, walk: Walk) -> None:
+def _write_rows(stream: TextIO, walk: LatentPath) -> None:
     """A line for each image: where it stands, its conditions, its values; classes by name."""
     import csv
 
@@ -237,8 +237,8 @@ def _write_rows(stream: TextIO, walk: Walk) -> None:
     data = manifest.data
     writer = csv.writer(stream, lineterminator="\n")
     names = [str(column["name"]) for column in data.columns] or [f"x{index}" for index in range(data.num_values)]
-    writer.writerow(map(shielded, [*walk.marks, *walk.conditions, *names]))
-    columns = [_texts(_flat(values), None) for values in walk.marks.values()]
+    writer.writerow(map(shielded, [*walk.positions, *walk.conditions, *names]))
+    columns = [_texts(_flat(values), None) for values in walk.positions.values()]
     for name, values in walk.conditions.items():
         condition = manifest.condition(name)
         columns.append(_texts(_flat(values), condition.classes if condition and condition.categorical else None))

@@ -15,7 +15,7 @@ import numpy as np
 
 from kvae_serve.errors import RequestError, printable
 from kvae_serve.latent.activity import Activity, measure
-from kvae_serve.latent.path import Walk, check_size, whole
+from kvae_serve.latent.path import LatentPath, check_size, whole
 from kvae_serve.latent.prior import encode_file, prior_spread
 from kvae_serve.runtime import conditions as conditions_of
 from kvae_serve.runtime.session import BATCH_SIZE
@@ -63,24 +63,24 @@ class Traversal:
         shown = ", ".join(map(str, self.dims[:12])) + (", ..." if len(self.dims) > 12 else "")
         return f"<traversal of {printable(self.manifest.name, 60)}: dimensions {shown}, {len(self.values)} steps>"
 
-    def walk(self) -> Walk:
+    def path(self) -> LatentPath:
         """Return it as rows of images: a row for each dimension, combination by combination."""
         combinations, num, steps = self.x.shape[:3]
         rows = combinations * num
-        return Walk(
+        return LatentPath(
             x=self.x.reshape(rows, steps, *self.x.shape[3:]),
             z=self.z.reshape(rows, steps, -1),
             conditions={
                 name: np.repeat(values, num * steps).reshape(rows, steps) for name, values in self.conditions.items()
             },
-            marks={
+            positions={
                 "dim": np.broadcast_to(np.tile(self.dims, combinations)[:, None], (rows, steps)),
                 "value": np.broadcast_to(self.values, (rows, steps)),
                 "activity": np.broadcast_to(
                     np.tile(self.activity.values[list(self.dims)], combinations)[:, None], (rows, steps)
                 ),
             },
-            facts={
+            metadata={
                 "kvae dims": " ".join(map(str, self.dims)),
                 "kvae values": " ".join(f"{value:.6g}" for value in self.values),
             },

@@ -1,1 +1,1 @@
-"""The forms of output, one a module; each writes a `Flow` as its pieces come, in memory that does not grow with it."""
+"""Output formats, one per module. Each writes a `RowStream` chunk by chunk, in constant memory."""

@@ -7,27 +7,27 @@ from typing import TextIO
 import numpy as np
 
 from kvae_serve.readers.csv_escape import shielded
-from kvae_serve.row_stream import Flow
+from kvae_serve.row_stream import RowStream
 from kvae_serve.sealed.manifest import Condition
 
 
-def write(stream: TextIO, flow: Flow) -> None:
-    """Write the conditions of a table's or of a latent vector's rows, and the flow's main arrays."""
+def write(stream: TextIO, rows: RowStream) -> None:
+    """Write the conditions of a table's or of a latent vector's rows, and the main arrays of the stream."""
     import csv
 
-    data = flow.manifest.data
+    data = rows.manifest.data
     writer = csv.writer(stream, lineterminator="\n")
-    latent = not flow.data_names
-    conditions = [each for each in flow.manifest.conditions if each.name in flow.arrays and (data.columns or latent)]
+    latent = not rows.data_names
+    conditions = [each for each in rows.manifest.conditions if each.name in rows.arrays and (data.columns or latent)]
     header = [each.name for each in conditions]
-    for name in flow.main:
-        header += [f"{name}_{index}" for index in range(flow.arrays[name].shape[0])] if latent else _names(flow)
+    for name in rows.main:
+        header += [f"{name}_{index}" for index in range(rows.arrays[name].shape[0])] if latent else _names(rows)
     writer.writerow(map(shielded, header))
     classes = [column.get("classes") for column in data.columns] if not latent else []
-    for piece in flow.pieces:
-        columns = [condition_texts(each, piece[each.name]) for each in conditions]
-        for name in flow.main:
-            values = piece[name].reshape(len(piece[name]), -1).T.tolist()
+    for chunk in rows.chunks:
+        columns = [condition_texts(each, chunk[each.name]) for each in conditions]
+        for name in rows.main:
+            values = chunk[name].reshape(len(chunk[name]), -1).T.tolist()
             columns += [_texts(column, classes[index] if classes else None) for index, column in enumerate(values)]
         writer.writerows(zip(*columns, strict=True))
 
@@ -40,8 +40,8 @@ def condition_texts(condition: Condition, values: np.ndarray) -> list[str]:
     return [f"{float(str(value)):.9g}" for value in values.astype(np.float32)]
 
 
-def _names(flow: Flow) -> list[str]:
-    data = flow.manifest.data
+def _names(rows: RowStream) -> list[str]:
+    data = rows.manifest.data
     return [str(column["name"]) for column in data.columns] or [f"x{index}" for index in range(data.num_values)]
 
 

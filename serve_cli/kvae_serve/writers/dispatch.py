@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from kvae_serve.errors import OutputError, RequestError, printable
-from kvae_serve.row_stream import Dtype, Flow, Piece, piece_rows
+from kvae_serve.row_stream import Chunk, Dtype, RowStream, chunk_rows
 from kvae_serve.writers import atomic, disk_space
 
 if TYPE_CHECKING:
@@ -60,15 +60,15 @@ def write(path: str, draws: Draws, *, dtype: Dtype = "float32", force: bool = Fa
         RequestError: the suffix is unknown, or the data is not of that form.
         OutputError: the path exists, or cannot be written.
     """
-    stream(path, draws.flow(), dtype=dtype, force=force, quiet=True)
+    stream(path, draws.row_stream(), dtype=dtype, force=force, quiet=True)
 
 
-def stream(path: str, flow: Flow, *, dtype: Dtype = "float32", force: bool = False, quiet: bool = False) -> None:
+def stream(path: str, rows: RowStream, *, dtype: Dtype = "float32", force: bool = False, quiet: bool = False) -> None:
     """Write rows as they are made, in memory that does not grow with them; complete or not at all.
 
     Args:
         path: as for `write`. What goes to `-` is gone at once, so there an error comes after the first rows.
-        flow: the rows.
+        rows: what to write.
         dtype: of data in arrays.
         force: as for `write`.
         quiet: show no progress on standard error.
@@ -78,27 +78,27 @@ def stream(path: str, flow: Flow, *, dtype: Dtype = "float32", force: bool = Fal
         OutputError: the path exists, does not fit on the disk, or cannot be written.
     """
     writer = _writer(path)
-    with _under_way(flow, quiet) as running:
+    with _under_way(rows, quiet) as running:
         writer(path, running, dtype, force)
 
 
-def show(draws: Draws | Flow, stream: TextIO | None = None, quiet: bool = True) -> None:
+def show(draws: Draws | RowStream, stream: TextIO | None = None, quiet: bool = True) -> None:
     """Write rows as text: images as cells of characters, other data as rows of CSV."""
     stream = stream or sys.stdout
     if stream is None:
         raise OutputError("Standard output is closed. Give -o to write a file.")
-    flow = draws if isinstance(draws, Flow) else draws.flow()
-    if flow.holds_images and flow.rows > MAX_SHOWN:
-        raise RequestError(f"{flow.rows:,} images are too many to show as text, of {MAX_SHOWN:,} at most. Give -o.")
-    with _under_way(flow, quiet) as running:
+    rows = draws if isinstance(draws, RowStream) else draws.row_stream()
+    if rows.holds_images and rows.num_rows > MAX_SHOWN:
+        raise RequestError(f"{rows.num_rows:,} images are too many to show as text, of {MAX_SHOWN:,} at most. Give -o.")
+    with _under_way(rows, quiet) as running:
         if running.holds_images:
             import numpy as np
 
             from kvae_serve.writers import ascii as text
 
-            images = np.concatenate([running.images(piece) for piece in running.pieces])
+            images = np.concatenate([running.images(chunk) for chunk in running.chunks])
             width, colour = text.terminal(stream)
-            per_row = running.num if 1 < running.num < running.rows else None
+            per_row = running.group_size if 1 < running.group_size < running.num_rows else None
             stream.write(text.render(images, running.manifest.data.range, width, colour, per_row))
         else:
             from kvae_serve.writers import csv as table
@@ -108,35 +108,35 @@ def show(draws: Draws | Flow, stream: TextIO | None = None, quiet: bool = True) 
 
 def facts(draws: Draws) -> dict[str, str]:
     """Return how to draw the same again, as texts."""
-    return draws.flow().facts
+    return draws.row_stream().metadata
 
 
 @contextlib.contextmanager
-def _under_way(flow: Flow, quiet: bool) -> Iterator[Flow]:
-    """Make a flow's rows ahead of their writing, and show how far it is; on the way out both have ended."""
+def _under_way(rows: RowStream, quiet: bool) -> Iterator[RowStream]:
+    """Prefetch the chunks and show progress; both have ended on exit."""
     from kvae_serve.progress import Progress
 
     with contextlib.ExitStack() as stack:
-        pieces = flow.pieces
+        chunks = rows.chunks
         progress = stack.enter_context(Progress("Making rows", quiet))
-        if flow.rows > piece_rows(flow.manifest.data, 1):  # For a few rows a thread would only cost its start.
-            from kvae_serve.prefetch import ahead
+        if rows.num_rows > chunk_rows(rows.manifest.data, 1):  # For a few rows a thread would only cost its start.
+            from kvae_serve.prefetch import prefetch
 
-            pieces = stack.enter_context(contextlib.closing(ahead(pieces)))  # type: ignore[type-var]
+            chunks = stack.enter_context(contextlib.closing(prefetch(chunks)))  # type: ignore[type-var]
 
-        def counted() -> Iterator[Piece]:
+        def counted() -> Iterator[Chunk]:
             done = 0
-            for piece in pieces:
-                yield piece
-                done += len(piece[flow.main[0]])
-                progress(done, flow.rows)
-            if done != flow.rows:
-                raise AssertionError(f"{done} rows were made, {flow.rows} were to be.")
+            for chunk in chunks:
+                yield chunk
+                done += len(chunk[rows.main[0]])
+                progress(done, rows.num_rows)
+            if done != rows.num_rows:
+                raise AssertionError(f"{done} rows were made, {rows.num_rows} were to be.")
 
-        yield dataclasses.replace(flow, pieces=counted())
+        yield dataclasses.replace(rows, chunks=counted())
 
 
-def _writer(path: str) -> Callable[[str, Flow, Dtype, bool], None]:
+def _writer(path: str) -> Callable[[str, RowStream, Dtype, bool], None]:
     if path == STDOUT:
         return _write_stdout
     suffix = os.path.splitext(path)[1].lower()
@@ -158,40 +158,40 @@ def _is_folder(path: str) -> bool:
     return path.endswith(("/", os.sep)) or not os.path.splitext(path)[1] or os.path.isdir(path)
 
 
-def _write_png(path: str, flow: Flow, dtype: Dtype, force: bool) -> None:
+def _write_png(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
     from kvae_serve.writers import images as pictures
 
-    _check_images(path, flow)
-    pictures.check_grid(path, flow)
-    atomic.write_whole(path, pictures.grid_png(flow), force)
+    _check_images(path, rows)
+    pictures.check_grid(path, rows)
+    atomic.write_whole(path, pictures.grid_png(rows), force)
 
 
-def _write_npz(path: str, flow: Flow, dtype: Dtype, force: bool) -> None:
+def _write_npz(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
     from kvae_serve.writers import npz
 
-    flow = flow.as_dtype(dtype)
-    disk_space.check(path, npz.num_bytes(flow), force)
-    atomic.write_whole(path, lambda file: npz.write(file, flow), force)
+    rows = rows.as_dtype(dtype)
+    disk_space.check(path, npz.num_bytes(rows), force)
+    atomic.write_whole(path, lambda file: npz.write(file, rows), force)
 
 
-def _write_npy(path: str, flow: Flow, dtype: Dtype, force: bool) -> None:
+def _write_npy(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
     from kvae_serve.writers import npy
 
-    flow = flow.as_dtype(dtype)
-    disk_space.check(path, flow.rows * flow.arrays[flow.main[0]].bytes, force)
-    atomic.write_whole(path, lambda file: npy.write(file, flow), force)
+    rows = rows.as_dtype(dtype)
+    disk_space.check(path, rows.num_rows * rows.arrays[rows.main[0]].bytes, force)
+    atomic.write_whole(path, lambda file: npy.write(file, rows), force)
 
 
-def _write_folder(path: str, flow: Flow, dtype: Dtype, force: bool) -> None:
+def _write_folder(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
     from kvae_serve.writers import images as pictures
 
-    _check_images(path, flow)
-    disk_space.check(path, flow.rows * pictures.LEAST_BYTES, force)
+    _check_images(path, rows)
+    disk_space.check(path, rows.num_rows * pictures.LEAST_BYTES, force)
     with atomic.new_folder(path, force) as folder:
-        pictures.write_folder(folder, flow)
+        pictures.write_folder(folder, rows)
 
 
-def _write_stdout(path: str, flow: Flow, dtype: Dtype, force: bool) -> None:
+def _write_stdout(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
     from kvae_serve.writers import npy
 
     stdout = getattr(sys.stdout, "buffer", None)
@@ -199,40 +199,40 @@ def _write_stdout(path: str, flow: Flow, dtype: Dtype, force: bool) -> None:
         raise OutputError("Standard output is closed. Give a path to write a file.")
     if stdout.isatty():
         raise RequestError("Standard output is a terminal, which cannot show .npy bytes. Redirect it, or leave out -o.")
-    npy.write(stdout, flow.as_dtype(dtype))
+    npy.write(stdout, rows.as_dtype(dtype))
 
 
-def _write_csv(path: str, flow: Flow, dtype: Dtype, force: bool) -> None:
+def _write_csv(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
     from kvae_serve.writers import csv as table
 
-    manifest = flow.manifest
-    if manifest.data.kind == "image" and flow.data_names:
+    manifest = rows.manifest
+    if manifest.data.kind == "image" and rows.data_names:
         raise RequestError(
             f"{printable(path)} would hold a table, but {printable(manifest.name, 60)} makes images. Write .npz."
         )
     # A value is a digit and a comma at least.
-    disk_space.check(path, 2 * flow.rows * sum(flow.arrays[name].bytes // 4 for name in flow.main), force)
+    disk_space.check(path, 2 * rows.num_rows * sum(rows.arrays[name].bytes // 4 for name in rows.main), force)
 
     def write_rows(file: BinaryIO) -> None:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        table.write(text, flow)
+        table.write(text, rows)
         text.detach()
 
     atomic.write_whole(path, write_rows, force)
 
 
-def _check_images(path: str, flow: Flow) -> None:
-    if flow.holds_images:
+def _check_images(path: str, rows: RowStream) -> None:
+    if rows.holds_images:
         return
-    data = flow.manifest.data
-    made = f"{data.kind} data of shape {list(data.shape)}" if flow.data_names else flow.main[0]
+    data = rows.manifest.data
+    made = f"{data.kind} data of shape {list(data.shape)}" if rows.data_names else rows.main[0]
     raise RequestError(
-        f"{printable(path)} would hold pictures, but {printable(flow.manifest.name, 60)} makes {made}. "
+        f"{printable(path)} would hold pictures, but {printable(rows.manifest.name, 60)} makes {made}. "
         "Write .npz or .npy."
     )
 
 
-_WRITERS: dict[str, Callable[[str, Flow, Dtype, bool], None]] = {
+_WRITERS: dict[str, Callable[[str, RowStream, Dtype, bool], None]] = {
     ".png": _write_png,
     ".npz": _write_npz,
     ".npy": _write_npy,

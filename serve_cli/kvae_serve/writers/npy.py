@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from kvae_serve.row_stream import Array, Flow
+from kvae_serve.row_stream import Array, RowStream
 
 
 def header(array: Array, rows: int) -> bytes:
@@ -25,13 +25,13 @@ def whole(value: np.ndarray) -> bytes:
     return _header(value.dtype, value.shape) + value.tobytes()
 
 
-def write(file: BinaryIO, flow: Flow) -> None:
-    """Write the first of a flow's main arrays."""
-    name = flow.main[0]
+def write(file: BinaryIO, rows: RowStream) -> None:
+    """Write the first of the main arrays."""
+    name = rows.main[0]
     put = whole_writes(file)
-    put(header(flow.arrays[name], flow.rows))
-    for piece in flow.pieces:
-        put(raw(piece[name]))
+    put(header(rows.arrays[name], rows.num_rows))
+    for chunk in rows.chunks:
+        put(raw(chunk[name]))
 
 
 def raw(values: np.ndarray) -> memoryview:

@@ -1,7 +1,7 @@
 """NumPy's .npz, all arrays at once: a zip archive whose members grow side by side.
 
 `zipfile` writes one member after another, which would mean to hold or to compute twice what belongs to later ones.
-But nothing is compressed and every size is known, so every member has its place from the start: each piece goes to
+But nothing is compressed and every size is known, so every member has its place from the start: each chunk goes to
 where it belongs, and the checksums follow at the end. All members are dated 1980, so the same rows give the same bytes.
 
 Reference: PKWARE's APPNOTE.TXT 6.3.10, sections 4.3 and 4.5.3 (zip64).
@@ -13,7 +13,7 @@ import struct
 import zlib
 from typing import BinaryIO
 
-from kvae_serve.row_stream import Flow
+from kvae_serve.row_stream import RowStream
 from kvae_serve.writers import npy
 
 _LARGE = 0xFFFFFFFF
@@ -64,14 +64,14 @@ class _Member:
         return 0 if self.name.isascii() else _UTF8
 
 
-def write(file: BinaryIO, flow: Flow) -> None:
-    """Write every array and scalar of a flow into a file that can be sought in."""
-    members = _members(flow)
+def write(file: BinaryIO, rows: RowStream) -> None:
+    """Write every array and scalar into a seekable file."""
+    members = _members(rows)
     for member in members.values():
         member.write(file, member.head)
-    for piece in flow.pieces:
-        for name in flow.arrays:
-            members[name].write(file, npy.raw(piece[name]))
+    for chunk in rows.chunks:
+        for name in rows.arrays:
+            members[name].write(file, npy.raw(chunk[name]))
     for member in members.values():
         file.seek(member.start)
         file.write(member.local())
@@ -81,19 +81,19 @@ def write(file: BinaryIO, flow: Flow) -> None:
     file.write(directory + _end(len(members), start, len(directory)))
 
 
-def num_bytes(flow: Flow) -> int:
+def num_bytes(rows: RowStream) -> int:
     """Return how large the file will be, but for its directory."""
-    return max(member.end for member in _members(flow).values())
+    return max(member.end for member in _members(rows).values())
 
 
-def _members(flow: Flow) -> dict[str, _Member]:
+def _members(rows: RowStream) -> dict[str, _Member]:
     members: dict[str, _Member] = {}
     place = 0
-    for name, array in flow.arrays.items():
-        head = npy.header(array, flow.rows)
-        members[name] = _Member(name, place, head, len(head) + flow.rows * array.bytes)
+    for name, array in rows.arrays.items():
+        head = npy.header(array, rows.num_rows)
+        members[name] = _Member(name, place, head, len(head) + rows.num_rows * array.bytes)
         place = members[name].end
-    for name, scalar in flow.scalars.items():
+    for name, scalar in rows.scalars.items():
         data = npy.whole(scalar)
         members[name] = _Member(name, place, data, len(data))
         place = members[name].end

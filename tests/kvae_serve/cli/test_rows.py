@@ -282,8 +282,8 @@ def test_sample_of_a_table_with_two_conditions_is_csv_with_its_columns(kvae, tmp
 
 def test_a_long_table_is_the_same_rows(tmp_path):
     model = load(a_table_model(tmp_path))
-    flow = model.plan(6000, conditions={"age": [0.1], "species": "all"}, seed=1).flow()
-    dispatch.stream(str(tmp_path / "a.csv"), flow, quiet=True)
+    rows = model.plan(6000, conditions={"age": [0.1], "species": "all"}, seed=1).row_stream()
+    dispatch.stream(str(tmp_path / "a.csv"), rows, quiet=True)
     lines = (tmp_path / "a.csv").read_text().splitlines()
     whole = model.sample(6000, conditions={"age": [0.1], "species": "all"}, seed=1)
     assert len(lines) == 12_001
@@ -303,8 +303,8 @@ def test_python_methods_work_from_eight_threads_at_once(tiny):
     def work() -> None:
         for _ in range(3):
             got = shared.encode(x, label=label)[0], shared.decode(z, label=label), shared.reconstruct(x, label=label)
-            pieces = np.concatenate([each.x for each in shared.sample_batches(3000, label="cat", seed=2)])
-            found.append(all((a == b).all() for a, b in zip(got, want, strict=True)) and (pieces == drawn).all())
+            chunks = np.concatenate([each.x for each in shared.sample_batches(3000, label="cat", seed=2)])
+            found.append(all((a == b).all() for a, b in zip(got, want, strict=True)) and (chunks == drawn).all())
 
     workers = [threading.Thread(target=work) for _ in range(8)]
     for worker in workers:
@@ -314,18 +314,18 @@ def test_python_methods_work_from_eight_threads_at_once(tiny):
     assert found == [True] * 24
 
 
-def test_flows_of_python_arrays_check_as_they_go(tiny):
+def test_row_streams_check_each_chunk(tiny):
     model = load(tiny / "conditional")
     x = binary_images(3000).astype("f4")
     x[2990] = 300
-    flow = transforms.encode(model, x, {"label": 1})
+    rows = transforms.encode(model, x, {"label": 1})
     with pytest.raises(InputDataError, match="expected 0 to 255"):
-        list(flow.pieces)
-    x[2990] = 0.5  # The last piece is nearly black: no sign of pixels that were divided by 255.
+        list(rows.chunks)
+    x[2990] = 0.5  # The last chunk is nearly black: no sign of pixels that were divided by 255.
     x[2048:] = np.minimum(x[2048:], 1)
-    assert sum(len(piece["z_mean"]) for piece in transforms.encode(model, x, {"label": 1}).pieces) == 3000
+    assert sum(len(chunk["z_mean"]) for chunk in transforms.encode(model, x, {"label": 1}).chunks) == 3000
     with pytest.raises(InputDataError, match="divided by 255"):
-        list(transforms.encode(model, x[2048:], {"label": 1}).pieces)
+        list(transforms.encode(model, x[2048:], {"label": 1}).chunks)
 
 
 WITH_PROVIDER = {

@@ -16,8 +16,8 @@ import pytest
 
 from kvae_serve.errors import OutputError, RequestError
 from kvae_serve.model import load
-from kvae_serve.prefetch import ahead
-from kvae_serve.row_stream import Array, Flow
+from kvae_serve.prefetch import prefetch
+from kvae_serve.row_stream import Array, RowStream
 from kvae_serve.writers import disk_space, dispatch, npz
 
 MB = 1e6
@@ -33,13 +33,13 @@ def conditional(tiny: Path):
 def test_batches_are_the_rows_of_sample_and_each_stands_alone(conditional, num, batch_size, draw):
     request = {"label": ["dog", "0"], "seed": 4, "start": 11, "draw": draw}
     whole = conditional.sample(num, **request)
-    pieces = list(conditional.sample_batches(num, batch_size=batch_size, **request))
-    assert (len(pieces) > 1) == (num > 1000)
+    chunks = list(conditional.sample_batches(num, batch_size=batch_size, **request))
+    assert (len(chunks) > 1) == (num > 1000)
     for name in ("x", "z"):
-        assert np.concatenate([getattr(piece, name) for piece in pieces]).tobytes() == getattr(whole, name).tobytes()
-    labels = np.concatenate([piece.conditions["label"] for piece in pieces])
+        assert np.concatenate([getattr(chunk, name) for chunk in chunks]).tobytes() == getattr(whole, name).tobytes()
+    labels = np.concatenate([chunk.conditions["label"] for chunk in chunks])
     assert (labels == whole.conditions["label"]).all()
-    last = pieces[-1]
+    last = chunks[-1]
     again = conditional.sample(
         last.num, label=list(dict.fromkeys(last.names("label"))), seed=4, start=last.start, draw=draw
     )
@@ -90,16 +90,16 @@ def test_a_stream_gives_the_bytes_of_what_is_written_at_once(conditional, tmp_pa
         dispatch.write(str(tmp_path / f"at_once_{form}"), draws, dtype=dtype)
         num = draws.num
         dispatch.stream(
-            str(tmp_path / f"flow_{form}"), conditional.plan(num, **request).flow(), dtype=dtype, quiet=True
+            str(tmp_path / f"stream_{form}"), conditional.plan(num, **request).row_stream(), dtype=dtype, quiet=True
         )
     for form in ("a.npz", "a.npy", "a.png"):
-        assert (tmp_path / f"flow_{form}").read_bytes() == (tmp_path / f"at_once_{form}").read_bytes()
+        assert (tmp_path / f"stream_{form}").read_bytes() == (tmp_path / f"at_once_{form}").read_bytes()
     for path in (tmp_path / "at_once_folder").iterdir():
-        assert (tmp_path / "flow_folder" / path.name).read_bytes() == path.read_bytes()
+        assert (tmp_path / "stream_folder" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_an_npz_is_a_proper_zip_archive(conditional, tmp_path):
-    dispatch.stream(str(tmp_path / "a.npz"), conditional.plan(2500, label="cat", seed=0).flow(), quiet=True)
+    dispatch.stream(str(tmp_path / "a.npz"), conditional.plan(2500, label="cat", seed=0).row_stream(), quiet=True)
     with zipfile.ZipFile(tmp_path / "a.npz") as bundle:
         assert bundle.testzip() is None
         assert {member.date_time[0] for member in bundle.infolist()} == {1980}
@@ -107,7 +107,7 @@ def test_an_npz_is_a_proper_zip_archive(conditional, tmp_path):
 
 
 class Sparse(io.RawIOBase):
-    """A file that keeps the pieces that are no long run of one byte: gigabytes of zeros in a few kilobytes."""
+    """A file that keeps the chunks that are no long run of one byte: gigabytes of zeros in a few kilobytes."""
 
     def __init__(self) -> None:
         self.place, self.kept, self.end = 0, {}, 0
@@ -146,12 +146,12 @@ class Sparse(io.RawIOBase):
 def test_an_archive_beyond_4_gibibytes_is_read_by_zipfile(conditional):
     """Its directory and headers say where 4.25 GiB of x and what follows them are; nothing that large is made here."""
     rows = 2**22 + 2**18
-    piece = {"x": np.zeros((2**18, 1024), np.uint8), "label": np.full(2**18, 7, np.uint8)}
+    chunk = {"x": np.zeros((2**18, 1024), np.uint8), "label": np.full(2**18, 7, np.uint8)}
     arrays = {"x": Array(np.dtype("u1"), (1024,)), "label": Array(np.dtype("u1"), ())}
-    pieces = (piece for _ in range(rows // 2**18))
-    flow = Flow(conditional.manifest, rows, arrays, ("x",), pieces, {"seed": np.array(3)})
+    chunks = (chunk for _ in range(rows // 2**18))
+    stream = RowStream(conditional.manifest, rows, arrays, ("x",), chunks, {"seed": np.array(3)})
     file = Sparse()
-    npz.write(file, flow)
+    npz.write(file, stream)
     with zipfile.ZipFile(file) as bundle:
         assert [(each.filename, each.file_size) for each in bundle.infolist()] == [
             ("x.npy", 128 + rows * 1024),
@@ -169,26 +169,26 @@ def test_an_archive_beyond_4_gibibytes_is_read_by_zipfile(conditional):
 def test_pieces_that_do_not_add_up_are_a_bug_and_leave_no_file(conditional, tmp_path):
     for form in ("a.npz", "a.npy"):
         arrays = {"x": Array(np.dtype("f4"), (2,))}
-        flow = Flow(conditional.manifest, 3, arrays, ("x",), iter([{"x": np.zeros((2, 2), "f4")}]))
+        rows = RowStream(conditional.manifest, 3, arrays, ("x",), iter([{"x": np.zeros((2, 2), "f4")}]))
         with pytest.raises(AssertionError):
-            dispatch.stream(str(tmp_path / form), flow)
+            dispatch.stream(str(tmp_path / form), rows)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ahead_keeps_the_order_raises_in_its_place_and_ends_when_closed():
-    assert list(ahead(range(1000))) == list(range(1000))
-    assert list(ahead([])) == []
+def test_prefetch_keeps_the_order_raises_in_its_place_and_ends_when_closed():
+    assert list(prefetch(range(1000))) == list(range(1000))
+    assert list(prefetch([])) == []
 
     def failing():
         yield 1
         raise OutputError("no more")
 
-    items = ahead(failing())
+    items = prefetch(failing())
     assert next(items) == 1
     with pytest.raises(OutputError, match="no more"):
         next(items)
     before = threading.active_count()
-    endless = ahead(iter(int, 1))
+    endless = prefetch(iter(int, 1))
     assert next(endless) == 0
     endless.close()
     assert threading.active_count() == before
@@ -199,9 +199,9 @@ def test_what_does_not_fit_on_the_disk_is_refused_with_the_sum_done(kvae, tiny, 
     monkeypatch.setattr(disk_space, "free_bytes", lambda folder: 1_000_000)
     for form, size in (("a.npy", "1.9 MB"), ("a.npz", "2.0 MB"), ("folder", "41.0 MB")):
         with pytest.raises(OutputError, match=rf"would take {size}, but 1\.0 MB are free.*--force"):
-            dispatch.stream(str(tmp_path / form), model.plan(10_000, seed=0).flow())
+            dispatch.stream(str(tmp_path / form), model.plan(10_000, seed=0).row_stream())
     assert list(tmp_path.iterdir()) == []
-    dispatch.stream(str(tmp_path / "a.npy"), model.plan(10_000, seed=0).flow(), force=True)
+    dispatch.stream(str(tmp_path / "a.npy"), model.plan(10_000, seed=0).row_stream(), force=True)
     assert (tmp_path / "a.npy").stat().st_size == 128 + 4 * 48 * 10_000
     monkeypatch.undo()
     done = kvae("sample", "-m", tiny / "unconditional", "-n", 10**13, "-o", "huge.npy")
@@ -267,7 +267,7 @@ def test_progress_is_shown_on_a_terminal_alone_and_taken_away(conditional, tmp_p
     monkeypatch.setattr(progress, "_BETWEEN", 0.0)
     for stream, quiet, shown in ((Terminal(), False, True), (Terminal(), True, False), (io.StringIO(), False, False)):
         monkeypatch.setattr(sys, "stderr", stream)
-        dispatch.stream(str(tmp_path / "a.npy"), conditional.plan(9000, label=0).flow(), force=True, quiet=quiet)
+        dispatch.stream(str(tmp_path / "a.npy"), conditional.plan(9000, label=0).row_stream(), force=True, quiet=quiet)
         assert ("%" in stream.getvalue()) == shown
         if shown:
             assert stream.getvalue().rpartition("\r")[2] in ("", "\x1b[K")

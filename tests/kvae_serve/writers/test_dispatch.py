@@ -114,8 +114,8 @@ def test_class_names_that_are_no_file_names_stay_apart(draws):
     raw = draws.manifest.to_dict()
     raw["conditions"][0]["classes"] = ["../x", ".x", "a/b"]
     evil = Draws(draws.x, draws.z, draws.conditions, 1, 0, 4, Manifest.from_dict(raw))
-    flow = evil.flow()
-    names = pictures.file_names(flow, evil.arrays(), 0)
+    rows = evil.row_stream()
+    names = pictures.file_names(rows, evil.arrays(), 0)
     assert len(set(names)) == 8
     assert not [name for name in names if "/" in name or name.startswith(".")]
 

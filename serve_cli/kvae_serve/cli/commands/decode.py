@@ -64,6 +64,6 @@ def decode(
         seed = sampling.checked_seed(seed)
     if num is None and output is None and not as_json and loaded.manifest.data.kind == "image":
         num = row_output.SHOWN
-    flow = transforms.decode(loaded, z, found | said, seed=seed, draw=draw, batch_size=batch_size, first=start, num=num)
+    rows = transforms.decode(loaded, z, found | said, seed=seed, draw=draw, batch_size=batch_size, first=start, num=num)
     facts = {"codes": codes, "start": start} | ({"seed": seed} if draw else {})
-    row_output.deliver(flow, output, dtype=dtype, force=force, quiet=quiet, as_json=as_json, more=facts)
+    row_output.deliver(rows, output, dtype=dtype, force=force, quiet=quiet, as_json=as_json, more=facts)

@@ -63,7 +63,7 @@ def encode(
     examples = row_output.examples(loaded, data, split, said, image_size, channels)
     if draw:
         seed = sampling.checked_seed(seed)
-    flow = transforms.encode(
+    rows = transforms.encode(
         loaded,
         examples.x,
         examples.conditions,
@@ -74,4 +74,4 @@ def encode(
         num=num,
     )
     facts = {"data": examples.source, "start": start} | ({"seed": seed} if draw else {})
-    row_output.deliver(flow, output, force=force, quiet=quiet, as_json=as_json, more=facts)
+    row_output.deliver(rows, output, force=force, quiet=quiet, as_json=as_json, more=facts)

@@ -106,7 +106,7 @@ def interpolate(
             seeds = list(seed)
             found = _between_draws(loaded, seeds, start, num, first, last, how)
     path_output.deliver(
-        found.walk(), output, fps=fps, loop=loop, scale=scale, force=force, as_json=as_json, quiet=quiet
+        found.path(), output, fps=fps, loop=loop, scale=scale, force=force, as_json=as_json, quiet=quiet
     )
     if as_json:
         path_output.report(

@@ -59,6 +59,6 @@ def reconstruct(
     examples = row_output.examples(loaded, data, split, said, image_size, channels)
     if num is None and output is None and not as_json and loaded.manifest.data.kind == "image":
         num = row_output.SHOWN
-    flow = transforms.reconstruct(loaded, examples.x, examples.conditions, batch_size=batch_size, first=start, num=num)
+    rows = transforms.reconstruct(loaded, examples.x, examples.conditions, batch_size=batch_size, first=start, num=num)
     facts = {"data": examples.source, "start": start}
-    row_output.deliver(flow, output, dtype=dtype, force=force, quiet=quiet, as_json=as_json, more=facts)
+    row_output.deliver(rows, output, dtype=dtype, force=force, quiet=quiet, as_json=as_json, more=facts)

@@ -126,4 +126,4 @@ def sample(
         batch_size=batch_size,
     )
     facts = {"num": num, "conditions": plan.names(), "seed": plan.seed, "start": start, "scheme": SCHEME}
-    row_output.deliver(plan.flow(), output, dtype=dtype, force=force, quiet=quiet, as_json=as_json, more=facts)
+    row_output.deliver(plan.row_stream(), output, dtype=dtype, force=force, quiet=quiet, as_json=as_json, more=facts)

@@ -99,7 +99,7 @@ def score(
         image_size=image_size,
         channels=channels,
     )
-    rows_taken = row_stream.chosen(len(examples.x), start, num)
+    rows_taken = row_stream.count_rows(len(examples.x), start, num)
     summary = _Summary(below, start)
     with Progress("Scoring", quiet or not (to_file or as_json)) as progress:
         parts = scoring.stream(

@@ -98,7 +98,7 @@ def traverse(
             batch_size=batch_size,
         )
     path_output.deliver(
-        found.walk(), output, fps=fps, loop=loop, scale=scale, force=force, as_json=as_json, quiet=quiet
+        found.path(), output, fps=fps, loop=loop, scale=scale, force=force, as_json=as_json, quiet=quiet
     )
     values = found.activity.values
     if as_json:
