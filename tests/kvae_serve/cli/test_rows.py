@@ -71,7 +71,7 @@ def test_a_label_for_all_rows_wins_over_the_data_and_is_needed_without(kvae, tin
     assert_refused(kvae("encode", "-m", tiny / "unconditional", "x.npy", "--label", "cat"), 2, "unconditional")
     assert_refused(kvae(*arguments, "none.npy", "--label", "cat"), 4, "does not exist")
     assert_refused(kvae(*arguments, "x.npy", "--label", "cat", "-o", "a.png"), 2, "pictures", "z_mean")
-    assert_refused(kvae(*arguments, "x.npy", "--label", "cat", "--start", 5), 2, "5 rows")
+    assert_refused(kvae(*arguments, "x.npy", "--label", "cat", "--start", 5), 2, "no row 5")
     assert names(data) == ["c.npy", "data.npz", "x.npy"]
 
 
