@@ -1,9 +1,9 @@
-"""Encoders and decoders, sized by arguments; any Keras model with the same inputs and outputs takes their place.
+"""Encoders and decoders, sized by arguments. Any Keras model with the same inputs and outputs can replace them.
 
-An encoder maps unit data `[batch, *shape]` to the pair `(z_mean, z_log_var)`, each `[batch, latent_dim]`; a decoder
-maps z to the likelihood's parameters: the data's shape, its last axis `num_parameters` times as long. A conditional
-network takes a list of two inputs, the second the condition vector `[batch, condition_dim]`. All layers here are ones
-that ONNX runs fast: no group norm, no exact gelu, no GRU.
+An encoder maps unit data `[batch, *shape]` (values 0 to 1) to the pair `(z_mean, z_log_var)`, each
+`[batch, latent_dim]`. A decoder maps z to the parameters of the likelihood: the shape of the data with its last axis
+`num_parameters` times as long. A conditional network has a list of two inputs, the second being the condition vector
+`[batch, condition_dim]`. All layers run fast as ONNX, so group norm, exact gelu and GRU are not used.
 """
 
 from kvae.networks.conv import conv_decoder, conv_encoder, residual_decoder, residual_encoder

@@ -1,23 +1,27 @@
-"""What all builders share: inputs, stacks of dense layers, the two heads of a posterior."""
+"""Building blocks of all networks: inputs, stacks of dense layers, posterior heads, output bias."""
+
+from collections.abc import Iterable, Sequence
 
 import keras
-from keras import layers
+from keras import layers, ops
 
-#: He's initialisation where the activation is a rectifier, Glorot's elsewhere.
+from kvae.types import Shape, Tensor
+
+#: Activations that are initialised by He's rule; all others by Glorot's.
 _RECTIFIERS = {"relu", "elu", "selu", "silu", "swish", "leaky_relu", "gelu"}
 
 
-def posterior(inputs, state, latent_dim, name):
-    """The pair (z_mean, z_log_var) from the last hidden state, as a Keras model."""
+def posterior(inputs: list[Tensor], state: Tensor, latent_dim: int, name: str) -> keras.Model:
+    """Return an encoder: a model from `inputs` to `(z_mean, z_log_var)`, two linear layers of the last hidden state."""
     z_mean = layers.Dense(latent_dim, name="z_mean")(state)
-    # The log variance starts at 0 for every x, so that the first steps see noise of the prior's own width.
+    # The log variance starts at 0 for every x, so that the first steps see noise as wide as the prior.
     z_log_var = layers.Dense(latent_dim, kernel_initializer="zeros", name="z_log_var")(state)
-    return keras.Model(as_inputs(inputs), (z_mean, z_log_var), name=name)
+    return keras.Model(unwrap(inputs), (z_mean, z_log_var), name=name)
 
 
-def dense_stack(state, widths, activation, gated, first=0):
-    """Dense layers of the given widths, plain or gated."""
-    for index, width in enumerate(widths, start=first):
+def dense_stack(state: Tensor, widths: Sequence[int], activation: str, gated: bool = False) -> Tensor:
+    """Apply dense layers of the given widths, plain or gated."""
+    for index, width in enumerate(widths):
         if gated:
             linear = layers.Dense(width, name=f"linear_{index}")(state)
             gate = layers.Dense(width, activation="sigmoid", name=f"gate_{index}")(state)
@@ -29,32 +33,38 @@ def dense_stack(state, widths, activation, gated, first=0):
     return state
 
 
-def initializer(activation):
-    """The initialisation that fits an activation."""
+def initializer(activation: str) -> str:
+    """Return the name of the kernel initializer that suits an activation."""
     return "he_normal" if activation in _RECTIFIERS else "glorot_uniform"
 
 
-def widths(dense):
-    """One width or several as a tuple, zeros left out."""
-    several = (dense,) if isinstance(dense, int) else tuple(dense)
-    return tuple(width for width in several if width)
+def layer_widths(dense: int | Iterable[int]) -> Shape:
+    """Return one width or several as a tuple, without zeros."""
+    widths = (dense,) if isinstance(dense, int) else tuple(dense)
+    return tuple(width for width in widths if width)
 
 
-def condition_inputs(condition_dim):
-    """A list of the condition's input, empty where there is none."""
+def condition_inputs(condition_dim: int) -> list[Tensor]:
+    """Return a list of the input of the condition vector; empty if `condition_dim` is 0."""
     return [layers.Input((condition_dim,), name="condition_vector")] if condition_dim else []
 
 
-def concatenate(state, given):
-    """The state with the condition vector beside it."""
-    return layers.Concatenate(name="with_condition")([state, *given]) if given else state
+def concatenate(state: Tensor, conditions: list[Tensor]) -> Tensor:
+    """Append the condition vector to the state, if there is one."""
+    return layers.Concatenate(name="with_condition")([state, *conditions]) if conditions else state
 
 
-def as_inputs(inputs):
-    """A list of inputs as Keras wants it: one input stands alone."""
+def unwrap(inputs: list[Tensor]) -> Tensor | list[Tensor]:
+    """Return a single input without its list, as Keras expects it."""
     return inputs if len(inputs) > 1 else inputs[0]
 
 
-def output_shape(shape, num_parameters):
-    """Shape of the decoder's output: the last axis of the data, `num_parameters` times as long."""
+def output_shape(shape: Sequence[int], num_parameters: int) -> Shape:
+    """Return the shape of the decoder's output: that of the data, the last axis `num_parameters` times as long."""
     return (*shape[:-1], shape[-1] * num_parameters)
+
+
+def set_mean_bias(layer: keras.layers.Layer, output_bias: Tensor | None, channels: int) -> None:
+    """Start the bias of a layer at the mean of `output_bias` per channel; keep zeros if it is None."""
+    if output_bias is not None:
+        layer.bias.assign(ops.mean(ops.reshape(output_bias, (-1, channels)), axis=0))

@@ -1,68 +1,95 @@
-"""Networks of dense layers, plain or gated: for vectors, tables, and images small enough to be seen whole."""
+"""Networks of dense layers, plain or gated, for vectors, tables and small images."""
 
 import math
+from collections.abc import Sequence
 
 import keras
 from keras import layers, ops
 
 from kvae.networks import common
+from kvae.types import Tensor
 
 
 def dense_encoder(
-    shape, latent_dim, hidden=(512, 256), activation="relu", condition_dim=0, gated=False, name="encoder"
-):
-    """A stack of dense layers over the flattened example.
+    shape: Sequence[int],
+    latent_dim: int,
+    hidden: Sequence[int] = (512, 256),
+    activation: str = "relu",
+    condition_dim: int = 0,
+    gated: bool = False,
+    name: str = "encoder",
+) -> keras.Model:
+    """Build an encoder of dense layers over the flattened example.
 
     Args:
-        shape: shape of one example.
-        latent_dim: size of z.
-        hidden: width of each hidden layer.
-        activation: of the hidden layers; ignored where gated.
-        condition_dim: width of the condition vector, 0 for none.
-        gated: each hidden layer is a product of a linear and a sigmoid layer (Dauphin et al. 2017; the network of
+        shape: Shape of one example.
+        latent_dim: Size of z.
+        hidden: Width of each hidden layer.
+        activation: Activation of the hidden layers; ignored if `gated`.
+        condition_dim: Width of the condition vector; 0 for an unconditional model.
+        gated: Make each hidden layer the product of a linear and a sigmoid layer (Dauphin et al. 2017; the network of
             Tomczak and Welling 2018).
-        name: of the Keras model.
+        name: Name of the Keras model.
+
+    Returns:
+        A Keras model. Inputs: unit data `[batch, *shape]`, or the list of it and the condition vector
+        `[batch, condition_dim]`. Outputs: `(z_mean, z_log_var)`, each `[batch, latent_dim]`.
+
+    Example:
+        >>> import kvae
+        >>> encoder = kvae.networks.dense_encoder((28, 28, 1), latent_dim=16)
+        >>> [tuple(output.shape) for output in encoder.outputs]
+        [(None, 16), (None, 16)]
     """
     x = layers.Input(shape, name="x")
-    given = common.condition_inputs(condition_dim)
-    hidden_state = layers.Flatten()(x) if len(shape) > 1 else x
-    hidden_state = common.concatenate(hidden_state, given)
-    hidden_state = common.dense_stack(hidden_state, hidden, activation, gated)
-    return common.posterior([x, *given], hidden_state, latent_dim, name)
+    conditions = common.condition_inputs(condition_dim)
+    state = layers.Flatten()(x) if len(shape) > 1 else x
+    state = common.dense_stack(common.concatenate(state, conditions), hidden, activation, gated)
+    return common.posterior([x, *conditions], state, latent_dim, name)
 
 
 def dense_decoder(
-    shape,
-    latent_dim,
-    hidden=(256, 512),
-    activation="relu",
-    condition_dim=0,
-    gated=False,
-    num_parameters=1,
-    output_bias=None,
-    name="decoder",
-):
-    """A stack of dense layers and a linear last one, reshaped to one parameter a data value.
+    shape: Sequence[int],
+    latent_dim: int,
+    hidden: Sequence[int] = (256, 512),
+    activation: str = "relu",
+    condition_dim: int = 0,
+    gated: bool = False,
+    num_parameters: int = 1,
+    output_bias: Tensor | None = None,
+    name: str = "decoder",
+) -> keras.Model:
+    """Build a decoder of dense layers, with a linear last layer that is reshaped to the data.
 
     Args:
-        shape: shape of one example.
-        latent_dim: size of z.
-        hidden: width of each hidden layer.
-        activation: of the hidden layers; ignored where gated.
-        condition_dim: width of the condition vector, 0 for none.
-        gated: as in `dense_encoder`.
-        num_parameters: of the likelihood, for each data value.
-        output_bias: what the last bias starts at, array of the output's shape, see `Likelihood.initial_bias`.
-        name: of the Keras model.
+        shape: Shape of one example.
+        latent_dim: Size of z.
+        hidden: Width of each hidden layer.
+        activation: Activation of the hidden layers; ignored if `gated`.
+        condition_dim: Width of the condition vector; 0 for an unconditional model.
+        gated: As in `dense_encoder`.
+        num_parameters: Parameters of the likelihood for each data value.
+        output_bias: Initial bias of the last layer, an array of the output's shape; see `Likelihood.initial_bias`.
+        name: Name of the Keras model.
+
+    Returns:
+        A Keras model. Inputs: z `[batch, latent_dim]`, or the list of it and the condition vector
+        `[batch, condition_dim]`. Output: parameters of the likelihood, `[batch, *shape]` with the last axis
+        `num_parameters` times as long.
+
+    Example:
+        >>> import kvae
+        >>> kvae.networks.dense_decoder((28, 28, 1), latent_dim=16).output_shape
+        (None, 28, 28, 1)
     """
     z = layers.Input((latent_dim,), name="z")
-    given = common.condition_inputs(condition_dim)
-    hidden_state = common.dense_stack(common.concatenate(z, given), hidden, activation, gated)
+    conditions = common.condition_inputs(condition_dim)
+    state = common.dense_stack(common.concatenate(z, conditions), hidden, activation, gated)
     output_shape = common.output_shape(shape, num_parameters)
     last = layers.Dense(math.prod(output_shape), name="parameters")
-    parameters = last(hidden_state)
+    parameters = last(state)
     if len(shape) > 1:
         parameters = layers.Reshape(output_shape, name="reshape")(parameters)
     if output_bias is not None:
         last.bias.assign(ops.reshape(output_bias, (-1,)))
-    return keras.Model(common.as_inputs([z, *given]), parameters, name=name)
+    return keras.Model(common.unwrap([z, *conditions]), parameters, name=name)

@@ -1,70 +1,106 @@
-"""LSTM networks: for sequences of a fixed number of steps, `[batch, steps, features]`."""
+"""LSTM networks for sequences of a fixed number of steps, `[batch, steps, features]`."""
+
+from collections.abc import Sequence
 
 import keras
-from keras import layers, ops
+from keras import layers
 
 from kvae.networks import common
+from kvae.types import Tensor
 
 
-def lstm_encoder(shape, latent_dim, units=128, dense=(), activation="relu", condition_dim=0, name="encoder"):
-    """An LSTM over the steps; its last state, beside the condition, makes the posterior.
+def lstm_encoder(
+    shape: Sequence[int],
+    latent_dim: int,
+    units: int = 128,
+    dense: int | Sequence[int] = (),
+    activation: str = "relu",
+    condition_dim: int = 0,
+    name: str = "encoder",
+) -> keras.Model:
+    """Build an encoder that runs an LSTM over the steps and uses its last state.
 
     Args:
         shape: (steps, features).
-        latent_dim: size of z.
-        units: width of the LSTM.
-        dense: widths of dense layers after it.
-        activation: of those layers.
-        condition_dim: width of the condition vector, 0 for none.
-        name: of the Keras model.
+        latent_dim: Size of z.
+        units: Width of the LSTM.
+        dense: Widths of dense layers after the LSTM.
+        activation: Activation of the dense layers.
+        condition_dim: Width of the condition vector; 0 for an unconditional model.
+        name: Name of the Keras model.
+
+    Returns:
+        A Keras model. Inputs: unit data `[batch, steps, features]`, or the list of it and the condition vector
+        `[batch, condition_dim]`. Outputs: `(z_mean, z_log_var)`, each `[batch, latent_dim]`.
+
+    Raises:
+        ValueError: If `shape` does not have two axes.
+
+    Example:
+        >>> import kvae
+        >>> encoder = kvae.networks.lstm_encoder((20, 3), latent_dim=4, units=8)
+        >>> [tuple(output.shape) for output in encoder.outputs]
+        [(None, 4), (None, 4)]
     """
     _check_sequence(shape)
     x = layers.Input(shape, name="x")
-    given = common.condition_inputs(condition_dim)
-    # Not cuDNN's LSTM: it has no ONNX form.
+    conditions = common.condition_inputs(condition_dim)
+    # The cuDNN kernel does not convert to ONNX.
     state = layers.LSTM(units, use_cudnn=False, name="lstm")(x)
-    state = common.dense_stack(common.concatenate(state, given), common.widths(dense), activation, False)
-    return common.posterior([x, *given], state, latent_dim, name)
+    state = common.dense_stack(common.concatenate(state, conditions), common.layer_widths(dense), activation)
+    return common.posterior([x, *conditions], state, latent_dim, name)
 
 
 def lstm_decoder(
-    shape,
-    latent_dim,
-    units=128,
-    dense=(),
-    activation="relu",
-    condition_dim=0,
-    num_parameters=1,
-    output_bias=None,
-    name="decoder",
-):
-    """Z and the condition at every step of an LSTM, and a dense layer from each of its states to the parameters.
+    shape: Sequence[int],
+    latent_dim: int,
+    units: int = 128,
+    dense: int | Sequence[int] = (),
+    activation: str = "relu",
+    condition_dim: int = 0,
+    num_parameters: int = 1,
+    output_bias: Tensor | None = None,
+    name: str = "decoder",
+) -> keras.Model:
+    """Build a decoder whose LSTM receives z and the condition at every step; a dense layer maps each of its states.
 
     Args:
         shape: (steps, features).
-        latent_dim: size of z.
-        units: width of the LSTM.
-        dense: widths of dense layers before it.
-        activation: of those layers.
-        condition_dim: width of the condition vector, 0 for none.
-        num_parameters: of the likelihood, for each data value.
-        output_bias: array of the output's shape whose mean over the steps the last bias starts at.
-        name: of the Keras model.
+        latent_dim: Size of z.
+        units: Width of the LSTM.
+        dense: Widths of dense layers before the LSTM.
+        activation: Activation of the dense layers.
+        condition_dim: Width of the condition vector; 0 for an unconditional model.
+        num_parameters: Parameters of the likelihood for each data value.
+        output_bias: Array of the output's shape. The last bias starts at its mean over the steps, or at zero if None.
+        name: Name of the Keras model.
+
+    Returns:
+        A Keras model. Inputs: z `[batch, latent_dim]`, or the list of it and the condition vector
+        `[batch, condition_dim]`. Output: parameters of the likelihood,
+        `[batch, steps, features * num_parameters]`.
+
+    Raises:
+        ValueError: If `shape` does not have two axes.
+
+    Example:
+        >>> import kvae
+        >>> kvae.networks.lstm_decoder((20, 3), latent_dim=4, units=8).output_shape
+        (None, 20, 3)
     """
     _check_sequence(shape)
     z = layers.Input((latent_dim,), name="z")
-    given = common.condition_inputs(condition_dim)
-    state = common.dense_stack(common.concatenate(z, given), common.widths(dense), activation, False)
+    conditions = common.condition_inputs(condition_dim)
+    state = common.dense_stack(common.concatenate(z, conditions), common.layer_widths(dense), activation)
     state = layers.RepeatVector(shape[0], name="steps")(state)
     state = layers.LSTM(units, return_sequences=True, use_cudnn=False, name="lstm")(state)
     features = common.output_shape(shape, num_parameters)[-1]
     last = layers.Dense(features, name="parameters")
     parameters = last(state)
-    if output_bias is not None:
-        last.bias.assign(ops.mean(ops.reshape(output_bias, (-1, features)), axis=0))
-    return keras.Model(common.as_inputs([z, *given]), parameters, name=name)
+    common.set_mean_bias(last, output_bias, features)
+    return keras.Model(common.unwrap([z, *conditions]), parameters, name=name)
 
 
-def _check_sequence(shape):
+def _check_sequence(shape: Sequence[int]) -> None:
     if len(shape) != 2:
-        raise ValueError(f"An LSTM takes sequences (steps, features), got {tuple(shape)}.")
+        raise ValueError(f"An LSTM needs sequences of shape (steps, features), got {tuple(shape)}.")
