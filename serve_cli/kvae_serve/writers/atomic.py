@@ -1,239 +1,239 @@
-"""Files and folders that appear whole or not at all.
+"""Files and folders that appear complete or not at all.
 
-They are written aside in the same folder, flushed to the disk, then named, so that neither an interrupt nor a full
-disk, neither a kill nor a loss of power leaves half a file. What exists is kept unless `force` is given.
+New content is written under a temporary name in the same folder, flushed to the disk, and renamed. After an error, an
+interrupt, a kill or a power loss, the path holds the old content or the new content.
+
+Replacing a folder that has content takes two renames: the old folder aside, then the new one into its place. A kill or
+a power loss between the two leaves nothing at the path, and both folders next to it, complete, under temporary names.
+The next `new_folder` for that path first puts the old folder back.
+
+Temporary names are `.NAME.XXXXXXXXXXXX.tmp` (new content) and `.NAME.XXXXXXXXXXXX.old` (a replaced folder). If a kill
+leaves them behind, the next write to the same path removes them: a `.tmp` once nothing was written to it for an hour.
 """
-# os rather than pathlib: importing pathlib would be felt in the start of `kvae sample`.
-# ruff: noqa: PTH100, PTH102, PTH104, PTH105, PTH108, PTH112, PTH113, PTH114, PTH118, PTH120, PTH122, PTH208
+# os instead of pathlib: importing pathlib would slow down the start of `kvae sample`.
+# ruff: noqa: PTH100, PTH102, PTH104, PTH105, PTH108, PTH112, PTH113, PTH114, PTH116, PTH118, PTH120, PTH122, PTH208
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
+import time
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from kvae_serve.errors import OutputError, printable
-from kvae_serve.writers import folders
-
-_OPEN_FILES = "/proc/self/fd"
 
 StrPath = str | os.PathLike[str]
+
+MANY_FILES = 64
+"""Number of files in a folder above which all file systems are flushed at once, not file by file."""
+
+STALE_SECONDS = 3600.0
+"""Seconds without a change after which a temporary file or folder counts as left behind by a killed process."""
 
 
 def write_whole(path: StrPath, data: bytes | Callable[[BinaryIO], object], force: bool = False) -> None:
     """Write a file so that it appears complete or not at all.
 
     Args:
-        path: where it goes. A link is followed when `force` is given, so that what it points to is replaced.
-        data: the bytes, or a function that writes them to the open file that it is given.
-        force: replace an existing file; the new one keeps its permissions.
+        path: Path of the file. With `force`, a symbolic link is followed and its target is replaced.
+        data: The bytes, or a function that writes them to the open binary file that it receives.
+        force: Replace an existing file. The new file keeps its permissions.
 
     Raises:
-        OutputError: the file exists, or it cannot be written.
+        OutputError: The file exists, is not a regular file, or cannot be written.
     """
     target = os.fspath(path)
     refuse_existing(target, force)
-    if force:
-        target = os.path.realpath(target)
+    target = _resolve(target, force)
     try:
-        mode = _mode_of_file(target)
-        with _new_file(target) as (file, aside):
-            if callable(data):
-                data(file)
-            else:
-                file.write(data)
-            file.flush()
-            if mode is not None and hasattr(os, "fchmod"):
-                os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-            _name_file(file, aside, target, force)
-        _sync_folder(target)
+        permissions = _permissions(target)
+        _clean_up(target)
+        aside = _aside(target, "tmp")
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+            with os.fdopen(os.open(aside, flags, 0o666), "wb") as file:
+                if callable(data):
+                    data(file)
+                else:
+                    file.write(data)
+                file.flush()
+                if permissions is not None and hasattr(os, "fchmod"):
+                    os.fchmod(file.fileno(), permissions)
+                os.fsync(file.fileno())
+            _name_file(aside, target, force)
+        finally:
+            _remove(aside)
+        _sync(os.path.dirname(target) or ".")
     except OutputError:
         raise
-    except (OSError, ValueError) as error:
-        if isinstance(error, ValueError) and "\0" not in target:
-            raise
+    except OSError as error:
         raise _cannot_write(target, error) from error
 
 
 @contextlib.contextmanager
 def new_folder(path: StrPath, force: bool = False) -> Iterator[str]:
-    """Give a temporary sibling folder that becomes `path` when the block ends well, and is removed otherwise.
+    """Yield a temporary folder that becomes `path` when the block succeeds and is removed when it fails.
 
-    Everything in it is flushed to the disk before it gets its name. What a process that was killed has left of an
-    earlier try is removed.
-
-    An empty folder at `path` is taken over. With `force` a folder with content is replaced as a whole, but only
-    where each thing in it has its counterpart in the new one: an entry of that name or a file of that suffix.
+    An empty folder at `path` is replaced. With `force`, a folder with content is replaced as a whole, but only if the
+    new folder replaces each of its entries: by an entry of the same name, or a file by files of the same suffix. The
+    module docstring describes the result of a crash.
 
     Raises:
-        OutputError: the folder exists, or it cannot be made.
+        OutputError: The folder exists, would lose an entry, or cannot be written.
     """
-    target = os.path.abspath(os.fspath(path))
-    if not (os.path.isdir(target) and not os.listdir(target)):
-        refuse_existing(target, force)
-    if force:
-        target = os.path.realpath(target)
-    if os.path.lexists(target) and not os.path.isdir(target):
-        raise OutputError(f"{printable(target)} is a file, so no folder can be made there.")
-    aside = _aside(target)
-    lock = None
+    target = _resolve(os.path.abspath(os.fspath(path)), force)
+    _clean_up(target)
+    _refuse_folder(target, force)
+    aside = _aside(target, "tmp")
     try:
         os.mkdir(aside)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise _cannot_write(target, error) from error
     try:
-        lock = folders.hold(aside)
-        folders.sweep(target, aside)
         yield aside
-        folders.sync(aside)
-        _move_folder(aside, target)
-        _sync_folder(target)
-    except KeyboardInterrupt:
-        raise
+        _sync_tree(aside)
+        _name_folder(aside, target, force)
+        _sync(os.path.dirname(target))
     except OutputError:
         raise
     except OSError as error:
-        # An error about something inside the new folder, or about its move, is about the output.
+        # Only an error about the new folder is an output error. The block may fail on other files.
         if error.filename is None or str(error.filename).startswith(aside):
             raise _cannot_write(target, error) from error
         raise
     finally:
-        if os.path.isdir(aside):
-            import shutil
-
-            shutil.rmtree(aside, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
+        _remove(aside)
 
 
 def refuse_existing(path: StrPath, force: bool) -> None:
-    """Raise `OutputError` where `path` exists and `force` is not given: worth asking before long work."""
+    """Raise `OutputError` if `path` exists and `force` is not set. Call it before long work."""
     if not force and os.path.lexists(path):
         raise OutputError(f"{printable(path)} exists already and was kept. Choose another name, or give --force.")
 
 
-def _aside(target: str) -> str:
+def _resolve(path: str, force: bool) -> str:
+    if "\0" in path:
+        raise OutputError(f"{printable(path)} contains a NUL character, which no path can. Choose another name.")
+    return os.path.realpath(path) if force else path
+
+
+def _refuse_folder(target: str, force: bool) -> None:
+    if os.path.lexists(target) and not os.path.isdir(target) and force:
+        raise OutputError(f"{printable(target)} is a file; expected a folder or a new name.")
+    if not (os.path.isdir(target) and not os.listdir(target)):
+        refuse_existing(target, force)
+
+
+def _aside(target: str, suffix: str) -> str:
     folder, name = os.path.split(target.rstrip("/" + os.sep))
-    return os.path.join(folder, f".{name[:100]}.{os.urandom(6).hex()}.tmp")
+    return os.path.join(folder, f".{name}.{os.urandom(6).hex()}.{suffix}")
 
 
-def _mode_of_file(target: str) -> int | None:
-    """Return the permissions of a regular file that is to be replaced; None where there is none.
-
-    What is neither file nor folder is refused: a device would be replaced by a file of its name.
-    """
+def _permissions(target: str) -> int | None:
+    """Return the permissions of the regular file at `target`, None if nothing is there. Refuse devices and folders."""
     try:
-        mode = os.stat(target).st_mode  # noqa: PTH116
+        mode = os.stat(target).st_mode
     except FileNotFoundError:
         return None
     if stat.S_ISDIR(mode):
-        raise OutputError(f"{printable(target)} is a folder, so no file can be written there.")
+        raise OutputError(f"{printable(target)} is a folder; expected the name of a file.")
     if not stat.S_ISREG(mode):
-        raise OutputError(f"{printable(target)} is no regular file, so it is left alone. Write elsewhere, or to -.")
+        raise OutputError(f"{printable(target)} is not a regular file and was not changed. Use another path, or -.")
     return stat.S_IMODE(mode)
 
 
-@contextlib.contextmanager
-def _new_file(target: str) -> Iterator[tuple[BinaryIO, str]]:
-    """Open a new file in the folder of `target`; give it, and the name beside the target that it has or may take.
-
-    Where the system can (Linux), it has no name at first, so that not even a killed process leaves anything behind.
-    """
-    aside = _aside(target)
-    flags = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-    descriptor = -1
-    if hasattr(os, "O_TMPFILE") and os.path.isdir(_OPEN_FILES):
-        with contextlib.suppress(OSError):  # Not every file system can; the folder may be missing, too.
-            descriptor = os.open(os.path.dirname(target) or ".", flags | os.O_TMPFILE, 0o666)
-    if descriptor < 0:
-        descriptor = os.open(aside, flags | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file, aside
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(aside)
-
-
-def _name_file(file: BinaryIO, aside: str, target: str, force: bool) -> None:
-    """Give a file that is written and synced its name."""
-    unnamed = os.fstat(file.fileno()).st_nlink == 0
-    if not unnamed:
-        file.close()  # Windows renames no open file.
+def _name_file(aside: str, target: str, force: bool) -> None:
     if not force:
         try:
-            # Unlike a rename, a link fails where somebody made the target meanwhile.
-            if unnamed:
-                _link_unnamed(file, target)
-            else:
-                os.link(aside, target)
+            os.link(aside, target)  # Unlike a rename, fails if another process has just created the target.
             return
-        except FileExistsError:
+        except OSError:  # The target exists, or the file system does not have hard links.
             refuse_existing(target, force)
-        except OSError:
-            refuse_existing(target, force)  # A file system without hard links.
-    if unnamed:
-        _link_unnamed(file, aside)
     os.replace(aside, target)
 
 
-def _link_unnamed(file: BinaryIO, name: str) -> None:
-    # Given a folder to start from, Python asks the system to follow the link that /proc has for an open file.
-    open_files = os.open(_OPEN_FILES, os.O_RDONLY)
-    try:
-        os.link(str(file.fileno()), name, src_dir_fd=open_files, follow_symlinks=True)
-    finally:
-        os.close(open_files)
-
-
-def _move_folder(aside: str, target: str) -> None:
-    if not os.path.lexists(target):
+def _name_folder(aside: str, target: str, force: bool) -> None:
+    _refuse_folder(target, force)
+    if not os.path.isdir(target):
         os.rename(aside, target)
         return
-    _refuse_to_lose(target, aside)
-    if not folders.exchange(aside, target):
-        old = _aside(target)
+    _refuse_loss(target, aside)
+    old = _aside(target, "old")
+    try:
         os.rename(target, old)
-        try:
-            os.rename(aside, target)
-        except OSError:
+        os.rename(aside, target)
+    except BaseException:
+        if not os.path.lexists(target):
             os.rename(old, target)
-            raise
-        aside = old
-    import shutil
-
-    shutil.rmtree(aside, ignore_errors=True)
+        raise
+    _remove(old)
 
 
-def _refuse_to_lose(old: str, new: str) -> None:
+def _refuse_loss(old: str, new: str) -> None:
     names = set(os.listdir(new))
     suffixes = {os.path.splitext(name)[1] for name in names if os.path.isfile(os.path.join(new, name))}
     for name in sorted(set(os.listdir(old)) - names):
         path = os.path.join(old, name)
         if os.path.splitext(name)[1] not in suffixes or os.path.islink(path) or not os.path.isfile(path):
             raise OutputError(
-                f"{printable(old)} holds {printable(name)}, which would be lost, so the folder was kept. "
+                f"{printable(old)} contains {printable(name)}, which would be lost, so the folder was not changed. "
                 "Choose another name, or remove it yourself."
             )
 
 
-def _sync_folder(target: str) -> None:
-    # A file system that cannot do this (or Windows) still has the file.
+def _clean_up(target: str) -> None:
+    """Put back a folder whose replacement was cut short, and remove what killed processes left of `target`."""
+    parent, name = os.path.split(target.rstrip("/" + os.sep))
+    pattern = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{12}}\.(tmp|old)")
     with contextlib.suppress(OSError):
-        folder = os.open(os.path.dirname(target) or ".", os.O_RDONLY)
+        for entry in os.listdir(parent or "."):
+            if (match := pattern.fullmatch(entry)) is None:
+                continue
+            path = os.path.join(parent, entry)
+            if match[1] == "old" and not os.path.lexists(target):
+                os.rename(path, target)
+            elif match[1] == "old" or time.time() - os.lstat(path).st_mtime >= STALE_SECONDS:
+                _remove(path)
+
+
+def _remove(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        import shutil
+
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def _sync_tree(folder: str) -> None:
+    """Flush the files and folders in a folder to the disk."""
+    tree = [(path, names) for path, _, names in os.walk(folder)]
+    if sum(len(names) for _, names in tree) > MANY_FILES and hasattr(os, "sync"):
+        os.sync()
+        return
+    for path, names in tree:
+        for name in names:
+            _sync(os.path.join(path, name), required=os.name == "posix")
+        _sync(path)
+
+
+def _sync(path: str, required: bool = False) -> None:
+    """Flush a file or folder to the disk. Some systems cannot flush folders, so that an error only counts for files."""
+    with contextlib.nullcontext() if required else contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
-            os.fsync(folder)
+            os.fsync(descriptor)
         finally:
-            os.close(folder)
+            os.close(descriptor)
 
 
-def _cannot_write(target: str, error: OSError | ValueError) -> OutputError:
-    number = getattr(error, "errno", None)
-    reason = getattr(error, "strerror", None) or (os.strerror(number) if number else str(error) or type(error).__name__)
+def _cannot_write(target: str, error: OSError) -> OutputError:
+    reason = error.strerror or (os.strerror(error.errno) if error.errno else str(error) or type(error).__name__)
     folder = os.path.dirname(target) or "."
-    if "\0" not in folder and not os.path.isdir(folder):
-        reason = f"the folder {printable(folder)} does not exist; make it first"
+    if not os.path.isdir(folder):
+        reason = f"the folder {printable(folder)} does not exist. Create it first"
     return OutputError(f"{printable(target)} cannot be written: {printable(reason)}.")

@@ -1,4 +1,4 @@
-"""Files and folders appear whole or not at all, and what exists is kept."""
+"""Files and folders appear complete or not at all, and existing ones are kept."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_is_written_from_bytes_or_by_a_function(tmp_path):
+def test_file_is_written_from_bytes_or_by_a_function(tmp_path):
     write_whole(tmp_path / "a.bin", b"abc")
     write_whole(tmp_path / "b.bin", lambda file: file.write(b"def"))
     assert (tmp_path / "a.bin").read_bytes() + (tmp_path / "b.bin").read_bytes() == b"abcdef"
     assert names(tmp_path) == ["a.bin", "b.bin"]
 
 
-def test_a_relative_path_without_a_folder_works(tmp_path, monkeypatch):
+def test_relative_path_without_a_folder_is_accepted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_whole("a.bin", b"abc")
     with new_folder("made") as folder:
@@ -29,7 +29,7 @@ def test_a_relative_path_without_a_folder_works(tmp_path, monkeypatch):
     assert names(tmp_path) == ["a.bin", "made"]
 
 
-def test_what_exists_is_kept_unless_forced(tmp_path):
+def test_existing_file_is_replaced_only_with_force(tmp_path):
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
     with pytest.raises(OutputError, match="--force"):
@@ -40,7 +40,7 @@ def test_what_exists_is_kept_unless_forced(tmp_path):
     assert names(tmp_path) == ["a.bin"]
 
 
-def test_a_file_made_meanwhile_by_somebody_else_is_kept(tmp_path):
+def test_file_created_by_another_process_during_writing_is_kept(tmp_path):
     path = tmp_path / "a.bin"
     with pytest.raises(OutputError, match="exists"):
         write_whole(path, lambda file: path.write_bytes(b"theirs"))
@@ -49,7 +49,7 @@ def test_a_file_made_meanwhile_by_somebody_else_is_kept(tmp_path):
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError("x")])
-def test_a_failure_in_the_middle_leaves_what_was_there(tmp_path, error):
+def test_failure_during_writing_keeps_the_old_file(tmp_path, error):
     def fail(file):
         file.write(b"half")
         raise error
@@ -65,7 +65,7 @@ def test_a_failure_in_the_middle_leaves_what_was_there(tmp_path, error):
     assert names(tmp_path) == ["a.bin"]
 
 
-def test_a_file_that_cannot_be_written_says_why(tmp_path):
+def test_error_of_an_unwritable_file_states_the_reason(tmp_path):
     (tmp_path / "file").touch()
     for path, reason in (
         (tmp_path / "no" / "a.bin", "does not exist"),
@@ -80,7 +80,7 @@ def test_a_file_that_cannot_be_written_says_why(tmp_path):
     assert names(tmp_path) == ["file"]
 
 
-def test_a_forced_write_through_a_link_replaces_what_it_points_to(tmp_path):
+def test_forced_write_through_a_link_replaces_its_target(tmp_path):
     (tmp_path / "real").write_bytes(b"old")
     (tmp_path / "link").symlink_to("real")
     with pytest.raises(OutputError):
@@ -90,13 +90,13 @@ def test_a_forced_write_through_a_link_replaces_what_it_points_to(tmp_path):
     assert (tmp_path / "real").read_bytes() == b"new"
 
 
-def test_a_new_file_has_the_usual_permissions(tmp_path):
+def test_new_file_has_default_permissions(tmp_path):
     (tmp_path / "usual").touch()
     write_whole(tmp_path / "a.bin", b"")
     assert (tmp_path / "a.bin").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
-def test_a_folder_appears_when_its_block_ends_well(tmp_path):
+def test_folder_appears_when_its_block_succeeds(tmp_path):
     with new_folder(tmp_path / "made") as folder:
         assert Path(folder).parent == tmp_path
         (Path(folder) / "a").write_text("a")
@@ -106,7 +106,7 @@ def test_a_folder_appears_when_its_block_ends_well(tmp_path):
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError("x")])
-def test_a_folder_whose_block_fails_never_was(tmp_path, error):
+def test_folder_does_not_appear_when_its_block_fails(tmp_path, error):
     expected = OutputError if isinstance(error, OSError) else type(error)
 
     def fill() -> None:
@@ -119,12 +119,12 @@ def test_a_folder_whose_block_fails_never_was(tmp_path, error):
     assert names(tmp_path) == []
 
 
-def test_an_error_about_another_file_keeps_its_kind(tmp_path):
+def test_error_about_another_file_keeps_its_type(tmp_path):
     with pytest.raises(FileNotFoundError), new_folder(tmp_path / "made"):
         (tmp_path / "elsewhere").read_text()
 
 
-def test_an_empty_folder_is_taken_over_and_a_full_one_kept(tmp_path):
+def test_empty_folder_is_replaced_and_a_full_one_kept(tmp_path):
     (tmp_path / "made").mkdir()
     with new_folder(tmp_path / "made") as folder:
         (Path(folder) / "a.png").write_text("1")
@@ -137,7 +137,7 @@ def test_an_empty_folder_is_taken_over_and_a_full_one_kept(tmp_path):
 
 
 @pytest.mark.parametrize("precious", ["thesis.txt", "sub/thesis.png"])
-def test_force_never_deletes_what_the_new_folder_does_not_replace(tmp_path, precious):
+def test_force_keeps_entries_that_the_new_folder_does_not_replace(tmp_path, precious):
     path = tmp_path / "made" / precious
     path.parent.mkdir(parents=True)
     path.write_text("years of work")
@@ -147,7 +147,7 @@ def test_force_never_deletes_what_the_new_folder_does_not_replace(tmp_path, prec
     assert names(tmp_path) == ["made"]
 
 
-def test_a_folder_where_a_file_is(tmp_path):
+def test_folder_does_not_replace_a_file(tmp_path):
     (tmp_path / "made").touch()
     for force in (False, True):
         with pytest.raises(OutputError), new_folder(tmp_path / "made", force=force):
