@@ -121,9 +121,9 @@ def measure(model: Any, data: Data, seed: int) -> dict[str, float]:
     codes, kl, reconstruction = [], [], []
     for start in range(0, len(data.x), 4096):
         x = np.asarray(data.x[start : start + 4096], np.float32) / np.float32(255)
-        z_mean, z_log_var = (np.asarray(each, np.float64) for each in model.encode(x))
+        z_mean, z_log_var = (np.asarray(each, np.float64) for each in model._encode(x))
         z = z_mean + np.exp(0.5 * z_log_var) * rng.standard_normal(z_mean.shape)
-        logits = np.asarray(model.decode(z.astype(np.float32)), np.float64)
+        logits = np.asarray(model._decode(z.astype(np.float32)), np.float64)
         reconstruction.append((np.logaddexp(0.0, logits) - x * logits).reshape(len(x), -1).sum(axis=1))
         kl.append(0.5 * (z_mean**2 + np.exp(z_log_var) - 1.0 - z_log_var))
         codes.append(z_mean)

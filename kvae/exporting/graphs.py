@@ -64,16 +64,16 @@ def graphs(model):
         return (model.condition_vector(conditions),) if conditions else ()
 
     def encoder(x, **conditions):
-        z_mean, z_log_var = model.encode(model.data.to_unit(x), networks_see(conditions))
+        z_mean, z_log_var = model._encode(model.data.to_unit(x), networks_see(conditions))
         return {"z_mean": z_mean, "z_log_var": z_log_var}
 
     def decoder(z, **conditions):
-        parameters = model.decode(z, networks_see(conditions))
+        parameters = model._decode(z, networks_see(conditions))
         x_mean = model.data.to_data(model.likelihood.mean(parameters))
         return {"x_mean": x_mean, **model.likelihood.outputs(parameters, model.data)}
 
     def likelihood(x, z, **conditions):
-        parameters = model.decode(z, networks_see(conditions))
+        parameters = model._decode(z, networks_see(conditions))
         nll = model.likelihood.nll(model.data.to_unit(x), parameters)
         return {"log_likelihood": model.data.log_jacobian(model.likelihood) - nll}
 
@@ -95,12 +95,12 @@ def _prior(model, networks_see):
     if model.prior.num_components == 1:
 
         def gaussian(**conditions):
-            mean, log_var, _ = model.prior.components(networks_see(conditions), model.encode)
+            mean, log_var, _ = model.prior.components(networks_see(conditions), model._encode)
             return {"z_mean": mean[:, 0], "z_log_var": log_var[:, 0]}
 
         return gaussian
     # Encoded once, here: the file holds the Gaussians, not the encoder.
-    mean, log_var, _ = (ops.convert_to_numpy(part) for part in model.prior.components((), model.encode))
+    mean, log_var, _ = (ops.convert_to_numpy(part) for part in model.prior.components((), model._encode))
 
     def mixture(component, **conditions):
         one_hot = ops.one_hot(component, model.prior.num_components, dtype="float32")
@@ -169,7 +169,7 @@ def preview(model, columns=10, seed=0):
     else:
         z = serve_noise.latent_noise(seed, 0, rows * columns, model.latent_dim)[0]
     vector = (model.condition_vector(given),) if given else ()
-    images = ops.convert_to_numpy(model.data.to_data(model.likelihood.mean(model.decode(z, vector))))
+    images = ops.convert_to_numpy(model.data.to_data(model.likelihood.mean(model._decode(z, vector))))
     return png.encode(grid.grid(images, columns, model.data.range))
 
 

@@ -1,60 +1,89 @@
-"""What a conditional model is told: named attributes that become one vector beside x and z."""
+"""Conditions of a conditional model: named attributes of an example that become one condition vector."""
 
 import math
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from kvae.backends.initializers import RandomNormal
 from kvae.serialization import register
 
-#: What else stands beside conditions in graphs and in files of draws.
+#: Names of graph inputs and of arrays in sample files, which a condition must not reuse.
 _RESERVED = ("x", "z", "component", "seed", "start", "scheme")
 
 
 class Condition(keras.layers.Layer):
-    """Base of all conditions: values `[batch]` in the user's units to a vector `[batch, dim]`.
+    """Base class of all conditions: maps values `[batch]` in the user's units to a vector `[batch, dim]`.
 
     Args:
-        name: what users call it; the input of that name in the exported graphs.
+        name: Name of the condition, and of its input in the exported graphs.
+
+    Raises:
+        ValueError: The name is not a valid graph input.
     """
 
-    #: Width of what `vector` returns.
+    #: Width of the vector.
     dim: int
 
-    def __init__(self, name, **kwargs):
+    def __init__(self, name: str, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
-        # It becomes the name of a graph's input.
         if not re.fullmatch(r"[a-z_][a-z0-9_]*", name) or name in _RESERVED:
             raise ValueError(
-                f"A condition's name is lower-case letters, digits and _, none of {', '.join(_RESERVED)}; got {name!r}."
+                f"The condition's name is {name!r}; expected lower-case letters, digits and _, "
+                f"and none of {', '.join(_RESERVED)}."
             )
 
-    def vector(self, values):
-        """Float32 `[batch, dim]` from the values `[batch]` of one batch."""
+    def vector(self, values: Any) -> Any:
+        """Map values `[batch]` to float32 `[batch, dim]`."""
         raise NotImplementedError
 
-    def manifest(self):
-        """What a reader of the exported file must know, as JSON."""
+    def check(self, values: np.ndarray, where: str) -> None:
+        """Raise ValueError unless all `values` are valid.
+
+        Args:
+            values: Array `[batch]`.
+            where: Start of the message, such as `fit`.
+        """
+        raise NotImplementedError
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the entry of this condition in the manifest, as JSON values."""
         raise NotImplementedError
 
 
 @register("conditions.Categorical")
 class Categorical(Condition):
-    """One of several classes, given by index, int64 `[batch]`.
+    """One of several classes, given as an index, int64 `[batch]`.
 
     Args:
-        name: what users call it; `label` is the common one.
-        classes: class names in the order of their indices, or their number (then named "0", "1", ...).
-        embedding_dim: width of a learned embedding; None (the default) for one-hot.
+        name: Name of the condition; `label` is the usual one.
+        classes: Class names in the order of their indices, or their number (the names are then "0", "1", ...).
+        embedding_dim: Width of a learned embedding. None means one-hot vectors.
+
+    Raises:
+        ValueError: There are fewer than 2 classes, or two classes have the same name.
+
+    Example:
+        >>> label = kvae.Categorical("label", ["cat", "dog"])
+        >>> label.num_classes
+        2
     """
 
-    def __init__(self, name="label", classes=10, embedding_dim=None, **kwargs):
+    def __init__(
+        self,
+        name: str = "label",
+        classes: int | Sequence[str] = 10,
+        embedding_dim: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(name=name, **kwargs)
         self.classes = [str(c) for c in (range(classes) if isinstance(classes, int) else classes)]
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
-            raise ValueError(f"{name} needs at least 2 classes, each with a name of its own, got {self.classes}.")
+            raise ValueError(f"The classes of {name} are {self.classes}; expected at least 2 classes, all different.")
         self.embedding_dim = embedding_dim
         self.dim = embedding_dim or len(self.classes)
         self.embedding = None
@@ -67,87 +96,99 @@ class Categorical(Condition):
         self.built = True
 
     @property
-    def num_classes(self):
-        """How many classes there are."""
+    def num_classes(self) -> int:
+        """Number of classes."""
         return len(self.classes)
 
-    def vector(self, values):
-        """One-hot classes of mean square 1, or embedded ones, float32 `[batch, dim]`.
+    def vector(self, values: Any) -> Any:
+        """Return embedded classes, or one-hot vectors of mean square 1, float32 `[batch, dim]`.
 
-        A plain one-hot vector is small beside z (length 1 against the root of latent_dim), and a decoder that hears
-        it faintly learns to read the class from z first, where it does not belong.
+        A one-hot vector of length 1 is small compared with z, whose length is about the root of latent_dim. The decoder
+        would then learn to read the class from z.
         """
         one_hot = ops.one_hot(ops.cast(values, "int64"), self.num_classes, dtype="float32")
-        # A product with the table, not a gather: negative indices do not wrap, and the graph stays two nodes.
+        # A matrix product instead of a gather: negative indices do not wrap, and the graph has two nodes.
         return one_hot * math.sqrt(self.num_classes) if self.embedding is None else ops.matmul(one_hot, self.embedding)
 
-    def check(self, values, where):
-        """Raise ValueError unless all `values` (a NumPy array) are class indices."""
-        if values.ndim != 1 or _whole(values).dtype.kind not in "iu":
+    def check(self, values: np.ndarray, where: str) -> None:
+        """Raise ValueError unless all `values` are class indices; whole-number floats are valid."""
+        shape = list(values.shape)
+        if values.ndim == 2 and shape[1] == self.num_classes:
             raise ValueError(
-                f"{where}: {self.name} must be class indices, integers [batch], got {values.dtype} "
-                f"{list(values.shape)}."
+                f"{where}: {self.name} has the shape {shape}, which looks one-hot; expected class indices [batch]. "
+                f"Use {self.name}.argmax(axis=1)."
+            )
+        if values.ndim != 1 or not _are_integers(values):
+            raise ValueError(
+                f"{where}: {self.name} has the type {values.dtype} and the shape {shape}; expected class indices, "
+                "integers [batch]."
             )
         if values.size and (values.min() < 0 or values.max() >= self.num_classes):
             raise ValueError(
-                f"{where}: {self.name} must lie in 0 to {self.num_classes - 1}, got {values.min()} to {values.max()}."
+                f"{where}: {self.name} ranges from {values.min():g} to {values.max():g}; "
+                f"expected 0 to {self.num_classes - 1}."
             )
 
-    def manifest(self):
-        """Name, kind and classes."""
+    def manifest(self) -> dict[str, Any]:
+        """Return name, kind and classes."""
         return {"name": self.name, "kind": "categorical", "classes": self.classes}
 
-    def get_config(self):
-        """The arguments, for Keras."""
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
         return {"name": self.name, "classes": self.classes, "embedding_dim": self.embedding_dim}
-
-
-def _whole(values):
-    """Class indices that came as floats, as from a CSV file, as integers; anything else as it is."""
-    import numpy as np
-
-    if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.rint(values)).all():
-        return values.astype("int64")
-    return values
 
 
 @register("conditions.Continuous")
 class Continuous(Condition):
-    """A number, scaled so that `low` to `high` becomes -1 to 1, float32 `[batch]` in the user's own units.
+    """A number, scaled so that `low` to `high` becomes -1 to 1.
 
     Args:
-        name: what users call it.
-        low: a low value of the training data; values outside are allowed, and extrapolate.
-        high: a high value, above `low`.
+        name: Name of the condition.
+        low: A low value of the training data, in the user's units. Lower values extrapolate.
+        high: A high value, above `low`.
+
+    Raises:
+        ValueError: The bounds are not finite, or `low` is not below `high`.
+
+    Example:
+        >>> age = kvae.Continuous("age", low=20, high=60)
+        >>> age.dim
+        1
     """
 
     dim = 1
 
-    def __init__(self, name, low=0.0, high=1.0, **kwargs):
+    def __init__(self, name: str, low: float = 0.0, high: float = 1.0, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise ValueError(f"{name} needs finite bounds, low below high, got {low} and {high}.")
+            raise ValueError(f"The bounds of {name} are {low} and {high}; expected finite numbers, the lower first.")
         self.low, self.high = float(low), float(high)
         self.built = True
 
-    def vector(self, values):
-        """Scaled values, float32 `[batch, 1]`."""
+    def vector(self, values: Any) -> Any:
+        """Return scaled values, float32 `[batch, 1]`."""
         scaled = (ops.cast(values, "float32") - self.low) * (2.0 / (self.high - self.low)) - 1.0
         return ops.expand_dims(scaled, -1)
 
-    def check(self, values, where):
-        """Raise ValueError unless all `values` (a NumPy array) are finite numbers."""
-        import numpy as np
-
+    def check(self, values: np.ndarray, where: str) -> None:
+        """Raise ValueError unless all `values` are finite numbers."""
         if values.ndim != 1 or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
             raise ValueError(
-                f"{where}: {self.name} must be finite numbers [batch], got {values.dtype} {list(values.shape)}."
+                f"{where}: {self.name} has the type {values.dtype} and the shape {list(values.shape)}, or holds NaN or "
+                "infinity; expected finite numbers [batch]."
             )
 
-    def manifest(self):
-        """Name, kind and range."""
+    def manifest(self) -> dict[str, Any]:
+        """Return name, kind and range."""
         return {"name": self.name, "kind": "continuous", "range": [self.low, self.high]}
 
-    def get_config(self):
-        """The arguments, for Keras."""
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
         return {"name": self.name, "low": self.low, "high": self.high}
+
+
+def _are_integers(values: np.ndarray) -> bool:
+    """Test for integers, in an integer or a float array."""
+    if values.dtype.kind == "f":
+        return bool(np.isfinite(values).all() and (values == np.rint(values)).all())
+    return values.dtype.kind in "iu"

@@ -1,271 +1,380 @@
-"""VAE, BetaVAE and ConditionalVAE: subclassed Keras models that train with `compile` and `fit`.
+"""VAE, BetaVAE, ConditionalVAE and ConditionalBetaVAE: subclassed Keras models that train with `compile` and `fit`.
 
-What varies freely (networks, likelihood, prior, conditions, beta) is an object each; the classes differ by one small
-method. They combine: `ConditionalBetaVAE` has no body of its own.
+Networks, likelihood, prior, objective and conditions are objects that combine freely. The classes differ by their
+objective and their conditions.
 """
 
 import numbers
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import keras
 from keras import ops
 
-import kvae.optimizers  # noqa: F401 - models that were compiled with it load without asking for it
-from kvae.backends import BackendStep, Totals
+import kvae.optimizers  # noqa: F401 - registers the optimizer of models that were compiled with it
+from kvae.backends import BackendStep, Totals, initializers
 from kvae.data.spec import DataSpec
+from kvae.data.table import TableSpec
+from kvae.exporting import graphs
 from kvae.likelihoods import Bernoulli
+from kvae.likelihoods.base import Likelihood
 from kvae.loss_terms import Terms, log_normal, reparameterize, safe_log_var
-from kvae.models.conditions import Categorical, Continuous
-from kvae.models.trainer import KerasFace
-from kvae.models.validation import input_shapes, latent_dim_of
-from kvae.objectives.objectives import Elbo
-from kvae.priors import StandardNormal
+from kvae.models.conditions import Categorical, Condition
+from kvae.models.trainer import ValidatedTrainer
+from kvae.models.validation import data_spec_from, validate_networks
+from kvae.objectives.objectives import Elbo, Objective
+from kvae.objectives.schedules import Schedule
+from kvae.priors import Prior, StandardNormal
 from kvae.serialization import register
-
-__all__ = ["VAE", "BetaVAE", "Categorical", "ConditionalBetaVAE", "ConditionalVAE", "Continuous", "load_model"]
 
 _PARTS = ("encoder", "decoder", "data", "likelihood", "prior", "objective")
 
 
 @register("models.VAE")
-class VAE(BackendStep, KerasFace, keras.Model):
-    """Variational autoencoder (Kingma and Welling 2014, https://arxiv.org/abs/1312.6114).
+class VAE(BackendStep, ValidatedTrainer, keras.Model):
+    """Variational autoencoder (Kingma and Welling, 2014, https://arxiv.org/abs/1312.6114).
 
-    Train it as any Keras model: `model.compile("adam")`, `model.fit(x)` with x `[batch, *shape]` in data units.
+    It trains like any Keras model: `model.compile("adam")`, `model.fit(x)` with x `[batch, *shape]` in data units.
 
     Args:
-        encoder: Keras model, unit data to the pair `(z_mean, z_log_var)`: Functional, or subclassed (then give `data`).
-        decoder: Keras model, z to the likelihood's parameters: for a Bernoulli logits, so no sigmoid at its end.
-        data: `DataSpec` of the examples; by default the encoder's input shape, with pixels 0 to 255.
-        likelihood: p(x given z), see `kvae.likelihoods`; `Bernoulli()` by default.
-        prior: p(z), see `kvae.priors`; N(0, I) by default.
-        objective: what training minimises, see `kvae.objectives`; minus the elbo by default.
-        seed: of the noise of training and validation, 0 to 2^31 - 1. The noise is a function of (seed, step) alone.
+        encoder: Keras model that maps unit data to the pair `(z_mean, z_log_var)`. A subclassed one needs `data`.
+        decoder: Keras model that maps z to the likelihood's parameters: for a Bernoulli logits, without a sigmoid.
+        data: `DataSpec` or `TableSpec` of the examples. Default: the encoder's input shape, with pixels 0 to 255.
+        likelihood: p(x given z), see `kvae.likelihoods`. Default: `Bernoulli()`.
+        prior: p(z), see `kvae.priors`. Default: N(0, I).
+        objective: Function that training minimises, see `kvae.objectives`. Default: minus the elbo.
+        seed: Seed of the noise of training and validation, 0 to 2^31 - 1. The noise depends on (seed, step) alone.
+        name: Name of the Keras model.
 
     Raises:
-        ValueError: where the networks do not fit each other or the data.
+        ValueError: The parts do not fit each other or the data.
+
+    Example:
+        >>> encoder = kvae.networks.dense_encoder((8, 8, 1), latent_dim=2, hidden=(16,))
+        >>> decoder = kvae.networks.dense_decoder((8, 8, 1), latent_dim=2, hidden=(16,))
+        >>> model = kvae.VAE(encoder, decoder)
+        >>> model.compile("adam")
+        >>> history = model.fit(np.zeros((32, 8, 8, 1), "uint8"), verbose=0)
+        >>> sorted(history.history)
+        ['beta', 'elbo', 'kl', 'loss', 'reconstruction']
     """
 
-    def __init__(self, encoder, decoder, *, data=None, likelihood=None, prior=None, objective=None, seed=0, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        encoder: Any,
+        decoder: Any,
+        *,
+        data: DataSpec | TableSpec | None = None,
+        likelihood: Likelihood | None = None,
+        prior: Prior | None = None,
+        objective: Objective | None = None,
+        seed: int = 0,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name=name)
         self.encoder, self.decoder = encoder, decoder
-        self.data = data or DataSpec(_shape_told_by(encoder))
+        self.data = data or data_spec_from(encoder)
         self.likelihood = likelihood or Bernoulli()
         self.prior = prior or StandardNormal()
         self.objective = objective or Elbo()
         if self.objective.needs_factorised_prior and not self.prior.factorises:
             raise ValueError(
-                f"{type(self.objective).__name__} needs a kl for each dimension, which a {self.prior.kind} prior "
-                "does not have; use StandardNormal or ConditionalGaussian."
+                f"{type(self.objective).__name__} needs a kl per dimension, which a {self.prior.kind} prior does not "
+                "have. Use StandardNormal or ConditionalGaussian."
             )
         if not isinstance(seed, numbers.Integral) or not 0 <= int(seed) < 2**31:
-            raise ValueError(f"seed must be an integer from 0 to 2^31 - 1, got {seed!r}.")
+            raise ValueError(f"seed is {seed!r}; expected an integer from 0 to 2^31 - 1.")
         self.seed = int(seed)
         self.totals = Totals()
         if (self.data.kind == "table") != (self.likelihood.kind == "mixed"):
             raise ValueError(
-                f"A {self.likelihood.kind} likelihood does not model {self.data.kind} data: a TableSpec takes "
-                "likelihoods.Mixed.from_spec(spec), and nothing else does."
+                f"A {self.likelihood.kind} likelihood does not model {self.data.kind} data. "
+                "Use likelihoods.Mixed.from_spec(spec) with a TableSpec, and only there."
             )
-        self.latent_dim = latent_dim_of(encoder, decoder, self.data, self.likelihood, self.condition_dim)
+        self.latent_dim: int = validate_networks(encoder, decoder, self.data, self.likelihood, self.condition_dim)
         self.built = True
 
-    # What a model does with one batch
+    @property
+    def condition_dim(self) -> int:
+        """Width of the condition vector; 0 for an unconditional model."""
+        return 0
 
-    def encode(self, x, given=(), training=False):
-        """Posterior of unit data `x`: `(z_mean, z_log_var)`, float32 `[batch, latent_dim]` each."""
-        z_mean, z_log_var = self.encoder([x, *given] if given else x, training=training)
+    # One batch of tensors. `vectors` is () or a tuple of the condition vector, float32 [batch, condition_dim].
+
+    def _encode(self, x: Any, vectors: Sequence[Any] = (), training: bool = False) -> tuple[Any, Any]:
+        """Map unit data to `(z_mean, z_log_var)`, float32 `[batch, latent_dim]` each."""
+        z_mean, z_log_var = self.encoder([x, *vectors] if vectors else x, training=training)
         return ops.cast(z_mean, "float32"), safe_log_var(ops.cast(z_log_var, "float32"))
 
-    def decode(self, z, given=(), training=False):
-        """The likelihood's parameters at `z`, float32."""
+    def _decode(self, z: Any, vectors: Sequence[Any] = (), training: bool = False) -> Any:
+        """Map z to the likelihood's parameters, float32."""
         z = ops.convert_to_tensor(z, "float32")
-        return ops.cast(self.decoder([z, *given] if given else z, training=training), "float32")
+        return ops.cast(self.decoder([z, *vectors] if vectors else z, training=training), "float32")
 
-    def unpack(self, data):
-        """Split one batch, as `fit` hands it over, into unit data and what the networks are given beside it."""
+    def _unpack(self, data: Any) -> tuple[Any, tuple[Any, ...]]:
+        """Split a batch, in the form that `fit` passes on, into unit data and `vectors`."""
         x, conditions, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         if sample_weight is not None:
             raise ValueError("Sample weights are not supported: every example counts once in the elbo.")
-        if conditions is not None:
-            raise ValueError(f"{type(self).__name__} is given x alone, got a y too; ConditionalVAE takes conditions.")
-        return self.data.to_unit(x), ()
+        return self.data.to_unit(x), self._vectors(conditions)
 
-    def terms(self, data, noise, training):
-        """Return the `Terms` of one batch: `reconstruction` and `kl`, each `[batch]`, in nats."""
-        x, given = self.unpack(data)
+    def _vectors(self, conditions: Any, where: str = "This batch") -> tuple[Any, ...]:
+        if conditions is not None:
+            raise ValueError(
+                f"{where}: got y, but {type(self).__name__} is unconditional. Leave y out, or use ConditionalVAE."
+            )
+        return ()
+
+    def terms(self, data: Any, noise: Any, training: bool) -> Terms:
+        """Compute the `Terms` of one batch: `reconstruction` and `kl`, each `[batch]`, in nats.
+
+        Args:
+            data: Batch `(x,)` or `(x, conditions)` of tensors in data units.
+            noise: `kvae.backends.Noise`, the random numbers of this batch.
+            training: Whether layers such as dropout are in training mode.
+        """
+        x, vectors = self._unpack(data)
         x = self.likelihood.target(x, noise)
-        z_mean, z_log_var = self.encode(x, given, training)
+        z_mean, z_log_var = self._encode(x, vectors, training)
         num = self.objective.num_samples
         means = _repeat(z_mean, num)
         z = reparameterize(means, _repeat(z_log_var, num), noise.normal(means))
-        parameters = self.decode(z, [_repeat(values, num) for values in given], training)
+        parameters = self._decode(z, [_repeat(vector, num) for vector in vectors], training)
         nll = self.likelihood.nll(_repeat(x, num), parameters, training) - self.data.log_jacobian(self.likelihood)
         log_p_x = -ops.reshape(nll, (-1, num))
         z = ops.reshape(z, (-1, num, self.latent_dim))
-        kl, kl_per_dim, log_p_z = self._kl(z_mean, z_log_var, z, given)
+        kl, kl_per_dim, log_p_z = self._kl(z_mean, z_log_var, z, vectors)
         return Terms(-ops.mean(log_p_x, axis=1), kl, z_mean, z_log_var, z, log_p_x, log_p_z, kl_per_dim)
 
-    def _kl(self, z_mean, z_log_var, z, given):
-        """KL(q || p) `[batch]`; it dimension by dimension, and log p(z) of the draws, where they are to be had."""
+    def _kl(self, z_mean: Any, z_log_var: Any, z: Any, vectors: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+        """Return KL(q || p) `[batch]`, and, if available, the kl per dimension and log p(z) of the samples."""
         kl_per_dim = log_p_z = None
         if self.objective.needs_log_prior or not self.prior.factorises:
-            log_p_z = self.prior.log_prob(z, given, self.encode)
+            log_p_z = self.prior.log_prob(z, vectors, self._encode)
         if self.prior.factorises:
-            kl_per_dim = self.prior.kl_per_dim(z_mean, z_log_var, given, self.encode)
+            kl_per_dim = self.prior.kl_per_dim(z_mean, z_log_var, vectors, self._encode)
             return ops.sum(kl_per_dim, axis=-1), kl_per_dim, log_p_z
         log_q = log_normal(z, ops.expand_dims(z_mean, 1), ops.expand_dims(z_log_var, 1))
         return ops.mean(log_q - log_p_z, axis=1), None, log_p_z
 
-    def beta_at(self, step):
-        """Weight of the kl at `step`, for the progress bar."""
+    def beta_at(self, step: Any) -> Any:
+        """Return the weight of the kl at an optimizer step, for the logs."""
         return self.objective.beta_at(step)
 
-    def call(self, inputs):
-        """Reconstruct: `x` (or `(x, conditions)`) in data units to `x_mean` at the posterior's mean, same units."""
-        x, given = self.unpack(inputs if isinstance(inputs, (tuple, list)) else (inputs,))
-        z_mean, _ = self.encode(x, given)
-        return self.data.to_data(self.likelihood.mean(self.decode(z_mean, given)))
-
-    # The Keras side
-
-    def export(self, filepath, format="onnx", verbose=None, **kwargs):
-        """Write the folder of sealed ONNX files; other formats go to `keras.Model.export`.
+    def call(self, inputs: Any) -> Any:
+        """Reconstruct at the posterior's mean.
 
         Args:
-            filepath: the folder to make.
-            format: `"onnx"`, or a format of Keras.
-            verbose: as Keras has it; the ONNX export says nothing.
-            **kwargs: `name`, `weights` (`"float16"` and `"int8"` store them smaller), `training` (facts of the run for
-                the manifest) and `force`, see `kvae.exporting.graphs.export`.
+            inputs: `x`, or `(x, conditions)`, in data units.
 
         Returns:
-            Paths of what was written.
+            `x_mean`, float32 `[batch, *shape]` in data units.
+        """
+        x, vectors = self._unpack(inputs if isinstance(inputs, (tuple, list)) else (inputs,))
+        z_mean, _ = self._encode(x, vectors)
+        return self.data.to_data(self.likelihood.mean(self._decode(z_mean, vectors)))
+
+    # Saving and export
+
+    def export(self, filepath: Any, format: str = "onnx", verbose: Any = None, **kwargs: Any) -> Any:
+        """Write a folder of sealed ONNX files. Other formats go to `keras.Model.export`.
+
+        Args:
+            filepath: Folder to create.
+            format: `"onnx"`, or a format of Keras.
+            verbose: As for Keras; the ONNX export prints nothing.
+            **kwargs: `name`, `weights` (`"float16"` and `"int8"` make smaller files), `training` (metadata of the run
+                for the manifest) and `force`, see `kvae.exporting.graphs.export`.
+
+        Returns:
+            Paths of the files.
 
         Raises:
-            VerificationError: where ONNX Runtime does not reproduce Keras.
-            OutputError: where `filepath` exists.
+            VerificationError: ONNX Runtime does not reproduce Keras.
+            OutputError: `filepath` exists.
         """
         if format != "onnx":
             kwargs.setdefault("input_signature", [self._input_specs()])
             return super().export(filepath, format=format, verbose=verbose, **kwargs)
-        from kvae.exporting import graphs
-
         return graphs.export(self, filepath, **kwargs)
 
-    def get_config(self):
-        """The parts, each serialised, and the seed."""
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor, each part serialised."""
         parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in _PARTS}
         return {"name": self.name, **parts, "seed": self.seed}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """Rebuild from `get_config`."""
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "VAE":
+        """Rebuild a model from `get_config`, also of a file from an earlier version of kvae."""
         parts = {
             key: keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)
             if isinstance(value, (dict, list))
             else value
             for key, value in config.items()
+            if key not in ("trainable", "dtype")  # Keras' own entries
         }
         return cls(**parts)
 
-    def _input_specs(self):
+    def _input_specs(self) -> Any:
         return keras.InputSpec(shape=(None, *self.data.shape), dtype="float32")
-
-    # Checks
-
-    @property
-    def condition_dim(self):
-        """Width of the condition vector; 0 where the model is given nothing."""
-        return 0
 
 
 @register("models.BetaVAE")
 class BetaVAE(VAE):
-    """VAE whose kl is weighted by beta (Higgins et al., 2017, eq. 4).
+    """VAE whose kl is weighted by beta (Higgins et al., 2017, eq. 4, https://openreview.net/forum?id=Sy2fzU9gl).
 
     Args:
-        *args: as for `VAE`.
-        beta: a number, or a schedule of `kvae.schedules` over optimiser steps.
-        **kwargs: as for `VAE`.
+        encoder: As for `VAE`.
+        decoder: As for `VAE`.
+        beta: Number of at least 0, or a schedule of `kvae.schedules` over optimizer steps.
+        data: As for `VAE`.
+        likelihood: As for `VAE`.
+        prior: As for `VAE`.
+        objective: Not accepted, because beta determines it. `VAE` accepts other objectives.
+        seed: As for `VAE`.
+        name: As for `VAE`.
+
+    Raises:
+        ValueError: An objective is given, beta is negative, or the parts do not fit each other.
+
+    Example:
+        >>> encoder = kvae.networks.dense_encoder((8, 8, 1), latent_dim=2, hidden=(16,))
+        >>> decoder = kvae.networks.dense_decoder((8, 8, 1), latent_dim=2, hidden=(16,))
+        >>> model = kvae.BetaVAE(encoder, decoder, beta=kvae.schedules.Linear(4.0, steps=1000))
+        >>> float(model.beta(500))
+        2.0
     """
 
-    def __init__(self, *args, beta=1.0, **kwargs):
-        super().__init__(*args, objective=Elbo(beta), **kwargs)
+    def __init__(
+        self,
+        encoder: Any,
+        decoder: Any,
+        *,
+        beta: float | Schedule = 1.0,
+        data: DataSpec | TableSpec | None = None,
+        likelihood: Likelihood | None = None,
+        prior: Prior | None = None,
+        objective: None = None,
+        seed: int = 0,
+        name: str | None = None,
+    ) -> None:
+        VAE.__init__(
+            self, encoder, decoder, data=data, likelihood=likelihood, prior=prior,
+            objective=_weighted_elbo(type(self), beta, objective), seed=seed, name=name,
+        )  # fmt: skip
 
     @property
-    def beta(self):
-        """The schedule of beta."""
+    def beta(self) -> Schedule:
+        """Schedule of beta."""
         return self.objective.beta
 
-    def get_config(self):
-        """The parts and the schedule."""
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor, each part serialised."""
         config = super().get_config()
-        del config["objective"]  # made of beta
+        del config["objective"]  # beta determines it
         return {**config, "beta": keras.saving.serialize_keras_object(self.beta)}
 
 
 @register("models.ConditionalVAE")
 class ConditionalVAE(VAE):
-    """VAE whose encoder and decoder are told attributes of the example (Sohn et al., 2015).
+    """VAE whose encoder and decoder also receive attributes of the example (Sohn et al., 2015).
 
     `fit(x, label)` with one condition, `fit(x, {"label": ..., "age": ...})` with several.
 
     Args:
-        *args: as for `VAE`; both networks take the list `[x or z, condition_vector]`.
-        conditions: one or several of `kvae.Categorical` and `kvae.Continuous`; ten labels by default.
-        **kwargs: as for `VAE`.
+        encoder: As for `VAE`, with the list `[x, condition_vector]` as its input.
+        decoder: As for `VAE`, with the list `[z, condition_vector]` as its input.
+        conditions: One or several of `kvae.Categorical` and `kvae.Continuous`.
+        data: As for `VAE`.
+        likelihood: As for `VAE`.
+        prior: As for `VAE`.
+        objective: As for `VAE`.
+        seed: As for `VAE`.
+        name: As for `VAE`.
+
+    Raises:
+        ValueError: There are no conditions, two have the same name, or the parts do not fit each other.
+
+    Example:
+        >>> encoder = kvae.networks.dense_encoder((8, 8, 1), latent_dim=2, hidden=(16,), condition_dim=3)
+        >>> decoder = kvae.networks.dense_decoder((8, 8, 1), latent_dim=2, hidden=(16,), condition_dim=3)
+        >>> model = kvae.ConditionalVAE(encoder, decoder, conditions=kvae.Categorical("label", 3))
+        >>> model.condition_dim
+        3
+
+    Reference: https://papers.nips.cc/paper/5775
     """
 
-    def __init__(self, *args, conditions=None, **kwargs):
-        conditions = conditions if conditions is not None else [Categorical("label", 10)]
-        self._condition_list = list(conditions) if isinstance(conditions, (list, tuple)) else [conditions]
-        names = [condition.name for condition in self._condition_list]
+    def __init__(
+        self,
+        encoder: Any,
+        decoder: Any,
+        *,
+        conditions: Condition | Sequence[Condition],
+        data: DataSpec | TableSpec | None = None,
+        likelihood: Likelihood | None = None,
+        prior: Prior | None = None,
+        objective: Objective | None = None,
+        seed: int = 0,
+        name: str | None = None,
+    ) -> None:
+        # Set before Keras' constructor, and under this name: saved files order and name the weights by it.
+        several = isinstance(conditions, (list, tuple))
+        self._condition_list: list[Any] = list(conditions) if several else [conditions]
+        names = [getattr(condition, "name", condition) for condition in self._condition_list]
         if not names or len(set(names)) != len(names):
-            raise ValueError(f"A conditional model has conditions, each with a name of its own, got {names}.")
-        super().__init__(*args, **kwargs)
+            raise ValueError(f"conditions are {names}; expected one or more, all with different names.")
+        VAE.__init__(
+            self, encoder, decoder, data=data, likelihood=likelihood, prior=prior, objective=objective, seed=seed,
+            name=name,
+        )  # fmt: skip
         self.conditions = self._condition_list
 
     @property
-    def condition_dim(self):
+    def condition_dim(self) -> int:
         """Width of the condition vector."""
         return sum(condition.dim for condition in self._condition_list)
 
-    def condition_vector(self, conditions):
-        """All conditions of a batch, a dict of `[batch]` by name, as one vector, float32 `[batch, condition_dim]`."""
+    def condition_vector(self, conditions: dict[str, Any]) -> Any:
+        """Map the conditions of a batch, `[batch]` each by name, to float32 `[batch, condition_dim]`."""
         return ops.concatenate([c.vector(_column(conditions[c.name])) for c in self._condition_list], axis=-1)
 
-    def unpack(self, data):
-        """Split one batch into unit data and the condition vector."""
-        x, conditions, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        if sample_weight is not None:
-            raise ValueError("Sample weights are not supported: every example counts once in the elbo.")
-        return self.data.to_unit(x), (self.condition_vector(self._by_name(conditions)),)
-
-    def get_config(self):
-        """The parts and the conditions."""
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor, each part serialised."""
         conditions = [keras.saving.serialize_keras_object(condition) for condition in self._condition_list]
         return {**super().get_config(), "conditions": conditions}
 
-    def _input_specs(self):
-        kinds = {c.name: "int64" if isinstance(c, Categorical) else "float32" for c in self._condition_list}
-        given = {name: keras.InputSpec(shape=(None,), dtype=dtype) for name, dtype in kinds.items()}
-        return super()._input_specs(), given
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "VAE":
+        """Rebuild a model from `get_config`; ten labels were the default of earlier versions."""
+        if "conditions" not in config:
+            config = {**config, "conditions": [keras.saving.serialize_keras_object(Categorical("label", 10))]}
+        return super().from_config(config, custom_objects)
 
-    def _by_name(self, conditions, where="This batch"):
+    def _input_specs(self) -> Any:
+        dtypes = {c.name: "int64" if isinstance(c, Categorical) else "float32" for c in self._condition_list}
+        conditions = {name: keras.InputSpec(shape=(None,), dtype=dtype) for name, dtype in dtypes.items()}
+        return super()._input_specs(), conditions
+
+    def _vectors(self, conditions: Any, where: str = "This batch") -> tuple[Any, ...]:
+        return (self.condition_vector(self._by_name(conditions, where)),)
+
+    def _by_name(self, conditions: Any, where: str) -> dict[str, Any]:
         names = [condition.name for condition in self._condition_list]
         if conditions is None:
-            raise ValueError(f"{where}: this model is given {', '.join(names)} beside x; give (x, {names[0]}).")
+            raise ValueError(f"{where}: this model needs {', '.join(names)} as well as x. Use (x, {names[0]}).")
         if not isinstance(conditions, dict):
             if len(names) > 1:
-                raise ValueError(f"{where}: with several conditions y is a dict with the keys {', '.join(names)}.")
+                raise ValueError(f"{where}: y has no names; expected a dict with the keys {', '.join(names)}.")
             conditions = {names[0]: conditions}
         if set(conditions) != set(names):
             raise ValueError(
-                f"{where}: expected the conditions {', '.join(names)}, got {', '.join(sorted(conditions))}."
+                f"{where}: got the conditions {', '.join(sorted(conditions))}; expected {', '.join(names)}."
             )
         return conditions
 
-    def _check(self, x, y, where):
+    def _check(self, x: Any, y: Any, where: str) -> None:
         super()._check(x, None, where)
         values = self._by_name(y, where)
         for condition in self._condition_list:
@@ -277,41 +386,78 @@ class ConditionalVAE(VAE):
 
 @register("models.ConditionalBetaVAE")
 class ConditionalBetaVAE(ConditionalVAE, BetaVAE):
-    """Conditional VAE whose kl is weighted by beta."""
-
-
-def load_model(path, **kwargs):
-    """Open a saved `.keras` model of this package; `fit` goes on where it was.
+    """Conditional VAE whose kl is weighted by beta.
 
     Args:
-        path: the file, or the folder that `kvae train` wrote.
-        **kwargs: as for `keras.saving.load_model`.
+        encoder: As for `ConditionalVAE`.
+        decoder: As for `ConditionalVAE`.
+        conditions: As for `ConditionalVAE`.
+        beta: As for `BetaVAE`.
+        data: As for `VAE`.
+        likelihood: As for `VAE`.
+        prior: As for `VAE`.
+        objective: Not accepted, because beta determines it. `ConditionalVAE` accepts other objectives.
+        seed: As for `VAE`.
+        name: As for `VAE`.
+
+    Raises:
+        ValueError: As for `ConditionalVAE` and `BetaVAE`.
+
+    Example:
+        >>> encoder = kvae.networks.dense_encoder((8, 8, 1), latent_dim=2, hidden=(16,), condition_dim=3)
+        >>> decoder = kvae.networks.dense_decoder((8, 8, 1), latent_dim=2, hidden=(16,), condition_dim=3)
+        >>> model = kvae.ConditionalBetaVAE(encoder, decoder, conditions=kvae.Categorical("label", 3), beta=4.0)
+        >>> float(model.beta(0))
+        4.0
     """
-    from pathlib import Path
 
-    from kvae.backends import initializers
+    def __init__(
+        self,
+        encoder: Any,
+        decoder: Any,
+        *,
+        conditions: Condition | Sequence[Condition],
+        beta: float | Schedule = 1.0,
+        data: DataSpec | TableSpec | None = None,
+        likelihood: Likelihood | None = None,
+        prior: Prior | None = None,
+        objective: None = None,
+        seed: int = 0,
+        name: str | None = None,
+    ) -> None:
+        ConditionalVAE.__init__(
+            self, encoder, decoder, conditions=conditions, data=data, likelihood=likelihood, prior=prior,
+            objective=_weighted_elbo(type(self), beta, objective), seed=seed, name=name,
+        )  # fmt: skip
 
+
+def load_model(path: Any, **kwargs: Any) -> VAE:
+    """Open a saved `.keras` model of this package, with its optimizer, so that `fit` continues.
+
+    Args:
+        path: A `.keras` file, or a folder that `kvae train` wrote.
+        **kwargs: As for `keras.saving.load_model`.
+    """
     path = Path(path)
-    with initializers.drawn_alike():  # for nothing, but in no time
+    with initializers.drawn_alike():  # JAX compiles a program per shape unless numpy makes the initial weights
         return keras.saving.load_model(path / "model.keras" if path.is_dir() else path, **kwargs)
 
 
-def _column(values):
-    """`[batch, 1]` as `[batch]`."""
-    if getattr(values.shape, "rank", 0) is None:  # to TensorFlow, once it has seen batches of both kinds
+def _weighted_elbo(cls: type, beta: float | Schedule, objective: Any) -> Elbo:
+    if objective is not None:
+        raise ValueError(
+            f"{cls.__name__} received an objective, but its objective is Elbo(beta). Give beta alone, or the objective "
+            f"to {cls.__name__.replace('Beta', '')}."
+        )
+    return Elbo(beta)
+
+
+def _column(values: Any) -> Any:
+    """Return `[batch, 1]` as `[batch]`."""
+    if getattr(values.shape, "rank", 0) is None:  # TensorFlow, after batches of both kinds
         return ops.reshape(values, (-1,))
     return ops.squeeze(values, axis=-1) if len(values.shape) == 2 else values
 
 
-def _repeat(values, num):
+def _repeat(values: Any, num: int) -> Any:
     return values if num == 1 else ops.repeat(values, num, axis=0)
-
-
-def _shape_told_by(encoder):
-    if not (shapes := input_shapes(encoder)):
-        raise ValueError(
-            "This encoder does not tell the shape of its input: give data=DataSpec(shape)."
-            if isinstance(encoder, keras.Layer)
-            else f"The encoder is no Keras model but of type {type(encoder).__name__}; see kvae.networks."
-        )
-    return shapes[0]

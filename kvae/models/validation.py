@@ -1,98 +1,122 @@
-"""Do an encoder and a decoder fit each other, the data and the conditions? Asked when a model is made, by running both.
+"""Validation of an encoder and a decoder against each other, the data, the likelihood and the conditions.
 
-Functional and Sequential models tell their shapes; a model that was subclassed has them only once it has seen data.
-So each network is run on one example of zeros, which also builds what was not built yet.
+Functional and Sequential models have known shapes. A subclassed model has them only after a call. So each network is
+called on one example of zeros, which also builds it.
 """
+
+from typing import Any
 
 import keras
 from keras import ops
 
+from kvae.data.spec import DataSpec
+
 #: Likelihoods that apply the sigmoid themselves.
-_WANTS_LOGITS = ("bernoulli", "continuous_bernoulli")
+_LOGIT_LIKELIHOODS = ("bernoulli", "continuous_bernoulli")
 
 
-def latent_dim_of(encoder, decoder, data, likelihood, condition_dim):
-    """Check the networks of a model and return the size of z.
+def validate_networks(encoder: Any, decoder: Any, data: Any, likelihood: Any, condition_dim: int) -> int:
+    """Check the networks of a model and return `latent_dim`.
 
     Args:
-        encoder: unit data (and the condition vector) to `(z_mean, z_log_var)`.
-        decoder: z (and the condition vector) to the likelihood's parameters.
-        data: the model's `DataSpec`.
-        likelihood: the model's likelihood.
-        condition_dim: width of the condition vector, 0 for none.
+        encoder: Maps unit data (and the condition vector) to `(z_mean, z_log_var)`.
+        decoder: Maps z (and the condition vector) to the likelihood's parameters.
+        data: `DataSpec` of the model.
+        likelihood: Likelihood of the model.
+        condition_dim: Width of the condition vector, 0 for an unconditional model.
 
     Raises:
-        ValueError: where something does not fit; the line says what and what to do.
+        ValueError: Something does not fit. The message says what to change.
     """
     for name, network in (("encoder", encoder), ("decoder", decoder)):
         if not isinstance(network, keras.Layer):
-            raise ValueError(f"The {name} is no Keras model but of type {type(network).__name__}; see kvae.networks.")
-    if likelihood.kind in _WANTS_LOGITS and _last_activation(decoder) is keras.activations.sigmoid:
+            raise ValueError(f"The {name} is a {type(network).__name__}; expected a Keras model, see kvae.networks.")
+    if likelihood.kind in _LOGIT_LIKELIHOODS and _last_activation(decoder) is keras.activations.sigmoid:
         raise ValueError(
-            f"The decoder ends in a sigmoid, but a {likelihood.kind} likelihood takes logits; leave the activation out."
+            f"The decoder ends in a sigmoid, but a {likelihood.kind} likelihood needs logits. Remove the activation."
         )
-    if (shape := input_shapes(encoder)) and shape[0] != data.unit_shape:
-        raise ValueError(f"The encoder takes {shape[0]}, but the data are {data.unit_shape}; give both the same shape.")
-    widths = [_given_dim(network) for network in (encoder, decoder)]
+    if (shapes := input_shapes(encoder)) and shapes[0] != data.unit_shape:
+        raise ValueError(
+            f"The encoder's input shape is {shapes[0]}, but the data have {data.unit_shape}. Give both the same shape."
+        )
+    widths = [_condition_dim(network) for network in (encoder, decoder)]
     if any(width not in (None, condition_dim) for width in widths):
         raise ValueError(
-            f"Encoder and decoder take condition vectors of width {widths[0]} and {widths[1]}, "
-            f"the model's conditions make {condition_dim}; build both with condition_dim={condition_dim}."
+            f"Encoder and decoder have condition vectors of width {widths[0]} and {widths[1]}; the model's conditions "
+            f"have {condition_dim}. Build both networks with condition_dim={condition_dim}."
         )
-    given = [ops.zeros((1, condition_dim))] if condition_dim else []
-    posterior = _run("encoder", encoder, ops.zeros((1, *data.unit_shape)), given)
+    condition_vector = [ops.zeros((1, condition_dim))] if condition_dim else []
+    posterior = _call("encoder", encoder, ops.zeros((1, *data.unit_shape)), condition_vector)
     if not isinstance(posterior, (tuple, list)) or len(posterior) != 2:
-        raise ValueError(f"An encoder returns the pair (z_mean, z_log_var), this one returns {_described(posterior)}.")
+        raise ValueError(f"The encoder returns {_described(posterior)}; expected the pair (z_mean, z_log_var).")
     mean, log_var = (tuple(part.shape) for part in posterior)
     if mean != log_var or len(mean) != 2:
-        raise ValueError(f"z_mean and z_log_var are each [batch, latent_dim], the encoder's are {mean} and {log_var}.")
-    latent_dim = int(mean[1])
-    if (shape := input_shapes(decoder)) and shape[0] != (latent_dim,):
         raise ValueError(
-            f"The encoder makes z of ({latent_dim},), but the decoder takes {shape[0]}; give both the same latent_dim."
+            f"The encoder returns z_mean {mean} and z_log_var {log_var}; expected [batch, latent_dim] for both."
+        )
+    latent_dim = int(mean[1])
+    if (shapes := input_shapes(decoder)) and shapes[0] != (latent_dim,):
+        raise ValueError(
+            f"The encoder returns z of shape ({latent_dim},), but the decoder's input shape is {shapes[0]}. "
+            "Give both the same latent_dim."
         )
     *axes, last = data.unit_shape
     expected = (*axes, last * likelihood.num_parameters)
-    parameters = _run("decoder", decoder, ops.zeros((1, latent_dim)), given)
-    if (found := tuple(getattr(parameters, "shape", (1,))[1:])) != expected:
+    parameters = _call("decoder", decoder, ops.zeros((1, latent_dim)), condition_vector)
+    if (shape := tuple(getattr(parameters, "shape", (1,))[1:])) != expected:
         raise ValueError(
-            f"The decoder gives {found}, but a {likelihood.kind} likelihood over {data.unit_shape} takes {expected}; "
-            f"build it with num_parameters={likelihood.num_parameters}."
+            f"The decoder returns the shape {shape}, but a {likelihood.kind} likelihood over {data.unit_shape} needs "
+            f"{expected}. Build it with num_parameters={likelihood.num_parameters}."
         )
     return latent_dim
 
 
-def input_shapes(network):
-    """Shapes of a network's inputs without the batch axis; empty where it does not tell (a subclassed model)."""
+def data_spec_from(encoder: Any) -> DataSpec:
+    """Return the `DataSpec` of 8-bit data with the encoder's input shape.
+
+    Raises:
+        ValueError: The encoder is subclassed, so its input shape is not known.
+    """
+    if not (shapes := input_shapes(encoder)):
+        raise ValueError(
+            "The encoder's input shape is not known. Add data=DataSpec(shape)."
+            if isinstance(encoder, keras.Layer)
+            else f"The encoder is a {type(encoder).__name__}; expected a Keras model, see kvae.networks."
+        )
+    return DataSpec(shapes[0])
+
+
+def input_shapes(network: Any) -> list[tuple[int, ...]]:
+    """Return the shapes of a network's inputs without the batch axis; empty if they are not known."""
     shapes = getattr(network, "input_shape", None)
     if not shapes:
         return []
     return [tuple(shape[1:]) for shape in (shapes if isinstance(shapes, list) else [shapes])]
 
 
-def _last_activation(network):
-    """The activation of the last layer that has one; reshapes after it change nothing."""
+def _last_activation(network: Any) -> Any:
+    """Return the activation of the last layer that is not a reshape."""
     for layer in reversed(getattr(network, "layers", ())):
         if not isinstance(layer, (keras.layers.Reshape, keras.layers.Flatten)):
             return getattr(layer, "activation", None)
     return None
 
 
-def _given_dim(network):
+def _condition_dim(network: Any) -> int | None:
     shapes = input_shapes(network)
     if not shapes:
         return None
     return shapes[1][-1] if len(shapes) > 1 else 0
 
 
-def _run(name, network, first, given):
+def _call(name: str, network: Any, first: Any, condition_vector: list[Any]) -> Any:
     try:
-        return network([first, *given] if given else first)
+        return network([first, *condition_vector] if condition_vector else first)
     except Exception as error:
-        taken = f"x or z{' and the condition vector, as a list of two' if given else ''}"
+        inputs = f"x or z{' and the condition vector, as a list of two' if condition_vector else ''}"
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ValueError(f"The {name} cannot be called on {taken} ({reason[:200]}).") from error
+        raise ValueError(f"The {name} cannot be called on {inputs} ({reason[:200]}).") from error
 
 
-def _described(value):
+def _described(value: Any) -> str:
     return f"{type(value).__name__} of shape {tuple(value.shape)}" if hasattr(value, "shape") else type(value).__name__

@@ -214,7 +214,7 @@ def test_every_combination_exports_and_serves_what_keras_computes(prior_kind, gi
     given_values = conditions[0] if conditions else {}
     vector = (model.condition_vector(given_values),) if given_values else ()
     if prior_kind != "standard":
-        mean, log_var, log_weights = (np.asarray(p) for p in model.prior.components(vector, model.encode))
+        mean, log_var, log_weights = (np.asarray(p) for p in model.prior.components(vector, model._encode))
         feeds, component = dict(given_values), np.zeros(7, int)
         if model.prior.num_components > 1:
             component = feeds["component"] = np.arange(7) % model.prior.num_components
@@ -224,7 +224,7 @@ def test_every_combination_exports_and_serves_what_keras_computes(prior_kind, gi
         np.testing.assert_allclose(got["z_mean"], mean[rows, component], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(got["z_log_var"], log_var[rows, component], rtol=1e-4, atol=1e-5)
     z = np.random.default_rng(5).normal(size=(7, LATENT)).astype("f4")
-    parameters = model.decode(z, vector)
+    parameters = model._decode(z, vector)
     if model.likelihood.kind == "bernoulli":
         x = np.where(x > 127, 255, 0).astype("f4")
     want = model.data.log_jacobian(model.likelihood) - model.likelihood.nll(model.data.to_unit(x), parameters)

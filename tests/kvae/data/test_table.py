@@ -186,9 +186,9 @@ def test_a_model_of_a_table_exports_as_keras_gives_it(conditions, tmp_path):
     x, z = some_rows(9), np.random.default_rng(3).normal(size=(9, 2)).astype("f4")
     given = given_rows(9) if conditions else {}
     vector = (made.condition_vector(given),) if given else ()
-    z_mean, _ = made.encode(SPEC.to_unit(x), vector)
+    z_mean, _ = made._encode(SPEC.to_unit(x), vector)
     np.testing.assert_allclose(served.encode(x, given)[0], z_mean, rtol=1e-4, atol=1e-4)
-    parameters = np.asarray(made.decode(z, vector), "f8")
+    parameters = np.asarray(made._decode(z, vector), "f8")
     outputs = served.run("decoder", {"z": z, **given})
     np.testing.assert_allclose(outputs["x_mean"][:, 1], 60e3 + 20e3 * parameters[:, 0], rtol=1e-4)
     np.testing.assert_array_equal(outputs["x_mean"][:, 0], parameters[:, 2:5].argmax(1))
@@ -277,7 +277,7 @@ def test_a_table_is_learned_with_the_dependence_of_its_columns():
     z = rng.normal(size=(4000, 2)).astype("f4")
     for value, share in ((0, 0.4), (1, 0.7)):
         vector = made.condition_vector({"label": np.full(4000, value)})
-        mean = np.asarray(made.likelihood.mean(made.decode(z, (vector,))))
+        mean = np.asarray(made.likelihood.mean(made._decode(z, (vector,))))
         drawn = rng.uniform(size=4000) < mean[:, 2]
         sizes = np.asarray(spec.to_data(ops.convert_to_tensor(mean)))[:, 0]
         assert drawn.mean() == pytest.approx(share, abs=0.08)

@@ -107,9 +107,9 @@ def check(model, folder, weights="float32"):
     }
     vector = (model.condition_vector(given),) if given else ()
     z_mean, z_log_var = served.encode(x, given)
-    for got, want in zip((z_mean, z_log_var), model.encode(model.data.to_unit(x), vector), strict=True):
+    for got, want in zip((z_mean, z_log_var), model._encode(model.data.to_unit(x), vector), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
-    parameters = model.decode(z, vector)
+    parameters = model._decode(z, vector)
     outputs = served.run("decoder", {"z": z, **given})
     further = model.likelihood.outputs(parameters, model.data)
     assert set(outputs) == {"x_mean", *further}

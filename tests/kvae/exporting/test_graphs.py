@@ -104,11 +104,11 @@ def test_every_graph_gives_what_keras_gives(make, kind, tmp_path):
         else:
             given[condition.name] = np.linspace(-5, 25, 7, dtype="f4")
     vector = (model.condition_vector(given),) if given else ()
-    z_mean, z_log_var = model.encode(model.data.to_unit(x), vector)
+    z_mean, z_log_var = model._encode(model.data.to_unit(x), vector)
     got = served.run("encoder", {"x": x, **given})
     np.testing.assert_allclose(got["z_mean"], z_mean, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(got["z_log_var"], z_log_var, rtol=1e-4, atol=1e-4)
-    logits = np.asarray(model.decode(z, vector), "f8")
+    logits = np.asarray(model._decode(z, vector), "f8")
     got = served.run("decoder", {"z": z, **given})
     np.testing.assert_allclose(got["x_mean"], low + (high - low) / (1 + np.exp(-logits)), atol=1e-4 * (high - low))
     # log p(x|z) by the definition of a Bernoulli, in double precision.

@@ -242,7 +242,7 @@ def test_subclassed_networks_train_save_load_and_export(tmp_path):
     model.export(tmp_path / "m")
     z = np.ones((2, 2), "f4")
     want = model.data.to_data(
-        keras.ops.sigmoid(model.decode(z, (model.condition_vector({"label": np.array([0, 2])}),)))
+        keras.ops.sigmoid(model._decode(z, (model.condition_vector({"label": np.array([0, 2])}),)))
     )
     np.testing.assert_allclose(kvae.load(tmp_path / "m").decode(z, label=[0, 2]), want, atol=1e-2)
 
@@ -256,14 +256,14 @@ def test_layers_that_train_otherwise_than_they_serve_are_told_which_it_is():
     model.compile("adam")
     before = np.asarray(encoder.get_layer("norm").moving_mean)
     # No dropout and no statistics of the batch in evaluation: part of a batch is scored as the whole is.
-    first, second = (np.asarray(model.encode(model.data.to_unit(batch))[0]) for batch in (x, x[:5]))
+    first, second = (np.asarray(model._encode(model.data.to_unit(batch))[0]) for batch in (x, x[:5]))
     np.testing.assert_allclose(first[:5], second, rtol=1e-5, atol=1e-6)
     model.evaluate(x, verbose=0)
     np.testing.assert_array_equal(encoder.get_layer("norm").moving_mean, before)
     model.fit(x, epochs=1, verbose=0)
     assert (np.asarray(encoder.get_layer("norm").moving_mean) != before).any()
     units = model.data.to_unit(x)
-    dropped, also = (np.asarray(model.encode(units, training=True)[0]) for _ in range(2))
+    dropped, also = (np.asarray(model._encode(units, training=True)[0]) for _ in range(2))
     assert (dropped != also).any()
 
 
@@ -284,32 +284,34 @@ def test_a_dataset_and_callbacks_work_as_with_any_keras_model():
 @pytest.mark.parametrize(
     ("words", "call"),
     [
-        ("given x alone", lambda: fit("vae", *data())),
-        ("given label beside x", lambda: fit("conditional", data()[0])),
-        ("0 to 2, got 0 to 7", lambda: fit("conditional", data()[0], np.arange(96) % 8)),
+        ("VAE is unconditional", lambda: fit("vae", *data())),
+        ("needs label as well as x", lambda: fit("conditional", data()[0])),
+        ("ranges from 0 to 7; expected 0 to 2", lambda: fit("conditional", data()[0], np.arange(96) % 8)),
         ("96 examples but 95", lambda: fit("conditional", data()[0], data()[1][:95])),
-        ("must be class indices", lambda: fit("conditional", data()[0], data()[1] + 0.5)),
+        ("expected class indices", lambda: fit("conditional", data()[0], data()[1] + 0.5)),
         ("class_weight is not supported", lambda: fit_with("conditional", class_weight={0: 2.0})),
-        ("0 to 2, got 3 to 5", lambda: compiled("conditional").evaluate(data()[0], data()[1] + 3)),
+        ("ranges from 3 to 5; expected 0 to 2", lambda: compiled("conditional").evaluate(data()[0], data()[1] + 3)),
         ("multiply x", lambda: compiled("vae").evaluate(data()[0] / 255)),
-        ("0 to 2, got 3 to 5", lambda: compiled("conditional").predict((data()[0], data()[1] + 3))),
-        ("predict: this model is given label", lambda: compiled("conditional").predict(data()[0])),
-        ("0 to 2, got 3 to 5", lambda: fit("conditional", dataset(data()[0], data()[1] + 3))),
+        ("ranges from 3 to 5; expected 0 to 2", lambda: compiled("conditional").predict((data()[0], data()[1] + 3))),
+        ("predict: this model needs label", lambda: compiled("conditional").predict(data()[0])),
+        ("ranges from 3 to 5; expected 0 to 2", lambda: fit("conditional", dataset(data()[0], data()[1] + 3))),
         ("ends in a sigmoid", lambda: kvae.VAE(parts()[0], sigmoid_decoder())),
-        ("no Keras model", lambda: kvae.VAE(lambda x: x, parts()[1])),
+        ("encoder is a function; expected a Keras model", lambda: kvae.VAE(lambda x: x, parts()[1])),
         ("NaN", lambda: fit("vae", np.full((2, *SHAPE), np.nan))),
-        ("brings its own loss", lambda: fit("vae", data()[0], loss="mse")),
+        ("compile: loss is 'mse'", lambda: make("vae").compile("adam", loss="mse")),
+        ("compile: metrics is", lambda: make("vae").compile("adam", metrics=["mse"])),
         ("condition_dim=3", lambda: kvae.ConditionalVAE(*parts(), conditions=[kvae.Categorical("label", 3)])),
         ("latent_dim", lambda: kvae.VAE(parts()[0], networks.dense_decoder(SHAPE, 5, (4,)))),
         ("same shape", lambda: kvae.VAE(*parts(), data=DataSpec((5, 5, 1)))),
-        ("give data=DataSpec", lambda: kvae.VAE(OwnEncoder(), OwnDecoder())),
+        ("Add data=DataSpec", lambda: kvae.VAE(OwnEncoder(), OwnDecoder())),
         ("cannot be called on x or z", lambda: kvae.VAE(OwnEncoder(), OwnDecoder(), data=DataSpec(SHAPE))),
         (
-            "returns the pair",
+            "expected the pair",
             lambda: kvae.VAE(keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten()]), parts()[1]),
         ),
-        ("seed must be", lambda: kvae.VAE(*parts(), seed=-1)),
-        ("name of its own", lambda: kvae.ConditionalVAE(*parts(3), conditions=[])),
+        ("seed is -1", lambda: kvae.VAE(*parts(), seed=-1)),
+        ("expected one or more", lambda: kvae.ConditionalVAE(*parts(3), conditions=[])),
+        ("objective is Elbo", lambda: kvae.BetaVAE(*parts(), objective=kvae.objectives.Elbo())),
     ],
 )
 def test_what_does_not_fit_is_refused_with_one_clear_line(words, call):
