@@ -15,11 +15,11 @@ docs/requests.md has all keys.
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
+from kvae_serve import strict_json
 from kvae_serve.errors import InputDataError, KvaeError, OutputError, RequestError, printable
 
 if TYPE_CHECKING:
@@ -138,14 +138,13 @@ def serve(
 def parse(line: bytes) -> dict[str, Any]:
     """Return one request, or raise `RequestError` where it is no proper JSON object."""
     try:
-        value = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except RecursionError:
-        raise RequestError("A request is nested too deeply.") from None
-    except ValueError as error:  # A UnicodeDecodeError and a number of too many digits are among them.
-        raise RequestError(f"A request is one line of JSON; this is none: {printable(error, 100)}.") from None
+        value = strict_json.loads(line.decode("utf-8-sig"), MAX_DEPTH)
+    except ValueError as error:  # UnicodeDecodeError included.
+        raise RequestError(
+            f"The line is not valid JSON: {printable(error, 100)}. Write one JSON object per line."
+        ) from None
     if not isinstance(value, dict):
         raise RequestError('A request is a JSON object, such as {"label": "3", "n": 4, "output": "a.png"}.')
-    _check_tree(value)
     return value
 
 
@@ -286,31 +285,6 @@ def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
             yield number, None
         elif line.strip():
             yield number, line
-
-
-def _check_tree(value: Any) -> None:
-    todo = [(value, 1)]
-    while todo:
-        node, depth = todo.pop()
-        if depth > MAX_DEPTH:
-            raise RequestError(f"A request is nested at most {MAX_DEPTH} deep.")
-        if isinstance(node, float) and not math.isfinite(node):
-            raise RequestError("A request holds a number that is too large.")
-        if isinstance(node, str) and any("\ud800" <= character <= "\udfff" for character in node):
-            raise RequestError("A request holds a text that is no Unicode: half of a surrogate pair.")
-        children = [*node, *node.values()] if isinstance(node, dict) else node if isinstance(node, list) else ()
-        todo += [(child, depth + 1) for child in children]
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands there twice")
-    return found
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number here")
 
 
 _KINDS: dict[type, str] = {

@@ -3,7 +3,7 @@
 A sealed graph is arithmetic alone, yet arithmetic can ask for more memory than a machine has. So each session gets an
 allocator of its own with a limit. ONNX Runtime folds constants outside of any allocator: that is switched off, and
 what is constant is computed under the limit at each run (exported graphs are folded already, and weights stored in
-fewer bits are made float32 by `stored_weights`).
+fewer bits are made float32 by `dequantize`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_THREADS = 256
 # Folding happens outside of any allocator. A MatMul that is fused with its bias adds in another order, so that bits
 # would depend on how far a graph is optimised (an exported one holds the two as one Gemm); so would those of a gelu.
 # The third makes float32 tensors of float16 ones, outside of any allocator too, and where nothing is folded it ends the
-# process (onnxruntime 1.26.0, at any Cast of such a tensor that feeds one input); what `stored_weights` restores never
+# process (onnxruntime 1.26.0, at any Cast of such a tensor that feeds one input); what `dequantize` restores never
 # meets it.
 _DISABLED = ["ConstantFolding", "MatMulAddFusion", "FuseFp16InitializerToFp32NodeTransformer", "GeluFusionL2"]
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from kvae_serve.errors import ModelFileError, printable
 from kvae_serve.sealed import validate
-from kvae_serve.sealed.protobuf import write_varint
+from kvae_serve.sealed.protobuf import write_field
 from kvae_serve.sealed.validate import MAX_MANIFEST_BYTES
 
 MAX_BYTES = 128 * 2**20
@@ -54,7 +54,7 @@ def seal(model: bytes, manifest: dict[str, Any]) -> bytes:
         raise ValueError(f"A manifest takes at most {MAX_MANIFEST_BYTES} bytes, got {len(value)}.")
     if validate.has_metadata(model):
         raise ValueError("The model has metadata_props already, so it cannot be sealed: seal the bare model.")
-    sealed = model + _entry(MANIFEST_KEY.encode(), value)
+    sealed = model + write_field(14, write_field(1, MANIFEST_KEY.encode()), write_field(2, value))
     return sealed + _SEAL_HEAD + hashlib.sha256(sealed).hexdigest().encode()
 
 
@@ -140,8 +140,3 @@ def _check_seal(data: bytes, name: str) -> None:
         )
     if bytes(end[len(_SEAL_HEAD) :]) != hashlib.sha256(memoryview(data)[:-_SEAL_BYTES]).hexdigest().encode():
         raise ModelFileError(f"{name} is damaged: its bytes are not those that were sealed. Copy it again.")
-
-
-def _entry(key: bytes, value: bytes) -> bytes:
-    body = b"\x0a" + write_varint(len(key)) + key + b"\x12" + write_varint(len(value)) + value
-    return b"\x72" + write_varint(len(body)) + body

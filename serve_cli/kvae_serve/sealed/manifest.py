@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from kvae_serve import strict_json
 from kvae_serve.errors import ModelFileError, printable
 
 FORMAT = 1
@@ -32,11 +33,6 @@ MAX_GOLDEN = 64
 MAX_GOLDEN_INPUTS = 2**25
 """Numbers that the golden inputs of a graph may have: a small file must not make a reader draw gigabytes."""
 
-_STRINGS = re.compile(
-    r'"(?:[^"\\]|\\.)*"?', re.DOTALL
-)  # The last quote may be missing, or the time grows with the square.
-_BRACKETS = re.compile(r"[\[\]{}]")
-_DEEPER = {"[": 1, "{": 1, "]": -1, "}": -1}
 # Ends of lines, escape sequences, and marks that turn the direction of text around.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -123,48 +119,13 @@ class Manifest:
 
 
 def _load_json(text: str, source: str) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise ValueError("a key stands there twice")
-        return found
-
-    def no_constant(name: str) -> NoReturn:
-        raise ValueError(f"{name} is no number here")
-
     try:
-        _check_depth(text)
-        value = json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
-        _check_values(value)
+        value = strict_json.loads(text, MAX_DEPTH)
     except ValueError as error:
-        raise ModelFileError(f"{source} has a manifest that is no proper JSON: {printable(error, 100)}.") from error
+        raise ModelFileError(f"{source} has a manifest that is not valid JSON: {printable(error, 100)}.") from error
     if not isinstance(value, dict):
-        raise ModelFileError(f"{source} has a manifest that is no JSON object.")
+        raise ModelFileError(f"{source} has a manifest that is not a JSON object.")
     return value
-
-
-def _check_depth(text: str) -> None:
-    """Refuse deep nesting before the parser, which recurses, can meet it."""
-    depth = 0
-    for bracket in _BRACKETS.finditer(_STRINGS.sub("", text)):
-        depth += _DEEPER[bracket[0]]
-        if depth > MAX_DEPTH:
-            raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
-
-
-def _check_values(value: Any) -> None:
-    """Refuse infinite numbers (1e400) and halves of surrogate pairs; without recursion."""
-    todo = [value]
-    while todo:
-        node = todo.pop()
-        if isinstance(node, float) and not math.isfinite(node):
-            raise ValueError("a number is too large")
-        if isinstance(node, str):
-            node.encode()
-        elif isinstance(node, dict):
-            todo += [*node, *node.values()]
-        elif isinstance(node, list):
-            todo += node
 
 
 class _Checker:

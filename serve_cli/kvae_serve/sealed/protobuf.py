@@ -72,7 +72,7 @@ class Reader:
         message: str,
         table: dict[int, Rule],
         refused: dict[tuple[str, int], str] | None = None,
-        order: list[int] | None = None,
+        layout: list[tuple[int, Span]] | None = None,
     ) -> Fields:
         """Split a message into its fields, each of which must stand in `table`.
 
@@ -81,7 +81,7 @@ class Reader:
             message: what it is called.
             table: its fields.
             refused: names of some that stand in no table, for the error.
-            order: filled with the number of each field.
+            layout: filled with the number of each field and the span of the field, tag included.
 
         Returns:
             Field number to its values in order: an int for a varint, a str for a text, the pair (start, end) for other
@@ -93,6 +93,7 @@ class Reader:
             self._left -= 1
             if self._left < 0:
                 raise WalkError(f"it has more than {MAX_FIELDS} fields")
+            field_start = position
             tag, position = read_varint(data, position, end)
             number, wire = tag >> 3, tag & 7
             rule = table.get(number)
@@ -118,8 +119,8 @@ class Reader:
             if position > end:
                 raise WalkError(f"a {message} is cut short")
             values.append(self._text(start, position, rule.text) if rule.text else value)
-            if order is not None:
-                order.append(number)
+            if layout is not None:
+                layout.append((number, (field_start, position)))
         return found
 
     def _text(self, start: int, end: int, limit: int) -> str:
@@ -182,3 +183,8 @@ def write_varint(number: int) -> bytes:
         number >>= 7
     out.append(number)
     return bytes(out)
+
+
+def write_field(number: int, *parts: bytes | memoryview) -> bytes:
+    """Return the concatenated parts as one length-delimited field."""
+    return b"".join([write_varint(number << 3 | LEN), write_varint(sum(map(len, parts))), *parts])

@@ -116,14 +116,12 @@ def walk(data: bytes) -> WalkedGraph:
     Raises:
         WalkError: it is no protobuf, or holds anything outside the tables and limits of this module.
     """
-    reader, order = Reader(data), list[int]()
-    model = reader.fields((0, len(data)), "model", _MODEL, _REFUSED, order)
+    reader, layout = Reader(data), list[tuple[int, Span]]()
+    model = model_fields(reader, layout)
     _check_versions(reader, model)
-    if 7 not in model:
-        raise WalkError("it holds no graph")
-    graph = reader.fields(model[7][0], "graph", _GRAPH, _REFUSED)
-    tensors = [_tensor(reader, span) for span in graph.get(5, [])]
-    nodes = [_node(reader, span) for span in graph.get(1, [])]
+    graph = graph_fields(reader, model)
+    tensors = [read_tensor(reader, span) for span in graph.get(5, [])]
+    nodes = [read_node(reader, span) for span in graph.get(1, [])]
     for span in graph.get(13, []):
         _value(reader, span)
     inputs, outputs = (
@@ -137,7 +135,7 @@ def walk(data: bytes) -> WalkedGraph:
         inputs={name: info for name, (_, info) in inputs.items()},
         outputs={name: info for name, (_, info) in outputs.items()},
         metadata=[_metadata_entry(reader, span) for span in model.get(14, [])],
-        metadata_last=order[-2:] == [14, 14],
+        metadata_last=[number for number, _ in layout[-2:]] == [14, 14],
         num_nodes=len(nodes),
         num_parameters=sum(tensor.elements for tensor in tensors)
         + sum(value.elements for node in nodes for value in node.attributes.values() if isinstance(value, Tensor)),
@@ -146,7 +144,24 @@ def walk(data: bytes) -> WalkedGraph:
 
 def has_metadata(data: bytes) -> bool:
     """Tell whether a serialised ModelProto carries metadata_props."""
-    return 14 in Reader(data).fields((0, len(data)), "model", _MODEL, _REFUSED)
+    return 14 in model_fields(Reader(data))
+
+
+def model_fields(reader: Reader, layout: list[tuple[int, Span]] | None = None) -> Fields:
+    """Return the fields of the ModelProto that the reader holds; `layout` is filled as in `Reader.fields`."""
+    return reader.fields((0, len(reader.data)), "model", _MODEL, _REFUSED, layout)
+
+
+def graph_fields(reader: Reader, model: Fields, layout: list[tuple[int, Span]] | None = None) -> Fields:
+    """Return the fields of a model's graph; `layout` is filled as in `Reader.fields`."""
+    if 7 not in model:
+        raise WalkError("it holds no graph")
+    return reader.fields(model[7][0], "graph", _GRAPH, _REFUSED, layout)
+
+
+def value_names(reader: Reader, graph: Fields) -> set[str]:
+    """Return the names of a graph's inputs and outputs."""
+    return {_value(reader, span)[0] for number in (11, 12) for span in graph.get(number, [])}
 
 
 def _first(fields: Fields, number: int, default: Any) -> Any:
@@ -167,7 +182,8 @@ def _check_versions(reader: Reader, model: Fields) -> None:
         raise WalkError(f"its opset is {version}, expected {OPSET}")
 
 
-def _node(reader: Reader, span: Span) -> Node:
+def read_node(reader: Reader, span: Span) -> Node:
+    """Read a node, checking its operator, its attributes and its form."""
     node = reader.fields(span, "node", _NODE)
     op = _first(node, 4, "")
     if domain := _first(node, 7, ""):
@@ -190,7 +206,7 @@ def _attribute(reader: Reader, span: Span, op: str) -> tuple[str, int, Any]:
     """Return name, type and value of an attribute: a number, a text, a `Tensor`, a list; None for a fraction."""
     attribute = reader.fields(span, "attribute", _ATTRIBUTE, _REFUSED)
     name, kind = _first(attribute, 1, ""), _first(attribute, 20, 0)
-    tensor = _tensor(reader, attribute[5][0]) if 5 in attribute else None
+    tensor = read_tensor(reader, attribute[5][0]) if 5 in attribute else None
     field = _ATTRIBUTE_TYPES.get(kind)
     # What a missing number or text stands for is agreed; of anything else ONNX Runtime would have to guess.
     if field is None or attribute.keys() - {1, 13, 20, field} or (kind == allowed_ops.TENSOR and tensor is None):
@@ -221,7 +237,7 @@ def _signed(number: int) -> int:
     return number - 2**64 if number >= 2**63 else number
 
 
-def _tensor(reader: Reader, span: Span) -> Tensor:
+def read_tensor(reader: Reader, span: Span) -> Tensor:
     """Check that a tensor holds just the bytes that its shape and type ask for."""
     tensor = reader.fields(span, "tensor", _TENSOR, _REFUSED)
     name = _first(tensor, 8, "")

@@ -139,7 +139,7 @@ def test_a_wrong_value_is_refused(path, value):
     ],
 )  # fmt: skip
 def test_what_is_no_proper_json_is_refused(text):
-    with pytest.raises(ModelFileError, match=r"no proper JSON|no JSON object"):
+    with pytest.raises(ModelFileError, match=r"not valid JSON|not a JSON object"):
         Manifest.parse(text, "file.onnx")
 
 
