@@ -1,0 +1,58 @@
+"""The `Example:` blocks in the docstrings of the public names run and print what they show."""
+
+import doctest
+import inspect
+
+import keras
+import numpy as np
+import pytest
+
+import kvae
+
+OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+
+
+def public_objects():
+    """Public classes and functions of `kvae` and of its public modules, by their public name."""
+    found = {}
+    for name in kvae.__all__:
+        value = getattr(kvae, name)
+        if not inspect.ismodule(value):
+            found[f"kvae.{name}"] = value
+            continue
+        for inner in getattr(value, "__all__", vars(value)):
+            each = getattr(value, inner)
+            if not inner.startswith("_") and callable(each) and _is_ours(each):
+                found[f"kvae.{name}.{inner}"] = each
+    return found
+
+
+def _is_ours(value):
+    return getattr(value, "__module__", "").split(".")[0] in ("kvae", "kvae_serve")
+
+
+def documented(value):
+    """A class or function and, of a class, its own public methods, which may have examples too."""
+    yield "", value
+    if inspect.isclass(value):
+        for name, method in vars(value).items():
+            if not name.startswith("_") and inspect.getdoc(method):
+                yield f".{name}", method
+
+
+def examples():
+    finder = doctest.DocTestParser()
+    for name, value in sorted(public_objects().items()):
+        for suffix, each in documented(value):
+            names = {"kvae": kvae, "np": np, "keras": keras}
+            test = finder.get_doctest(inspect.getdoc(each) or "", names, name + suffix, None, None)
+            if test.examples:
+                yield pytest.param(test, id=name + suffix)
+
+
+@pytest.mark.parametrize("test", list(examples()))
+def test_docstring_example_prints_what_it_shows(test, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    report = []
+    doctest.DocTestRunner(optionflags=OPTIONS).run(test, out=report.append)
+    assert not report, "".join(report)
