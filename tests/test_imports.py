@@ -9,6 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+
 from support.paths import python_path
 
 ROOT = Path(__file__).parents[1]
