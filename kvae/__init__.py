@@ -7,7 +7,7 @@ model with ONNX Runtime and opens no Keras; `kvae.VAE` and what trains bring Ker
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from kvae_serve import __version__
+from kvae_serve import __version__ as __version__
 
 if TYPE_CHECKING:
     from kvae import data, likelihoods, metrics, networks, objectives, priors, ray_data, sample_metrics

@@ -41,7 +41,7 @@ def surrounded(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["export.py", "kvae_train.py"])
+@pytest.mark.parametrize("name", ["export.py", pytest.param("kvae_train.py", marks=pytest.mark.long)])
 def test_script_trains_and_exports_whatever_its_name(name, surrounded):
     pytest.importorskip("tensorflow")
     if name == "export.py":

@@ -6,11 +6,11 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from kvae import __version__
 from kvae.report.figures import headlines
 from kvae.report.markup import text
 from kvae.report.style import STYLE
 from kvae.report.subject import Subject
+from kvae_serve import __version__
 
 
 class Section(NamedTuple):
