@@ -1,10 +1,15 @@
-"""What p(z) or p(z given y) is: log densities, and the kl of a diagonal Gaussian posterior to it.
+"""Priors p(z) or p(z given y): log densities, and the KL of a diagonal Gaussian posterior to them.
 
-A prior other than N(0, I) is a mixture of diagonal Gaussians, of one component (then its kl has a closed form) or of
-several (then it is estimated from the draws of z). Its parameters are what `prior.onnx` gives.
+Every prior is N(0, I) or a mixture of diagonal Gaussians. With one component the KL has a closed form. With several
+it is estimated from the draws of z. `prior.onnx` contains the parameters of the Gaussians.
+
+The methods share two arguments. `conditions` is `()`, or the tuple of the condition vector `[batch, condition_dim]`.
+`encode` is the model's encoder, unit data and conditions to `(z_mean, z_log_var)`; only `VampPrior` needs it.
 """
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,226 +18,316 @@ from keras import layers, ops
 from kvae import loss_terms
 from kvae.backends.initializers import RandomNormal
 from kvae.serialization import register
+from kvae.types import Shape, Tensor
 
 
 class Prior(keras.layers.Layer):
-    """Base of all priors. A layer, so that one with learned parameters is saved with the model."""
+    """Base class of all priors. It is a layer, so that learned parameters are saved with the model.
 
-    #: The name in the manifest of an exported file.
+    Args:
+        **kwargs: Arguments of `keras.layers.Layer`.
+    """
+
+    #: Name in the manifest of an exported file.
     kind: str
-    #: Whether the density is a product over dimensions, so that each has a kl of its own.
+    #: Whether the density is a product over dimensions, so that each dimension has its own KL.
     factorises = True
+    #: Number of Gaussians.
+    num_components = 1
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.built = True
 
-    @property
-    def num_components(self):
-        """How many Gaussians are mixed."""
-        return 1
-
-    def components(self, given, encode):
-        """The Gaussians of the mixture.
+    def components(
+        self, conditions: Sequence[Tensor], encode: Callable[..., Any] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the Gaussians of the mixture.
 
         Args:
-            given: what the networks are given beside x or z: `()`, or a tuple of the condition vector.
-            encode: the model's `encode`, for a prior that is made of posteriors.
+            conditions: `()`, or the tuple of the condition vector `[batch, condition_dim]`.
+            encode: The model's encoder, for a prior that consists of posteriors.
 
         Returns:
-            `(mean, log_var)`, each `[batch or 1, num_components, latent_dim]`, and the log weights `[num_components]`.
+            `(mean, log_var, log_weights)`: mean and log variance `[batch or 1, num_components, latent_dim]`, and log
+            weights `[num_components]`, all float32.
         """
         raise NotImplementedError
 
-    def kl_per_dim(self, z_mean, z_log_var, given=(), encode=None):
-        """KL(q || p) dimension by dimension, float32 `[batch, latent_dim]`, in nats; one component only."""
-        mean, log_var, _ = self.components(given, encode)
+    def kl_per_dim(
+        self,
+        z_mean: Tensor,
+        z_log_var: Tensor,
+        conditions: Sequence[Tensor] = (),
+        encode: Callable[..., Any] | None = None,
+    ) -> Tensor:
+        """Compute KL(q || p) for each dimension in closed form, for a prior of one component.
+
+        Args:
+            z_mean: Mean of q, float32 `[batch, latent_dim]`.
+            z_log_var: Log variance of q, same shape.
+            conditions: As in `components`.
+            encode: As in `components`.
+
+        Returns:
+            float32 `[batch, latent_dim]`, in nats.
+        """
+        mean, log_var, _ = self.components(conditions, encode)
         return loss_terms.kl_per_dim_between_gaussians(z_mean, z_log_var, mean[:, 0], log_var[:, 0])
 
-    def log_prob(self, z, given=(), encode=None):
-        """Log p(z), float32 `[batch, num_samples]`, in nats, of z `[batch, num_samples, latent_dim]`."""
-        mean, log_var, log_weights = self.components(given, encode)
+    def log_prob(
+        self, z: Tensor, conditions: Sequence[Tensor] = (), encode: Callable[..., Any] | None = None
+    ) -> Tensor:
+        """Compute log p(z).
+
+        Args:
+            z: float32 `[batch, num_samples, latent_dim]`.
+            conditions: As in `components`.
+            encode: As in `components`.
+
+        Returns:
+            float32 `[batch, num_samples]`, in nats.
+        """
+        mean, log_var, log_weights = self.components(conditions, encode)
         each = loss_terms.log_normal(ops.expand_dims(z, 2), ops.expand_dims(mean, 1), ops.expand_dims(log_var, 1))
         return ops.logsumexp(each + log_weights, axis=-1)
 
-    def manifest(self, encode=None):
-        """What a reader of the exported file must know, as JSON."""
+    def manifest(self) -> dict[str, Any]:
+        """Return the description for the manifest of an exported file, as JSON."""
         return {"name": self.kind}
 
 
 @register("priors.StandardNormal")
 class StandardNormal(Prior):
-    """N(0, I): nothing to learn, and nothing to ship beside the decoder."""
+    """N(0, I). It has no parameters, so an export does not contain `prior.onnx`.
+
+    Example:
+        >>> import kvae
+        >>> from keras import ops
+        >>> prior = kvae.priors.StandardNormal()
+        >>> round(float(prior.log_prob(ops.zeros((1, 1, 2)))[0, 0]), 4)  # -log(2 pi)
+        -1.8379
+    """
 
     kind = "standard_normal"
 
-    def kl_per_dim(self, z_mean, z_log_var, given=(), encode=None):
-        """KL(q || N(0, I)) dimension by dimension in closed form, float32 `[batch, latent_dim]`, in nats."""
+    def kl_per_dim(
+        self,
+        z_mean: Tensor,
+        z_log_var: Tensor,
+        conditions: Sequence[Tensor] = (),
+        encode: Callable[..., Any] | None = None,
+    ) -> Tensor:
+        """Compute KL(q || N(0, I)) for each dimension in closed form, float32 `[batch, latent_dim]`, in nats."""
         return loss_terms.kl_per_dim_to_standard_normal(z_mean, z_log_var)
 
-    def log_prob(self, z, given=(), encode=None):
-        """Log p(z), float32 `[batch, num_samples]`, in nats."""
+    def log_prob(
+        self, z: Tensor, conditions: Sequence[Tensor] = (), encode: Callable[..., Any] | None = None
+    ) -> Tensor:
+        """Compute log p(z) of z `[batch, num_samples, latent_dim]`, float32 `[batch, num_samples]`, in nats."""
         return -0.5 * ops.sum(loss_terms.LOG_2_PI + ops.square(z), axis=-1)
 
 
 @register("priors.ConditionalGaussian")
 class ConditionalGaussian(Prior):
-    """A Gaussian whose mean and log variance a small network makes of the conditions (Sohn et al. 2015).
+    """Gaussian whose mean and log variance are computed from the conditions by a small network.
 
-    It starts at N(0, I) whatever the condition.
+    It starts at N(0, I) for every condition.
 
     Args:
-        latent_dim: size of z.
-        condition_dim: width of the model's condition vector.
-        hidden: widths of dense layers in between.
-        activation: of those layers.
+        latent_dim: Size of z.
+        condition_dim: Width of the model's condition vector, at least 1.
+        hidden: Widths of the hidden dense layers.
+        activation: Activation of the hidden layers.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If `condition_dim` is 0.
+
+    Example:
+        >>> import kvae
+        >>> from keras import ops
+        >>> prior = kvae.priors.ConditionalGaussian(latent_dim=2, condition_dim=10)
+        >>> mean, log_var, log_weights = prior.components((ops.ones((5, 10)),), None)
+        >>> tuple(mean.shape)
+        (5, 1, 2)
+
+    Reference: Sohn et al. (2015), "Learning Structured Output Representation using Deep Conditional Generative
+    Models", section 4.1.
     """
 
     kind = "conditional_gaussian"
 
-    def __init__(self, latent_dim, condition_dim, hidden=(), activation="tanh", **kwargs):
+    def __init__(
+        self, latent_dim: int, condition_dim: int, hidden: Sequence[int] = (), activation: str = "tanh", **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.latent_dim, self.condition_dim = int(latent_dim), int(condition_dim)
         self.hidden, self.activation = tuple(hidden), activation
         if self.condition_dim < 1:
-            raise ValueError("A conditional prior needs conditions: give a ConditionalVAE's condition_dim, got 0.")
+            raise ValueError(
+                f"condition_dim is {condition_dim}, expected at least 1; a conditional prior needs a ConditionalVAE."
+            )
         vector = state = layers.Input((self.condition_dim,))
         for width in self.hidden:
             state = layers.Dense(width, activation=activation)(state)
-        start_at_n01 = {"kernel_initializer": "zeros", "bias_initializer": "zeros"}
-        heads = [layers.Dense(latent_dim, name=name, **start_at_n01)(state) for name in ("z_mean", "z_log_var")]
+        zeros = {"kernel_initializer": "zeros", "bias_initializer": "zeros"}
+        heads = [layers.Dense(latent_dim, name=name, **zeros)(state) for name in ("z_mean", "z_log_var")]
         self.network = keras.Model(vector, heads, name="network")
 
-    def components(self, given, encode):
-        """One Gaussian for each row of the condition vector."""
-        mean, log_var = self.network(given[0])
+    def components(
+        self, conditions: Sequence[Tensor], encode: Callable[..., Any] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return one Gaussian for each row of the condition vector: `[batch, 1, latent_dim]`, weight 1."""
+        mean, log_var = self.network(conditions[0])
         log_var = loss_terms.safe_log_var(ops.cast(log_var, "float32"))
         return ops.expand_dims(ops.cast(mean, "float32"), 1), ops.expand_dims(log_var, 1), ops.zeros((1,))
 
-    def get_config(self):
-        """The arguments, for Keras."""
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor arguments."""
         names = ("latent_dim", "condition_dim", "hidden", "activation")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @register("priors.GaussianMixture")
 class GaussianMixture(Prior):
-    """A mixture of diagonal Gaussians with learned means, variances and weights.
+    """Mixture of diagonal Gaussians with learned means, variances and weights.
 
     Args:
-        latent_dim: size of z.
-        num_components: how many, at least 2.
-        seed: of the means, which start as draws from N(0, I).
+        latent_dim: Size of z.
+        num_components: Number of Gaussians, at least 2.
+        seed: Seed of the initial means, which are draws from N(0, I).
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If `num_components` is less than 2.
+
+    Example:
+        >>> import kvae
+        >>> prior = kvae.priors.GaussianMixture(latent_dim=2, num_components=4)
+        >>> mean, log_var, log_weights = prior.components((), None)
+        >>> tuple(mean.shape)
+        (1, 4, 2)
     """
 
     kind = "gaussian_mixture"
     factorises = False
 
-    def __init__(self, latent_dim, num_components=10, seed=0, **kwargs):
+    def __init__(self, latent_dim: int, num_components: int = 10, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.latent_dim, self._num_components, self.seed = int(latent_dim), int(num_components), seed
-        if self._num_components < 2:
-            raise ValueError(f"A mixture has at least 2 components, got {num_components}.")
-        shape = (self._num_components, self.latent_dim)
-        start = RandomNormal(stddev=1.0, seed=seed)
-        self.means = self.add_weight(shape, initializer=start, name="means")
+        self.latent_dim, self.seed = int(latent_dim), seed
+        self.num_components = _check_num_components(num_components)
+        shape = (self.num_components, self.latent_dim)
+        self.means = self.add_weight(shape, initializer=RandomNormal(stddev=1.0, seed=seed), name="means")
         self.log_vars = self.add_weight(shape, initializer="zeros", name="log_vars")
-        self.logits = self.add_weight((self._num_components,), initializer="zeros", name="logits")
+        self.logits = self.add_weight((self.num_components,), initializer="zeros", name="logits")
 
-    @property
-    def num_components(self):
-        """How many Gaussians are mixed."""
-        return self._num_components
-
-    def components(self, given, encode):
-        """The learned Gaussians, the same for every row."""
+    def components(
+        self, conditions: Sequence[Tensor], encode: Callable[..., Any] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the learned Gaussians, the same for every row: `[1, num_components, latent_dim]`."""
         log_var = loss_terms.safe_log_var(ops.convert_to_tensor(self.log_vars))
-        return (
-            ops.expand_dims(ops.convert_to_tensor(self.means), 0),
-            ops.expand_dims(log_var, 0),
-            ops.log_softmax(self.logits),
-        )
+        means = ops.convert_to_tensor(self.means)
+        return ops.expand_dims(means, 0), ops.expand_dims(log_var, 0), ops.log_softmax(self.logits)
 
-    def manifest(self, encode=None):
-        """Name and log weights."""
-        return {"name": self.kind, "log_weights": _floats(ops.log_softmax(self.logits))}
+    def manifest(self) -> dict[str, Any]:
+        """Return the name and the log weights, as JSON."""
+        log_weights = ops.convert_to_numpy(ops.log_softmax(self.logits))
+        return {"name": self.kind, "log_weights": [float(each) for each in log_weights]}
 
-    def get_config(self):
-        """The arguments, for Keras."""
-        own = {"latent_dim": self.latent_dim, "num_components": self._num_components, "seed": self.seed}
-        return {**super().get_config(), **own}
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor arguments."""
+        arguments = {"latent_dim": self.latent_dim, "num_components": self.num_components, "seed": self.seed}
+        return {**super().get_config(), **arguments}
 
 
 @register("priors.VampPrior")
 class VampPrior(Prior):
-    """An equal mixture of the posteriors of learned pseudo-inputs (Tomczak and Welling 2018).
+    """Equally weighted mixture of the posteriors of learned pseudo-inputs.
 
-    Under a conditional model each pseudo-input also has a condition vector of its own, learned with it.
+    In a conditional model each pseudo-input has a condition vector, which is learned too.
 
     Args:
-        shape: shape of one example.
-        num_components: how many pseudo-inputs, at least 2.
-        condition_dim: width of the model's condition vector, 0 for none.
-        pseudo_inputs: array `[num_components, *shape]` of unit data to start at, real examples best; by default draws
-            around the middle of the range.
-        seed: of those draws.
-        bounded: whether pseudo-inputs are kept within 0 and 1, where unit data lie; False for tables.
-        condition_vectors: array `[num_components, condition_dim]` to start at, those of the same examples best; by
-            default draws from N(0, I).
+        shape: Shape of one example.
+        num_components: Number of pseudo-inputs, at least 2.
+        condition_dim: Width of the model's condition vector; 0 for an unconditional model.
+        pseudo_inputs: Initial pseudo-inputs, unit data `[num_components, *shape]`. Real examples are best. By default
+            they are drawn around the middle of the range.
+        seed: Seed of the initial values that are drawn.
+        bounded: Whether pseudo-inputs are kept between 0 and 1, the range of unit data; False for tables.
+        condition_vectors: Initial condition vectors `[num_components, condition_dim]`, best those of the same
+            examples. By default they are drawn from N(0, I).
+        **kwargs: Arguments of `keras.layers.Layer`.
 
-    Reference: https://arxiv.org/abs/1705.07120.
+    Raises:
+        ValueError: If `num_components` is less than 2.
+
+    Example:
+        >>> import kvae
+        >>> prior = kvae.priors.VampPrior((28, 28, 1), num_components=50)
+        >>> tuple(prior.logits.shape)
+        (50, 28, 28, 1)
+
+    Reference: Tomczak and Welling (2018), https://arxiv.org/abs/1705.07120.
     """
 
     kind = "vamp"
     factorises = False
 
     def __init__(
-        self, shape, num_components=50, condition_dim=0, pseudo_inputs=None, seed=0, bounded=True,
-        condition_vectors=None, **kwargs,
-    ):  # fmt: skip
+        self,
+        shape: Sequence[int],
+        num_components: int = 50,
+        condition_dim: int = 0,
+        pseudo_inputs: Tensor | None = None,
+        seed: int = 0,
+        bounded: bool = True,
+        condition_vectors: Tensor | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.shape, self._num_components = tuple(shape), int(num_components)
+        self.shape: Shape = tuple(shape)
+        self.num_components = _check_num_components(num_components)
         self.condition_dim, self.seed, self.bounded = int(condition_dim), seed, bool(bounded)
-        if self._num_components < 2:
-            raise ValueError(f"A mixture has at least 2 components, got {num_components}.")
-        full = (self._num_components, *self.shape)
-        # Kept as logits where bounded, so that pseudo-inputs stay in the range of unit data however far they go.
+        full = (self.num_components, *self.shape)
+        # Stored as logits if bounded, so that pseudo-inputs stay in the range of unit data.
         self.logits = self.add_weight(full, initializer=RandomNormal(stddev=0.5, seed=seed), name="logits")
         if pseudo_inputs is not None:
-            start_at = np.asarray(pseudo_inputs, "float32").reshape(full)
-            p = np.clip(start_at, 0.01, 0.99)
-            self.logits.assign(np.log(p) - np.log(1.0 - p) if self.bounded else start_at)
+            values = np.asarray(pseudo_inputs, "float32").reshape(full)
+            p = np.clip(values, 0.01, 0.99)
+            self.logits.assign(np.log(p) - np.log(1.0 - p) if self.bounded else values)
         self.condition_vectors = None
         if self.condition_dim:
-            start = RandomNormal(stddev=1.0, seed=seed)
             self.condition_vectors = self.add_weight(
-                (self._num_components, self.condition_dim), initializer=start, name="condition_vectors"
+                (self.num_components, self.condition_dim),
+                initializer=RandomNormal(stddev=1.0, seed=seed),
+                name="condition_vectors",
             )
             if condition_vectors is not None:
                 self.condition_vectors.assign(condition_vectors)
 
-    @property
-    def num_components(self):
-        """How many Gaussians are mixed."""
-        return self._num_components
-
-    def components(self, given, encode):
-        """The posteriors of the pseudo-inputs, the same for every row."""
-        own = () if self.condition_vectors is None else (ops.convert_to_tensor(self.condition_vectors),)
+    def components(
+        self, conditions: Sequence[Tensor], encode: Callable[..., Any] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the posteriors of the pseudo-inputs, the same for every row: `[1, num_components, latent_dim]`."""
+        assert encode is not None, "a VampPrior consists of posteriors and needs the model's encoder"
+        vectors = () if self.condition_vectors is None else (ops.convert_to_tensor(self.condition_vectors),)
         pseudo_inputs = ops.sigmoid(self.logits) if self.bounded else ops.convert_to_tensor(self.logits)
-        mean, log_var = encode(pseudo_inputs, own)
-        weights = ops.full((self._num_components,), -math.log(self._num_components))
-        return ops.expand_dims(mean, 0), ops.expand_dims(log_var, 0), weights
+        mean, log_var = encode(pseudo_inputs, vectors)
+        log_weights = ops.full((self.num_components,), -math.log(self.num_components))
+        return ops.expand_dims(mean, 0), ops.expand_dims(log_var, 0), log_weights
 
-    def manifest(self, encode=None):
-        """Name and log weights."""
-        return {"name": self.kind, "log_weights": [-math.log(self._num_components)] * self._num_components}
+    def manifest(self) -> dict[str, Any]:
+        """Return the name and the log weights, as JSON."""
+        return {"name": self.kind, "log_weights": [-math.log(self.num_components)] * self.num_components}
 
-    def get_config(self):
-        """The arguments, for Keras."""
-        own = {"shape": self.shape, "num_components": self._num_components, "condition_dim": self.condition_dim}
-        return {**super().get_config(), **own, "seed": self.seed, "bounded": self.bounded}
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor arguments, without the initial values of the weights."""
+        names = ("shape", "num_components", "condition_dim", "seed", "bounded")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-def _floats(tensor):
-    return [float(value) for value in ops.convert_to_numpy(tensor)]
+def _check_num_components(num_components: int) -> int:
+    if int(num_components) < 2:
+        raise ValueError(f"num_components is {num_components}, expected at least 2; use StandardNormal for one.")
+    return int(num_components)
