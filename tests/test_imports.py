@@ -220,7 +220,7 @@ WATCHED = HEAVY | {
 READERS = {"numpy", "onnxruntime", "zipfile", "csv"}
 OPENS = {
     ("sample", "--label", "3", "-o", "a.png"): {"numpy", "onnxruntime"},
-    ("sample", "--label", "3", "-o", "a.npz"): {"numpy", "onnxruntime"},
+    ("sample", "--label", "3", "-o", "a.npz"): {"numpy", "onnxruntime", "zipfile"},
     ("sample", "--label", "3"): {"numpy", "onnxruntime"},
     ("encode", "data.npz", "-o", "codes.npz"): READERS,
     ("decode", "z.npz", "-o", "x.png"): READERS,

@@ -11,6 +11,7 @@ import click
 from kvae_serve.cli import completers, options
 from kvae_serve.errors import RequestError, printable
 from kvae_serve.progress import Busy
+from kvae_serve.writers.stdout import STDOUT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from kvae_serve.sealed.manifest import Manifest
 
 F = TypeVar("F", bound=Callable[..., Any])
-STDOUT = "-"
 
 
 def labels(several: str) -> Callable[[F], F]:
@@ -105,9 +105,9 @@ def check(output: str | None, force: bool, as_json: bool) -> None:
     """Raise where the output cannot be, before any work is done."""
     if output is None:
         return
-    from kvae_serve.latent import path as walks
+    from kvae_serve.writers import paths
 
-    walks.check(output, force)
+    paths.check(output, force)
     if as_json and output == STDOUT:
         raise RequestError("--json and -o - both want standard output. Leave one of them out.")
 
@@ -124,13 +124,13 @@ def deliver(
     walk: LatentPath, output: str | None, *, fps: float, loop: str, scale: int, force: bool, as_json: bool, quiet: bool
 ) -> None:
     """Write a walk, or show it where nothing else wants standard output."""
-    from kvae_serve.latent import path as walks
+    from kvae_serve.writers import paths
 
     if output is not None:
         with Busy("Writing", quiet):
-            walks.write(output, walk, walks.Style(fps, loop, scale), force)  # type: ignore[arg-type]
+            paths.write(output, walk, paths.Style(fps, loop, scale), force)  # type: ignore[arg-type]
     elif not as_json:
-        walks.show(walk)
+        paths.show(walk)
 
 
 def report(manifest: Manifest, output: str | None, **facts: Any) -> None:

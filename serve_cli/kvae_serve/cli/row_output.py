@@ -10,13 +10,14 @@ import click
 
 from kvae_serve.cli import options
 from kvae_serve.errors import RequestError, printable
+from kvae_serve.writers.stdout import STDOUT
 
 if TYPE_CHECKING:
     from kvae_serve.cli.dataset_args import Given
     from kvae_serve.model import Model
     from kvae_serve.row_stream import RowStream
 
-STDIN = STDOUT = "-"
+STDIN = "-"
 IN_MEMORY = 2**24
 """Bytes of x beyond which it is read as it is needed: rows are taken in order, once."""
 

@@ -16,7 +16,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from kvae_serve.errors import InputDataError, printable
-from kvae_serve.readers.csv_escape import plain
+from kvae_serve.readers.csv_escape import NUMBER, unescape
 from kvae_serve.readers.dataset import Dataset, ReadOptions, Split
 from kvae_serve.sealed.manifest import RESERVED, Condition
 
@@ -27,8 +27,6 @@ MAX_CLASSES = 1000
 """Of one column: more are names or texts, which no model of a column learns."""
 MAX_NAME = 200
 
-# Written so that no text can be matched in two ways: the time grows with the text's length, not with its square.
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _MISSING = {"", "?", "na", "n/a", "nan", "null"}
 
 
@@ -172,7 +170,7 @@ def _parse(file: IO[str], source: str) -> Table:
             if number * len(header) > MAX_CELLS:
                 raise InputDataError(f"{source} has more than the {MAX_CELLS} cells that are read. Save it as .npz.")
             for column, cell in zip(columns, row, strict=True):
-                column.append(plain(cell.strip()))
+                column.append(unescape(cell.strip()))
     except csv.Error as error:
         raise InputDataError(f"{source}, row {number + 1} is no CSV: {printable(error, 80)}.") from error
     if not header:
@@ -194,12 +192,12 @@ def _lines(file: IO[str], source: str) -> Iterator[str]:
 
 
 def _header(row: list[str], source: str) -> list[str]:
-    names = [plain(name.strip()) for name in row]
+    names = [unescape(name.strip()) for name in row]
     if len(names) > MAX_COLUMNS:
         raise InputDataError(f"{source} has {len(names)} columns, at most {MAX_COLUMNS} are read.")
     seen: set[str] = set()
     for index, name in enumerate(names, start=1):
-        if not name or len(name) > MAX_NAME or not name.isprintable() or _NUMBER.fullmatch(name):
+        if not name or len(name) > MAX_NAME or not name.isprintable() or NUMBER.fullmatch(name):
             raise InputDataError(
                 f"{source}, row 1 has {printable(name or 'nothing', 40)} as the name of column {index}. "
                 "The first row must name the columns."
@@ -221,7 +219,7 @@ def _classes(table: Table, name: str, forced: bool) -> tuple[str, ...] | None:
             "Fill it in, take the row out, or leave the column out with --drop-columns."
         )
     distinct = set(cells)
-    no_numbers = {cell for cell in distinct if not _NUMBER.fullmatch(cell)}
+    no_numbers = {cell for cell in distinct if not NUMBER.fullmatch(cell)}
     if not no_numbers and not forced:
         return None
     num_texts = sum(cell in no_numbers for cell in cells)
@@ -244,7 +242,7 @@ def _numbers(table: Table, name: str) -> np.ndarray:
     cells = table.cells[name]
     values = np.empty(len(cells), np.float64)
     for row, cell in enumerate(cells):
-        if not _NUMBER.fullmatch(cell):
+        if not NUMBER.fullmatch(cell):
             held = printable(cell, 40) or "nothing"
             raise InputDataError(f"{table.where(name, row)} holds {held}, expected a number.")
         values[row] = float(cell)

@@ -1,7 +1,9 @@
-"""Texts in cells of CSV: a name such as `=1+2` is a formula to a spreadsheet, and names come from model files.
+"""Escape CSV cells that a spreadsheet would compute as a formula, such as a class named `=1+2`.
 
-One that a spreadsheet might compute is written with an apostrophe before it, which spreadsheets take for "this is
-text", and the readers here take off again. Numbers stay as they are.
+An apostrophe before the text makes spreadsheets show it as text. The readers here remove it again. Numbers are not
+changed.
+
+Reference: https://owasp.org/www-community/attacks/CSV_Injection
 """
 
 from __future__ import annotations
@@ -9,16 +11,17 @@ from __future__ import annotations
 import re
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+# No text can be matched in two ways, so that the time is linear in its length.
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
-def shielded(text: str) -> str:
-    """Return a text as it goes into a cell."""
-    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+def escape(text: str) -> str:
+    """Return the cell for a text."""
+    return f"'{text}" if _FORMULA.match(text) and not NUMBER.fullmatch(text) else text
 
 
-def plain(cell: str) -> str:
-    """Return the text that a cell holds: the inverse of `shielded`."""
-    if cell.startswith("'") and _FORMULA.match(cell, 1) and not _NUMBER.fullmatch(cell, 1):
+def unescape(cell: str) -> str:
+    """Return the text of a cell: the inverse of `escape`."""
+    if cell.startswith("'") and _FORMULA.match(cell, 1) and not NUMBER.fullmatch(cell, 1):
         return cell[1:]
     return cell

@@ -1,1 +1,1 @@
-"""Output formats, one per module. Each writes a `RowStream` chunk by chunk, in constant memory."""
+"""Writers of output files, one module per format. Each writes a `RowStream` chunk by chunk, in constant memory."""

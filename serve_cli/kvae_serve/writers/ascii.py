@@ -1,7 +1,7 @@
-"""Images as text, so that the first run shows something at once.
+"""Show images as text.
 
-On a terminal each character cell holds two pixels, one above the other, in true colour; elsewhere one plain
-character stands for the mean of the two. Images are laid out label by label, as wide as the line allows.
+On a terminal with colour each character cell shows two pixels, one above the other. Elsewhere one ASCII character
+stands for the mean of the two.
 """
 
 from __future__ import annotations
@@ -16,24 +16,30 @@ from kvae_serve.writers.grid import to_uint8
 
 PLAIN_WIDTH = 80
 GAP = 2
-"""Columns between two images."""
+"""Columns between two images, in characters."""
 
 _RAMP = np.array(list(" .:-=+*#%@"))
-_SMALLEST = 12
-_FEW_LINES = 44
+_MIN_SIDE = 12
+_MAX_LINES = 44
+
+
+def write(stream: TextIO, images: np.ndarray, value_range: Range | None, per_row: int | None = None) -> None:
+    """Write images to a stream, in the width and colour that it shows. See `render`."""
+    width, colour = terminal(stream)
+    stream.write(render(images, value_range, width, colour, per_row))
 
 
 def render(images: np.ndarray, value_range: Range | None, width: int, colour: bool, per_row: int | None = None) -> str:
     """Return images as lines of text.
 
-    Where there are many, each is made smaller by a whole factor, as long as it stays readable.
+    Many images are shrunk by an integer factor as long as they stay readable.
 
     Args:
-        images: `[num, height, width, channels]` in data units; 1 channel or 3.
-        value_range: the data units that are black and white; None takes those of `images`.
-        width: columns to fill at most.
-        colour: half-block cells with escape sequences; otherwise plain ASCII.
-        per_row: start a new row of images after so many, where they fit.
+        images: `[num, height, width, channels]` in data units, 1 or 3 channels.
+        value_range: Data values that become black and white. None uses the lowest and highest value of `images`.
+        width: Most columns to fill, in characters.
+        colour: Use half-block characters with colour codes instead of ASCII.
+        per_row: Images per row, if they fit.
     """
     pixels = to_uint8(images, value_range)
     num, height, image_width, _ = pixels.shape
@@ -42,8 +48,8 @@ def render(images: np.ndarray, value_range: Range | None, width: int, colour: bo
         columns = min(columns, num, per_row if per_row and per_row <= columns else num)
         lines = -(-num // columns) * (-(-height // factor) // 2 + 1)
         fits = -(-image_width // factor) <= width
-        smallest = min(height, image_width) // (factor + 1) < _SMALLEST
-        if fits and (lines <= _FEW_LINES or smallest):
+        too_small_next = min(height, image_width) // (factor + 1) < _MIN_SIDE
+        if fits and (lines <= _MAX_LINES or too_small_next):
             break
     pixels = _shrink(pixels, factor)
     rows = [pixels[start : start + columns] for start in range(0, num, columns)]
@@ -51,20 +57,20 @@ def render(images: np.ndarray, value_range: Range | None, width: int, colour: bo
 
 
 def terminal(stream: TextIO) -> tuple[int, bool]:
-    """Return how many columns a stream shows, and whether it shows colour: a terminal that takes UTF-8."""
+    """Return the number of columns that a stream shows, and whether it shows colour and UTF-8."""
     if not stream.isatty():
         return PLAIN_WIDTH, False
     import shutil
 
     utf8 = (stream.encoding or "").lower().replace("-", "") == "utf8"
-    # Windows sets no TERM; elsewhere a terminal without one promises nothing.
+    # Windows does not set TERM. Elsewhere a terminal without it may not support colour.
     kind = os.environ.get("TERM", "windows" if os.name == "nt" else "")
     plain = not utf8 or os.environ.get("NO_COLOR") or kind in ("", "dumb")
     return shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns, not plain
 
 
 def _shrink(pixels: np.ndarray, factor: int) -> np.ndarray:
-    """Average squares of `factor` pixels; what is missing at the edges repeats the last pixel."""
+    """Average squares of `factor` pixels. The last pixels are repeated to fill squares at the edges."""
     if factor == 1:
         return pixels
     _, height, width, _ = pixels.shape
@@ -76,7 +82,7 @@ def _shrink(pixels: np.ndarray, factor: int) -> np.ndarray:
 
 
 def _lines(row: np.ndarray, colour: bool) -> list[str]:
-    """Return the lines of images that stand side by side, uint8 `[num, height, width, channels]`."""
+    """Return the lines of images side by side, uint8 `[num, height, width, channels]`."""
     if row.shape[1] % 2:
         row = np.pad(row, ((0, 0), (0, 1), (0, 0), (0, 0)))
     if not colour:
@@ -90,7 +96,7 @@ def _lines(row: np.ndarray, colour: bool) -> list[str]:
 
 
 def _half_blocks(upper: list[list[int]], lower: list[list[int]]) -> str:
-    """Return cells with the upper pixel in front and the lower behind; a colour that goes on is not said again."""
+    """Return cells with the upper pixel as foreground and the lower as background, without repeated colour codes."""
     parts, last = [], None
     for top, bottom in zip(upper, lower, strict=True):
         if (top, bottom) != last:

@@ -16,12 +16,13 @@ leaves them behind, the next write to the same path removes them: a `.tmp` once 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import stat
 import time
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from kvae_serve.errors import OutputError, printable
 
@@ -71,6 +72,17 @@ def write_whole(path: StrPath, data: bytes | Callable[[BinaryIO], object], force
         raise
     except OSError as error:
         raise _cannot_write(target, error) from error
+
+
+def write_text(path: StrPath, write: Callable[[TextIO], object], force: bool = False) -> None:
+    """Write a UTF-8 file like `write_whole`, with a function that writes to the open text file."""
+
+    def write_bytes(file: BinaryIO) -> None:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        write(text)
+        text.detach()
+
+    write_whole(path, write_bytes, force)
 
 
 @contextlib.contextmanager

@@ -1,125 +1,139 @@
-"""What was made, written in the form that the path asks for, or shown as text.
+"""Write a stream of rows in the format that the path asks for, or show it as text.
 
-| path | holds |
+| path | content |
 |---|---|
-| `.png` | a grid of the images, a row for each label |
-| `.npz` | every array: `x`, `z`, one for each condition; `seed`, `start` and `scheme` of what was drawn |
-| `.npy` | `x` alone, of codes `z_mean` |
-| `.csv` | rows below a header; of a table conditions, then columns, classes by name |
-| a folder | one PNG for each image |
+| `.png` | grid of the images, one row per label |
+| `.npz` | all arrays: `x`, `z`, one per condition; of samples also `seed`, `start` and `scheme` |
+| `.npy` | `x` only; `z_mean` of latent vectors |
+| `.csv` | rows below a header: conditions, then the columns of a table or a latent vector, classes by name |
+| a folder | one PNG per image |
 | `-` | the bytes of an `.npy` on standard output |
 
-Rows are written as they come, see `kvae_serve.row_stream`. The same rows give the same bytes: nothing tells when
-they were
-written.
+Equal rows give equal bytes: no output contains a date.
 """
-# os rather than pathlib: importing pathlib would be felt in the start of `kvae sample`.
+# os instead of pathlib: importing pathlib would slow down the start of `kvae sample`.
 # ruff: noqa: PTH112, PTH119, PTH122
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import os
-import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, BinaryIO, TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from kvae_serve.errors import OutputError, RequestError, printable
+from kvae_serve.errors import RequestError, printable
 from kvae_serve.row_stream import Chunk, Dtype, RowStream, chunk_rows
-from kvae_serve.writers import atomic, disk_space
+from kvae_serve.sealed.manifest import Manifest
+from kvae_serve.writers import atomic, disk_space, stdout
+from kvae_serve.writers.stdout import STDOUT
 
 if TYPE_CHECKING:
     from kvae_serve.inference.sampling import Draws
 
-__all__ = ["STDOUT", "Dtype", "check", "facts", "show", "stream", "write"]
+__all__ = ["Dtype", "check", "check_images", "check_table", "show", "stream", "write"]
 
-STDOUT = "-"
-MAX_SHOWN = 10_000
-"""Images as text, which are held until all are there."""
+MAX_TEXT_IMAGES = 10_000
+"""Most images that are shown as text: they are all kept in memory."""
+
+_Writer = Callable[[str, RowStream, Dtype, bool], None]
 
 
 def check(path: str, force: bool = False) -> None:
-    """Raise before any work is done where `path` has an unknown suffix or exists already."""
+    """Check an output path before long work.
+
+    Raises:
+        RequestError: The suffix is unknown.
+        OutputError: The path exists and `force` is not set.
+    """
     _writer(path)
     if path != STDOUT and not (_is_folder(path) and os.path.isdir(path) and not os.listdir(path)):  # noqa: PTH208
         atomic.refuse_existing(path, force)
 
 
 def write(path: str, draws: Draws, *, dtype: Dtype = "float32", force: bool = False) -> None:
-    """Write draws to `path`, whose suffix decides the form; complete or not at all.
-
-    Args:
-        path: `.png`, `.npz`, `.npy`, `.csv`, a folder (no suffix, or a slash at its end), or `-`.
-        draws: what to write.
-        dtype: of x in arrays; "uint8" rounds to whole numbers from 0 to 255.
-        force: replace what exists, and write also where the disk seems too full.
-
-    Raises:
-        RequestError: the suffix is unknown, or the data is not of that form.
-        OutputError: the path exists, or cannot be written.
-    """
+    """Write samples to `path`. See `stream`."""
     stream(path, draws.row_stream(), dtype=dtype, force=force, quiet=True)
 
 
 def stream(path: str, rows: RowStream, *, dtype: Dtype = "float32", force: bool = False, quiet: bool = False) -> None:
-    """Write rows as they are made, in memory that does not grow with them; complete or not at all.
+    """Write rows while they are computed, in constant memory. The output appears complete or not at all.
 
     Args:
-        path: as for `write`. What goes to `-` is gone at once, so there an error comes after the first rows.
-        rows: what to write.
-        dtype: of data in arrays.
-        force: as for `write`.
-        quiet: show no progress on standard error.
+        path: Output, see the table of this module. A folder is a name without a suffix, or with a slash at its end.
+            Rows that go to `-` cannot be taken back if a later one fails.
+        rows: Rows to write.
+        dtype: Type of the data in arrays. "uint8" rounds to integers from 0 to 255.
+        force: Replace an existing output, and do not check the free disk space.
+        quiet: Do not show progress on stderr.
 
     Raises:
-        RequestError: the suffix is unknown, or the data is not of that form.
-        OutputError: the path exists, does not fit on the disk, or cannot be written.
+        RequestError: The suffix is unknown, or does not fit the data.
+        OutputError: The path exists, does not fit on the disk, or cannot be written.
     """
     writer = _writer(path)
-    with _under_way(rows, quiet) as running:
+    with _prefetched(rows, quiet) as running:
         writer(path, running, dtype, force)
 
 
 def show(draws: Draws | RowStream, stream: TextIO | None = None, quiet: bool = True) -> None:
-    """Write rows as text: images as cells of characters, other data as rows of CSV."""
-    stream = stream or sys.stdout
-    if stream is None:
-        raise OutputError("Standard output is closed. Give -o to write a file.")
+    """Show images as characters, and other data as CSV, on a stream (by default standard output)."""
+    stream = stream or stdout.text()
     rows = draws if isinstance(draws, RowStream) else draws.row_stream()
-    if rows.holds_images and rows.num_rows > MAX_SHOWN:
-        raise RequestError(f"{rows.num_rows:,} images are too many to show as text, of {MAX_SHOWN:,} at most. Give -o.")
-    with _under_way(rows, quiet) as running:
+    if rows.holds_images and rows.num_rows > MAX_TEXT_IMAGES:
+        raise RequestError(
+            f"{rows.num_rows:,} images are too many to show as text, the most is {MAX_TEXT_IMAGES:,}. Use -o."
+        )
+    with _prefetched(rows, quiet) as running:
         if running.holds_images:
             import numpy as np
 
-            from kvae_serve.writers import ascii as text
+            from kvae_serve.writers import ascii
 
             images = np.concatenate([running.images(chunk) for chunk in running.chunks])
-            width, colour = text.terminal(stream)
             per_row = running.group_size if 1 < running.group_size < running.num_rows else None
-            stream.write(text.render(images, running.manifest.data.range, width, colour, per_row))
+            ascii.write(stream, images, running.manifest.data.range, per_row)
         else:
-            from kvae_serve.writers import csv as table
+            from kvae_serve.writers import csv
 
-            table.write(stream, running)
+            csv.write(stream, running)
 
 
-def facts(draws: Draws) -> dict[str, str]:
-    """Return how to draw the same again, as texts."""
-    return draws.row_stream().metadata
+def check_images(path: str, manifest: Manifest, content: str | None = None) -> None:
+    """Raise `RequestError` if an output of pictures was requested, but the rows are not images.
+
+    Args:
+        path: The output.
+        manifest: Manifest of the model.
+        content: Name of the rows if they are not data, such as "z_mean".
+    """
+    data = manifest.data
+    if content is None:
+        if data.kind == "image" and data.shape[2] in (1, 3):
+            return
+        content = f"{data.kind} data of shape {list(data.shape)}"
+    raise RequestError(
+        f"{printable(path)} stores pictures, but {printable(manifest.name, 60)} makes {content}. Use .npz or .npy."
+    )
+
+
+def check_table(path: str, manifest: Manifest) -> None:
+    """Raise `RequestError` if a table of images was requested."""
+    if manifest.data.kind == "image":
+        raise RequestError(
+            f"{printable(path)} stores a table, but {printable(manifest.name, 60)} makes images. Use .npz or .npy."
+        )
 
 
 @contextlib.contextmanager
-def _under_way(rows: RowStream, quiet: bool) -> Iterator[RowStream]:
-    """Prefetch the chunks and show progress; both have ended on exit."""
+def _prefetched(rows: RowStream, quiet: bool) -> Iterator[RowStream]:
+    """Compute chunks in a thread and show progress, until the block ends."""
     from kvae_serve.progress import Progress
 
     with contextlib.ExitStack() as stack:
         chunks = rows.chunks
         progress = stack.enter_context(Progress("Making rows", quiet))
-        if rows.num_rows > chunk_rows(rows.manifest.data, 1):  # For a few rows a thread would only cost its start.
+        if rows.num_rows > chunk_rows(rows.manifest.data, 1):  # One chunk does not need a thread.
             from kvae_serve.prefetch import prefetch
 
             chunks = stack.enter_context(contextlib.closing(prefetch(chunks)))  # type: ignore[type-var]
@@ -131,25 +145,25 @@ def _under_way(rows: RowStream, quiet: bool) -> Iterator[RowStream]:
                 done += len(chunk[rows.main[0]])
                 progress(done, rows.num_rows)
             if done != rows.num_rows:
-                raise AssertionError(f"{done} rows were made, {rows.num_rows} were to be.")
+                raise AssertionError(f"The chunks have {done} rows, expected {rows.num_rows}.")
 
         yield dataclasses.replace(rows, chunks=counted())
 
 
-def _writer(path: str) -> Callable[[str, RowStream, Dtype, bool], None]:
+def _writer(path: str) -> _Writer:
     if path == STDOUT:
         return _write_stdout
     suffix = os.path.splitext(path)[1].lower()
     name = os.path.basename(path)
     if not path or (name.lower() in _WRITERS and not os.path.isdir(path)):
-        what = f"{printable(path)} is a suffix without a name" if path else "The output has an empty name"
-        raise RequestError(f"{what}. Give one before the suffix, such as digits.png.")
+        problem = f"{printable(path)} is a suffix without a name" if path else "The name of the output is empty"
+        raise RequestError(f"{problem}. Use a name such as digits.png.")
     if _is_folder(path):
         return _write_folder
     if suffix not in _WRITERS:
         raise RequestError(
-            f"{printable(path)} has the suffix {printable(suffix)}, which is unknown. Expected .png, .npz, .npy "
-            "or .csv, a folder (a name without a suffix, or with / at its end), or - for standard output."
+            f"{printable(path)} has the unknown suffix {printable(suffix)}. Expected .png, .npz, .npy or .csv, "
+            "a folder (a name without a suffix, or with / at its end), or - for standard output."
         )
     return _WRITERS[suffix]
 
@@ -159,11 +173,11 @@ def _is_folder(path: str) -> bool:
 
 
 def _write_png(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
-    from kvae_serve.writers import images as pictures
+    from kvae_serve.writers import images
 
-    _check_images(path, rows)
-    pictures.check_grid(path, rows)
-    atomic.write_whole(path, pictures.grid_png(rows), force)
+    check_images(path, rows.manifest, None if rows.data_names else rows.main[0])
+    images.check_grid(path, rows)
+    atomic.write_whole(path, images.grid_png(rows), force)
 
 
 def _write_npz(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
@@ -183,58 +197,28 @@ def _write_npy(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
 
 
 def _write_folder(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
-    from kvae_serve.writers import images as pictures
+    from kvae_serve.writers import images
 
-    _check_images(path, rows)
-    disk_space.check(path, rows.num_rows * pictures.LEAST_BYTES, force)
+    check_images(path, rows.manifest, None if rows.data_names else rows.main[0])
+    disk_space.check(path, rows.num_rows * images.MIN_FILE_BYTES, force)
     with atomic.new_folder(path, force) as folder:
-        pictures.write_folder(folder, rows)
+        images.write_folder(folder, rows)
 
 
 def _write_stdout(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
     from kvae_serve.writers import npy
 
-    stdout = getattr(sys.stdout, "buffer", None)
-    if stdout is None:
-        raise OutputError("Standard output is closed. Give a path to write a file.")
-    if stdout.isatty():
-        raise RequestError("Standard output is a terminal, which cannot show .npy bytes. Redirect it, or leave out -o.")
-    npy.write(stdout, rows.as_dtype(dtype))
+    npy.write(stdout.binary(), rows.as_dtype(dtype))
 
 
 def _write_csv(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
-    from kvae_serve.writers import csv as table
+    from kvae_serve.writers import csv
 
-    manifest = rows.manifest
-    if manifest.data.kind == "image" and rows.data_names:
-        raise RequestError(
-            f"{printable(path)} would hold a table, but {printable(manifest.name, 60)} makes images. Write .npz."
-        )
-    # A value is a digit and a comma at least.
+    if rows.data_names:
+        check_table(path, rows.manifest)
+    # Each value takes at least a digit and a comma.
     disk_space.check(path, 2 * rows.num_rows * sum(rows.arrays[name].bytes // 4 for name in rows.main), force)
-
-    def write_rows(file: BinaryIO) -> None:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        table.write(text, rows)
-        text.detach()
-
-    atomic.write_whole(path, write_rows, force)
+    atomic.write_text(path, lambda text: csv.write(text, rows), force)
 
 
-def _check_images(path: str, rows: RowStream) -> None:
-    if rows.holds_images:
-        return
-    data = rows.manifest.data
-    made = f"{data.kind} data of shape {list(data.shape)}" if rows.data_names else rows.main[0]
-    raise RequestError(
-        f"{printable(path)} would hold pictures, but {printable(rows.manifest.name, 60)} makes {made}. "
-        "Write .npz or .npy."
-    )
-
-
-_WRITERS: dict[str, Callable[[str, RowStream, Dtype, bool], None]] = {
-    ".png": _write_png,
-    ".npz": _write_npz,
-    ".npy": _write_npy,
-    ".csv": _write_csv,
-}
+_WRITERS: dict[str, _Writer] = {".png": _write_png, ".npz": _write_npz, ".npy": _write_npy, ".csv": _write_csv}

@@ -1,4 +1,4 @@
-"""PNG files: one that shows all images as a grid, or a folder of one for each."""
+"""Write images as PNG: all in one grid, or one file per image in a folder."""
 # ruff: noqa: PTH118
 
 from __future__ import annotations
@@ -12,50 +12,42 @@ import numpy as np
 from kvae_serve.errors import RequestError, printable
 from kvae_serve.row_stream import Chunk, RowStream
 from kvae_serve.writers import png
-from kvae_serve.writers.grid import GAP, to_uint8
+from kvae_serve.writers.grid import GAP, Grid, to_uint8
 
 MAX_PIXELS = 2**26
-"""Of a grid: what most programs, and our own reader, still open."""
+"""Pixels of the largest grid that most programs, and the readers here, can open."""
 
-LEAST_BYTES = 4096
-"""What a small file takes on most disks."""
+MIN_FILE_BYTES = 4096
+"""Disk space of a small file."""
 
 
 def check_grid(path: str, rows: RowStream) -> None:
-    """Raise `RequestError` where a grid would have more pixels than programs open."""
-    height, width, _ = _cell(rows)
+    """Raise `RequestError` if a grid would have more pixels than most programs can open."""
+    height, width, _ = _image_shape(rows)
     if rows.num_rows * (height + GAP) * (width + GAP) > MAX_PIXELS:
         raise RequestError(
-            f"{printable(path)} would be a picture of {rows.num_rows} images, larger than programs open. "
-            "Draw them in parts, take fewer, or write .npz or a folder."
+            f"{printable(path)} would be a grid of {rows.num_rows} images, more than most programs can open. "
+            "Write fewer, several files with --start, an .npz, or a folder."
         )
 
 
 def grid_png(rows: RowStream) -> bytes:
-    """Return a grid of all images, a row of it for each label where there are several with a handful of images each.
+    """Return a PNG with all images in a grid, one row per label if each label has 2 to 32 images.
 
-    Only the pixels are kept, a byte each, unless the range of the data is not known: then black and white are its
-    lowest and highest value, for which all of it must be seen.
+    Without a known data range all images are kept in memory, because the lowest and highest value become black and
+    white. Otherwise only their pixels are.
     """
-    height, width, channels = _cell(rows)
     num, columns = rows.num_rows, rows.group_size
     if not 1 < columns <= min(32, num - 1):
-        columns = min(math.ceil(math.sqrt(num)), num)
-    value_range = rows.manifest.data.range
-    step_y, step_x = height + GAP, width + GAP
-    lines = -(-num // columns)
-    picture = np.zeros((lines * step_y - GAP, columns * step_x - GAP, channels), np.uint8)
-    index = 0
+        columns = math.ceil(math.sqrt(num))
+    picture = Grid(num, columns, _image_shape(rows))
     for chunk in _chunks(rows):
-        for pixels in to_uint8(rows.images(chunk), value_range):
-            y, x = index // columns * step_y, index % columns * step_x
-            picture[y : y + height, x : x + width] = pixels
-            index += 1
-    return png.encode(picture, rows.metadata)
+        picture.add(to_uint8(rows.images(chunk), rows.manifest.data.range))
+    return png.encode(picture.pixels, rows.metadata)
 
 
 def write_folder(folder: str, rows: RowStream) -> None:
-    """Write one PNG for each row, named by its conditions and its index."""
+    """Write one PNG per row, named by its conditions and its index."""
     first = 0
     for chunk in _chunks(rows):
         pixels = to_uint8(chunk[rows.main[0]], rows.manifest.data.range)
@@ -65,7 +57,13 @@ def write_folder(folder: str, rows: RowStream) -> None:
 
 
 def file_names(rows: RowStream, chunk: Chunk, first: int) -> list[str]:
-    """Return a name for each row: its conditions, and its index within its label, as in `label-3_000016`."""
+    """Return a name per row from its conditions and its index within the group, such as `label-3_000016`.
+
+    Args:
+        rows: The stream.
+        chunk: Rows of the stream.
+        first: Index of the first row of the chunk in the stream.
+    """
     num = len(chunk[rows.main[0]])
     prefixes = [""] * num
     for condition in rows.manifest.conditions:
@@ -73,18 +71,17 @@ def file_names(rows: RowStream, chunk: Chunk, first: int) -> list[str]:
             continue
         values = chunk[condition.name].tolist()
         if condition.categorical:
-            # The index goes first where a class name needs changing, for two might become the same.
-            names = [_safe(name, f"{index}") for index, name in enumerate(condition.classes)]
+            names = [_file_name(name, f"{index}") for index, name in enumerate(condition.classes)]
             texts = [names[value] for value in values]
         else:
             texts = [f"{value:.9g}" for value in values]
-        key = _safe(condition.name, "condition")
+        key = _file_name(condition.name, "condition")
         prefixes = [f"{prefix}{key}-{text}_" for prefix, text in zip(prefixes, texts, strict=True)]
     return [f"{prefix}{rows.start + (first + row) % rows.group_size:06d}" for row, prefix in enumerate(prefixes)]
 
 
 def _write(path: str, data: bytes) -> None:
-    """Write one of many small files, without what makes `open` slow."""
+    """Write a new small file with few system calls."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags, 0o666)
     try:
@@ -95,7 +92,7 @@ def _write(path: str, data: bytes) -> None:
 
 
 def _chunks(rows: RowStream) -> Iterator[Chunk]:
-    """Give the chunks, or one of all rows where black and white depend on all of them."""
+    """Yield the chunks, or one chunk with all rows if the data range is not known."""
     if rows.manifest.data.range is not None:
         yield from rows.chunks
         return
@@ -103,11 +100,12 @@ def _chunks(rows: RowStream) -> Iterator[Chunk]:
     yield {name: np.concatenate([chunk[name] for chunk in chunks]) for name in rows.arrays}
 
 
-def _cell(rows: RowStream) -> tuple[int, int, int]:
+def _image_shape(rows: RowStream) -> tuple[int, int, int]:
     height, width, channels = rows.manifest.data.shape
     return height, width * (2 if rows.pairs else 1), channels
 
 
-def _safe(name: str, index: str) -> str:
-    kept = "".join(c if c.isascii() and (c.isalnum() or c in "-.") else "-" for c in name)[:40]
-    return name if kept == name and not name.startswith((".", "-")) else f"{index}-{kept}"
+def _file_name(name: str, prefix: str) -> str:
+    """Return a name with safe characters only. A changed name gets the prefix, because two may become equal."""
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in "-.") else "-" for c in name)[:40]
+    return name if safe == name and not name.startswith((".", "-")) else f"{prefix}-{safe}"

@@ -1,4 +1,4 @@
-"""NumPy's .npy: a header that tells the shape, known from the start, and then the rows as they come.
+"""Stream rows into an .npy file. The header comes first, because the number of rows is known from the start.
 
 Reference: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 """
@@ -6,7 +6,6 @@ Reference: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.htm
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from typing import BinaryIO
 
 import numpy as np
@@ -14,40 +13,35 @@ import numpy as np
 from kvae_serve.row_stream import Array, RowStream
 
 
-def header(array: Array, rows: int) -> bytes:
-    """Return the header of `rows` rows: the bytes that `np.save` writes."""
-    return _header(array.dtype, (rows, *array.shape))
+def header(array: Array, num_rows: int) -> bytes:
+    """Return the header of an array, as `np.save` writes it."""
+    return _header(array.dtype, (num_rows, *array.shape))
 
 
-def whole(value: np.ndarray) -> bytes:
-    """Return all bytes of a small array."""
+def array_bytes(value: np.ndarray) -> bytes:
+    """Return a small array as the bytes of an .npy file."""
     value = np.asarray(value)
     return _header(value.dtype, value.shape) + value.tobytes()
 
 
 def write(file: BinaryIO, rows: RowStream) -> None:
-    """Write the first of the main arrays."""
+    """Write the first main array of a stream."""
     name = rows.main[0]
-    put = whole_writes(file)
-    put(header(rows.arrays[name], rows.num_rows))
+    write_all(file, header(rows.arrays[name], rows.num_rows))
     for chunk in rows.chunks:
-        put(raw(chunk[name]))
+        write_all(file, raw(chunk[name]))
 
 
 def raw(values: np.ndarray) -> memoryview:
-    """Return the bytes of rows without copying them."""
+    """Return the bytes of an array without a copy."""
     return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
 
 
-def whole_writes(file: BinaryIO) -> Callable[[bytes | memoryview], None]:
-    """Return a `write` that writes all: a file without a buffer (PYTHONUNBUFFERED) may take a part alone."""
-
-    def write_all(data: bytes | memoryview) -> None:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[file.write(rest) :]
-
-    return write_all
+def write_all(file: BinaryIO, data: bytes | memoryview) -> None:
+    """Write all bytes. One call to an unbuffered file (PYTHONUNBUFFERED) may write only some of them."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:

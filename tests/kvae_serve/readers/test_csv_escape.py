@@ -10,7 +10,7 @@ import pytest
 
 from kvae_serve.model import load
 from kvae_serve.readers import read_dataset
-from kvae_serve.readers.csv_escape import plain, shielded
+from kvae_serve.readers.csv_escape import escape, unescape
 from support import hostile_files, wire
 
 FORMULAS = ["=1+2", "+1+2", "-1+2", "@SUM(A1)", "=cmd|' /C calc'!A0", "\t=1", "\r=1", "'=1", "''=1", "-", "=-1", "-x"]
@@ -19,14 +19,14 @@ HARMLESS = ["cat", "1", "-1", "+2.5e-3", "-.5", "1=2", "a-b", "'", "'cat", "'1",
 
 @pytest.mark.parametrize("text", FORMULAS)
 def test_a_formula_is_shielded_and_comes_back(text):
-    assert shielded(text) == "'" + text
-    assert plain(shielded(text)) == text
+    assert escape(text) == "'" + text
+    assert unescape(escape(text)) == text
 
 
 @pytest.mark.parametrize("text", HARMLESS)
 def test_numbers_and_other_texts_stay_as_they_are(text):
-    assert shielded(text) == text
-    assert plain(text) == text
+    assert escape(text) == text
+    assert unescape(text) == text
 
 
 def test_formulas_of_a_model_are_shielded_in_csv_and_read_back(tmp_path, kvae):

@@ -116,7 +116,7 @@ def score(
         if output is not None and to_file:
             # The suffix decides the form, and nothing appears unless all of it does.
             write = _WRITERS[os.path.splitext(output)[1].lower()]  # noqa: PTH122
-            atomic.write_whole(output, lambda file: _as_text(file, lambda text: write(text, rows)), force)
+            atomic.write_text(output, lambda text: write(text, rows), force)
         elif as_json:
             summary.kept = list(rows)
         else:
@@ -209,11 +209,3 @@ _WRITERS: dict[str, Callable[[TextIO, Iterator[dict[str, Any]]], None]] = {".csv
 def _cell(value: Any) -> str:
     # Digits beyond these are noise of float32.
     return f"{value:.6f}" if isinstance(value, float) else str(int(value))
-
-
-def _as_text(file: Any, write: Callable[[TextIO], None]) -> None:
-    import io
-
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
-    write(text)
-    text.detach()
