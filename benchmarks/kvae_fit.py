@@ -30,7 +30,6 @@ class Run:
             encoder = networks.conv_encoder(plan.shape, plan.latent_dim, plan.widths, dense=DENSE)
             decoder = networks.conv_decoder(plan.shape, plan.latent_dim, plan.widths[::-1], dense=DENSE)
         self.model = VAE(encoder, decoder)
-        self.model.in_halves = plan.kind == "dense" and startup.halves_pay(plan.batch)  # as `kvae train` has it
         self.parameters = encoder.count_params() + decoder.count_params()
         adam = {"kvae": optimizers.Adam, "keras": keras.optimizers.Adam}[optimizer]
         self.model.compile(adam(1e-3), steps_per_execution=plan.steps_per_execution)

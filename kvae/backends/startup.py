@@ -21,10 +21,6 @@ _NEEDS = {
     "torch": (("torch", "keras", "tomli_w"), "torch"),
 }
 
-#: Examples of a batch whose halves are still worth the operations that they cost: batches of 50 gain nothing.
-_LEAST_TO_HALVE = 64
-_two_at_a_time = False
-
 
 def chosen():
     """The engine that Keras will take: `KERAS_BACKEND`, or what its own file of settings says, or tensorflow."""
@@ -121,19 +117,12 @@ def _share_processors():
     Two operations at a time, a thread each, beat one operation that two threads share: dense nets train 1.3 times as
     fast (convolutions as before, or more slowly: benchmarks/RESULTS.md). More than two processors were not measured.
     """
-    global _two_at_a_time
     import tensorflow as tf
 
     if "TF_NUM_INTRAOP_THREADS" in os.environ or _processors() > 2 or tf.config.list_physical_devices("GPU"):
         return
     with contextlib.suppress(RuntimeError):  # the devices have started already
         tf.config.threading.set_intra_op_parallelism_threads(1)
-        _two_at_a_time = _processors() == 2
-
-
-def halves_pay(batch_size):
-    """Whether a batch, if no small one, trains faster in halves side by side: where operations run two at a time."""
-    return _two_at_a_time and batch_size >= _LEAST_TO_HALVE
 
 
 def _leave_apples_gpu():

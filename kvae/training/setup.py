@@ -9,7 +9,6 @@ import keras
 import numpy as np
 
 from kvae import backends
-from kvae.backends.startup import halves_pay
 from kvae.data import disk
 from kvae.dataloaders import batches as pipeline
 from kvae.training import export_check as exportable
@@ -42,15 +41,13 @@ class Setup:
     shown: tuple
 
 
-def set_up(config, dataset, distribution, in_halves=None):
+def set_up(config, dataset, distribution):
     """Split the data, build and compile the model, and look at all of it.
 
     Args:
         config: `kvae.training.config.Config`, settled for the data.
         dataset: what `runs.read_data` returned.
         distribution: `Distribution`, whose devices hold the model that trains.
-        in_halves: whether batches are taken in halves, side by side, as the run before did; None where it is for this
-            machine to say. The two round otherwise.
 
     Returns:
         `Setup`.
@@ -83,12 +80,8 @@ def set_up(config, dataset, distribution, in_halves=None):
         model = factory.model(config, spec, conditions, batches.steps, mean, len(x), pseudo_inputs)
         model.compile(factory.optimizer(config, batches.steps), steps_per_execution=config.training.steps_per_execution)
         model.optimizer.build(model.trainable_variables)  # in the scope of the strategy, if there is one
-        model.in_halves = in_halves
         return model
 
-    if in_halves is None:
-        in_halves = _each_by_itself(config) and halves_pay(config.training.batch_size)
-    in_halves = in_halves and not distribution.strategy
     with distribution.scope(), _bfloat16() if config.training.mixed_precision else contextlib.nullcontext():
         model = compiled()
     shipped = compiled() if config.training.mixed_precision or distribution.strategy else model
@@ -101,8 +94,6 @@ def set_up(config, dataset, distribution, in_halves=None):
     facts = run_facts.begun(
         config, dataset, shipped, conditions=conditions, examples=len(x), steps_per_epoch=batches.steps
     )
-    if in_halves:
-        facts["in_halves"] = True
     if distribution.num_replicas > 1:
         facts["devices"] = distribution.num_replicas
     shown = (validation_rows if len(validation_rows) else train_rows)[:64]
@@ -110,12 +101,6 @@ def set_up(config, dataset, distribution, in_halves=None):
     return Setup(
         config, distribution, model, shipped, batches, validation, len(validation_rows), measured, facts, shown
     )
-
-
-def _each_by_itself(config):
-    """Whether no example of a batch has to do with another before the objective, and nothing is computed for all."""
-    m = config.model
-    return (m.network, m.likelihood, m.prior) == ("dense", "bernoulli", "standard_normal")
 
 
 def _pseudo_inputs(spec, x, given, num):

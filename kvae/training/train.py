@@ -92,7 +92,7 @@ def resume(directory, *, dataset=None, quiet=False, tensorboard=None, distributi
         done = start.state["epoch"] if start else 0
         if config.training.epochs < done:
             raise RequestError(f"{directory} has {done} epochs behind it; give --epochs at least that.")
-        setup = setups.set_up(config, dataset, distribution, facts.get("in_halves", False))
+        setup = setups.set_up(config, dataset, distribution)
         if start is None:
             _start_from(setup.model, config.training.weights_from)
         if distribution.is_chief:

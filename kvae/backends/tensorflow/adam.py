@@ -1,37 +1,36 @@
-"""TensorFlow's fused kernel of Adam: a variable's update in one pass over memory."""
+"""TensorFlow's fused kernel of Adam: one pass over memory per variable, where Keras makes a dozen."""
+
+from types import MappingProxyType
 
 import keras
 import tensorflow as tf
 
 
-def update(adam, gradient, variable, learning_rate):
-    """Update one variable in place; False where the kernel does not cover the case.
+class FusedAdam(keras.optimizers.Adam):
+    """`keras.optimizers.Adam` with a fused update. With `amsgrad`, sparse gradients or several devices it is Keras'."""
 
-    Args:
-        adam: a `keras.optimizers.Adam` that was built.
-        gradient: of the variable.
-        variable: the `keras.Variable`.
-        learning_rate: of this step.
-    """
-    if adam.amsgrad or isinstance(gradient, tf.IndexedSlices):
-        return False
-    index, dtype = adam._get_variable_index(variable), variable.dtype
-    step = tf.cast(adam.iterations + 1, dtype)
-    tf.raw_ops.ResourceApplyAdam(
-        var=_handle(variable),
-        m=_handle(adam._momentums[index]),
-        v=_handle(adam._velocities[index]),
-        # As Keras has it: powers of the single-precision beta, whatever the precision of the variable.
-        beta1_power=tf.pow(tf.cast(adam.beta_1, dtype), step),
-        beta2_power=tf.pow(tf.cast(adam.beta_2, dtype), step),
-        lr=tf.cast(learning_rate, dtype),
-        beta1=tf.convert_to_tensor(adam.beta_1, dtype),
-        beta2=tf.convert_to_tensor(adam.beta_2, dtype),
-        epsilon=tf.convert_to_tensor(adam.epsilon, dtype),
-        grad=tf.cast(gradient, dtype),
-    )
-    return True
+    def add_optimizer_variables(self, trainable_variables, name, initializer="zeros"):
+        """Create variables as Keras does, and remember the moments of each trainable variable."""
+        slots = super().add_optimizer_variables(trainable_variables, name, initializer)
+        if name == ["momentum", "velocity"]:
+            triples = [each for each in zip(trainable_variables, *slots, strict=True) if each[1] is not None]
+            # Not a dict: TensorFlow and Keras would track these variables a second time.
+            self.moments = MappingProxyType({id(var.value): (m.value, v.value) for var, m, v in triples})
+        return slots
 
-
-def _handle(variable):
-    return (variable.value if isinstance(variable, keras.Variable) else variable).handle
+    def update_step(self, gradient, variable, learning_rate):
+        """Update one variable in place, given its gradient."""
+        var = variable.value if isinstance(variable, keras.Variable) else variable
+        if self.amsgrad or isinstance(gradient, tf.IndexedSlices) or id(var) not in self.moments:
+            super().update_step(gradient, variable, learning_rate)
+            return
+        (m, v), dtype = self.moments[id(var)], var.dtype
+        beta_1, beta_2, epsilon = (tf.constant(each, dtype) for each in (self.beta_1, self.beta_2, self.epsilon))
+        # As Keras does, raise single-precision betas to a power, whatever the precision of the variable.
+        step = tf.cast(self.iterations + 1, dtype)
+        power_1, power_2 = (tf.pow(tf.cast(beta, dtype), step) for beta in (self.beta_1, self.beta_2))
+        rate, gradient = tf.cast(learning_rate, dtype), tf.cast(gradient, dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=var.handle, m=m.handle, v=v.handle, beta1_power=power_1, beta2_power=power_2, lr=rate, beta1=beta_1,
+            beta2=beta_2, epsilon=epsilon, grad=gradient,
+        )  # fmt: skip

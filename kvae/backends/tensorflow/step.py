@@ -12,7 +12,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kvae.backends import halves
 from kvae.backends.random_streams import TEST_LATENT, TEST_TARGET, TRAIN_LATENT, TRAIN_TARGET
 from kvae.backends.tensorflow import distribute
 
@@ -35,7 +34,7 @@ class Noise:
 
     def normal(self, like):
         """Standard normals of the shape of `like`, float32."""
-        shape, key = tf.shape(like), self.latent_key
+        shape, key = tf.shape(like), self._key(self._latent)
         if not self.jit_compile:
             return tf.random.stateless_normal(shape, seed=key, alg="philox")
         count = tf.size(like)
@@ -47,24 +46,10 @@ class Noise:
         Sixteen random bits a value, for half the time of a float: a probability is rounded up to the next multiple of
         2^-16. 0 and 1 are exact.
         """
-        return self.compared(_words(self.target_key, (tf.size(probabilities) + 1) // 2), probabilities)
-
-    @staticmethod
-    def compared(words, probabilities):
-        """1 where half a word, as a fraction of its range, is below its probability, else 0."""
+        words = _words(self._key(self._target), (tf.size(probabilities) + 1) // 2)
         bits = tf.reshape(tf.bitcast(words, tf.uint16), [-1])[: tf.size(probabilities)]
         bits = tf.cast(tf.reshape(bits, tf.shape(probabilities)), tf.float32)
         return tf.cast(bits < probabilities * 2.0**16, tf.float32)
-
-    @property
-    def latent_key(self):
-        """Seeds of the normals, int64 `[2]`."""
-        return self._key(self._latent)
-
-    @property
-    def target_key(self):
-        """Seeds of the Bernoulli draws, int64 `[2]`."""
-        return self._key(self._target)
 
     def _key(self, stream):
         # Seeds have 31 bits and streams two: what is above is the replica's.
@@ -98,15 +83,13 @@ class BackendStep(distribute.Functions):
     losses: Any
     trainable_variables: Any
     jit_compile: bool
-    #: Whether a batch may be taken in halves, side by side: see `kvae.backends.halves`.
-    in_halves = False
 
     def train_step(self, data):
         """One step of stochastic gradient descent on the mean objective of a batch; returns the logs."""
         step = self.optimizer.iterations
         with tf.GradientTape() as tape:
             noise = Noise(self.seed, step, replica=distribute.replica(), jit_compile=self.jit_compile)
-            terms = halves.terms(self, data, noise)
+            terms = self.terms(data, noise, training=True)
             objective = self.objective(terms, step)
             loss = distribute.share_of_mean(objective)
             if self.losses:  # weight penalties of the user's own layers
