@@ -129,8 +129,8 @@ def test_convolutions_are_onednn_s_unless_the_user_says_otherwise(monkeypatch, n
 @pytest.mark.parametrize(("own", "there"), [(None, "True"), ("0", "False")])
 def test_tensorflow_hears_of_onednn_when_kvae_opens_it_for_convolutions(own, there):
     code = (
-        "from kvae import engine\n"
-        "engine.open_quietly('tensorflow', network='conv')\n"
+        "from kvae.backends import startup\n"
+        "startup.open_quietly('tensorflow', network='conv')\n"
         "from tensorflow.python.framework import test_util\n"
         "print(test_util.IsMklEnabled())"
     )
