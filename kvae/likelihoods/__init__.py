@@ -1,7 +1,7 @@
-"""What p(x given z) is: how the decoder's output becomes a density, its mean, its draws and its target.
+"""Likelihoods p(x given z): density, mean, target and output parameters, from the decoder's output.
 
-A likelihood speaks unit data, as the networks do: what `kvae.data.DataSpec` makes of data units. Its parameters are
-the decoder's output, `num_parameters` numbers for each data value, side by side along the last axis.
+A likelihood uses unit data (0 to 1), as the networks do; `kvae.data.DataSpec` converts data units to them. Its
+parameters are the decoder's output: `num_parameters` numbers for each data value, side by side along the last axis.
 """
 
 from kvae.likelihoods.base import Likelihood

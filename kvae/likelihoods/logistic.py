@@ -1,24 +1,32 @@
-"""The discretised logistic likelihood: probabilities of the 256 levels of 8-bit data."""
+"""Discretised logistic likelihood: probabilities of the 256 levels of 8-bit data."""
 
 import math
+from typing import Any
 
 from keras import ops
 
-from kvae.likelihoods.base import Likelihood, first_of, is_fraction
+from kvae.data.spec import DataSpec
+from kvae.likelihoods.base import Likelihood, first_match, is_fraction
 from kvae.loss_terms import sum_over_data
 from kvae.serialization import register
+from kvae.types import Shape, Tensor
 
 _LEVELS = 256
-# Scales of 0.001 to 2.7 times the data's range.
+# Scales of 0.001 to 2.7 times the range of the data.
 _MIN_LOG_SCALE, _MAX_LOG_SCALE = -7.0, 1.0
 
 
 @register("likelihoods.DiscretizedLogistic")
 class DiscretizedLogistic(Likelihood):
-    """A logistic density, summed over the bin of each of 256 levels; the bins at both ends take the tails.
+    """Likelihood of bytes: a logistic density, integrated over the bin of each of 256 levels.
 
-    So it is a probability of the bytes themselves, and its bits per dimension compare with those of any lossless
-    coder. The decoder gives location and log scale of each value.
+    The bins at both ends include the tails. The result is a probability of the bytes, so bits per dimension are
+    comparable with those of any lossless coder. The decoder's output is the location and log scale of each value.
+
+    Example:
+        >>> import kvae
+        >>> kvae.likelihoods.DiscretizedLogistic().num_parameters
+        2
 
     Reference: Salimans et al. (2017), https://arxiv.org/abs/1701.05517, eq. 2, with one component.
     """
@@ -26,56 +34,56 @@ class DiscretizedLogistic(Likelihood):
     kind = "discretized_logistic"
     num_parameters = 2
 
-    def nll(self, x, parameters, training=False):
-        """-log of the probability of each level, summed, float32 `[batch]`, in nats."""
+    def nll(self, x: Tensor, parameters: Tensor, training: bool = False) -> Tensor:
+        """Sum -log of the probability of each level, float32 `[batch]`, in nats."""
         location, log_scale = self._split(parameters)
         inverse = ops.exp(-log_scale)
         half = 0.5 / (_LEVELS - 1)
         upper, lower = (x - location + half) * inverse, (x - location - half) * inverse
-        # sigmoid(u) - sigmoid(l) = sigmoid(u) sigmoid(-l) (1 - exp(l - u)): no difference of near numbers.
+        # sigmoid(u) - sigmoid(l) = sigmoid(u) sigmoid(-l) (1 - exp(l - u)) avoids the difference of close numbers.
         inner = -ops.softplus(-upper) - ops.softplus(lower) + _log_one_minus_exp(2.0 * half * inverse)
         at_lowest, at_highest = x < half, x > 1.0 - half
         log_p = ops.where(at_lowest, -ops.softplus(-upper), ops.where(at_highest, -ops.softplus(lower), inner))
         return -sum_over_data(log_p)
 
-    def mean(self, parameters):
-        """The mean of the logistic with its tails folded onto 0 and 1, float32 `[batch, *data]`.
+    def mean(self, parameters: Tensor) -> Tensor:
+        """Compute the mean of the logistic with its tails moved to 0 and 1, float32 `[batch, *data]`.
 
-        That of the discretised distribution is the midpoint rule for the same integral.
+        The mean of the discretised distribution is the midpoint rule for the same integral.
         """
         location, log_scale = self._split(parameters)
         scale = ops.exp(log_scale)
         return scale * (ops.softplus(location / scale) - ops.softplus((location - 1.0) / scale))
 
-    def outputs(self, parameters, data):
-        """Location and log scale of each value, in data units."""
+    def outputs(self, parameters: Tensor, data: DataSpec) -> dict[str, Tensor]:
+        """Return `x_location` and `x_log_scale` of each value, in data units."""
         location, log_scale = self._split(parameters)
         low, high = data.range
         return {"x_location": data.to_data(location), "x_log_scale": log_scale + math.log(high - low)}
 
-    def output_shapes(self, shape):
-        """One of each a value."""
+    def output_shapes(self, shape: Shape) -> dict[str, Shape]:
+        """Return the shapes of `x_location` and `x_log_scale`, one per value."""
         return {"x_location": tuple(shape), "x_log_scale": tuple(shape)}
 
-    def initial_bias(self, mean):
-        """The data mean, and a scale of a tenth of the range."""
+    def initial_bias(self, mean: Tensor) -> Tensor:
+        """Return the data mean, and log scales of a tenth of the range."""
         return ops.concatenate([mean, ops.full_like(mean, math.log(0.1))], -1)
 
-    def check(self, x, data, where):
-        """Only bytes have levels."""
-        words = f"{where}: a discretised logistic models bytes, whole numbers from 0 to 255"
+    def check(self, x: Any, data: DataSpec, context: str) -> None:
+        """Raise ValueError unless the data are integers from 0 to 255."""
+        problem = f"{context}: a discretised logistic needs integers from 0 to 255"
         if data.range != (0.0, 255.0):
-            raise ValueError(f"{words}, the model's data range is {data.range}; use gaussian.")
-        if x.dtype.kind == "f" and (found := first_of(x, is_fraction)) is not None:
-            raise ValueError(f"{words}, got {found:g}; round x, or use gaussian.")
+            raise ValueError(f"{problem}, but the range of the data is {data.range}; use gaussian.")
+        if x.dtype.kind == "f" and (fraction := first_match(x, is_fraction)) is not None:
+            raise ValueError(f"{problem}, got {fraction:g}; round x, or use gaussian.")
 
-    def _split(self, parameters):
+    def _split(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         location, log_scale = ops.split(parameters, 2, axis=-1)
         return location, ops.clip(log_scale, _MIN_LOG_SCALE, _MAX_LOG_SCALE)
 
 
-def _log_one_minus_exp(distance):
-    """log(1 - exp(-d)) for d > 0, without the loss of digits that float32 has at small d."""
+def _log_one_minus_exp(distance: Tensor) -> Tensor:
+    """Compute log(1 - exp(-d)) for d > 0 without losing digits at small d."""
     small = distance < 0.05
     safe = ops.where(small, ops.ones_like(distance), distance)
     # log d - d/2 + d^2/24 - ...; its next term is d^4/2880.

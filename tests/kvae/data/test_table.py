@@ -133,7 +133,7 @@ def test_the_start_is_the_data_mean():
         (lambda: likelihoods.Mixed([["a", 0]], -1.0), "positive number"),
         (lambda: likelihoods.Mixed([["a", 0]]).check(ROWS, SPEC, "fit"), r"Mixed\.from_spec\(spec\)"),
         (lambda: make_model(likelihood=likelihoods.Gaussian()), "does not model table data"),
-        (lambda: make_model(data=DataSpec((7,)), likelihood=likelihoods.Mixed.from_spec(SPEC)), "nothing else"),
+        (lambda: make_model(data=DataSpec((7,)), likelihood=likelihoods.Mixed.from_spec(SPEC)), "and only there"),
     ],
 )
 def test_what_is_no_table_is_refused(make, words):

@@ -138,7 +138,7 @@ def test_every_likelihood_survives_keras_serialisation_and_starts_at_the_data_me
         (lambda: likelihoods.Categorical(1), "at least 2"),
         (
             lambda: likelihoods.DiscretizedLogistic().check(np.zeros((1, 2)), DataSpec((2,), (0, 1)), "fit"),
-            "data range",
+            "range of the data",
         ),
         (lambda: likelihoods.DiscretizedLogistic().check(np.full((1, 2), 0.5), DataSpec((2,)), "fit"), "round x"),
         (lambda: likelihoods.Categorical(3).check(np.zeros((1, 2)), DataSpec((2,)), "fit"), r"\(0, 2\)"),
@@ -148,7 +148,7 @@ def test_every_likelihood_survives_keras_serialisation_and_starts_at_the_data_me
         ),
         (
             lambda: likelihoods.Bernoulli("none").check(np.array([[0, 255], [7, 0]], "u1"), DataSpec((2,)), "fit"),
-            'x holds 7, .*0 or 255; use binarize="dynamic"',
+            'x contains 7, .*0 or 255; use binarize="dynamic"',
         ),
     ],
 )
@@ -160,7 +160,7 @@ def test_what_a_likelihood_cannot_model_is_refused(make, words):
 def test_a_fraction_far_behind_the_first_batch_is_found_too():
     x = np.zeros((9000, 2), "f4")
     x[8999, 1] = 0.25
-    with pytest.raises(ValueError, match=r"holds 0\.25"):
+    with pytest.raises(ValueError, match=r"contains 0\.25"):
         likelihoods.Bernoulli("none").check(x, DataSpec((2,), (0, 1)), "fit")
     likelihoods.Bernoulli("none").check(x[:8999], DataSpec((2,), (0, 1)), "fit")
     likelihoods.Bernoulli().check(x, DataSpec((2,), (0, 1)), "fit")
