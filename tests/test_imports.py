@@ -51,9 +51,9 @@ ORDER = {
     ],
     "kvae_serve": [
         ["cli"],
-        ["model"],
+        ["model", "writers"],
         ["latent"],
-        ["evaluation", "writers"],
+        ["evaluation"],
         ["inference"],
         ["readers", "runtime"],
         ["row_stream", "prefetch", "progress"],

@@ -1,4 +1,7 @@
-"""A line of progress on standard error, where that is a terminal."""
+"""Progress of long commands on stderr.
+
+On a terminal, a line that is updated and removed at the end. Elsewhere, such as in a log file, one line per minute.
+"""
 
 from __future__ import annotations
 
@@ -7,38 +10,61 @@ import threading
 import time
 from types import TracebackType
 
-_WAIT, _BETWEEN = 1.0, 0.2
+FIRST_SECONDS, UPDATE_SECONDS = 1.0, 0.2
+"""Time before the first line on a terminal, and between updates."""
+
+LOG_SECONDS = 60.0
+"""Time before the first line elsewhere, and between lines."""
+
+
+class _Line:
+    """Status line on stderr, printed at most as often as its place allows."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.enabled = not quiet and sys.stderr is not None
+        self.terminal = self.enabled and sys.stderr.isatty()
+        self.began = time.monotonic()
+        self.wait = FIRST_SECONDS if self.terminal else LOG_SECONDS
+        self._due = self.began + self.wait
+        self._shown = False
+
+    def due(self) -> bool:
+        return self.enabled and time.monotonic() >= self._due
+
+    def print(self, text: str) -> None:
+        self.wait = UPDATE_SECONDS if self.terminal else LOG_SECONDS
+        self._due = time.monotonic() + self.wait
+        self._shown = True
+        print(f"\r{text} \x1b[K" if self.terminal else text, end="" if self.terminal else "\n", file=sys.stderr)
+        sys.stderr.flush()
+
+    def clear(self) -> None:
+        if self.terminal and self._shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 class Progress:
-    """Shows how far something is, once it takes more than a second; nothing where standard error is no terminal.
+    """Show the fraction done and the time left of a task with a known total.
 
     Args:
-        what: what is done, such as "Evaluating".
-        quiet: never show anything.
+        task: Name of the task, such as "Evaluating".
+        quiet: Show nothing.
+
+    Example:
+        >>> with Progress("Adding") as progress:
+        ...     for done in range(1, 4):
+        ...         progress(done, 3)
     """
 
-    def __init__(self, what: str, quiet: bool = False) -> None:
-        self._what = what
-        self._shows = not quiet and sys.stderr is not None and sys.stderr.isatty()
-        self._began = time.monotonic()
-        self._next = self._began + _WAIT
-        self._shown = False
+    def __init__(self, task: str, quiet: bool = False) -> None:
+        self._task = task
+        self._line = _Line(quiet)
 
     def __call__(self, done: int, total: int) -> None:
-        """Tell that `done` of `total` are done."""
-        if not self._shows:
-            return
-        now = time.monotonic()
-        if now < self._next:
-            return
-        self._next = now + _BETWEEN
-        self._shown = True
-        left = (now - self._began) * (total - done) / max(1, done)
-        print(
-            f"\r{self._what} {100 * done // max(1, total):3d} %, {_spoken(left)} left \x1b[K", end="", file=sys.stderr
-        )
-        sys.stderr.flush()
+        """Report that `done` of `total` units are finished."""
+        if self._line.due():
+            left = (time.monotonic() - self._line.began) * (total - done) / max(1, done)
+            self._line.print(f"{self._task} {100 * done // max(1, total):3d} %, {_duration(left)} left")
 
     def __enter__(self) -> Progress:
         return self
@@ -46,52 +72,42 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        self._line.clear()
 
 
 class Busy:
-    """Shows that something of unknown length is under way, and since when, once it takes more than a second.
+    """Show the elapsed time of a task without a known total, from a background thread.
 
     Args:
-        what: what is done, such as "Walking".
-        quiet: never show anything; nor is anything shown where standard error is no terminal.
+        task: Name of the task, such as "Writing".
+        quiet: Show nothing.
     """
 
-    def __init__(self, what: str, quiet: bool = False) -> None:
-        self._what = what
+    def __init__(self, task: str, quiet: bool = False) -> None:
+        self._task = task
+        self._line = _Line(quiet)
         self._ended = threading.Event()
-        shows = not quiet and sys.stderr is not None and sys.stderr.isatty()
-        self._teller = threading.Thread(target=self._tell, name="kvae-busy", daemon=True) if shows else None
+        self._thread = threading.Thread(target=self._run, name="kvae-busy", daemon=True)
 
-    def _tell(self) -> None:
-        began = time.monotonic()
-        wait = _WAIT
-        while not self._ended.wait(wait):
-            wait = _BETWEEN
-            print(
-                f"\r{self._what}, {_spoken(time.monotonic() - began)} so far \x1b[K",
-                end="",
-                file=sys.stderr,
-                flush=True,
-            )
-        if wait != _WAIT:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    def _run(self) -> None:
+        while not self._ended.wait(self._line.wait):
+            self._line.print(f"{self._task}, {_duration(time.monotonic() - self._line.began)} so far")
 
     def __enter__(self) -> Busy:
-        if self._teller is not None:
-            self._teller.start()
+        if self._line.enabled:
+            self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
-        if self._teller is not None:
-            self._teller.join()
+        if self._line.enabled:
+            self._thread.join()
+        self._line.clear()
 
 
-def _spoken(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

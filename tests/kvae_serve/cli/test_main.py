@@ -127,7 +127,7 @@ SAMPLE_REFUSED = [
     (["--condition", "label"], 2, ["NAME=VALUE"]),
     (["-n", "0"], 2, ["x>=1"]),
     (["-n", "x"], 2, ["not a valid integer"]),
-    (["-n", "999999999999"], 2, ["Draw them in parts"]),
+    (["-n", "999999999999"], 2, ["more than most programs can open"]),
     (["--seed", "-1"], 2, ["2**64 - 1"]),
     (["--seed", "18446744073709551616"], 2, ["2**64 - 1"]),
     (["--temperature", "nan"], 2, ["at least 0"]),

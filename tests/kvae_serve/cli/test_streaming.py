@@ -263,8 +263,8 @@ def test_progress_is_shown_on_a_terminal_alone_and_taken_away(conditional, tmp_p
         def isatty(self) -> bool:
             return True
 
-    monkeypatch.setattr(progress, "_WAIT", 0.0)
-    monkeypatch.setattr(progress, "_BETWEEN", 0.0)
+    monkeypatch.setattr(progress, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "UPDATE_SECONDS", 0.0)
     for stream, quiet, shown in ((Terminal(), False, True), (Terminal(), True, False), (io.StringIO(), False, False)):
         monkeypatch.setattr(sys, "stderr", stream)
         dispatch.stream(str(tmp_path / "a.npy"), conditional.plan(9000, label=0).row_stream(), force=True, quiet=quiet)
