@@ -25,7 +25,7 @@ DOCUMENTS = ("*.md", "docs/**/*.md", "saved_models/*/*.md", "benchmarks/*.md", "
 
 TURNS = {
     "comma for": r", for (?:it|they|there|no|not|a|an|the|one|what|who|nobody|nothing|that|this|these|all|each|every)\b",
-    "is no": r"\b(?:is|are|was|were|has|have|had|takes|take|makes|make|gives|needs|need|knows) (?:no|none)\b(?! (?:longer|more)\b)",
+    "is no": r"\b(?:is|are|was|were|has|have|had|takes|take|makes|make|gives|needs|need|knows) (?-i:no|none)\b(?! (?:longer|more)\b)",
     "subject nobody": r"\b(?:nobody|nothing|none|whoever|no one)\b (?:is|are|has|have|does|do|can|of|else|but|here|that|in|will|was|may|needs?)\b",
     "noun clause": r"(?:^|[.:;(] )(?:what|who|where|which|whose|how much|how many) (?:[a-z]+ ){1,6}(?:is|are|was|has|have|does|gives|takes|comes|stands|goes|lies|makes)\b",
     "of what": r"\b(?:of|from|to|with|by|in|than|all|and|or) what (?:is|are|was|it|they|the|a|an|was|has|can|fit|[a-z]+s)\b",

@@ -1,16 +1,18 @@
-"""What people look at: the figures of an evaluation and the pictures that go with them, as one HTML page.
+"""HTML report of an evaluation: results, charts and pictures on one offline page.
 
-```python
-document = model.evaluate(x, {"label": label})
-Path("report.html").write_text(report.render(model, document, x, {"label": label}), encoding="utf-8")
-```
+The page contains no script and loads nothing. Styles are inline, pictures and charts are `data:` addresses. The same
+inputs give the same bytes. Needs Jinja2 and matplotlib (extra `evaluate`).
 
-The page opens from disk with no network and holds no script: styles are inline, pictures are `data:` addresses, charts
-are SVG. The same inputs give the same bytes. Charts need matplotlib, of the extra `evaluate`.
+Example:
+    ```python
+    results = model.evaluate(x, {"label": label})
+    page = kvae.report.render(model, results, x, {"label": label})
+    Path("report.html").write_text(page, encoding="utf-8")
+    ```
 """
 
 from kvae.report.history import read_history
 from kvae.report.labels import Labels, read_labels
-from kvae.report.render import render, require
+from kvae.report.page import render, require
 
 __all__ = ["Labels", "read_history", "read_labels", "render", "require"]

@@ -1,184 +1,242 @@
-"""Examples themselves: originals beside reconstructions, samples by label, and walks along latent dimensions."""
+"""Sections with examples: reconstructions, samples by label, traversals, and samples compared with real data."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from kvae.report import pictures, svg
-from kvae.report.markup import LeftOut, charts, legend, note, number, table, text
+from kvae.report import charts
+from kvae.report.blocks import Block, Number, Picture, SectionSkipped, note, pixels, table
 from kvae.report.subject import Subject
 
-_ROW, _FREE, _WALKS, _STEPS = 12, 60, 10, 11
+_ROW, _UNCONDITIONAL, _DIMENSIONS, _STEPS = 12, 60, 10, 11
 _PAIRS = {"image": 24, "table": 8}
-_COLUMNS = 12
+_COLUMNS, _MARGINALS, _CLASSES, _BINS = 12, 24, 12, 24
 
 
-def reconstructions(subject: Subject) -> str:
-    """Return the first examples, each with what the model keeps of it."""
-    kind = subject.manifest.data.kind
-    made = subject.reconstructions
-    num = min(len(made), _PAIRS.get(kind, 6))
-    real, made = subject.x[:num], made[:num]
-    how = "The mean of p(x given z) at the mean of q(z given x)"
+def reconstructions(subject: Subject) -> list[Block]:
+    """Return the first examples and their reconstructions."""
+    data = subject.manifest.data
+    decoded = subject.reconstructions
+    num = min(len(decoded), _PAIRS.get(data.kind, 6))
+    real, decoded = subject.x[:num], decoded[:num]
+    text = "The mean of p(x given z) at the mean of q(z given x)."
     if subject.images:
-        tiles = []
-        for index in range(num):
-            about = f"Example {index} above its reconstruction"
-            pair = pictures.tile(np.stack([real[index], made[index]]), subject.manifest.data, about, 1)
-            name = _name(subject, index)
-            tiles.append(f"<figure>{pair}<figcaption>{name}</figcaption></figure>")
-        return note(f"Originals above, reconstructions below. {how}.") + f"<div class=tiles>{''.join(tiles)}</div>"
-    if kind == "table":
-        columns = subject.manifest.data.columns[:_COLUMNS]
+        pictures = [
+            pixels(
+                np.stack([real[at], decoded[at]]), data, f"Example {at} above its reconstruction", _name(subject, at), 1
+            )
+            for at in range(num)
+        ]
+        return [note(f"Originals above, reconstructions below. {text}"), {"tiles": pictures}]
+    if data.kind == "table":
+        columns = data.columns[:_COLUMNS]
         rows = []
-        for index in range(num):
-            for side, values in (("example", real), ("kept", made)):
-                head = f"{number(index)} {side}" if side == "example" else f"<i>{side}</i>"
-                rows.append((head, *(_cell(column, values[index, at]) for at, column in enumerate(columns))))
-        shown = table(("", *(text(column["name"], 40) for column in columns)), rows, range(1, len(columns) + 1))
-        return note(f"Rows of the data, each above its reconstruction. {how}.{_cut(subject)}") + shown
-    parts = [
-        (_name(subject, index) or f"example {index}", _pair(f"r{index}", real[index], made[index]))
-        for index in range(num)
-    ]
-    return note(f"{how}.") + legend([(svg.FIRST_CSS, "example"), (svg.SECOND_CSS, "reconstruction")]) + charts(parts)
+        for at in range(num):
+            for side, values in ((f"{at} example", real), ("reconstruction", decoded)):
+                rows.append((side, *(_cell(column, values[at, place]) for place, column in enumerate(columns))))
+        return [
+            note(f"Rows of the data, each above its reconstruction. {text}{_shown_columns(subject)}"),
+            table(("", *(column["name"] for column in columns)), rows),
+        ]
+    lines = [_lines([real[at], decoded[at]], _name(subject, at) or f"example {at}") for at in range(num)]
+    legend = [(charts.FIRST, "example"), (charts.SECOND, "reconstruction")]
+    return [note(text), {"legend": legend}, {"charts": lines}]
 
 
-def samples(subject: Subject) -> str:
-    """Return draws of the prior, label by label."""
+def samples(subject: Subject) -> list[Block]:
+    """Return samples from the prior, by label."""
     if not subject.model.has("decoder"):
-        raise LeftOut("the model has no decoder here.")
-    wanted, kind = subject.combinations(), subject.manifest.data.kind
-    said = f"Drawn from the prior, decoded to the mean of p(x given z); seed {subject.seed}, temperature 1."
-    if subject.images and len(wanted) > 1:
-        said += " Images below each other share their z."
-    if wanted == [{}]:
-        num = _FREE if subject.images else 8
-        x = subject.model.sample(num, seed=subject.seed, draw=kind == "table").x
-        if subject.images:
-            picture = pictures.tile(x, subject.manifest.data, f"{num} samples", _ROW)
-            return note(said) + f"<div class=grid>{picture}</div>"
-        return note(_drawn(said, kind)) + _others(subject, [("", each) for each in x])
-    rows: list[tuple[str, np.ndarray]] = []
-    strips = []
-    for combination in wanted:
-        num = _ROW if subject.images else 1
-        x = subject.model.sample(num, conditions=combination, seed=subject.seed, draw=kind == "table").x
-        told = subject.told(combination)
-        if subject.images:
-            strip = pictures.tile(x, subject.manifest.data, f"{num} samples", num)
-            strips.append(f"<div class=strip><b>{told}</b>{strip}</div>")
-        rows.append((told, x[0]))
-    lone = subject.manifest.conditions[0]
-    if len(subject.manifest.conditions) == 1 and lone.categorical and len(lone.classes) > len(wanted):
-        said += f" The first {len(wanted)} of {len(lone.classes)} classes."
-    return note(said) + "".join(strips) if subject.images else note(_drawn(said, kind)) + _others(subject, rows)
+        raise SectionSkipped("the model has no decoder here.")
+    data, is_table = subject.manifest.data, subject.manifest.data.kind == "table"
+    source = "values drawn from p(x given z)" if is_table else "decoded to the mean of p(x given z)"
+    text = f"Drawn from the prior, {source}; seed {subject.seed}, temperature 1."
+    combinations = subject.combinations()
+    if len(subject.manifest.conditions) == 1:
+        num_classes = len(subject.manifest.conditions[0].classes)
+        text += f" The first {len(combinations)} of {num_classes} classes." if num_classes > len(combinations) else ""
+    if subject.images and len(combinations) > 1:
+        text += " Images in the same column share their z."
+
+    def drawn(num: int, combination: dict[str, Any]) -> np.ndarray:
+        return subject.model.sample(num, conditions=combination, seed=subject.seed, draw=is_table).x
+
+    if subject.images and combinations == [{}]:
+        return [
+            note(text),
+            {"picture": pixels(drawn(_UNCONDITIONAL, {}), data, f"{_UNCONDITIONAL} samples", columns=_ROW)},
+        ]
+    if subject.images:
+        strips = [
+            (subject.condition_text(each), "", pixels(drawn(_ROW, each), data, f"{_ROW} samples", columns=_ROW))
+            for each in combinations
+        ]
+        return [note(text), {"strips": strips}]
+    if combinations == [{}]:
+        rows = [("", x) for x in drawn(8, {})]
+    else:
+        rows = [(subject.condition_text(each), drawn(1, each)[0]) for each in combinations]
+    if not is_table:
+        lines = [_lines([x], caption or f"sample {at}") for at, (caption, x) in enumerate(rows[:6])]
+        return [note(text), {"charts": lines}]
+    columns = data.columns[:_COLUMNS]
+    cells = [(caption, *(_cell(column, x[at]) for at, column in enumerate(columns))) for caption, x in rows]
+    head = ("condition" if rows[0][0] else "", *(column["name"] for column in columns))
+    return [note(text + _shown_columns(subject)), table(head, cells)]
 
 
-def traversals(subject: Subject) -> str:
-    """Return walks along the most active dimensions, ordered by kl."""
+def traversals(subject: Subject) -> list[Block]:
+    """Return traversals of the most active dimensions, the highest KL first."""
     values = subject.document["kl_per_dimension"]
     dims = None
     if values is not None:
-        dims = sorted(range(len(values)), key=lambda index: (-values[index], index))[:_WALKS]
-    given = subject.row(0) if subject.manifest.conditions else {}
-    if len(given) == 1 and subject.manifest.conditions[0].categorical:
-        given = dict.fromkeys(given, 0)
-    kind = subject.manifest.data.kind
-    steps = _STEPS if subject.images else 5
-    span = (-3.0, 3.0) if subject.images else (-2.0, 2.0)
-    walk = subject.model.traverse(dims=dims, conditions=given, steps=steps, span=span)
-    activity = walk.activity.values if values is None else values
-    unit = walk.activity.unit if values is None else "nats"
-    said = "The most active dimensions, by " + ("kl" if values is not None else text(walk.activity.unit, 40))
-    said += (
-        f". Each is moved from {walk.values[0]:g} to {walk.values[-1]:g} standard deviations of the prior, the others "
+        dims = sorted(range(len(values)), key=lambda index: (-values[index], index))[:_DIMENSIONS]
+    conditions = subject.row(0)
+    if len(conditions) == 1 and subject.manifest.conditions[0].categorical:
+        conditions = dict.fromkeys(conditions, 0)
+    span, steps = ((-3.0, 3.0), _STEPS) if subject.images else ((-2.0, 2.0), 5)
+    path = subject.model.traverse(dims=dims, conditions=conditions, steps=steps, span=span)
+    activity, unit = (path.activity.values, path.activity.unit) if values is None else (values, "nats")
+    text = (
+        f"The most active dimensions, by {unit if values is None else 'KL'}. Each moves from {path.values[0]:g} to "
+        f"{path.values[-1]:g} standard deviations of the prior; the others stay at its mean"
+        + (f"; condition {subject.condition_text(conditions)}." if conditions else ".")
     )
-    said += "at its mean" + (f"; given {subject.told(given)}." if given else ".")
-    rows = [(f"z{dim}", f"{number(activity[dim])} {unit}", walk.x[0, at]) for at, dim in enumerate(walk.dims)]
+    rows = [(f"z{dim}", f"{Number(activity[dim])} {unit}", path.x[0, at]) for at, dim in enumerate(path.dims)]
     if subject.images:
-        strips = (
-            f"<div class=strip><b>{name}<small>{size}</small></b>"
-            + pictures.tile(x, subject.manifest.data, f"Walk along {name}", steps)
-            + "</div>"
+        strips = [
+            (name, size, pixels(x, subject.manifest.data, f"Traversal of {name}", columns=steps))
             for name, size, x in rows
-        )
-        return note(said) + "".join(strips)
-    if kind == "table":
-        return note(said) + "".join(_walk_of_table(subject, *row, walk.values) for row in rows[:6])
-    parts = [(f"{name} · {size}", _lines(f"t{at}", x)) for at, (name, size, x) in enumerate(rows[:6])]
-    return note(said + " Faint lines are the lower end.") + charts(parts)
+        ]
+        return [note(text), {"strips": strips}]
+    if subject.manifest.data.kind == "table":
+        return [note(text), *(_table_traversal(subject, *row, path.values) for row in rows[:6])]
+    fading = [_lines(list(x), f"{name}, {size}", fade=True) for name, size, x in rows[:6]]
+    return [note(text + " Faint lines are the lower end."), {"charts": fading}]
+
+
+def marginals(subject: Subject) -> list[Block] | None:
+    """Return the distribution of each column in samples and real data; None for images."""
+    if subject.images:
+        return None
+    from kvae.sample_metrics.matched_samples import like
+
+    real, data = subject.x, subject.manifest.data
+    drawn = like(subject.model, subject.columns, len(real), subject.seed, draw=True)
+    same = " under the same conditions" if subject.columns else ""
+    text = f"{len(real)} examples and as many samples, drawn from p(x given z){same}, seed {subject.seed}."
+    if data.kind != "table" and data.num_values > _MARGINALS:
+        text += " Lines are means; bands reach from the 5th to the 95th percentile."
+        if real.ndim == 2:
+            pictures = [_profile(real, drawn, "values by index", "index")]
+        else:
+            pictures = [
+                _profile(real[..., at], drawn[..., at], f"feature {at} by step", "step")
+                for at in range(min(real.shape[-1], 6))
+            ]
+    else:
+        columns = data.columns or [{"name": f"x{at}", "kind": "numeric"} for at in range(data.num_values)]
+        flat, flat_drawn = real.reshape(len(real), -1), drawn.reshape(len(drawn), -1)
+        pictures = [_marginal(column, flat[:, at], flat_drawn[:, at]) for at, column in enumerate(columns[:_MARGINALS])]
+        if len(columns) > _MARGINALS:
+            text += f" The first {_MARGINALS} of {len(columns)} columns are shown."
+    legend = [(charts.FIRST, "real"), (charts.SECOND, "samples")]
+    return [note(text), {"legend": legend}, {"charts": pictures}]
 
 
 def _name(subject: Subject, index: int) -> str:
-    """An example's label as HTML."""
+    """Return the label of an example."""
     if subject.manifest.conditions:
-        return subject.told(subject.row(index), 16)
-    return "" if subject.labels is None else text(subject.labels.names[subject.labels.values[index]], 16)
+        return subject.condition_text(subject.row(index))
+    return "" if subject.labels is None else subject.labels.names[subject.labels.values[index]]
 
 
-def _drawn(said: str, kind: str) -> str:
-    return said.replace("decoded to the mean of p(x given z)", "then from p(x given z)") if kind == "table" else said
-
-
-def _cut(subject: Subject) -> str:
+def _shown_columns(subject: Subject) -> str:
     num = len(subject.manifest.data.columns)
     return f" The first {_COLUMNS} of {num} columns." if num > _COLUMNS else ""
 
 
-def _cell(column: dict[str, Any], value: Any) -> str:
+def _cell(column: dict[str, Any], value: Any) -> Number | str:
     if column["kind"] == "categorical":
-        return text(column["classes"][int(np.clip(round(float(value)), 0, len(column["classes"]) - 1))], 30)
-    return number(float(value))
+        return column["classes"][int(np.clip(round(float(value)), 0, len(column["classes"]) - 1))]
+    return Number(float(value))
 
 
-def _others(subject: Subject, rows: list[tuple[str, np.ndarray]]) -> str:
-    """Samples that are no images: a table of rows, or a chart of each."""
-    data = subject.manifest.data
-    if data.kind != "table":
-        return charts([(told or f"sample {at}", _pair(f"s{at}", x, None)) for at, (told, x) in enumerate(rows[:6])])
-    columns = data.columns[:_COLUMNS]
-    told_rows = ((told, *(_cell(column, x[at]) for at, column in enumerate(columns))) for told, x in rows)
-    head = ("given" if rows[0][0] else "", *(text(column["name"], 40) for column in columns))
-    return table(head, told_rows, range(1, len(columns) + 1)) + (note(_cut(subject)) if _cut(subject) else "")
-
-
-def _walk_of_table(subject: Subject, name: str, size: str, x: np.ndarray, values: np.ndarray) -> str:
-    """The columns that one dimension moves, step by step: those that move most, in their scales, first."""
+def _table_traversal(subject: Subject, name: str, size: str, x: np.ndarray, values: np.ndarray) -> Block:
+    """Return the columns that one dimension changes, the largest change (in units of its scale) first."""
     columns = subject.manifest.data.columns
-    moved = np.abs(x[-1] - x[0]).astype(np.float64)
+    change = np.abs(x[-1] - x[0]).astype(np.float64)
     for at, column in enumerate(columns):
-        moved[at] = (
-            float(np.any(x[:, at] != x[0, at]))
-            if column["kind"] == "categorical"
-            else moved[at] / column.get("scale", 1.0)
-        )
-    order = np.argsort(-moved, kind="stable")[:_COLUMNS]
-    rows = ((text(columns[at]["name"], 40), *(_cell(columns[at], value) for value in x[:, at])) for at in order)
-    head = (f"{name} · {size}", *(("0" if value == 0 else f"{value:+.3g}").replace("-", "−") for value in values))
-    return table(head, rows, range(1, len(values) + 1))
+        categorical = column["kind"] == "categorical"
+        change[at] = float(np.any(x[:, at] != x[0, at])) if categorical else change[at] / column.get("scale", 1.0)
+    order = np.argsort(-change, kind="stable")[:_COLUMNS]
+    rows = ((columns[at]["name"], *(_cell(columns[at], value) for value in x[:, at])) for at in order)
+    return table((f"{name}, {size}", *(f"{value:+.3g}" if value else "0" for value in values)), rows)
 
 
-def _pair(name: str, first: np.ndarray, second: np.ndarray | None) -> str:
-    def plot(axes):
-        for values, colour in ((first, svg.FIRST), (second, svg.SECOND)):
-            if values is not None:
-                axes.plot(values if values.ndim == 1 else values[:, :3], color=colour)
+def _lines(parts: Sequence[np.ndarray], caption: str, fade: bool = False) -> Picture:
+    """Return vectors or sequences as lines: two in two colours, or all in one colour with the first ones faint."""
+
+    def plot(axes: Any) -> None:
+        for at, values in enumerate(parts):
+            colour = charts.FIRST if fade or at == 0 else charts.SECOND
+            shown = values if values.ndim == 1 else values[:, : 1 if fade else 3]
+            axes.plot(shown, color=colour, alpha=0.25 + 0.75 * at / max(1, len(parts) - 1) if fade else 1.0)
         axes.locator_params(axis="x", integer=True)
-        axes.set_xlabel("index" if first.ndim == 1 else "step")
+        axes.set_xlabel("index" if parts[0].ndim == 1 else "step, feature 0" if fade else "step")
 
-    return svg.draw(name, "Values along the example", plot, (3.8, 2.2))
+    return charts.draw("Values along the example", plot, caption, (3.8, 2.2))
 
 
-def _lines(name: str, x: np.ndarray) -> str:
-    def plot(axes):
-        for at, values in enumerate(x):
-            axes.plot(
-                values if values.ndim == 1 else values[:, 0], color=svg.FIRST, alpha=0.25 + 0.75 * at / (len(x) - 1)
-            )
-        axes.locator_params(axis="x", integer=True)
-        axes.set_xlabel("index" if x.ndim == 2 else "step, feature 0")
+def _marginal(column: dict[str, Any], real: np.ndarray, drawn: np.ndarray) -> Picture:
+    if column["kind"] == "categorical":
+        return _class_shares(column, real, drawn)
+    both = np.concatenate([real, drawn]).astype(np.float64)
+    low, high = np.quantile(both, (0.002, 0.998))  # without outliers, which would leave a single bar
+    edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
 
-    return svg.draw(name, "Values along the example, for each step of the walk", plot, (3.8, 2.2))
+    def plot(axes: Any) -> None:
+        for values, colour in ((real, charts.FIRST), (drawn, charts.SECOND)):
+            share = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values)
+            axes.stairs(share, edges, fill=True, color=colour, alpha=0.25)
+            axes.stairs(share, edges, color=colour, linewidth=1.4)
+        axes.set_ylabel("share")
+        axes.set_ylim(bottom=0)
+
+    return charts.draw(f"Histogram of {column['name']}, real and samples", plot, column["name"], (3.8, 2.3))
+
+
+def _class_shares(column: dict[str, Any], real: np.ndarray, drawn: np.ndarray) -> Picture:
+    classes = column["classes"]
+    counts = [np.bincount(np.rint(values).astype(int), minlength=len(classes)) for values in (real, drawn)]
+    order = np.argsort(-counts[0], kind="stable")[:_CLASSES]
+
+    def plot(axes: Any) -> None:
+        for side, (count, colour) in enumerate(zip(counts, (charts.FIRST, charts.SECOND), strict=True)):
+            places = np.arange(len(order)) + (side - 0.5) * 0.38
+            axes.barh(places, count[order] / max(1, count.sum()), height=0.36, color=colour)
+        names = [classes[index] if len(classes[index]) <= 14 else classes[index][:13] + "…" for index in order]
+        axes.set_yticks(np.arange(len(order)), [_without_controls(name) for name in names])
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("share")
+
+    about = f"Shares of {len(order)} classes of {column['name']}, real and samples"
+    return charts.draw(about, plot, column["name"], (3.8, max(1.5, 0.8 + 0.3 * len(order))))
+
+
+def _without_controls(name: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
+
+
+def _profile(real: np.ndarray, drawn: np.ndarray, caption: str, axis: str) -> Picture:
+    def plot(axes: Any) -> None:
+        for values, colour in ((real, charts.FIRST), (drawn, charts.SECOND)):
+            low, high = np.quantile(values, (0.05, 0.95), axis=0)
+            axes.fill_between(np.arange(real.shape[1]), low, high, color=colour, alpha=0.2, linewidth=0)
+            axes.plot(values.mean(0), color=colour)
+        axes.set_xlabel(axis)
+
+    return charts.draw(f"Mean and band of values by {axis}, real and samples", plot, caption)

@@ -1,4 +1,4 @@
-"""What codes are coloured by: the labels that data have, whether the model is given them or not."""
+"""Labels for the colours of the latent space, including labels that the model does not receive."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kvae_serve.sealed.manifest import Manifest
 
 
 class Labels(NamedTuple):
-    """A class for each example: `name` of what they are, `values` int64 `[rows]`, `names` of the classes."""
+    """A class per example: the `name` of the label, `values` int64 `[rows]`, and `names` of the classes."""
 
     name: str
     values: np.ndarray
@@ -19,34 +19,39 @@ class Labels(NamedTuple):
 
 
 def read_labels(path: str, manifest: Manifest, split: str | None) -> Labels | None:
-    """Return the labels that a file has and an unconditional model is not given; None where there are none.
+    """Read the labels of data whose model is unconditional.
 
     Args:
-        path: the data.
-        manifest: the model's.
-        split: half of data that have two, the test half where None.
+        path: The data.
+        manifest: The model's manifest.
+        split: Split of the data, by default the test split if there is one.
+
+    Returns:
+        The labels. None if the data have none, the model is conditional, or the data are a table.
     """
     from kvae_serve.readers import ReadOptions, read_dataset
 
     if manifest.conditions or manifest.data.kind == "table":
         return None
-    how = ReadOptions(in_memory=2**28)
-    for half in (split,) if split else ("test", None):
+    options = ReadOptions(in_memory=2**28)
+    for part in (split,) if split else ("test", None):
         try:
-            found: Any = read_dataset(path, half, how)
+            dataset: Any = read_dataset(path, part, options)
         except InputDataError:
             continue
-        for name, values in found.conditions.items():
-            if values.dtype.kind in "iu" and name in found.class_names:
-                return Labels(name, values, tuple(found.class_names[name]))
+        for name, values in dataset.conditions.items():
+            if values.dtype.kind in "iu" and name in dataset.class_names:
+                return Labels(name, values, tuple(dataset.class_names[name]))
         return None
     return None
 
 
-def labels_of(manifest: Manifest, x: np.ndarray, columns: dict[str, np.ndarray], given: Labels | None) -> Labels | None:
-    """Return what to colour by: labels that are given, a categorical condition, or a column of a table."""
-    if given is not None and len(given.values) >= len(x):
-        return given._replace(values=np.asarray(given.values[: len(x)], np.int64))
+def choose_labels(
+    manifest: Manifest, x: np.ndarray, columns: dict[str, np.ndarray], labels: Labels | None
+) -> Labels | None:
+    """Return the labels to colour by: `labels` if long enough, a categorical condition, or a column of a table."""
+    if labels is not None and len(labels.values) >= len(x):
+        return labels._replace(values=np.asarray(labels.values[: len(x)], np.int64))
     for condition in manifest.conditions:
         if condition.categorical:
             return Labels(condition.name, columns[condition.name], condition.classes)

@@ -1,58 +1,118 @@
-"""The page around the parts: head, style, contents."""
+"""Assemble the report: sections from a model and its results, rendered by a Jinja2 template."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
-from kvae.report.figures import headlines
-from kvae.report.markup import text
-from kvae.report.style import STYLE
+import numpy as np
+
+from kvae.report import examples, results
+from kvae.report.blocks import Block, Number, SectionSkipped, note
+from kvae.report.history import History
+from kvae.report.labels import Labels
 from kvae.report.subject import Subject
 from kvae_serve import __version__
+from kvae_serve.errors import InputDataError, MissingExtraError, printable
+
+_TEMPLATE = "page.html.j2"
 
 
-class Section(NamedTuple):
-    """A part of the page: `name` for links, `title` for people, `body` as HTML."""
+def require() -> None:
+    """Raise MissingExtraError if a package of the report is missing. Cheap, so that it can run before long work."""
+    if missing := [name for name in ("matplotlib", "jinja2") if find_spec(name) is None]:
+        raise MissingExtraError(
+            f"An HTML report needs {missing[0]}, which is not installed. "
+            "Install it with: pip install 'kvae-onnx[evaluate]'"
+        )
 
-    name: str
-    title: str
-    body: str
 
+def render(
+    model: Any,
+    document: Mapping[str, Any],
+    x: np.ndarray,
+    conditions: Mapping[str, Any] | None = None,
+    *,
+    labels: Labels | None = None,
+    history: History | None = None,
+) -> str:
+    """Return the report of an evaluation as a self-contained HTML page.
 
-def page(subject: Subject, sections: Sequence[Section]) -> str:
-    """Return the whole document."""
-    name = text(subject.manifest.name, 100)
-    links = "".join(f'<a href="#{each.name}">{each.title}</a>' for each in sections)
-    parts = "".join(f'<section id="{each.name}"><h2>{each.title}</h2>{each.body}</section>' for each in sections)
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-        "style-src 'unsafe-inline'\">"
-        f"<title>{name}: evaluation</title><style>{STYLE}</style></head><body><header><h1>{name}</h1>{_facts(subject)}"
-        f"{headlines(subject.document)}</header><nav>{links}</nav><main>{parts}</main>"
-        f"<footer>Made by <code>kvae evaluate</code>, kvae {__version__}, from the exported files.</footer>"
-        "</body></html>\n"
+    Args:
+        model: A model from `kvae.load`.
+        document: The result of `model.evaluate` on these examples.
+        x: The evaluated examples, `[rows, *shape]` in data units.
+        conditions: Their conditions by name, as for `model.evaluate`.
+        labels: Colours of the latent space for an unconditional model, see `read_labels`.
+        history: Training curves, see `read_history`.
+
+    Raises:
+        MissingExtraError: matplotlib or Jinja2 is not installed.
+        InputDataError: x is empty.
+        ModelFileError: A graph is missing or corrupted.
+    """
+    require()
+    if not len(x):
+        raise InputDataError("The report has no examples: x has 0 rows. Pass the examples that were evaluated.")
+    subject = Subject(model, dict(document), x, conditions, labels)
+    parts: list[tuple[str, str, Callable[[], list[Block] | None]]] = [
+        ("figures", "Figures", lambda: results.figures(subject)),
+        ("sample-figures", "Sample quality", lambda: results.sample_quality(subject)),
+        ("history", "Training", lambda: results.training(history)),
+        ("reconstructions", "Reconstructions", lambda: examples.reconstructions(subject)),
+        ("samples", "Samples", lambda: examples.samples(subject)),
+        ("marginals", "Samples and real data", lambda: examples.marginals(subject)),
+        ("kl", "KL per dimension", lambda: results.kl_per_dimension(subject)),
+        ("traversals", "Traversals", lambda: examples.traversals(subject)),
+        ("latent", "Latent space", lambda: results.latent_space(subject)),
+    ]
+    sections = []
+    for name, title, part in parts:
+        try:
+            blocks = part()
+        except SectionSkipped as reason:
+            blocks = [note(f"Skipped: {reason}")]
+        if blocks is not None:
+            sections.append({"name": name, "title": title, "blocks": blocks})
+    return _template().render(
+        name=subject.manifest.name,
+        facts=_facts(subject),
+        headlines=list(results.headlines(subject.document)),
+        sections=sections,
+        version=__version__,
     )
 
 
-def _facts(subject: Subject) -> str:
+def _template() -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # Names come from files of strangers: control characters go here, and autoescape makes the rest plain text.
+    environment.filters["line"] = lambda value, limit=400: printable(str(value), limit)
+    environment.tests["exact"] = lambda value: isinstance(value, Number)
+    return environment.get_template(_TEMPLATE)
+
+
+def _facts(subject: Subject) -> list[tuple[str, str]]:
     manifest, document = subject.manifest, subject.document
     shape = " × ".join(map(str, manifest.data.shape))
-    given = ", ".join(text(each.name, 40) for each in manifest.conditions[:8])
-    how = {None: "", "none": ", black and white as given"}.get(
-        document["binarize"], f", {text(document['binarize'])} binarisation"
+    binarisation = {None: "", "none": ", black and white as given"}.get(
+        document["binarize"], f", {document['binarize']} binarisation"
     )
-    rows = [
-        ("data", f"{document['n']} examples of {text(os.path.basename(os.path.abspath(document['data'])), 60)}{how}"),  # noqa: PTH100, PTH119
-        ("model", f"{text(manifest.kind, 40)} of {manifest.data.kind} data, {shape}, z of {manifest.latent_dim}"),
-        ("p(x given z)", text(manifest.likelihood["name"], 40).replace("_", " ")),
-        ("prior", text(manifest.prior["name"], 40).replace("_", " ")),
-        ("given", given or "nothing"),
+    return [
+        ("data", f"{document['n']} examples of {Path(document['data']).absolute().name}{binarisation}"),
+        ("model", f"{manifest.kind} of {manifest.data.kind} data, {shape}, {manifest.latent_dim} latent dimensions"),
+        ("p(x given z)", manifest.likelihood["name"].replace("_", " ")),
+        ("prior", manifest.prior["name"].replace("_", " ")),
+        ("conditions", ", ".join(each.name for each in manifest.conditions[:8]) or "none"),
         ("draws", f"K = {document['importance_samples']}, seed {document['seed']}"),
-        ("model id", f"<code>{text(manifest.model_id[:16])}</code>"),
+        ("model id", manifest.model_id[:16]),
     ]
-    return "<dl>" + "".join(f"<div><dt>{key}</dt><dd>{value}</dd></div>" for key, value in rows) + "</dl>"

@@ -1,4 +1,4 @@
-"""What the parts of a page are made from: a model, its figures, and the examples that these are of."""
+"""The subject of a report: a model, its results, and the examples that were evaluated."""
 
 from __future__ import annotations
 
@@ -7,82 +7,82 @@ from typing import Any
 
 import numpy as np
 
-from kvae.report.labels import Labels, labels_of
-from kvae.report.markup import LeftOut, text
-from kvae_serve.runtime import conditions as conditions_of
+from kvae.report.blocks import SectionSkipped
+from kvae.report.labels import Labels, choose_labels
+from kvae_serve.runtime import conditions as served_conditions
 
-CODES = 1500
-"""Examples whose codes are shown."""
+MOST_EXAMPLES = 1500
+"""Number of examples in the scatter plot."""
 
-_SHOWN_COMBINATIONS = 20
+_MOST_COMBINATIONS, _RECONSTRUCTED = 20, 32
 
 
 class Subject:
-    """A model on some examples.
+    """A model and the examples of one evaluation.
 
     Attributes:
-        model: a loaded model.
-        document: what `evaluate` returned.
-        x: the first of the examples that were evaluated, float32 `[rows, *shape]` in data units.
-        columns: their conditions by name, `[rows]`.
-        labels: what to colour them by, or None.
+        model: A loaded model.
+        document: The result of `evaluate`.
+        x: The first evaluated examples, float32 `[rows, *shape]` in data units.
+        columns: Their conditions by name, `[rows]` each.
+        labels: Labels to colour them by, or None.
+        seed: Seed of the evaluation.
     """
 
-    def __init__(self, model: Any, document: dict[str, Any], x: np.ndarray, given: Any, labels: Labels | None) -> None:
-        rows = min(len(x), document["n"], CODES)
+    def __init__(
+        self, model: Any, document: dict[str, Any], x: np.ndarray, conditions: Any, labels: Labels | None
+    ) -> None:
+        rows = min(len(x), document["n"], MOST_EXAMPLES)
         self.model, self.manifest, self.document = model, model.manifest, document
-        whole = conditions_of.columns(self.manifest, given, len(x))
+        columns = served_conditions.columns(self.manifest, conditions, len(x))
         self.x = np.asarray(x[:rows], np.float32).reshape(rows, *self.manifest.data.shape)
-        self.columns = {name: values[:rows] for name, values in whole.items()}
-        self.labels = labels_of(self.manifest, self.x, self.columns, labels)
+        self.columns = {name: values[:rows] for name, values in columns.items()}
+        self.labels = choose_labels(self.manifest, self.x, self.columns, labels)
         self.seed = int(document["seed"])
 
     @property
     def images(self) -> bool:
-        """Whether an example is a picture."""
+        """True if the data are images."""
         return self.manifest.data.kind == "image"
 
     @cached_property
-    def codes(self) -> np.ndarray:
-        """Means of the posteriors, float64 `[rows, latent_dim]`."""
-        if not self.model.has("encoder"):
-            raise LeftOut("the model has no encoder here.")
+    def z_mean(self) -> np.ndarray:
+        """Posterior means, float64 `[rows, latent_dim]`."""
+        self._require_encoder()
         return self.model.encode(self.x, self.columns)[0].astype(np.float64)
 
     @cached_property
     def reconstructions(self) -> np.ndarray:
-        """The mean of p(x given z) at z_mean of the first 32 examples, `[rows, *shape]`."""
-        some = {name: values[:32] for name, values in self.columns.items()}
+        """Reconstructions of the first 32 examples, `[rows, *shape]`: the mean of p(x given z) at z_mean."""
+        self._require_encoder()
+        columns = {name: values[:_RECONSTRUCTED] for name, values in self.columns.items()}
+        return self.model.reconstruct(self.x[:_RECONSTRUCTED], columns)
+
+    def _require_encoder(self) -> None:
         if not self.model.has("encoder"):
-            raise LeftOut("the model has no encoder here.")
-        return self.model.reconstruct(self.x[:32], some)
+            raise SectionSkipped("the model has no encoder here.")
 
     def combinations(self) -> list[dict[str, Any]]:
-        """Return conditions to draw under: each class of a lone categorical one, else what the first examples have."""
+        """Return conditions to sample with: each class of the only categorical condition, or those of the examples."""
         conditions = self.manifest.conditions
         if not conditions:
             return [{}]
         if len(conditions) == 1 and conditions[0].categorical:
-            num = min(len(conditions[0].classes), _SHOWN_COMBINATIONS)
+            num = min(len(conditions[0].classes), _MOST_COMBINATIONS)
             return [{conditions[0].name: index} for index in range(num)]
         rows = zip(*(self.columns[each.name].tolist() for each in conditions), strict=True)
-        distinct = list(dict.fromkeys(rows))[: _SHOWN_COMBINATIONS // 2]
+        distinct = list(dict.fromkeys(rows))[: _MOST_COMBINATIONS // 2]
         return [dict(zip((each.name for each in conditions), row, strict=True)) for row in distinct]
 
-    def told(self, combination: dict[str, Any], limit: int = 24) -> str:
-        """Return a combination of conditions as HTML: class names, or numbers by name."""
-        lone = len(combination) == 1
-        shown = []
+    def condition_text(self, combination: dict[str, Any]) -> str:
+        """Return conditions as text: the class name of a single one, else name and value of each."""
+        texts = []
         for condition in self.manifest.conditions:
             value = combination[condition.name]
-            said = condition.classes[value] if condition.categorical else f"{value:.4g}"
-            shown.append(
-                text(said, limit)
-                if lone and condition.categorical
-                else f"{text(condition.name, limit)} {text(said, limit)}"
-            )
-        return ", ".join(shown)
+            shown = condition.classes[value] if condition.categorical else f"{value:.4g}"
+            texts.append(shown if len(combination) == 1 and condition.categorical else f"{condition.name} {shown}")
+        return ", ".join(texts)
 
     def row(self, index: int) -> dict[str, Any]:
-        """Return the conditions of one example."""
+        """Return the conditions of one example; none if the model has none."""
         return {name: values[index].item() for name, values in self.columns.items()}
