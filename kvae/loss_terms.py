@@ -31,6 +31,7 @@ class Terms(NamedTuple):
         log_p_x: log p(x given z), `[batch, num_samples]`.
         log_p_z: log p(z), same shape; None if the objective does not need it.
         kl_per_dim: `[batch, latent_dim]`; None if the prior does not factorise.
+        sample_weight: Weight of each example, `[batch]`; None if all count equally.
 
     Example:
         >>> Terms(reconstruction=80.0, kl=20.0).elbo
@@ -45,6 +46,11 @@ class Terms(NamedTuple):
     log_p_x: Tensor = None
     log_p_z: Tensor = None
     kl_per_dim: Tensor = None
+    sample_weight: Tensor = None
+
+    def weighted(self, values: Tensor) -> Tensor:
+        """Multiply values `[batch]` by the weights of the examples."""
+        return values if self.sample_weight is None else values * self.sample_weight
 
     @property
     def elbo(self) -> Tensor:

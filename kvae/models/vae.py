@@ -112,12 +112,16 @@ class VAE(BackendStep, ValidatedTrainer, keras.Model):
         z = ops.convert_to_tensor(z, "float32")
         return ops.cast(self.decoder([z, *vectors] if vectors else z, training=training), "float32")
 
-    def _unpack(self, data: Any) -> tuple[Any, tuple[Any, ...]]:
-        """Split a batch, in the form that `fit` passes on, into unit data and `vectors`."""
+    def _unpack(self, data: Any) -> tuple[Any, tuple[Any, ...], Any]:
+        """Split a batch, in the form that `fit` passes on, into unit data, `vectors` and sample weights or None."""
         x, conditions, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        if isinstance(sample_weight, dict):  # Keras repeats them for each condition
+            sample_weight = next(iter(sample_weight.values()))
         if sample_weight is not None:
-            raise ValueError("Sample weights are not supported: every example counts once in the elbo.")
-        return self.data.to_unit(x), self._vectors(conditions)
+            sample_weight = _column(ops.cast(sample_weight, "float32"))
+            if not self.condition_dim:
+                conditions = None  # see `ValidatedTrainer.fit`
+        return self.data.to_unit(x), self._vectors(conditions), sample_weight
 
     def _vectors(self, conditions: Any, where: str = "This batch") -> tuple[Any, ...]:
         if conditions is not None:
@@ -130,11 +134,11 @@ class VAE(BackendStep, ValidatedTrainer, keras.Model):
         """Compute the `Terms` of one batch: `reconstruction` and `kl`, each `[batch]`, in nats.
 
         Args:
-            data: Batch `(x,)` or `(x, conditions)` of tensors in data units.
+            data: Batch `(x,)`, `(x, conditions)` or `(x, conditions, sample_weight)` of tensors in data units.
             noise: `kvae.backends.Noise`, the random numbers of this batch.
             training: Whether layers such as dropout are in training mode.
         """
-        x, vectors = self._unpack(data)
+        x, vectors, sample_weight = self._unpack(data)
         x = self.likelihood.target(x, noise)
         z_mean, z_log_var = self._encode(x, vectors, training)
         num = self.objective.num_samples
@@ -145,7 +149,8 @@ class VAE(BackendStep, ValidatedTrainer, keras.Model):
         log_p_x = -ops.reshape(nll, (-1, num))
         z = ops.reshape(z, (-1, num, self.latent_dim))
         kl, kl_per_dim, log_p_z = self._kl(z_mean, z_log_var, z, vectors)
-        return Terms(-ops.mean(log_p_x, axis=1), kl, z_mean, z_log_var, z, log_p_x, log_p_z, kl_per_dim)
+        reconstruction = -ops.mean(log_p_x, axis=1)
+        return Terms(reconstruction, kl, z_mean, z_log_var, z, log_p_x, log_p_z, kl_per_dim, sample_weight)
 
     def _kl(self, z_mean: Any, z_log_var: Any, z: Any, vectors: tuple[Any, ...]) -> tuple[Any, Any, Any]:
         """Return KL(q || p) `[batch]`, and, if available, the kl per dimension and log p(z) of the samples."""
@@ -171,7 +176,7 @@ class VAE(BackendStep, ValidatedTrainer, keras.Model):
         Returns:
             `x_mean`, float32 `[batch, *shape]` in data units.
         """
-        x, vectors = self._unpack(inputs if isinstance(inputs, (tuple, list)) else (inputs,))
+        x, vectors, _ = self._unpack(inputs if isinstance(inputs, (tuple, list)) else (inputs,))
         z_mean, _ = self._encode(x, vectors)
         return self.data.to_data(self.likelihood.mean(self._decode(z_mean, vectors)))
 
@@ -218,6 +223,10 @@ class VAE(BackendStep, ValidatedTrainer, keras.Model):
 
     def _input_specs(self) -> Any:
         return keras.InputSpec(shape=(None, *self.data.shape), dtype="float32")
+
+    def _class_index(self, y: Any) -> tuple[Any, int]:
+        """Return the class of each example, int `[batch]`, and the number of classes, for `class_weight`."""
+        raise ValueError(f"class_weight needs labels, but {type(self).__name__} is unconditional. Use sample_weight.")
 
 
 @register("models.BetaVAE")
@@ -360,6 +369,15 @@ class ConditionalVAE(VAE):
     def _vectors(self, conditions: Any, where: str = "This batch") -> tuple[Any, ...]:
         return (self.condition_vector(self._by_name(conditions, where)),)
 
+    def _class_index(self, y: Any) -> tuple[Any, int]:
+        conditions = self._condition_list
+        if len(conditions) > 1 or not isinstance(conditions[0], Categorical):
+            names = ", ".join(condition.name for condition in conditions)
+            raise ValueError(
+                f"class_weight needs one categorical condition; this model has {names}. Use sample_weight."
+            )
+        return (y[conditions[0].name] if isinstance(y, dict) else y), conditions[0].num_classes
+
     def _by_name(self, conditions: Any, where: str) -> dict[str, Any]:
         names = [condition.name for condition in self._condition_list]
         if conditions is None:
@@ -374,8 +392,8 @@ class ConditionalVAE(VAE):
             )
         return conditions
 
-    def _check(self, x: Any, y: Any, where: str) -> None:
-        super()._check(x, None, where)
+    def _check(self, x: Any, y: Any, sample_weight: Any, where: str) -> None:
+        super()._check(x, None, sample_weight, where)
         values = self._by_name(y, where)
         for condition in self._condition_list:
             array = values[condition.name]

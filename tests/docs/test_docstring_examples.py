@@ -2,6 +2,7 @@
 
 import doctest
 import inspect
+import sys
 
 import keras
 import numpy as np
@@ -44,7 +45,8 @@ def examples():
     finder = doctest.DocTestParser()
     for name, value in sorted(public_objects().items()):
         for suffix, each in documented(value):
-            names = {"kvae": kvae, "np": np, "keras": keras}
+            module = vars(sys.modules[value.__module__])
+            names = {**module, "kvae": kvae, "np": np, "keras": keras}
             test = finder.get_doctest(inspect.getdoc(each) or "", names, name + suffix, None, None)
             if test.examples:
                 yield pytest.param(test, id=name + suffix)

@@ -117,7 +117,8 @@ class BackendStep(_Next):
             with scope:
                 terms = self.terms(data, Noise(self.seed, step), training=True)
                 objective = self.objective(terms, step)
-                loss = jnp.mean(objective) + sum(self.losses)  # weight penalties of the user's own layers
+                # The second term is weight penalties of the user's own layers.
+                loss = jnp.mean(terms.weighted(objective)) + sum(self.losses)
                 self.totals.update_state(objective, terms)
                 logs = self.totals.result() | {"beta": self.beta_at(step)}
             with keras.StatelessScope(zip(self.optimizer.variables, optimizer, strict=True)):
@@ -285,8 +286,10 @@ class Totals(keras.metrics.Metric):
 
     def update_state(self, objective, terms):
         """Add a batch: `objective`, `terms.reconstruction` and `terms.kl`, each `[batch]`, in nats."""
-        sums = [jnp.sum(term) for term in (objective, terms.reconstruction, terms.kl)]
-        added = jax.lax.stop_gradient(jnp.stack([*sums, jnp.float32(objective.shape[0]), jnp.float32(1.0)]))
+        weights = terms.sample_weight
+        count = jnp.float32(objective.shape[0]) if weights is None else jnp.sum(weights)
+        sums = [jnp.sum(terms.weighted(term)) for term in (objective, terms.reconstruction, terms.kl)]
+        added = jax.lax.stop_gradient(jnp.stack([*sums, count, jnp.float32(1.0)]))
         before, carry = jnp.asarray(self._sums)
         added = added - carry
         after = before + added
@@ -300,7 +303,7 @@ class Totals(keras.metrics.Metric):
 @jax.jit
 def _means(sums):
     loss, reconstruction, kl, count, _ = sums[0]
-    count = jnp.maximum(count, 1.0)
+    count = jnp.maximum(count, 1e-30)
     means = {"loss": loss, "elbo": -reconstruction - kl, "reconstruction": reconstruction, "kl": kl}
     return {name: value / count for name, value in means.items()}
 

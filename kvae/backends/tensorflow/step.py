@@ -91,7 +91,7 @@ class BackendStep(distribute.Functions):
             noise = Noise(self.seed, step, replica=distribute.replica(), jit_compile=self.jit_compile)
             terms = self.terms(data, noise, training=True)
             objective = self.objective(terms, step)
-            loss = distribute.share_of_mean(objective)
+            loss = distribute.share_of_mean(terms.weighted(objective))
             if self.losses:  # weight penalties of the user's own layers
                 loss += tf.add_n(self.losses) / distribute.num_replicas()
             scaled = self.optimizer.scale_loss(loss)
@@ -153,15 +153,16 @@ class Totals(keras.metrics.Metric):
 
     def update_state(self, objective, terms):
         """Add a batch: `objective`, `terms.reconstruction` and `terms.kl`, each `[batch]`, in nats."""
-        sums = tf.stack([tf.reduce_sum(term) for term in (objective, terms.reconstruction, terms.kl)])
-        count = tf.cast(tf.shape(objective)[0], tf.float64)
+        sums = tf.stack([tf.reduce_sum(terms.weighted(term)) for term in (objective, terms.reconstruction, terms.kl)])
+        weights = terms.sample_weight
+        count = tf.cast(tf.shape(objective)[0] if weights is None else tf.reduce_sum(weights), tf.float64)
         sums = distribute.total(tf.concat([tf.cast(sums, tf.float64), [count]], axis=0))
         self._sums.assign_add(tf.concat([sums, [1.0]], axis=0))
 
     def result(self):
         """Means over all examples since the last reset, float32 scalars by name."""
         loss, reconstruction, kl, count, _ = tf.unstack(tf.convert_to_tensor(self._sums))
-        count = tf.maximum(count, 1.0)
+        count = tf.maximum(count, 1e-30)
         means = {"loss": loss, "elbo": -reconstruction - kl, "reconstruction": reconstruction, "kl": kl}
         return {name: tf.cast(value / count, tf.float32) for name, value in means.items()}
 

@@ -102,7 +102,7 @@ class BackendStep(_Next):
         number, step = self.steps_done(), self.optimizer.iterations.value
         terms = self.terms(data, Noise(self.seed, number), training=True)
         objective = self.objective(terms, step)
-        loss = batch_mean(objective) + sum(self.losses)  # weight penalties of the user's own layers
+        loss = batch_mean(terms.weighted(objective)) + sum(self.losses)  # weight penalties of the user's own layers
         variables = self.trainable_variables
         gradients = torch.autograd.grad(
             self.optimizer.scale_loss(loss), [variable.value for variable in variables], allow_unused=True
@@ -183,14 +183,17 @@ class Totals(keras.metrics.Metric):
     @torch.no_grad()
     def update_state(self, objective, terms):
         """Add a batch: `objective`, `terms.reconstruction` and `terms.kl`, each `[batch]`, in nats."""
-        sums = torch.stack([part.sum() for part in (objective, terms.reconstruction, terms.kl)]).double()
-        self._sums.value.add_(torch.cat([sums, sums.new_full((1,), len(objective))]))
+        parts = (objective, terms.reconstruction, terms.kl)
+        sums = torch.stack([terms.weighted(part).sum() for part in parts]).double()
+        weights = terms.sample_weight
+        count = sums.new_full((1,), len(objective)) if weights is None else weights.sum().double().reshape(1)
+        self._sums.value.add_(torch.cat([sums, count]))
         self.batches += 1
 
     def result(self):
         """Means over all examples since the last reset, float32 scalars by name."""
         sums = self._sums.value.detach()
-        loss, reconstruction, kl = (sums[:3] / sums[3].clamp(min=1.0)).unbind()
+        loss, reconstruction, kl = (sums[:3] / sums[3].clamp(min=1e-30)).unbind()
         means = {"loss": loss, "elbo": -reconstruction - kl, "reconstruction": reconstruction, "kl": kl}
         return {name: value.float() for name, value in means.items()}
 

@@ -110,11 +110,60 @@ def test_a_blind_decoder_pays_log_2_a_pixel():
     assert figures["reconstruction"] == pytest.approx(36 * np.log(2), rel=1e-6)
 
 
-def test_evaluation_is_a_fixed_draw_and_training_noise_is_not():
+def test_evaluation_noise_is_fixed_and_training_noise_changes_with_the_step():
     model, (x, _) = make("vae"), data()
-    model.compile("adam")
+    model.compile(keras.optimizers.SGD(0.0))  # the weights stay, so only the noise can change the figures
     first, second = (model.evaluate(x, verbose=0, return_dict=True) for _ in range(2))
     assert first == second
+    elbos = [model.train_on_batch(x, return_dict=True)["elbo"] for _ in range(2)]
+    assert abs(elbos[0] - elbos[1]) > 1e-3
+    model.optimizer.iterations.assign(0)
+    assert model.train_on_batch(x, return_dict=True)["elbo"] == elbos[0]
+
+
+@pytest.mark.parametrize("kind", ["vae", "conditional"])
+def test_an_example_of_weight_zero_does_not_count(kind):
+    model, given = compiled(kind), arguments(kind)
+    few = [values[:5] for values in given]
+    weights = np.where(np.arange(len(given[0])) < 5, 0.25, 0.0)
+    alone = model.evaluate(*few, verbose=0, return_dict=True)
+    weighted = model.evaluate(*given, batch_size=96, sample_weight=weights, verbose=0, return_dict=True)
+    assert weighted == pytest.approx(alone, rel=1e-5)
+    with_validation = model.fit(
+        *given, validation_data=(*given, *[None] * (2 - len(given)), weights), verbose=0
+    ).history
+    assert with_validation["val_elbo"] == pytest.approx(
+        [model.evaluate(*few, verbose=0, return_dict=True)["elbo"]], rel=1e-5
+    )
+
+
+def test_sample_weight_2_doubles_the_step_of_plain_gradient_descent():
+    x, label = data()
+    moved = []
+    for rate, weights in ((2e-4, None), (1e-4, np.full(len(x), 2.0))):
+        model = make("conditional")
+        model.compile(keras.optimizers.SGD(rate))
+        model.train_on_batch(x, label, sample_weight=weights)
+        moved.append(model.get_weights())
+    for one, two in zip(*moved, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-7)
+
+
+def test_class_weight_equals_the_sample_weights_of_the_classes():
+    x, label = data()
+    figures = []
+    for weights in ({"class_weight": {0: 3.0, 2: 0.5}}, {"sample_weight": np.array([3.0, 1.0, 0.5])[label]}):
+        model = compiled("conditional")
+        figures.append(model.fit(x, label, epochs=1, shuffle=False, verbose=0, **weights).history)
+    assert figures[0] == figures[1]
+
+
+def test_fit_accepts_tuples_of_arrays():
+    x, label = data()
+    expected = compiled("conditional").fit(x, label, shuffle=False, verbose=0).history
+    assert compiled("conditional").fit((x, label), shuffle=False, verbose=0).history == expected
+    expected = compiled("vae").fit(x, shuffle=False, verbose=0).history
+    assert compiled("vae").fit([x], shuffle=False, verbose=0).history == expected
 
 
 def test_reconstruction_in_the_history_is_the_likelihood_of_binarised_pixels():
@@ -289,7 +338,10 @@ def test_a_dataset_and_callbacks_work_as_with_any_keras_model():
         ("ranges from 0 to 7; expected 0 to 2", lambda: fit("conditional", data()[0], np.arange(96) % 8)),
         ("96 examples but 95", lambda: fit("conditional", data()[0], data()[1][:95])),
         ("expected class indices", lambda: fit("conditional", data()[0], data()[1] + 0.5)),
-        ("class_weight is not supported", lambda: fit_with("conditional", class_weight={0: 2.0})),
+        ("keys \\[7\\]; expected class indices 0 to 2", lambda: fit_with("conditional", class_weight={7: 2.0})),
+        ("negative", lambda: fit_with("conditional", sample_weight=np.full(96, -1.0))),
+        ("looks one-hot.*argmax", lambda: fit("conditional", data()[0], np.eye(3)[data()[1]])),
+        ("x is a list of 96", lambda: fit("vae", list(data()[0]))),
         ("ranges from 3 to 5; expected 0 to 2", lambda: compiled("conditional").evaluate(data()[0], data()[1] + 3)),
         ("multiply x", lambda: compiled("vae").evaluate(data()[0] / 255)),
         ("ranges from 3 to 5; expected 0 to 2", lambda: compiled("conditional").predict((data()[0], data()[1] + 3))),
