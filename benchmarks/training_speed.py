@@ -99,8 +99,8 @@ class Engine:
             if "ImportError" in last or "ModuleNotFoundError" in last:
                 raise AbsentError(last)
             raise SystemExit(f"{name} does not start: {last}")
-        self.facts = json.loads(first)
-        if self.facts.pop("devices") != device:
+        self.metadata = json.loads(first)
+        if self.metadata.pop("devices") != device:
             self.stop()
             raise AbsentError(f"it sees no {device}")
 
@@ -271,7 +271,7 @@ def main():
         engines = start(arguments, net)  # anew: how kvae uses the processors depends on the net
         others = Others([os.getpid(), *(each.pid for each in engines.values())])
         tables[net] = report(net, engines, others, arguments)
-        facts |= {name: each.facts for name, each in engines.items()}
+        facts |= {name: each.metadata for name, each in engines.items()}
         for each in engines.values():
             each.stop()
         if arguments.json:  # As soon as it is known: a later net may fail.

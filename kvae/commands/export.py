@@ -52,7 +52,7 @@ def export(run, output, triton, name, weights, force, as_json, quiet):
     from kvae.backends import startup
 
     startup.require()
-    run_folder.require(run)
+    run_folder.require_run(run)
     model_name = name or (output or run).resolve().name
     if triton is not None:
         from kvae_export import triton as repository
@@ -83,13 +83,13 @@ def export(run, output, triton, name, weights, force, as_json, quiet):
 def _export(run, output, name, weights, force, quiet):
     """Export a run; return the paths, the facts of the run, and the lines of the table of what the weights cost."""
     from kvae.backends import startup
-    from kvae.training import run_folder
+    from kvae.training import run_data, run_folder
 
     startup.open_quietly("tensorflow")
-    from kvae.training import train
+    from kvae.training import saved_run
 
-    model, facts = train.load(run)
-    trained_on, held_out = run_folder.data_of(run)
+    model, facts = saved_run.load(run)
+    trained_on, held_out = run_data.splits(run)
     if trained_on is None and not quiet:
         click.echo(f"{run}: its data are not at hand, so the files get no thresholds for kvae score.", err=True)
     measured: list = []
@@ -123,7 +123,7 @@ def _is_exported(path):
     from kvae.training import run_folder
     from kvae_serve.runtime import locate
 
-    if (path / run_folder.FACTS).is_file():
+    if (path / run_folder.METADATA).is_file():
         return False
     if path.is_dir():
         return any((path / f"{graph}.onnx").is_file() for graph in locate.GRAPHS)

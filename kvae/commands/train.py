@@ -95,7 +95,7 @@ def train(output, preset, config, resume, export_check, devices, tensorboard, fo
     """
     from kvae.backends import startup
     from kvae.training import cluster as clusters
-    from kvae.training import run_folder
+    from kvae.training import run_data, run_folder
 
     # Asked before an engine is opened: a wrong flag should not take ten seconds.
     startup.require_to_train(tensorboard)
@@ -108,19 +108,18 @@ def train(output, preset, config, resume, export_check, devices, tensorboard, fo
     flags = {name: value for name, value in flags.items() if value is not None}
     if resume:
         _refuse_beside_resume(output=output, preset=preset, config=config, force=force)
-        wanted, facts = run_folder.reopen(resume, flags)
+        wanted, facts = run_folder.open_existing(resume, flags)
         if facts["finished"]:
             _say_finished(resume, facts, as_json, quiet)
             return
-        dataset = run_folder.read_data(wanted)
-        run_folder.require_same_data(resume, facts, dataset)
+        dataset = run_data.read_again(wanted, resume, facts)
     else:
         if not output:
             raise RequestError("Nowhere to write the run: give -o a folder, or --resume a run to go on with.")
         wanted = _from(preset, config).replace(**flags)
         if not cluster or cluster.is_chief:
-            run_folder.refuse(output, force)
-        dataset = run_folder.read_data(wanted)
+            run_folder.check_new(output, force)
+        dataset = run_data.read(wanted)
     distribution = _open(cluster, devices, tensorboard, quiet, wanted.model.network)
     from kvae.training import train as training
 
@@ -130,7 +129,7 @@ def train(output, preset, config, resume, export_check, devices, tensorboard, fo
     else:
         run = training.train(wanted, output, force=force, export_check=export_check, **common)
     if as_json and distribution.is_chief:
-        _print_facts(run.directory, run.facts, interrupted=run.interrupted)
+        _print_facts(run.directory, run.metadata, interrupted=run.interrupted)
     if not quiet and distribution.is_chief:
         click.echo(_closing_words(run), err=True)
     if run.interrupted:
@@ -198,7 +197,7 @@ def _say_finished(directory, facts, as_json, quiet):
 
 
 def _closing_words(run):
-    facts = run.facts["training"]
+    facts = run.metadata["training"]
     words = "Stopped early; what was learned is saved." if run.interrupted else "Done."
     if run.stopped_early:
         words = f"Stopped early: the validation elbo rose no more. The weights are those of epoch {facts['epochs']:g}."

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from kvae.backends.tensorflow.autotune import without_autotune
 from kvae.dataloaders import batches
-from kvae.dataloaders.tensorflow import num_readers, row_reader, shuffle, without_tuning
+from kvae.dataloaders.tensorflow import num_readers, row_reader, shuffle
 
 
 class Share(NamedTuple):
@@ -64,7 +65,7 @@ def training_batches(x, conditions, batch_size, seed, share):
     epochs = tf.data.Dataset.range(1).flat_map(lambda _: tf.data.Dataset.range(first, first + 2**40))
     dataset = epochs.flat_map(order).map(rows, num_parallel_calls=num_readers(x)).prefetch(8)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
-    return batches.Batches(without_tuning(dataset), batches.EpochOrder(first.assign), steps)
+    return batches.Batches(without_autotune(dataset), batches.EpochOrder(first.assign), steps)
 
 
 def validation_batches(x, conditions, batch_size, share):
@@ -78,7 +79,7 @@ def validation_batches(x, conditions, batch_size, share):
         lambda start: tf.range(tf.minimum(start, len(x)), tf.minimum(start + batch_size, len(x)))
     )
     rows = rows.repeat()
-    return without_tuning(rows.map(row_reader(x, conditions), num_parallel_calls=num_readers(x)).prefetch(2))
+    return without_autotune(rows.map(row_reader(x, conditions), num_parallel_calls=num_readers(x)).prefetch(2))
 
 
 def validation_steps(num, batch_size, share):

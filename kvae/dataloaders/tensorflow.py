@@ -4,6 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from kvae.backends.tensorflow.autotune import without_autotune
 from kvae.data.disk import OnDisk
 from kvae.dataloaders import arrays, device
 
@@ -24,7 +25,7 @@ def training_batches(x, conditions, batch_size, seed):
 
     dataset = tf.data.Dataset.range(1).flat_map(order).map(rows, num_parallel_calls=num_readers(x)).prefetch(8)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
-    return without_tuning(dataset), epoch.assign, steps
+    return without_autotune(dataset), epoch.assign, steps
 
 
 def shuffle(num, seed, epoch):
@@ -40,9 +41,9 @@ def validation_batches(x, conditions, batch_size):
         return arrays.validation_batches(x, conditions, batch_size)
     if isinstance(x, OnDisk):
         rows = tf.data.Dataset.range(len(x)).batch(batch_size)
-        return without_tuning(rows.map(row_reader(x, conditions), num_parallel_calls=num_readers(x)).prefetch(2))
+        return without_autotune(rows.map(row_reader(x, conditions), num_parallel_calls=num_readers(x)).prefetch(2))
     batches = tf.data.Dataset.from_tensor_slices(_columns(x, conditions)).batch(batch_size)
-    return without_tuning(batches.cache().prefetch(2))
+    return without_autotune(batches.cache().prefetch(2))
 
 
 def row_reader(x, conditions):
@@ -59,17 +60,6 @@ def row_reader(x, conditions):
         return _columns(examples, own)
 
     return read
-
-
-def without_tuning(dataset):
-    """A dataset whose buffers stay as they are.
-
-    What tunes them, a thread of each iterator, can miss that it shall end; who drops the iterator then waits for as
-    long as it was in use, up to a minute.
-    """
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return dataset.with_options(options)
 
 
 def num_readers(x):

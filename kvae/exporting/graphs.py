@@ -8,9 +8,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from kvae.exporting import inspect, metadata, quantize
 from kvae.objectives.objectives import Elbo
 from kvae.priors import StandardNormal
-from kvae.training import metadata as facts
 from kvae_serve.sealed import noise as serve_noise
 from kvae_serve.writers import atomic
 
@@ -232,11 +232,8 @@ def export(
             f"{mixed.name} computes in {mixed.compute_dtype}, a file holds float32: build the model again "
             "under keras.config.set_dtype_policy('float32') and give it these weights."
         )
-    from kvae.exporting import inspect as inspection
-    from kvae.exporting import quantize
-
     name = name or Path(directory).resolve().name
-    training = facts.of_model(model) if training is None else _plain(training)
+    training = metadata.from_model(model) if training is None else _plain(training)
     quantize.check(weights)
     atomic.refuse_existing(Path(directory), force)
 
@@ -252,8 +249,8 @@ def export(
             whole = Path(aside) / "float32"
             write("float32", whole)
             measured = [] if measured is None else measured
-        inspect = inspection.of(whole, trained_on, held_out, measured, model.data.kind)
-        return write(weights, directory, extras=extras, force=force, inspect=inspect)
+        inspector = inspect.inspector(whole, trained_on, held_out, measured, model.data.kind)
+        return write(weights, directory, extras=extras, force=force, inspect=inspector)
 
 
 def _plain(value):

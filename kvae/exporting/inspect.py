@@ -4,8 +4,8 @@ import numpy as np
 
 from kvae_export import weight_costs
 from kvae_export.folder import Inspection
-from kvae_serve import model as served_models
 from kvae_serve.inference import scoring
+from kvae_serve.model import load
 
 QUANTILES = (0.5, 0.05, 0.01, 0.001)
 MAX_SCORED = 10_000
@@ -13,7 +13,7 @@ MAX_HELD_OUT = 1_000
 _UNITS = {"image": "image", "sequence": "sequence", "table": "row"}
 
 
-def of(whole, trained_on, held_out, measured, kind):
+def inspector(whole, trained_on, held_out, measured, kind):
     """Return the function that `kvae_export.write` calls with the new files' model.
 
     Args:
@@ -29,7 +29,7 @@ def of(whole, trained_on, held_out, measured, kind):
         if trained_on is not None:
             found["score"] = quantiles(model, *_pair(trained_on))
         if measured is not None:
-            models = [*([served_models.load(whole)] if whole else []), model]
+            models = [*([load(whole)] if whole else []), model]
             rows = weight_costs.measure(models, _few(held_out, MAX_HELD_OUT))
             weight_costs.require_gain(rows)
             table = weight_costs.cells(rows, _UNITS.get(kind, "example"))

@@ -1,45 +1,56 @@
-"""Settings that work, by name: a TOML file each, laid out as the `config.toml` of a run, with a word about itself."""
+"""Presets: tested configurations by name. Each is a TOML file in the layout of `config.toml`, with a description."""
 
 import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
-from kvae.training import config as configs
+from kvae.training.config import Config, from_document
 from kvae_serve.errors import RequestError, printable
 
 _FOLDER = Path(__file__).parent
 
 
 class Preset(NamedTuple):
-    """One preset.
+    """A configuration with a description.
 
     Attributes:
-        name: for `kvae train --preset`.
-        line: what it is, in one line.
-        expected: what came of it, and how long that took; empty where that was not measured.
-        config: `kvae.training.config.Config`.
+        name: Name for `kvae train --preset`.
+        line: Description in one line.
+        expected: Measured result and duration. Empty if they were not measured.
+        config: The settings.
     """
 
     name: str
     line: str
     expected: str
-    config: configs.Config
+    config: Config
 
 
-def names():
-    """All names, sorted."""
+def names() -> list[str]:
+    """Return the names of all presets, sorted.
+
+    Example:
+        >>> import kvae
+        >>> "mnist-cvae" in kvae.presets.names()
+        True
+    """
     return sorted(path.stem for path in _FOLDER.glob("*.toml"))
 
 
-def get(name):
-    """The preset of that name.
+def get(name: str) -> Preset:
+    """Return the preset with that name.
 
     Raises:
-        RequestError: where there is none; the line has all names.
+        RequestError: If it does not exist. The message lists all names.
+
+    Example:
+        >>> import kvae
+        >>> kvae.presets.get("mnist-cvae").config.model.latent_dim
+        16
     """
     if name not in names():
-        raise RequestError(f"There is no preset {printable(name)}; there are {', '.join(names())}.")
+        raise RequestError(f"Unknown preset {printable(name)}. The presets are {', '.join(names())}.")
     path = _FOLDER / f"{name}.toml"
     document = tomllib.loads(path.read_text(encoding="utf-8"))
     about = document.pop("preset")
-    return Preset(name, about["line"], about["expected"], configs.from_document(document, path.name))
+    return Preset(name, about["line"], about["expected"], from_document(document, path.name))

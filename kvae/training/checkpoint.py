@@ -1,177 +1,167 @@
-"""Checkpoints: all that a run needs to go on, in one file that is whole or is not there.
+"""Checkpoints: the complete state of a run in one file.
 
-A file is a line that names the format, the length of a JSON header, the header (the state, and name, type and shape of
-each array), the bytes of the arrays one after the other, and the SHA-256 of all that. Nothing in it is code. It is
-written aside, synced and renamed; the last two of a run are kept, and a damaged one is known by its digest, so that the
-one before is taken.
+A file consists of a line that names the format, the length of a JSON header (8 bytes, little-endian), the header (the
+state; name, type and shape of each array), the bytes of the arrays, and the SHA-256 of everything before. It contains
+no executable code. Files are written atomically. The last two are kept; if the newest is corrupted, the other is used.
 """
 
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
+import keras
 import numpy as np
 
 from kvae_serve.writers import atomic
 
 _MAGIC = b"kvae checkpoint 1\n"
+_START = len(_MAGIC) + 8
 _DIGEST = hashlib.sha256().digest_size
-_KEPT = 2
+_NUM_KEPT = 2
 
 
 class Checkpoint(NamedTuple):
-    """What a file holds: `state`, JSON; `arrays`, name to NumPy array."""
+    """Content of a file: `state` (JSON), and `arrays` by name."""
 
-    state: dict
-    arrays: dict
+    state: dict[str, Any]
+    arrays: dict[str, np.ndarray]
 
-    def best(self):
-        """The weights that early stopping held to be the best."""
+    def best(self) -> dict[str, np.ndarray]:
+        """Return the weights of the best epoch, which early stopping keeps."""
         return {name: array for name, array in self.arrays.items() if name.startswith("best/")}
 
 
-class DamagedError(ValueError):
-    """A file is no whole checkpoint; the message says why."""
+class CorruptedError(ValueError):
+    """A file is not a valid checkpoint. The message contains the reason."""
 
 
 class Store:
-    """The checkpoints of a run, in a folder of their own.
+    """Folder of the checkpoints of a run. `save` creates it."""
 
-    Args:
-        directory: that folder; made with the first checkpoint.
-    """
-
-    def __init__(self, directory):
+    def __init__(self, directory: str | Path):
         self.directory = Path(directory)
 
-    def save(self, epoch, checkpoint):
-        """Write the checkpoint of `epoch` finished epochs, then drop all but the last two.
+    def save(self, epoch: int, checkpoint: Checkpoint) -> None:
+        """Write the checkpoint after `epoch` epochs, then delete all but the last two.
 
         Raises:
-            OutputError: where it cannot be written. Those written before are untouched.
+            OutputError: If it cannot be written. The checkpoints before are kept.
         """
         self.directory.mkdir(exist_ok=True)
-        atomic.write_whole(self._path(epoch), lambda file: write(file, checkpoint), force=True)
-        for path in self.paths()[_KEPT:]:
-            path.unlink(missing_ok=True)
+        path = self.directory / f"epoch-{epoch:06d}.checkpoint"
+        atomic.write_whole(path, lambda file: write(file, checkpoint), force=True)
+        for old in self.paths()[_NUM_KEPT:]:
+            old.unlink(missing_ok=True)
 
-    def latest(self):
-        """The newest checkpoint that is whole, and one line for each damaged one that was passed over.
-
-        Returns:
-            The pair (`Checkpoint` or None, list of lines).
-        """
-        damaged: list[str] = []
+    def latest(self) -> tuple[Checkpoint | None, list[str]]:
+        """Return the newest valid checkpoint, and one line per corrupted one that is newer."""
+        corrupted: list[str] = []
         for path in self.paths():
             try:
-                return read(path), damaged
-            except DamagedError as error:
-                damaged.append(f"{path} is damaged ({error})")
-        return None, damaged
+                return read(path), corrupted
+            except CorruptedError as error:
+                corrupted.append(f"{path} is corrupted ({error})")
+        return None, corrupted
 
-    def paths(self):
-        """The files, newest first."""
+    def paths(self) -> list[Path]:
+        """List the files, newest first."""
         return sorted(self.directory.glob("epoch-*.checkpoint"), reverse=True)
 
-    def _path(self, epoch):
-        return self.directory / f"epoch-{epoch:06d}.checkpoint"
 
-
-def write(file, checkpoint):
-    """Write a checkpoint to an open binary file, piece by piece."""
+def write(file: BinaryIO, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint to an open file, one array at a time."""
     arrays = {name: np.asarray(array, order="C") for name, array in checkpoint.arrays.items()}
     described = [[name, array.dtype.str, list(array.shape)] for name, array in arrays.items()]
     header = json.dumps({"state": checkpoint.state, "arrays": described}, allow_nan=False).encode()
     digest = hashlib.sha256()
     contents = (array.reshape(-1).view("uint8").data for array in arrays.values())
-    pieces: Iterable[bytes | memoryview] = (_MAGIC, len(header).to_bytes(8, "little"), header, *contents)
-    for data in pieces:
-        digest.update(data)
-        file.write(data)
+    parts: Iterable[bytes | memoryview] = (_MAGIC, len(header).to_bytes(8, "little"), header, *contents)
+    for part in parts:
+        digest.update(part)
+        file.write(part)
     file.write(digest.digest())
 
 
-def read(path):
+def read(path: str | Path) -> Checkpoint:
     """Read a file that `write` wrote.
 
     Raises:
-        DamagedError: where it is not whole.
+        CorruptedError: If the file cannot be read or is not a valid checkpoint.
     """
     try:
         data = Path(path).read_bytes()
-    except OSError as error:
-        raise DamagedError(error.strerror) from error
-    if not data.startswith(_MAGIC):
-        raise DamagedError("it does not begin as a checkpoint of this version does")
-    body = memoryview(data)[:-_DIGEST]
-    if hashlib.sha256(body).digest() != data[-_DIGEST:]:
-        raise DamagedError("its digest is not that of its content")
-    try:
+        body = memoryview(data)[:-_DIGEST]
+        if not data.startswith(_MAGIC):
+            raise CorruptedError("its first line does not name this format")
+        if hashlib.sha256(body).digest() != data[-_DIGEST:]:
+            raise CorruptedError("its SHA-256 does not match its content")
         return _parse(body)
-    except (KeyError, TypeError, ValueError, RecursionError) as error:  # Anyone can write a digest.
-        raise DamagedError(f"what it holds is no checkpoint: {type(error).__name__}") from error
+    except OSError as error:
+        raise CorruptedError(error.strerror) from error
+    except (KeyError, TypeError, RecursionError) as error:  # A SHA-256 does not prove who wrote a file.
+        raise CorruptedError(f"its content is not a checkpoint: {type(error).__name__}") from error
+    except ValueError as error:
+        raise CorruptedError(str(error)) from error
 
 
-def _parse(body):
-    start = len(_MAGIC) + 8
-    length = int.from_bytes(body[len(_MAGIC) : start], "little")
-    header = json.loads(bytes(body[start : start + length]))
-    arrays, offset = {}, start + length
+def _parse(body: memoryview) -> Checkpoint:
+    end = _START + int.from_bytes(body[len(_MAGIC) : _START], "little")
+    header = json.loads(bytes(body[_START:end]))
+    arrays: dict[str, np.ndarray] = {}
     for name, dtype, shape in header["arrays"]:
         if np.dtype(dtype).hasobject or not all(isinstance(size, int) and size >= 0 for size in shape):
-            raise ValueError(f"{name} is no array of numbers")
-        count = math.prod(shape)
-        # A copy: the file's bytes are read-only and not aligned.
-        arrays[name] = np.frombuffer(body, dtype, count, offset).reshape(shape).copy()
-        offset += arrays[name].nbytes
+            raise TypeError(f"{name} is not an array of numbers")
+        # Copy, because the bytes of the file are read-only and not aligned.
+        arrays[name] = np.frombuffer(body, dtype, math.prod(shape), end).reshape(shape).copy()
+        end += arrays[name].nbytes
     if not isinstance(header["state"], dict):
-        raise TypeError("its state is no object")
+        raise TypeError("the state is not an object")
     return Checkpoint(header["state"], arrays)
 
 
-def capture(model):
-    """All variables of a compiled model and of its optimiser, by name, as NumPy arrays of their own."""
+def capture(model: keras.Model) -> dict[str, np.ndarray]:
+    """Copy all variables of a compiled model and of its optimizer, by name."""
     return {name: np.array(variable.numpy()) for name, variable in _variables(model)}
 
 
-def restore(model, checkpoint):
-    """Set all variables of a compiled model and of its optimiser.
+def restore(model: keras.Model, checkpoint: Checkpoint) -> None:
+    """Assign all variables of a compiled model and of its optimizer.
 
     Raises:
-        ValueError: where the arrays are not those of such a model.
+        ValueError: If names or shapes of the arrays do not match.
     """
     _assign(_variables(model), checkpoint.arrays)
 
 
-def restore_weights(model, checkpoint):
-    """Set the variables of a model alone: to the best where early stopping kept those.
+def restore_weights(model: keras.Model, checkpoint: Checkpoint) -> None:
+    """Assign the variables of a model alone: those of the best epoch if the checkpoint has them.
 
     Raises:
-        ValueError: where the arrays are not those of such a model.
+        ValueError: If names or shapes of the arrays do not match.
     """
     kind = "best" if checkpoint.best() else "model"
-    # Sums of an epoch's figures are no weights, and each engine keeps them in its own way.
-    sums = {id(variable) for variable in model.metrics_variables}
-    weights = [(index, variable) for index, variable in enumerate(model.variables) if id(variable) not in sums]
-    _assign(((f"{kind}/{index}", variable) for index, variable in weights), checkpoint.arrays)
+    # Metrics are not weights, and each backend stores them differently.
+    metrics = {id(variable) for variable in model.metrics_variables}
+    variables = [(f"{kind}/{i}", each) for i, each in enumerate(model.variables) if id(each) not in metrics]
+    _assign(variables, checkpoint.arrays)
 
 
-def _assign(variables, arrays):
+def is_finite(arrays: dict[str, np.ndarray]) -> bool:
+    """Return whether every number is finite."""
+    return all(bool(np.isfinite(array).all()) for array in arrays.values())
+
+
+def _assign(variables: Iterable[tuple[str, Any]], arrays: dict[str, np.ndarray]) -> None:
     for name, variable in variables:
         if name not in arrays or arrays[name].shape != tuple(variable.shape):
             raise ValueError(f"{name} of shape {tuple(variable.shape)} is not in the checkpoint")
         variable.assign(arrays[name])
 
 
-def is_finite(arrays):
-    """Whether every number is finite."""
-    return all(bool(np.isfinite(array).all()) for array in arrays.values())
-
-
-def _variables(model):
+def _variables(model: keras.Model) -> Iterator[tuple[str, Any]]:
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     for kind, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):

@@ -1,34 +1,44 @@
-"""Every setting of a training run: written beside the model, and read back to do it again.
+"""Settings of a training run, and the `config.toml` that stores them.
 
-A setting is declared once, here: its default, its bounds and its line of help. The flags of `kvae train` and the keys
-of `config.toml` are made of these declarations.
+Each setting is declared once, with its default, its bounds and its help text. The flags of `kvae train` and the keys of
+`config.toml` are generated from these declarations. This module validates the settings alone; `run_data` and `setup`
+validate them against the data.
 """
 
 import dataclasses
+import difflib
 import math
 import operator
+import os
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from kvae_serve.errors import RequestError, printable
 
-#: The version of this layout; a reader refuses a newer one.
+#: Version of the layout of `config.toml`. Other versions are rejected.
 CONFIG_FORMAT = 1
 
+_MAX_BYTES = 2**16
+_MAX_INTEGER = 2**31
+_MAX_LAYERS = 100
 
-_MOST_BYTES = 2**16
-_MOST = 2**31
-_MOST_LAYERS = 100
-
-#: Activations that Keras and ONNX both know. Not gelu: its exact form has no ONNX operator of opset 18.
+#: Activations that exist in both Keras and ONNX. Opset 18 does not have an operator for the exact gelu.
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "elu", "selu", "silu", "leaky_relu", "softplus", "mish")
 
 
-def setting(default, text, *, choices=None, least=None, above=None) -> Any:
-    """Declare a setting: its default, one line of help, and what it may be."""
+def setting(
+    default: Any,
+    text: str,
+    *,
+    choices: tuple[str, ...] | None = None,
+    least: float | None = None,
+    above: float | None = None,
+) -> Any:
+    """Declare a setting: its default, one line of help, and the values that it accepts."""
     return field(default=default, metadata={"help": text, "choices": choices, "least": least, "above": above})
 
 
@@ -38,155 +48,179 @@ Names = tuple[str, ...]
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What to train on."""
+    """Settings of the data."""
 
     data: str = setting(
         "",
-        "File (.npz, .npy, .csv, IDX) or folder (MNIST's four files, images by class), or mnist or fashion_mnist to "
-        "download.",
+        "Training data: a file (.npz, .npy, .csv, IDX), a folder (MNIST's four files, or one folder of images per "
+        "class), or mnist or fashion_mnist to download.",
     )
-    conditional: bool = setting(False, "Give the model the labels.")
+    conditional: bool = setting(False, "Train a conditional model on the labels.")
     class_names: Names = setting(
         (),
-        "Names of the classes of label, such as cat,dog, in the order of their index; by default those of the data.",
+        "Class names of label in index order, such as cat,dog. By default the names in the data.",
     )
     condition_columns: Names = setting(
-        (), "Give the model these: columns of a CSV or arrays of an .npz, such as label,age."
+        (), "Conditions of the model: columns of a CSV or arrays of an .npz, such as label,age."
     )
-    categorical_columns: Names = setting((), "CSV: columns of numbers that name classes.")
-    drop_columns: Names = setting((), "CSV: columns to leave out, such as an id.")
-    image_size: str = setting("", "Images: HxW to cut and resize them to; by default all have one size.")
-    channels: int = setting(0, "Images: 1 for grey, 3 for RGB; 0 for what they have.", least=0)
+    categorical_columns: Names = setting((), "CSV: numeric columns that hold class labels.")
+    drop_columns: Names = setting((), "CSV: columns to ignore, such as an id.")
+    image_size: str = setting(
+        "", "Images: size HxW to crop and resize to. By default all images must have the same size."
+    )
+    channels: int = setting(0, "Images: 1 for gray, 3 for RGB, 0 to keep the channels of the files.", least=0)
     validation: int = setting(
-        -1, "Training examples held out; 0 for none, -1 for 5,000 or, of fewer than 50,000, a tenth.", least=-1
+        -1,
+        "Number of examples held out for validation. 0 for none; -1 for 5,000, or a tenth of fewer than 50,000.",
+        least=-1,
     )
 
     @property
-    def condition_names(self):
-        """Names of what the model is given beside x, in its order."""
+    def condition_names(self) -> Names:
+        """Names of the conditions, in the order in which the model receives them."""
         return (
             *(("label",) if self.conditional and "label" not in self.condition_columns else ()),
             *self.condition_columns,
         )
 
     @property
-    def height_and_width(self):
-        """`image_size` as a pair of numbers, or None."""
-        return tuple(int(size) for size in self.image_size.split("x")) if self.image_size else None
+    def height_and_width(self) -> tuple[int, int] | None:
+        """Pair (height, width) of `image_size`, or None."""
+        if not self.image_size:
+            return None
+        height, width = self.image_size.split("x")
+        return int(height), int(width)
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What is trained."""
+    """Settings of the model."""
 
-    network: str = setting("dense", "Kind of both networks.", choices=("dense", "conv", "residual", "lstm"))
-    latent_dim: int = setting(16, "Size of z.", least=1)
-    encoder_hidden: Widths = setting((512, 256), "Widths of the encoder's dense layers.", least=1)
-    decoder_hidden: Widths = setting((256, 512), "Widths of the decoder's dense layers.", least=1)
-    encoder_filters: Widths = setting((32, 64), "conv, residual: channels of the encoder's convolutions.", least=1)
-    decoder_filters: Widths = setting((64, 32), "conv, residual: channels of the decoder's feature maps.", least=1)
-    lstm_units: int = setting(128, "lstm: width of the LSTM of each network.", least=1)
+    network: str = setting("dense", "Type of encoder and decoder.", choices=("dense", "conv", "residual", "lstm"))
+    latent_dim: int = setting(16, "Number of latent dimensions (the size of z).", least=1)
+    encoder_hidden: Widths = setting((512, 256), "Widths of the dense layers of the encoder.", least=1)
+    decoder_hidden: Widths = setting((256, 512), "Widths of the dense layers of the decoder.", least=1)
+    encoder_filters: Widths = setting((32, 64), "conv, residual: channels of the convolutions of the encoder.", least=1)
+    decoder_filters: Widths = setting((64, 32), "conv, residual: channels of the feature maps of the decoder.", least=1)
+    lstm_units: int = setting(128, "lstm: number of LSTM units in each network.", least=1)
     condition_embedding: int = setting(
-        0, "Width of a learned embedding of each categorical condition; 0 for one-hot.", least=0
+        0, "Width of a learned embedding of each categorical condition. 0 for one-hot.", least=0
     )
     value_embedding: int = setting(
         8,
-        "categorical: width of the learned embedding by which the encoder sees a value, at most one for each class; "
+        "categorical: width of the learned embedding of each value in the encoder, at most the number of classes. "
         "0 for one-hot.",
         least=0,
     )
-    activation: str = setting("relu", "Of the hidden layers.", choices=ACTIVATIONS)
-    gated: bool = setting(False, "dense: gated layers in place of the activation.")
+    activation: str = setting("relu", "Activation of the hidden layers.", choices=ACTIVATIONS)
+    gated: bool = setting(False, "dense: gated layers instead of the activation.")
     likelihood: str = setting(
-        "bernoulli", "What p(x given z) is.",
+        "bernoulli", "Likelihood p(x given z).",
         choices=("bernoulli", "continuous_bernoulli", "gaussian", "discretized_logistic", "categorical", "mixed"),
     )  # fmt: skip
     binarize: str = setting(
-        "dynamic", "bernoulli: draw pixels anew each time, or take them as they are.", choices=("dynamic", "none")
+        "dynamic",
+        "bernoulli: dynamic draws each pixel again at every step; none is for black-and-white data.",
+        choices=("dynamic", "none"),
     )
     sigma: str = setting(
         "optimal",
-        "gaussian: optimal, shared, element, or a number (1 is the width of the data range); mixed: likewise for each "
-        "column, but element (1 is the column's spread).",
+        "Standard deviation. gaussian: optimal, shared, element, or a number (1 is the width of the data range). "
+        "mixed: optimal, shared, or a number for every column (1 is the standard deviation of the column).",
     )
     prior: str = setting(
-        "standard_normal", "What p(z) is.",
+        "standard_normal", "Prior p(z).",
         choices=("standard_normal", "conditional_gaussian", "gaussian_mixture", "vamp"),
     )  # fmt: skip
-    prior_hidden: Widths = setting((), "conditional_gaussian: widths of the prior's hidden layers.", least=1)
-    prior_components: int = setting(10, "gaussian_mixture and vamp: how many Gaussians are mixed.", least=2)
+    prior_hidden: Widths = setting((), "conditional_gaussian: widths of the hidden layers of the prior.", least=1)
+    prior_components: int = setting(10, "gaussian_mixture, vamp: number of Gaussians in the mixture.", least=2)
 
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """What is minimised."""
+    """Settings of the objective."""
 
     objective: str = setting(
-        "elbo", "What training minimises.",
+        "elbo", "Training objective.",
         choices=("elbo", "capacity", "free_bits", "importance_weighted", "total_correlation"),
     )  # fmt: skip
     beta: float = setting(
-        1.0, "Weight of the kl (of the total correlation under total_correlation); 1 is a VAE.", least=0
+        1.0, "Weight of the kl (total_correlation: of the total correlation). 1 is a plain VAE.", least=0
     )
-    initial_beta: float = setting(0.0, "beta at the start of its warm-up.", least=0)
-    warmup_epochs: float = setting(0.0, "Epochs in which beta goes to --beta, or the capacity to --capacity.", least=0)
+    initial_beta: float = setting(0.0, "beta at the start of the warm-up.", least=0)
+    warmup_epochs: float = setting(
+        0.0, "Number of epochs in which beta rises to --beta, or the capacity to --capacity.", least=0
+    )
     beta_schedule: str = setting(
-        "linear", "Shape of the warm-up; cyclical repeats it.", choices=("linear", "cosine", "cyclical")
+        "linear", "Shape of the warm-up. cyclical repeats it.", choices=("linear", "cosine", "cyclical")
     )
-    capacity: float = setting(25.0, "capacity: nats that the kl is held at.", least=0)
-    gamma: float = setting(1000.0, "capacity: how hard it is held there.", least=0)
-    free_bits: float = setting(0.1, "free_bits: nats that each dimension holds at no cost.", least=0)
-    num_samples: int = setting(50, "importance_weighted: draws of z for each example.", least=1)
+    capacity: float = setting(25.0, "capacity: target value of the kl, in nats.", least=0)
+    gamma: float = setting(1000.0, "capacity: weight of the penalty on |kl - capacity|.", least=0)
+    free_bits: float = setting(0.1, "free_bits: nats per dimension of z that are not penalised.", least=0)
+    num_samples: int = setting(50, "importance_weighted: number of samples of z per example.", least=1)
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How it is minimised."""
+    """Settings of the optimisation."""
 
-    epochs: int = setting(30, "Passes over the training data.", least=1)
-    batch_size: int = setting(128, "Examples a step.", least=1)
-    learning_rate: float = setting(1e-3, "Of Adam, at the start.", above=0)
+    epochs: int = setting(30, "Number of passes over the training data.", least=1)
+    batch_size: int = setting(128, "Number of examples per step.", least=1)
+    learning_rate: float = setting(1e-3, "Initial learning rate of Adam.", above=0)
     learning_rate_schedule: str = setting(
-        "cosine", "How the learning rate falls.", choices=("constant", "cosine", "exponential")
+        "cosine", "Schedule of the learning rate.", choices=("constant", "cosine", "exponential")
     )
-    final_learning_rate: float = setting(1e-5, "Where cosine and exponential end.", above=0)
-    seed: int = setting(0, "The same seed trains the same model.", least=0)
-    weights_from: str = setting("", "Run of the same network whose weights to start from.")
+    final_learning_rate: float = setting(1e-5, "Final learning rate of cosine and exponential.", above=0)
+    seed: int = setting(0, "Seed of everything random. The same seed trains the same model.", least=0)
+    weights_from: str = setting("", "Run with the same network, whose weights are the initial weights.")
     patience: int = setting(
-        0, "Stop after so many epochs without a better validation elbo, and keep the best weights; 0 never.", least=0
+        0,
+        "Epochs without a better validation elbo before training stops and keeps the best weights. 0: never.",
+        least=0,
     )
     checkpoint_every: int = setting(
-        0, "Epochs between checkpoints; 0: every epoch, but at most once in 20 seconds.", least=0
+        0, "Number of epochs between checkpoints. 0: every epoch, but at most once in 20 seconds.", least=0
     )
-    deterministic: bool = setting(False, "Ask for the same result each time also on a GPU; slower.")
-    mixed_precision: bool = setting(False, "Networks compute in bfloat16, for GPUs; weights and objective in float32.")
-    steps_per_execution: int = setting(20, "Steps that run without a look at Python.", least=1)
+    deterministic: bool = setting(False, "Reproducible results on a GPU too. Slower.")
+    mixed_precision: bool = setting(False, "bfloat16 networks, for GPUs. Weights and objective stay in float32.")
+    steps_per_execution: int = setting(
+        20, "Training steps per call into the backend (Keras steps_per_execution).", least=1
+    )
 
 
 @dataclass(frozen=True)
 class Config:
-    """A whole run. Keys are unique across the sections, so that one flag names one setting."""
+    """All settings of a run. Keys are unique across the sections, so each flag names one setting."""
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
-    def replace(self, **settings):
-        """A copy with some settings changed, each named by its key alone; checked."""
+    def replace(self, **settings: Any) -> "Config":
+        """Copy the configuration with some settings changed, each named by its key, and validate the copy.
+
+        Raises:
+            RequestError: If a setting does not exist or has an invalid value.
+
+        Example:
+            >>> Config().replace(epochs=3, latent_dim=2).model.latent_dim
+            2
+        """
         changed = {}
         for section in fields(self):
             part = getattr(self, section.name)
-            own = {f.name: settings.pop(f.name) for f in fields(part) if f.name in settings}
-            changed[section.name] = dataclasses.replace(part, **own)
+            values = {f.name: _from_python(f, settings.pop(f.name)) for f in fields(part) if f.name in settings}
+            changed[section.name] = dataclasses.replace(part, **values)
         if settings:
-            raise RequestError(f"There is no setting named {', '.join(sorted(settings))}.")
+            name = sorted(settings)[0]
+            raise RequestError(f"Unknown setting {printable(name, 60)}.{_suggestion(name)}")
         config = Config(**changed)
         config.check()
         return config
 
-    def check(self):
-        """Raise RequestError where a setting is out of its bounds, or two do not go together."""
+    def check(self) -> None:
+        """Raise RequestError if a setting is out of bounds, or if two settings contradict each other."""
         for section in fields(self):
             part = getattr(self, section.name)
             for declared in fields(part):
@@ -195,29 +229,30 @@ class Config:
         if sigma not in ("optimal", "shared", "element") and not _is_positive(sigma):
             raise RequestError(f"sigma must be optimal, shared, element or a positive number, got {sigma!r}.")
         if self.model.likelihood == "mixed" and sigma == "element":
-            raise RequestError("sigma of a table must be optimal, shared or a positive number, got element.")
+            raise RequestError("sigma of a mixed likelihood must be optimal, shared or a positive number, got element.")
         size = self.data.image_size
         if size and not re.fullmatch(r"[1-9][0-9]{0,3}x[1-9][0-9]{0,3}", size):
-            raise RequestError(f"image_size must be height x width such as 64x48, got {size!r}.")
+            raise RequestError(f"image_size must be HEIGHTxWIDTH such as 64x48, got {size!r}.")
         if self.data.channels not in (0, 1, 3):
             raise RequestError(
-                f"channels must be 1 (grey), 3 (RGB) or 0 (as the images are), got {self.data.channels}."
+                f"channels must be 1 (gray), 3 (RGB) or 0 (the channels of the files), got {self.data.channels}."
             )
         names = self.data.condition_names
         if len(set(names)) != len(names):
-            raise RequestError(f"condition_columns names one twice: {', '.join(names)}.")
+            raise RequestError(f"condition_columns contains a name twice: {', '.join(names)}.")
         if self.model.prior == "conditional_gaussian" and not names:
             raise RequestError("The prior conditional_gaussian needs conditions; add --conditional.")
         if self.objective.objective == "free_bits" and self.model.prior in ("gaussian_mixture", "vamp"):
             raise RequestError(
-                f"free_bits needs a kl for each dimension, which the prior {self.model.prior} does not have."
+                f"free_bits needs a kl per dimension, which the prior {self.model.prior} does not have. Use another "
+                "--objective or --prior."
             )
         if self.training.patience and not self.data.validation:
-            raise RequestError("patience needs validation examples to judge by; give --validation a number above 0.")
+            raise RequestError("patience needs validation data. Set --validation to a number above 0.")
         self._check_size()
 
-    def _check_size(self):
-        """Refuse layers that no memory holds, by the weights between them; those to and from the data come on top."""
+    def _check_size(self) -> None:
+        """Reject layers that do not fit into memory. The weights to and from the data are not counted."""
         dense = (*self.model.encoder_hidden, self.model.latent_dim, *self.model.decoder_hidden)
         filters = (*self.model.encoder_filters, *self.model.decoder_filters)
         weights = sum(map(operator.mul, dense, dense[1:]))
@@ -225,104 +260,117 @@ class Config:
             weights = 4 * self.model.lstm_units**2
         elif self.model.network != "dense":
             weights += 9 * sum(map(operator.mul, filters, filters[1:]))
-        if weights >= _MOST:
+        if weights >= _MAX_INTEGER:
             raise RequestError(
-                f"Layers of these sizes have {weights:,} weights, {weights * 16 / 2**30:,.0f} GiB with what Adam keeps "
-                "of each. Make them narrower."
+                f"Layers of these sizes have {weights:,} weights, or {weights * 16 / 2**30:,.0f} GiB with the state of "
+                "Adam. Make the layers narrower."
             )
 
-    def to_toml(self):
-        """The run as a TOML document that `read` understands."""
+    def to_toml(self) -> str:
+        """Format the settings as the TOML document that `read` parses."""
         import tomli_w
 
         sections = {name: _plain(section) for name, section in dataclasses.asdict(self).items()}
         document = {"format": CONFIG_FORMAT, **sections}
-        return "# Do it again: kvae train --config THIS_FILE -o NEW_FOLDER\n" + tomli_w.dumps(document)
+        return "# Rerun with: kvae train --config THIS_FILE -o NEW_FOLDER\n" + tomli_w.dumps(document)
 
 
-def settings():
-    """Every setting: its section, and its `dataclasses.Field` with default, type and metadata."""
+def settings() -> list[tuple[str, dataclasses.Field]]:
+    """List every setting as its section and its `dataclasses.Field` with default, type and metadata."""
     return [(section.name, declared) for section in fields(Config) for declared in fields(section.default_factory)]  # type: ignore[arg-type]
 
 
-def read(path):
-    """Read a run's `config.toml`.
+def read(path: str | os.PathLike[str]) -> Config:
+    """Read the `config.toml` of a run.
 
     Raises:
-        RequestError: where the file is missing, is no TOML, or has unknown or ill-typed keys; the line names them.
+        RequestError: If the file is missing, is not TOML, or has unknown keys or invalid values.
     """
     path = Path(path)
     try:
         with path.open("rb") as file:
-            data = file.read(_MOST_BYTES + 1)
-        if len(data) > _MOST_BYTES:
-            raise RequestError(f"{path} has more than {_MOST_BYTES} bytes, so it is no config.toml of a run.")
+            data = file.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise RequestError(f"{path} has more than {_MAX_BYTES} bytes. Expected the config.toml of a run.")
         document = tomllib.loads(data.decode())
     except OSError as error:
-        raise RequestError(f"{path}: cannot be read ({error.strerror}); give the config.toml of a run.") from None
+        raise RequestError(f"Cannot read {path} ({error.strerror}). Expected the config.toml of a run.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path} is no TOML file: {error}.") from None
+        raise RequestError(f"{path} is not a TOML file: {error}.") from None
     except RecursionError:
-        raise RequestError(f"{path} is no config.toml of a run: it is nested too deeply.") from None
+        raise RequestError(f"{path} is nested too deeply. Expected the config.toml of a run.") from None
     return from_document(document, path)
 
 
-def from_document(document, path):
-    """The configuration that a TOML document holds; `path` is for the line of an error.
+def from_document(document: dict[str, Any], path: str | Path) -> Config:
+    """Convert a parsed TOML document to a `Config`. The error messages contain `path`.
 
     Raises:
-        RequestError: where it has unknown or ill-typed keys; the line names them.
+        RequestError: If the document has unknown keys or invalid values.
     """
     if (version := document.pop("format", CONFIG_FORMAT)) != CONFIG_FORMAT:
-        raise RequestError(f"{path} has format {version}, this kvae reads {CONFIG_FORMAT}; upgrade kvae-onnx.")
-    parts = {}
+        raise RequestError(
+            f"{path} has format {version}; this version of kvae reads {CONFIG_FORMAT}. Upgrade kvae-onnx."
+        )
+    sections = {}
     for section in fields(Config):
         table = document.pop(section.name, {})
         if not isinstance(table, dict):
             raise RequestError(f"{path}: {section.name} must be a table of settings.")
-        parts[section.name] = _section(path, section.name, section.default_factory, table)
+        sections[section.name] = _section(path, section.name, section.default_factory, table)
     if document:
-        raise RequestError(f"{path}: unknown section {', '.join(sorted(document))}; known: {', '.join(parts)}.")
-    config = Config(**parts)
+        raise RequestError(f"{path}: unknown section {', '.join(sorted(document))}; known: {', '.join(sections)}.")
+    config = Config(**sections)
     config.check()
     return config
 
 
-def _section(path, name, kind, table):
+def _section(path: str | Path, name: str, kind: Any, table: dict[str, Any]) -> Any:
     known = {f.name: f for f in fields(kind)}
     if unknown := sorted(set(table) - set(known)):
-        raise RequestError(f"{path}: [{name}] knows no {', '.join(unknown)}; known: {', '.join(known)}.")
+        raise RequestError(f"{path}: unknown key {', '.join(unknown)} in [{name}]; known: {', '.join(known)}.")
     return kind(**{key: _typed(f"{path}: {key}", value, known[key].type) for key, value in table.items()})
 
 
-def _typed(where, value, kind) -> Any:
+def _typed(name: str, value: Any, kind: Any) -> Any:
     if get_origin(kind) is tuple:
         if not isinstance(value, list):
-            raise RequestError(f"{where} must be a list, got {value!r}.")
-        return tuple(_typed(where, item, get_args(kind)[0]) for item in value)
+            raise RequestError(f"{name} must be a list, got {value!r}.")
+        return tuple(_typed(name, item, get_args(kind)[0]) for item in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if abs(value) < 10**300 else math.inf
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise RequestError(f"{where} must be of type {kind.__name__}, got {value!r}.")
+        raise RequestError(f"{name} must be of type {kind.__name__}, got {value!r}.")
     return value
 
 
-def _check(name, value, bounds):
+def _check(name: str, value: Any, bounds: Mapping[str, Any]) -> None:
     if bounds["choices"] and value not in bounds["choices"]:
         raise RequestError(f"{name} must be one of {', '.join(bounds['choices'])}, got {value!r}.")
     numbers = value if isinstance(value, tuple) else (value,)
-    if any(isinstance(number, int) and number >= _MOST for number in numbers):
+    if any(isinstance(number, int) and number >= _MAX_INTEGER for number in numbers):
         raise RequestError(f"{name} must be less than 2^31, got {printable(value, 60)}.")
-    if isinstance(value, tuple) and len(value) > _MOST_LAYERS and not isinstance(value[0], str):
-        raise RequestError(f"{name} must be a list of at most {_MOST_LAYERS}, got {len(value)}.")
+    if isinstance(value, tuple) and len(value) > _MAX_LAYERS and not isinstance(value[0], str):
+        raise RequestError(f"{name} must be a list of at most {_MAX_LAYERS}, got {len(value)}.")
     if bounds["least"] is not None and not all(bounds["least"] <= number < math.inf for number in numbers):
         raise RequestError(f"{name} must be at least {bounds['least']} and finite, got {value}.")
     if bounds["above"] is not None and not all(bounds["above"] < number < math.inf for number in numbers):
         raise RequestError(f"{name} must be a positive number, got {value}.")
 
 
-def _plain(section):
+def _plain(section: dict[str, Any]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in section.items()}
+
+
+def _from_python(declared: dataclasses.Field, value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    return _typed(declared.name, list(value) if isinstance(value, tuple) else value, declared.type)
+
+
+def _suggestion(name: str) -> str:
+    close = difflib.get_close_matches(name, [declared.name for _, declared in settings()], n=1)
+    return f" Did you mean {close[0]}?" if close else " `kvae train --help` lists all settings."
 
 
 def _is_positive(text):

@@ -20,7 +20,7 @@ from kvae_serve.errors import InputDataError, RequestError, WorkerLostError, pri
 
 
 @dataclass(frozen=True)
-class Held:
+class ValidationBatches:
     """Batches of validation, each once in an iteration.
 
     Attributes:
@@ -83,21 +83,21 @@ class Distribution:
         return batches._replace(dataset=self._spread(batches.dataset))
 
     def validation_batches(self, x, conditions, batch_size):
-        """`Held` over `pipeline.validation_batches`; each device is given some of the batches."""
+        """`ValidationBatches` over `pipeline.validation_batches`; each device is given some of the batches."""
         if not self.strategy:
-            return Held(pipeline.validation_batches(x, conditions, batch_size), None)
+            return ValidationBatches(pipeline.validation_batches(x, conditions, batch_size), None)
         from kvae.dataloaders import distributed
 
         share = distributed.Share(*self._share)
         dataset = self._spread(distributed.validation_batches(x, conditions, batch_size, share))
-        return Held(dataset, distributed.validation_steps(len(x), batch_size, share))
+        return ValidationBatches(dataset, distributed.validation_steps(len(x), batch_size, share))
 
     def _spread(self, dataset):
         return self.strategy.distribute_datasets_from_function(lambda _: dataset)
 
-    def held(self, directory):
-        """Context in which the chief holds the folder of the run, as `runs.held`; the others write nothing."""
-        return run_folder.held(directory) if self.is_chief else contextlib.nullcontext()
+    def lock(self, directory):
+        """Lock the folder of the run on the chief, as `run_folder.lock`; the other workers do not write."""
+        return run_folder.lock(directory) if self.is_chief else contextlib.nullcontext()
 
     def require_same(self, config, fingerprint, model):
         """Raise InputDataError unless all workers begin alike; else they would learn nothing of use together.

@@ -1,7 +1,8 @@
-"""From a configuration to a model in code: what `kvae train` trains, and what `kvae export` loads weights into."""
+"""Objects built from a configuration: data specification, conditions, model and optimizer."""
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -16,44 +17,61 @@ from kvae.models.conditions import Categorical, Continuous
 from kvae.models.vae import VAE, BetaVAE, ConditionalBetaVAE, ConditionalVAE
 from kvae.objectives import objectives, schedules
 from kvae.optimizers import Adam
+from kvae.training.config import Config, ModelConfig, ObjectiveConfig
 from kvae_serve.errors import InputDataError, RequestError
+from kvae_serve.readers import Dataset
 
 
-def model(config, spec, conditions=(), steps_per_epoch=1, data_mean=None, num_examples=1, pseudo_inputs=None):
-    """Build the model that `config` describes, with fresh weights.
+def model(
+    config: Config,
+    spec: DataSpec,
+    conditions: Sequence[dict[str, Any]] = (),
+    steps_per_epoch: int = 1,
+    data_mean: np.ndarray | None = None,
+    num_examples: int = 1,
+    pseudo_inputs: tuple[np.ndarray, dict[str, Any]] | None = None,
+) -> VAE:
+    """Build the model that `config` describes, with initial weights.
 
     Args:
-        config: `kvae.training.config.Config`.
+        config: Settings of the run.
         spec: `DataSpec` or `TableSpec` of the examples.
-        conditions: what the model is given, as `conditions_of` says it.
-        steps_per_epoch: optimiser steps an epoch, for schedules that count in epochs.
-        data_mean: mean example in unit data, array `[*unit_shape]`; the decoder's last bias starts there.
-        num_examples: size of the training set, which the total correlation needs.
-        pseudo_inputs: what a VampPrior starts at: a pair of examples in unit data and their conditions by name.
+        conditions: Conditions of the model, from `describe_conditions`.
+        steps_per_epoch: Number of optimizer steps per epoch, for schedules that count in epochs.
+        data_mean: Mean example in unit data, `[*unit_shape]`: the initial output of the decoder.
+        num_examples: Number of training examples, which the total correlation needs.
+        pseudo_inputs: Initial pseudo-inputs of a VampPrior: examples in unit data, and their conditions by name.
 
     Returns:
         A `VAE`, `BetaVAE`, `ConditionalVAE` or `ConditionalBetaVAE`.
+
+    Raises:
+        RequestError: If the network does not fit the data.
     """
     m = config.model
     likelihood = _likelihood(m, spec)
-    conditions = [_condition(m.condition_embedding, **facts) for facts in conditions]
-    condition_dim = sum(condition.dim for condition in conditions)
+    parts = [_condition(m.condition_embedding, **description) for description in conditions]
+    condition_dim = sum(condition.dim for condition in parts)
     bias = None if data_mean is None else likelihood.initial_bias(np.asarray(data_mean, "float32"))
     with initializers.drawn_alike():
         encoder, decoder = _networks(m, spec, condition_dim, likelihood, bias)
-    prior = _prior(m, spec, conditions, config.training.seed, pseudo_inputs)
-    arguments = {"data": spec, "likelihood": likelihood, "prior": prior, "seed": config.training.seed, "name": "model"}
+    prior = _prior(m, spec, parts, config.training.seed, pseudo_inputs)
+    arguments: dict[str, Any] = {
+        "data": spec,
+        "likelihood": likelihood,
+        "prior": prior,
+        "seed": config.training.seed,
+        "name": "model",
+    }
     objective = _objective(config.objective, steps_per_epoch, num_examples)
     weighted = isinstance(objective, objectives.Elbo) and objective.beta != schedules.Constant(1.0)
     arguments |= {"beta": objective.beta} if weighted else {"objective": objective}
-    if conditions:
-        return (ConditionalBetaVAE if weighted else ConditionalVAE)(
-            encoder, decoder, conditions=conditions, **arguments
-        )
+    if parts:
+        return (ConditionalBetaVAE if weighted else ConditionalVAE)(encoder, decoder, conditions=parts, **arguments)
     return (BetaVAE if weighted else VAE)(encoder, decoder, **arguments)
 
 
-def _likelihood(m, spec):
+def _likelihood(m: ModelConfig, spec: Any) -> Any:
     if m.likelihood == "bernoulli":
         return likelihoods.Bernoulli(binarize=m.binarize)
     if m.likelihood == "gaussian":
@@ -68,13 +86,15 @@ def _likelihood(m, spec):
     }[m.likelihood]()
 
 
-def _condition(embedding_dim, name, kind, classes=None, range=None):
+def _condition(
+    embedding_dim: int, name: str, kind: str, classes: Any = None, range: Any = None
+) -> Categorical | Continuous:
     return Categorical(name, classes, embedding_dim or None) if kind == "categorical" else Continuous(name, *range)
 
 
-def _networks(m, spec, condition_dim, likelihood, bias):
+def _networks(m: ModelConfig, spec: DataSpec, condition_dim: int, likelihood: Any, bias: Any) -> tuple[Any, Any]:
     if spec.kind == "table" and m.network != "dense":
-        raise RequestError(f"A table takes dense networks, got {m.network}; use --network dense.")
+        raise RequestError(f"A table needs dense networks, got {m.network}. Use --network dense.")
     common = {"activation": m.activation, "condition_dim": condition_dim}
     last = {"num_parameters": likelihood.num_parameters, "output_bias": bias}
     shape, latent_dim = spec.unit_shape, m.latent_dim
@@ -105,11 +125,11 @@ def _networks(m, spec, condition_dim, likelihood, bias):
             encoder(shape, latent_dim, **sizes[0], **common),
             decoder(shape, latent_dim, **sizes[1], **common, **last),
         )
-    except ValueError as error:  # sides that cannot be halved
+    except ValueError as error:  # an image size that the strides do not divide
         raise RequestError(str(error)) from error
 
 
-def _prior(m, spec, conditions, seed, pseudo_inputs):
+def _prior(m: ModelConfig, spec: DataSpec, conditions: Sequence[Any], seed: int, pseudo_inputs: Any) -> Any:
     condition_dim = sum(condition.dim for condition in conditions)
     if m.prior == "conditional_gaussian":
         return priors.ConditionalGaussian(m.latent_dim, condition_dim, m.prior_hidden)
@@ -118,14 +138,14 @@ def _prior(m, spec, conditions, seed, pseudo_inputs):
     if m.prior == "vamp":
         x, vectors = None, None
         if pseudo_inputs is not None:
-            x, given = pseudo_inputs
-            vectors = np.concatenate([np.asarray(c.vector(given[c.name])) for c in conditions], 1) if given else None
+            x, values = pseudo_inputs
+            vectors = np.concatenate([np.asarray(c.vector(values[c.name])) for c in conditions], 1) if values else None
         components, bounded = m.prior_components, spec.bounded
         return priors.VampPrior(spec.unit_shape, components, condition_dim, x, seed, bounded, vectors)
     return priors.StandardNormal()
 
 
-def _objective(o, steps_per_epoch, num_examples):
+def _objective(o: ObjectiveConfig, steps_per_epoch: int, num_examples: int) -> Any:
     steps = max(1, round(o.warmup_epochs * steps_per_epoch))
     if o.objective == "capacity":
         warm = bool(o.warmup_epochs)
@@ -142,8 +162,8 @@ def _objective(o, steps_per_epoch, num_examples):
     return objectives.Elbo(kinds[o.beta_schedule](o.beta, steps=steps, start=o.initial_beta))
 
 
-def optimizer(config, steps_per_epoch):
-    """Adam with the configured learning-rate schedule over the whole run."""
+def optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """Create Adam with the learning-rate schedule of the whole run."""
     t = config.training
     steps = t.epochs * steps_per_epoch
     rate = t.learning_rate
@@ -158,47 +178,53 @@ def optimizer(config, steps_per_epoch):
     return Adam(rate)
 
 
-def conditions_of(dataset, rows=None):
-    """What a model is given, as JSON: name, kind, and classes or range of each condition of a `Dataset`.
+def describe_conditions(dataset: Dataset, rows: np.ndarray | None = None) -> list[dict[str, Any]]:
+    """Describe the conditions of a dataset as JSON: name, kind, and classes or range.
 
     Args:
-        dataset: the data.
-        rows: indices of the rows that ranges are learned from; all by default, and where those have one value only.
+        dataset: The data.
+        rows: Indices of the examples that ranges are learned from. By default, and if these have a single value, all.
     """
-    facts = []
+    descriptions: list[dict[str, Any]] = []
     for name, values in dataset.conditions.items():
         if name in dataset.class_names:
-            facts.append({"name": name, "kind": "categorical", "classes": list(dataset.class_names[name])})
+            descriptions.append({"name": name, "kind": "categorical", "classes": list(dataset.class_names[name])})
         else:
-            seen = values if rows is None or values[rows].min() == values[rows].max() else values[rows]
-            facts.append({"name": name, "kind": "continuous", "range": [float(seen.min()), float(seen.max())]})
-    return facts
+            used = values if rows is None or values[rows].min() == values[rows].max() else values[rows]
+            extremes = [float(used.min()), float(used.max())]
+            descriptions.append({"name": name, "kind": "continuous", "range": extremes})
+    return descriptions
 
 
-def spec_from(facts):
-    """The `DataSpec` or `TableSpec` whose `get_config` is `facts`."""
-    return (TableSpec if "columns" in facts else DataSpec).from_config(facts)
+def spec_from(config: dict[str, Any]) -> DataSpec | TableSpec:
+    """Rebuild a `DataSpec` or `TableSpec` from its `get_config`."""
+    return (TableSpec if "columns" in config else DataSpec).from_config(config)
 
 
-def spec_of(dataset, likelihood="bernoulli", rows=None):
-    """`DataSpec` of a `kvae_serve.readers.Dataset`; of a table a `TableSpec`.
+def spec_of(dataset: Dataset, likelihood: str = "bernoulli", rows: np.ndarray | None = None) -> DataSpec | TableSpec:
+    """Choose the `DataSpec` of a dataset, or the `TableSpec` of a table.
 
-    Eight-bit data range over 0 to 255; other numbers over 0 to 1 or 0 to 255, whichever holds them. Under a Gaussian
-    vectors and sequences, which have no bounds, are scaled by what the training data hold, and so are images of other
-    ranges. Class indices range from 0 to the highest.
+    8-bit data have the range 0 to 255. Other numbers have the range 0 to 1 or 0 to 255, whichever contains them. Under
+    a Gaussian, vectors, sequences and images outside these ranges are scaled by the extremes of the training data,
+    which do not bound later data. Class indices range from 0 to the highest.
 
     Args:
-        dataset: the data.
-        likelihood: by its name in a configuration.
-        rows: indices of the rows that scales are learned from; all by default.
+        dataset: The data.
+        likelihood: Its name in a configuration.
+        rows: Indices of the examples that scales are learned from; all by default.
 
     Raises:
-        InputDataError: where the values lie in no range that the likelihood models.
+        InputDataError: If the likelihood does not model data in this range.
     """
-    if bool(dataset.columns) != (likelihood == "mixed"):
-        what = "is a table, whose columns" if dataset.columns else "is no table, so its values"
-        fit = "use --likelihood mixed" if dataset.columns else "use another --likelihood, such as gaussian"
-        raise InputDataError(f"{dataset.source} {what} a {likelihood} likelihood does not model; {fit}.")
+    if dataset.columns and likelihood != "mixed":
+        raise InputDataError(
+            f"{dataset.source} is a table, which a {likelihood} likelihood does not model. Use --likelihood mixed."
+        )
+    if not dataset.columns and likelihood == "mixed":
+        raise InputDataError(
+            f"{dataset.source} is not a table, so a mixed likelihood does not model it. Use another --likelihood, such "
+            "as gaussian."
+        )
     if dataset.columns:
         return TableSpec.learn(dataset.columns, dataset.x if rows is None else dataset.x[rows])
     if likelihood != "categorical" and dataset.range is not None:
@@ -207,27 +233,22 @@ def spec_of(dataset, likelihood="bernoulli", rows=None):
     if likelihood == "categorical":
         if low < 0 or high < 1 or high > 255:
             raise InputDataError(
-                f"{dataset.source}: class indices run from 0 to at most 255, x lies in {low:g} to {high:g}; "
-                "number the classes from 0, or use --likelihood gaussian."
+                f"{dataset.source}: x ranges from {low:g} to {high:g}; class indices must range from 0 to at most 255. "
+                "Number the classes from 0, or use --likelihood gaussian."
             )
         return DataSpec(dataset.x.shape[1:], (0.0, high))
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise InputDataError(f"{dataset.source}: x holds NaN or infinity; remove or replace those values.")
+        raise InputDataError(f"{dataset.source}: x contains NaN or infinity. Remove or replace these values.")
     if low == high:
-        raise InputDataError(f"{dataset.source}: every value of x is {low:g}, from which nothing is learned.")
+        raise InputDataError(f"{dataset.source}: every value of x is {low:g}. Training needs data that vary.")
     measured = likelihood == "gaussian" and dataset.x.ndim < 4
     for bound in (1.0, 255.0):
         if not measured and low >= 0 and high <= bound:
             return DataSpec(dataset.x.shape[1:], (0.0, bound))
     if likelihood == "gaussian":
-        seen = (low, high) if rows is None else value_range(take(dataset.x, rows))
-        return DataSpec(dataset.x.shape[1:], seen if seen[0] < seen[1] else (low, high), bounded=False)
+        used = (low, high) if rows is None else value_range(take(dataset.x, rows))
+        return DataSpec(dataset.x.shape[1:], used if used[0] < used[1] else (low, high), bounded=False)
     raise InputDataError(
-        f"{dataset.source}: x lies in {low:g} to {high:g}, but {likelihood} needs 0 to 1 or 0 to 255; "
-        "scale x, or use --likelihood gaussian."
+        f"{dataset.source}: x ranges from {low:g} to {high:g}, but {likelihood} needs 0 to 1 or 0 to 255. "
+        "Scale x, or use --likelihood gaussian."
     )
-
-
-def steps_per_epoch(config, num_examples):
-    """Optimiser steps an epoch over `num_examples`: full batches, at least one."""
-    return max(1, math.floor(num_examples / min(config.training.batch_size, num_examples)))

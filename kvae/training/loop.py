@@ -1,86 +1,100 @@
-"""`fit` of one run: with what watches over it, and what is written when it ends."""
+"""Training of one run: `fit` with its callbacks, and what is written at the end."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
 from kvae.exporting import graphs
 from kvae.training import callbacks, checkpoint, run_folder
-from kvae.training import metadata as run_facts
-from kvae.training.callbacks.progress import say
+from kvae.training.callbacks.progress import print_line
+from kvae.training.config import Config
+from kvae.training.metadata import describe_end
+from kvae.training.setup import Setup
 from kvae_serve.errors import InputDataError, OutputError
 from kvae_serve.writers import atomic, grid, png
 
 
 @dataclass(frozen=True)
 class Run:
-    """What came of a run.
+    """Result of a run.
 
     Attributes:
-        directory: where it lies.
-        model: the trained model.
-        facts: what the exported files will say of it, as JSON.
-        interrupted: whether Ctrl-C ended it early.
-        stopped_early: whether its patience ended it.
-        resumable: the epoch that `resume` would go on after; None where nothing is left to do.
+        directory: Folder of the run.
+        model: The trained model.
+        metadata: Metadata of the run, as JSON. The part `training` goes into exported files.
+        interrupted: Whether Ctrl-C ended it.
+        stopped_early: Whether early stopping ended it.
+        resumable: The epoch after which `resume` continues. None if the run is finished.
     """
 
     directory: Path
     model: keras.Model
-    facts: dict
+    metadata: dict[str, Any]
     interrupted: bool = False
     stopped_early: bool = False
     resumable: int | None = None
 
 
-def fit(setup, directory, start, quiet, tensorboard):
-    """Train from the checkpoint `start` (None: from the first step) to the end, and write what came of it.
+def fit(
+    setup: Setup,
+    directory: Path,
+    start: checkpoint.Checkpoint | None,
+    quiet: bool,
+    tensorboard: Any,
+    more_callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> Run:
+    """Train from a checkpoint (None: from the first step) to the end, and write the results.
 
     Args:
-        setup: `setups.Setup`.
-        directory: the folder of the run, which holds its configuration and facts.
-        start: `checkpoint.Checkpoint`, or None.
-        quiet: no progress.
-        tensorboard: a folder for TensorBoard's figures, or None.
+        setup: The prepared run.
+        directory: Folder of the run, which already contains its configuration and metadata.
+        start: Checkpoint to start from, or None.
+        quiet: Do not print progress.
+        tensorboard: Folder for TensorBoard logs, or None.
+        more_callbacks: Callbacks of the user, which the chief calls after the others.
 
     Returns:
-        `Run`.
+        The run.
 
     Raises:
-        InputDataError: where the checkpoint is of another model.
-        OutputError: where the folder cannot be written.
-        VerificationError: where the loss or a weight is no finite number.
+        InputDataError: If the checkpoint belongs to a different model.
+        OutputError: If the folder cannot be written.
+        VerificationError: If the loss or a weight becomes infinite or NaN.
     """
     config, model, steps, distribution = setup.config, setup.model, setup.batches.steps, setup.distribution
-    quiet, written = quiet or not distribution.is_chief, directory if distribution.is_chief else None
-    epochs, state = config.training.epochs, start.state if start else {"epoch": 0, "history": []}
+    is_chief, many_workers = distribution.is_chief, distribution.num_workers > 1
+    quiet, folder = quiet or not is_chief, directory if is_chief else None
+    epochs, state = config.training.epochs, (start or checkpoint.Checkpoint({"epoch": 0, "history": []}, {})).state
     if start:
         _restore(model, start, config, directory)
     if not quiet and not model.prior.factorises:
-        say(f"kl is a Monte Carlo estimate: under the prior {model.prior.kind} it has no closed form.")
-    distribution.require_same(config, setup.facts["fingerprint"], model)
-    stop = callbacks.StopOnInterrupt(distribution.any if distribution.num_workers > 1 else None)
+        print_line(f"kl is a Monte Carlo estimate, because the prior {model.prior.kind} does not have a closed form.")
+    distribution.require_same(config, setup.metadata["fingerprint"], model)
+    interrupt = callbacks.StopOnInterrupt(distribution.any if many_workers else None)
     early = None
     if config.training.patience:
-        early = callbacks.StopEarly(config.training.patience, state.get("stop_early"), start and start.best())
-    history = callbacks.History(written and written / run_folder.HISTORY, state["history"])
-    keep = callbacks.KeepModel(written and written / run_folder.MODEL, lambda: _ship(setup))
-    checkpoints = callbacks.KeepCheckpoints(
-        written and checkpoint.Store(written / run_folder.CHECKPOINTS), history, early,
+        early = callbacks.EarlyStopping(
+            config.training.patience, state.get("stop_early"), start.best() if start else None
+        )
+    history = callbacks.History(folder and folder / run_folder.HISTORY, state["history"])
+    save_model = callbacks.SaveModel(folder and folder / run_folder.MODEL, lambda: _updated_saved_model(setup))
+    checkpoints = callbacks.SaveCheckpoints(
+        checkpoint.Store(folder / run_folder.CHECKPOINTS) if folder else None, history, early,
         seed=config.training.seed, steps=steps, epochs=epochs, every=config.training.checkpoint_every,
     )  # fmt: skip
-    latents = callbacks.Latents(
-        setup.measured, config.objective.warmup_epochs, say if distribution.is_chief else None,
+    latent_usage = callbacks.LatentUsage(
+        setup.latent_batches, config.objective.warmup_epochs, print_line if is_chief else None,
         prefix="val_" if setup.num_validation else "",
     )  # fmt: skip
-    no_number = callbacks.StopOnNaN(seconds=0.0 if distribution.num_workers > 1 else 1.0)
-    watching = [setup.batches.callback, no_number, stop, latents, early, history, checkpoints, keep]
-    watching += [
-        None if quiet else callbacks.Progress(epochs),
-        callbacks.Board(Path(tensorboard)) if tensorboard and distribution.is_chief else None,
-    ]
+    stop_on_nan = callbacks.StopOnNaN(seconds=0.0 if many_workers else 1.0)
+    all_callbacks = [setup.batches.callback, stop_on_nan, interrupt, latent_usage, early, history, checkpoints]
+    all_callbacks += [save_model, None if quiet else callbacks.Progress(epochs, rows=history.rows)]
+    if is_chief:
+        all_callbacks += [callbacks.TensorBoardScalars(tensorboard) if tensorboard else None, *more_callbacks]
     try:
         if not (early and early.is_over):
             model.fit(
@@ -90,58 +104,62 @@ def fit(setup, directory, start, quiet, tensorboard):
                 steps_per_epoch=distribution.steps_per_epoch(setup.batches),
                 validation_data=setup.validation and setup.validation.dataset,
                 validation_steps=setup.validation and setup.validation.steps,
-                callbacks=[one for one in watching if one],
+                callbacks=[each for each in all_callbacks if each],
                 shuffle=False,
                 verbose=0,
             )
-        took, row = int(model.optimizer.iterations.numpy()) / steps, history.rows[-1]
+        num_epochs, row = int(model.optimizer.iterations.numpy()) / steps, history.rows[-1]
         if early:
-            early.take_best(model)
-            took, row = early.state["epoch"], history.rows[early.state["epoch"] - 1]
+            early.restore_best(model)
+            num_epochs, row = early.state["epoch"], history.rows[early.state["epoch"] - 1]
         history.write()
-        keep.save()
-        stopped = bool(early and early.is_over)
-        finished = stopped or checkpoints.last == epochs
-        facts = run_facts.ended(
-            setup.facts, model, row=row, epochs=took, num_validation=setup.num_validation, finished=finished
+        save_model.save()
+        stopped_early = bool(early and early.is_over)
+        complete = stopped_early or checkpoints.last == epochs
+        metadata = describe_end(
+            setup.metadata, model, row=row, epochs=num_epochs, num_validation=setup.num_validation, complete=complete
         )
-        if written:
-            _write_pictures(written, setup.shipped, *setup.shown)
-            run_folder.write(written, facts=facts)
-        distribution.any(False)  # nobody leaves before the chief has written
+        if folder:
+            _write_pictures(folder, setup.saved_model, *setup.examples)
+            run_folder.write(folder, metadata=metadata)
+        distribution.any(False)  # All workers wait here until the chief has written.
     except OutputError as error:
-        go_on = f"go on with kvae train --resume {directory}"
-        raise OutputError(f"{error} What was saved before is kept: make room, then {go_on}.") from error
+        raise OutputError(
+            f"{error} What was saved before is kept. Make room, then continue with kvae train --resume {directory}"
+        ) from error
     finally:
-        stop.restore()
-    interrupted = stop.interrupted and not finished
-    return Run(directory, setup.shipped, facts, interrupted, stopped, None if finished else checkpoints.last)
+        interrupt.restore()
+    interrupted = interrupt.interrupted and not complete
+    resumable = None if complete else checkpoints.last
+    return Run(directory, setup.saved_model, metadata, interrupted, stopped_early, resumable)
 
 
-def _restore(model, start, config, directory):
+def _restore(model: keras.Model, start: checkpoint.Checkpoint, config: Config, directory: Path) -> None:
     try:
         if start.state["seed"] != config.training.seed:
             raise ValueError(f"its seed is {start.state['seed']}")
         checkpoint.restore(model, start)
     except (KeyError, ValueError) as error:
-        raise InputDataError(f"{directory}: its checkpoint is of another model ({error}); start a new run.") from None
+        raise InputDataError(
+            f"The checkpoint in {directory} belongs to a different model ({error}). Start a new run."
+        ) from None
 
 
-def _ship(setup):
-    """The model to save, with the weights and the optimiser's state of the one that trains."""
-    if setup.shipped is not setup.model:
-        checkpoint.restore(setup.shipped, checkpoint.Checkpoint({}, checkpoint.capture(setup.model)))
-    return setup.shipped
+def _updated_saved_model(setup: Setup) -> keras.Model:
+    """Return the model to save, with the weights and the optimizer state of the model that trains."""
+    if setup.saved_model is not setup.model:
+        checkpoint.restore(setup.saved_model, checkpoint.Checkpoint({}, checkpoint.capture(setup.model)))
+    return setup.saved_model
 
 
-def _write_pictures(directory, model, x, given):
+def _write_pictures(directory: Path, model: keras.Model, x: Any, conditions: dict[str, Any] | None) -> None:
     if (samples := graphs.preview(model)) is None:
         return
     atomic.write_whole(directory / run_folder.SAMPLES, samples, force=True)
     x, columns = np.asarray(x[:20], "float32"), 10
-    given = given and {name: values[:20] for name, values in given.items()}
-    reconstructed = keras.ops.convert_to_numpy(model((x, given) if given else (x,)))
-    # Rows in pairs: originals, and what the model makes of them below.
+    conditions = conditions and {name: values[:20] for name, values in conditions.items()}
+    reconstructed = keras.ops.convert_to_numpy(model((x, conditions) if conditions else (x,)))
+    # Two rows alternate: originals, and their reconstructions below.
     pairs = [(x[i : i + columns], reconstructed[i : i + columns]) for i in range(0, len(x), columns)]
     picture = grid.grid(np.concatenate([row for pair in pairs for row in pair]), min(columns, len(x)), model.data.range)
     atomic.write_whole(directory / run_folder.RECONSTRUCTIONS, png.encode(picture), force=True)

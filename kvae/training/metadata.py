@@ -1,25 +1,36 @@
-"""What a run says of itself: the facts in `run.json`, part of which travels in the manifest of the exported files."""
+"""Metadata of a run (`run.json`). The part named `training` goes into the manifest of the exported files."""
 
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import keras
 
-from kvae.training import run_folder
+from kvae.exporting.metadata import library_versions, objective_metadata
+from kvae.training import run_data
+from kvae.training.config import Config
+from kvae_serve.readers import Dataset
 
-_FIGURES = ("elbo", "reconstruction", "kl")
+_METRICS = ("elbo", "reconstruction", "kl")
 
 
-def begun(config, dataset, model, *, conditions, examples, steps_per_epoch):
-    """The facts of a run before its first step, as JSON.
+def describe_start(
+    config: Config,
+    dataset: Dataset,
+    model: keras.Model,
+    *,
+    conditions: list[dict],
+    num_examples: int,
+    steps_per_epoch: int,
+) -> dict[str, Any]:
+    """Describe a run before its first step, as JSON.
 
     Args:
-        config: `kvae.training.config.Config`.
-        dataset: `kvae_serve.readers.Dataset`.
-        model: the untrained model.
-        conditions: what the model is given, as `build.conditions_of` says it.
-        examples: how many are trained on.
-        steps_per_epoch: optimiser steps an epoch.
+        config: Settings of the run.
+        dataset: All data of the run, validation data included.
+        model: The untrained model.
+        conditions: Description of the conditions, from `factory.describe_conditions`.
+        num_examples: Number of training examples.
+        steps_per_epoch: Number of optimizer steps per epoch.
     """
     return {
         "finished": False,
@@ -27,65 +38,51 @@ def begun(config, dataset, model, *, conditions, examples, steps_per_epoch):
         "data": model.data.get_config(),
         "conditions": conditions,
         "steps_per_epoch": steps_per_epoch,
-        "fingerprint": run_folder.fingerprint(dataset),
+        "fingerprint": run_data.fingerprint(dataset),
         "training": {
             "dataset": Path(str(dataset.source)).name,
-            "examples": examples,
+            "examples": num_examples,
             "epochs": 0,
-            **_objective(model.objective.manifest()),
+            **objective_metadata(model),
             "seed": config.training.seed,
             "batch_size": config.training.batch_size,
             "learning_rate": config.training.learning_rate,
             "validation": None,
-            "versions": _versions(),
+            "versions": library_versions(),
         },
     }
 
 
-def ended(facts, model, *, row, epochs, num_validation, finished):
-    """The facts of a run with what came of it.
+def describe_end(
+    metadata: dict[str, Any],
+    model: keras.Model,
+    *,
+    row: dict[str, float],
+    epochs: float,
+    num_validation: int,
+    complete: bool,
+) -> dict[str, Any]:
+    """Add the results of a run to its metadata.
 
     Args:
-        facts: what `begun` returned.
-        model: the trained model.
-        row: the figures of the epoch whose weights are kept.
-        epochs: how many that took.
-        num_validation: how many examples were held out.
-        finished: whether nothing is left to do.
+        metadata: The return value of `describe_start`.
+        model: The trained model.
+        row: Row of the history for the epoch whose weights are kept; losses in nats per example.
+        epochs: Number of epochs up to these weights. A fraction if Ctrl-C interrupted an epoch.
+        num_validation: Number of validation examples.
+        complete: Whether the run reached its end, so that it cannot be resumed.
     """
-    training = {**facts["training"], "epochs": int(epochs) if epochs == int(epochs) else round(epochs, 2)}
-    training["final"] = {name: round(row[name], 4) for name in _FIGURES if name in row}
-    if "active_units" in row:  # measured on training data, there being no other
+    training = {**metadata["training"], "epochs": int(epochs) if epochs == int(epochs) else round(epochs, 2)}
+    training["final"] = {name: round(row[name], 4) for name in _METRICS if name in row}
+    if "active_units" in row:  # measured on training data, because there are no validation data
         training["final"]["active_units"] = row["active_units"]
         if "kl_0" in row:
             training["final"]["kl_per_dim"] = [round(row[f"kl_{i}"], 4) for i in range(model.latent_dim)]
     if num_validation and "val_elbo" in row:
-        figures = {name: round(row[f"val_{name}"], 4) for name in _FIGURES}
-        figures |= {"active_units": row["val_active_units"], "examples": num_validation}
+        metrics: dict[str, Any] = {name: round(row[f"val_{name}"], 4) for name in _METRICS}
+        metrics |= {"active_units": row["val_active_units"], "examples": num_validation}
         if model.prior.factorises:
-            figures["kl_per_dim"] = [round(row[f"val_kl_{i}"], 4) for i in range(model.latent_dim)]
-        training["validation"] = figures
+            metrics["kl_per_dim"] = [round(row[f"val_kl_{i}"], 4) for i in range(model.latent_dim)]
+        training["validation"] = metrics
     training["kl"] = "closed form" if model.prior.factorises else "Monte Carlo estimate"
-    return {**facts, "finished": finished, "training": training}
-
-
-def of_model(model):
-    """What a model knows of its own training, as JSON: for one that was trained in Python."""
-    optimizer = getattr(model, "optimizer", None)
-    steps = {"steps": int(optimizer.iterations.numpy())} if optimizer is not None else {}
-    return {**steps, **_objective(model.objective.manifest()), "seed": model.seed, "versions": _versions()}
-
-
-def _versions():
-    return {name: _version(name) for name in ("kvae-onnx", "keras", keras.backend.backend())}
-
-
-def _objective(manifest):
-    return {"beta": manifest["beta"]} if manifest["name"] == "elbo" else {"objective": manifest}
-
-
-def _version(name):
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return version("tensorflow-cpu") if name == "tensorflow" else None
+    return {**metadata, "finished": complete, "training": training}

@@ -1,7 +1,8 @@
-"""What one run is made of: its data, its model and the checks before the first step."""
+"""Preparation of a run before its first step: split data, compiled model, and the checks of one against the other."""
 
 import contextlib
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,119 +11,131 @@ import numpy as np
 
 from kvae import backends
 from kvae.data import disk
-from kvae.dataloaders import batches as pipeline
-from kvae.training import export_check as exportable
-from kvae.training import factory
-from kvae.training import metadata as run_facts
-from kvae.training.callbacks.progress import say
+from kvae.data.spec import DataSpec
+from kvae.dataloaders.batches import Batches, hold_out
+from kvae.training import export_check, factory, run_data
+from kvae.training.callbacks.progress import print_line
+from kvae.training.config import Config
 from kvae.training.distribution import Distribution
+from kvae.training.metadata import describe_start
 from kvae_serve.errors import InputDataError, RequestError, VerificationError
+from kvae_serve.readers import Dataset
 
 _VALIDATION_BATCH = 500
-_MEASURED = 5000
+_LATENT_SAMPLE = 5000
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a run is made of: the same for its beginning and for every resumption."""
+    """Data and model of a run. A run and all its resumptions have the same."""
 
-    config: Any
+    config: Config
     distribution: Distribution
     model: keras.Model
-    #: The model that is saved and exported: the one that trains, or its twin in float32 on one device.
-    shipped: keras.Model
-    batches: pipeline.Batches
+    #: Model that is saved and exported: `model`, or a float32 copy on one device if that trains in another form.
+    saved_model: keras.Model
+    batches: Batches
     validation: Any
     num_validation: int
-    #: Batches that tell which dimensions of z are in use: of the validation data where there are any.
-    measured: Any
-    facts: dict
-    #: A few examples and their labels for pictures and the export check.
-    shown: tuple
+    #: Batches on which the use of each latent dimension is measured: the validation data if there are any.
+    latent_batches: Any
+    metadata: dict[str, Any]
+    #: A few examples (x and its conditions) for pictures and the export check.
+    examples: run_data.Split
 
 
-def set_up(config, dataset, distribution):
-    """Split the data, build and compile the model, and look at all of it.
+def prepare(config: Config, dataset: Dataset, distribution: Distribution) -> Setup:
+    """Split the data, build and compile the model, and validate both.
 
     Args:
-        config: `kvae.training.config.Config`, settled for the data.
-        dataset: what `runs.read_data` returned.
-        distribution: `Distribution`, whose devices hold the model that trains.
+        config: Settings of the run, with a validation size of at least 0.
+        dataset: The data, from `run_data.read`.
+        distribution: Devices of the model that trains.
 
     Returns:
-        `Setup`.
+        The prepared run.
 
     Raises:
-        InputDataError: where the data do not fit the likelihood or the prior.
-        RequestError: where the devices cannot share a batch.
+        InputDataError: If the data do not fit the likelihood or the prior.
+        RequestError: If the devices cannot share a batch evenly.
     """
     distribution.require_even(config.training.batch_size)
-    train_rows, validation_rows = pipeline.hold_out(len(dataset.x), config.data.validation, config.training.seed)
-    spec, conditions = _spec(config, dataset, train_rows), factory.conditions_of(dataset, train_rows)
+    train_rows, validation_rows = hold_out(len(dataset.x), config.data.validation, config.training.seed)
+    spec, conditions = _spec(config, dataset, train_rows), factory.describe_conditions(dataset, train_rows)
 
-    def rows_of(rows):
-        given = {name: values[rows] for name, values in dataset.conditions.items()}
-        return disk.take(dataset.x, rows), given or None
-
-    def in_order(rows):
-        x, given = rows_of(rows)
-        return distribution.validation_batches(x, given, _VALIDATION_BATCH)
+    def batches_in_order(rows: np.ndarray) -> Any:
+        return distribution.validation_batches(*run_data.take(dataset, rows), _VALIDATION_BATCH)
 
     _seed(config)
-    x, given = rows_of(train_rows) if len(validation_rows) else (dataset.x, dataset.conditions or None)
-    batches = distribution.training_batches(x, given, config.training.batch_size, config.training.seed)
-    mean = spec.unit_mean(disk.subsample(x, _MEASURED))
+    x, values = run_data.take(dataset, train_rows) if len(validation_rows) else (dataset.x, dataset.conditions or None)
+    batches = distribution.training_batches(x, values, config.training.batch_size, config.training.seed)
+    mean = spec.unit_mean(disk.subsample(x, _LATENT_SAMPLE))
     pseudo_inputs = None
     if config.model.prior == "vamp":
-        pseudo_inputs = _pseudo_inputs(spec, x, given, config.model.prior_components)
+        pseudo_inputs = _pseudo_inputs(spec, x, values, config.model.prior_components)
 
-    def compiled():
+    def compiled_model() -> keras.Model:
         model = factory.model(config, spec, conditions, batches.steps, mean, len(x), pseudo_inputs)
         model.compile(factory.optimizer(config, batches.steps), steps_per_execution=config.training.steps_per_execution)
-        model.optimizer.build(model.trainable_variables)  # in the scope of the strategy, if there is one
+        model.optimizer.build(model.trainable_variables)  # must run inside the scope of the strategy
         return model
 
     with distribution.scope(), _bfloat16() if config.training.mixed_precision else contextlib.nullcontext():
-        model = compiled()
-    shipped = compiled() if config.training.mixed_precision or distribution.strategy else model
-    _check_likelihood(shipped, dataset.x, dataset.source)
-    validation = None
-    if len(validation_rows):
-        validation = in_order(validation_rows)
-    some = train_rows[:: max(1, len(train_rows) // _MEASURED)]
-    measured = validation or in_order(some)
-    facts = run_facts.begun(
-        config, dataset, shipped, conditions=conditions, examples=len(x), steps_per_epoch=batches.steps
+        model = compiled_model()
+    saved_model = compiled_model() if config.training.mixed_precision or distribution.strategy else model
+    _check_likelihood(saved_model, dataset.x, dataset.source)
+    validation = batches_in_order(validation_rows) if len(validation_rows) else None
+    latent_batches = validation or batches_in_order(train_rows[:: max(1, len(train_rows) // _LATENT_SAMPLE)])
+    metadata = describe_start(
+        config, dataset, saved_model, conditions=conditions, num_examples=len(x), steps_per_epoch=batches.steps
     )
+    if in_halves:
+        metadata["in_halves"] = True
     if distribution.num_replicas > 1:
-        facts["devices"] = distribution.num_replicas
-    shown = (validation_rows if len(validation_rows) else train_rows)[:64]
-    shown = (dataset.x[shown], rows_of(shown)[1])
+        metadata["devices"] = distribution.num_replicas
+    shown_rows = (validation_rows if len(validation_rows) else train_rows)[:64]
+    examples = (dataset.x[shown_rows], run_data.take(dataset, shown_rows)[1])
     return Setup(
-        config, distribution, model, shipped, batches, validation, len(validation_rows), measured, facts, shown
+        config,
+        distribution,
+        model,
+        saved_model,
+        batches,
+        validation,
+        len(validation_rows),
+        latent_batches,
+        metadata,
+        examples,
     )
 
 
-def _pseudo_inputs(spec, x, given, num):
-    """Examples for a VampPrior to start at, in unit data, and their conditions.
+def _each_by_itself(config):
+    """Whether no example of a batch has to do with another before the objective, and nothing is computed for all."""
+    m = config.model
+    return (m.network, m.likelihood, m.prior) == ("dense", "bernoulli", "standard_normal")
 
-    They are evenly spaced, for data often lie class by class.
+
+def _pseudo_inputs(spec: DataSpec, x: Any, conditions: dict[str, Any] | None, num: int) -> tuple[Any, dict[str, Any]]:
+    """Select initial pseudo-inputs of a VampPrior, in unit data, and their conditions.
+
+    They are evenly spaced, because many datasets are sorted by class.
     """
     if num > len(x):
         raise InputDataError(
-            f"The prior vamp starts at {num} examples, there are {len(x)}; give --prior-components {max(2, len(x))}."
+            f"The prior vamp starts from {num} examples, but there are only {len(x)}. "
+            f"Set --prior-components to at most {max(2, len(x))}."
         )
     rows = np.linspace(0, len(x) - 1, num).astype(int)
-    return spec.unit_array(x[rows]), {name: values[rows] for name, values in (given or {}).items()}
+    return spec.unit_array(x[rows]), {name: values[rows] for name, values in (conditions or {}).items()}
 
 
-def _seed(config):
+def _seed(config: Config) -> None:
     keras.utils.set_random_seed(config.training.seed)
     backends.settle(config.training.deterministic)
 
 
 @contextlib.contextmanager
-def _bfloat16():
+def _bfloat16() -> Iterator[None]:
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -131,7 +144,7 @@ def _bfloat16():
         keras.config.set_dtype_policy(before)
 
 
-def _spec(config, dataset, rows):
+def _spec(config: Config, dataset: Dataset, rows: np.ndarray) -> DataSpec:
     spec = factory.spec_of(dataset, config.model.likelihood, rows)
     try:
         spec.check(dataset.x, str(dataset.source))
@@ -140,29 +153,29 @@ def _spec(config, dataset, rows):
     return spec
 
 
-def _check_likelihood(model, x, source):
+def _check_likelihood(model: keras.Model, x: Any, source: Any) -> None:
     try:
         model.likelihood.check(x, model.data, str(source))
     except ValueError as error:
         raise InputDataError(str(error)) from None
 
 
-def check_export(setup, quiet):
+def check_export(setup: Setup, quiet: bool) -> None:
     """Export the untrained model to a temporary folder.
 
     Raises:
-        RequestError: where a layer of the model has no ONNX form.
-        VerificationError: where ONNX Runtime does not reproduce Keras.
+        RequestError: If a layer of the model does not have an ONNX form.
+        VerificationError: If ONNX Runtime does not reproduce the outputs of Keras.
     """
     live = sys.stderr.isatty() and not quiet
     if live:
         sys.stderr.write("Checking that the model can be exported ...")
         sys.stderr.flush()
     try:
-        warn = (lambda line: None) if quiet else say
-        exportable.check(setup.shipped, setup.config, setup.facts, setup.shown[0], warn)
+        warn = (lambda line: None) if quiet else print_line
+        export_check.check(setup.saved_model, setup.config, setup.metadata, setup.examples[0], warn)
     except (RequestError, VerificationError) as error:
-        raise type(error)(f"{error} Nothing was trained; --no-export-check trains it all the same.") from error
+        raise type(error)(f"{error} Nothing was trained. --no-export-check skips this check.") from error
     finally:
         if live:
             sys.stderr.write("\r\x1b[K")

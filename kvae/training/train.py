@@ -1,148 +1,169 @@
-"""One run of training, from a configuration to a folder that `kvae export` understands, through every interruption."""
+"""Start and resume of a training run: from a configuration to a folder that `kvae export` reads."""
 
 import math
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import Any
 
-from kvae.training import checkpoint, factory, run_folder
-from kvae.training import setup as setups
-from kvae.training.callbacks.progress import say
+import keras
+
+from kvae.training import checkpoint, run_data, run_folder, saved_run
+from kvae.training.callbacks.progress import print_line
+from kvae.training.config import Config
+from kvae.training.config import read as read_config
 from kvae.training.distribution import Distribution
 from kvae.training.loop import Run, fit
+from kvae.training.setup import check_export, prepare
 from kvae_serve.errors import InputDataError, RequestError
+from kvae_serve.readers import Dataset
 
-__all__ = ["Run", "load", "resume", "train"]
+__all__ = ["Run", "resume", "train"]
 
 
 def train(
-    config, directory, *, dataset=None, force=False, quiet=False, export_check=True, tensorboard=None, distribution=None
-):
-    """Train the model that `config` describes and write the run.
+    config: Config | str | os.PathLike[str] | None = None,
+    directory: str | os.PathLike[str] | None = None,
+    *,
+    dataset: Dataset | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    force: bool = False,
+    quiet: bool = False,
+    export_check: bool = True,
+    tensorboard: str | os.PathLike[str] | None = None,
+    distribution: Distribution | None = None,
+    **settings: Any,
+) -> Run:
+    """Train a model and write the run to a folder, as `kvae train` does.
 
     Args:
-        config: `kvae.training.config.Config`.
-        directory: the folder to write.
-        dataset: what `runs.read_data(config)` returned, where it is at hand.
-        force: replace the run that `directory` holds.
-        quiet: no progress.
-        export_check: first export the untrained model to a temporary folder, a matter of seconds, so that nobody
-            trains for an hour what cannot ship.
-        tensorboard: a folder for TensorBoard's figures, or None.
-        distribution: `Distribution` over several devices or workers, of which the chief alone writes `directory`.
+        config: Settings to start from: a `Config` (for example of a preset), or the path of a `config.toml`. By default
+            every setting has its default.
+        directory: Folder to write, which must be new or empty. Required.
+        dataset: The data, if they were already read with `kvae.data.load`. By default the setting `data` is read.
+        callbacks: Further Keras callbacks. They are called after those of kvae, so their logs contain every metric.
+        force: Replace the run in `directory`.
+        quiet: Do not print progress.
+        export_check: Export the untrained model to a temporary folder first, which takes a few seconds. An architecture
+            that cannot be exported fails before training, not after.
+        tensorboard: Folder for TensorBoard logs.
+        distribution: Devices or workers that train together. Only the chief writes `directory`.
+        **settings: Settings to change, with the names of the flags and of `config.toml`: `epochs=3`,
+            `encoder_hidden=(256,)`.
 
     Returns:
-        `Run`.
+        The run: its folder, the trained model and its metadata.
 
     Raises:
-        InputDataError: where the data are missing or bad. Nothing is written then, nor by a failed export check.
-        OutputError: where `directory` exists, holds what is not a run's, or cannot be written.
-        RequestError: where a layer of the model has no ONNX form.
-        VerificationError: where the loss becomes NaN; the checkpoints and the model saved before are kept.
+        InputDataError: If the data are missing or invalid. Nothing is written then, nor after a failed export check.
+        OutputError: If `directory` contains something else, or cannot be written.
+        RequestError: If a setting is invalid, or if a layer of the model does not have an ONNX form.
+        VerificationError: If the loss becomes NaN. The checkpoints and the model saved before are kept.
+
+    Example:
+        >>> import kvae
+        >>> run = kvae.train(data="mnist-sample", epochs=3, directory="run")  # doctest: +SKIP
+        >>> run.model.predict(x)  # doctest: +SKIP
     """
+    if directory is None:
+        raise RequestError("No folder for the run. Set `directory` to the folder to write.")
+    if not isinstance(config, Config):
+        config = read_config(config) if config is not None else Config()
+    config = config.replace(**settings)
     directory, distribution = Path(directory), distribution or Distribution()
     if distribution.is_chief:
-        run_folder.refuse(directory, force)
-    dataset = dataset or run_folder.read_data(config)
-    config = run_folder.settled(config, len(dataset.x))
+        run_folder.check_new(directory, force)
+    dataset = dataset or run_data.read(config)
+    config = run_data.with_validation_size(config, len(dataset.x))
     with distribution.watching():
-        setup = setups.set_up(config, dataset, distribution)
-        _start_from(setup.model, config.training.weights_from)
+        setup = prepare(config, dataset, distribution)
+        _set_initial_weights(setup.model, config.training.weights_from)
     if export_check and distribution.is_chief:
-        setups.check_export(setup, quiet)
-    with distribution.watching(directory), distribution.held(directory):
+        check_export(setup, quiet)
+    with distribution.watching(directory), distribution.lock(directory):
         if distribution.is_chief:
             run_folder.clear(directory)
-            run_folder.write(directory, config, setup.facts)
-        return fit(setup, directory, None, quiet, tensorboard)
+            run_folder.write(directory, config, setup.metadata)
+        return fit(setup, directory, None, quiet, tensorboard, callbacks)
 
 
-def resume(directory, *, dataset=None, quiet=False, tensorboard=None, distribution=None, **changes):
-    """Go on with a run after its last whole checkpoint, to where it would have come without the interruption.
+def resume(
+    directory: str | os.PathLike[str],
+    *,
+    dataset: Dataset | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    quiet: bool = False,
+    tensorboard: str | os.PathLike[str] | None = None,
+    distribution: Distribution | None = None,
+    **changes: Any,
+) -> Run:
+    """Continue a run after its last valid checkpoint. The result equals the uninterrupted run.
 
     Args:
-        directory: the folder of the run.
-        dataset: what `runs.read_data` returned, where it is at hand.
-        quiet: no progress.
-        tensorboard: a folder for TensorBoard's figures, or None.
-        distribution: as for `train`; another than before is another path to the same goal.
-        **changes: settings of `runs.RESUMABLE` to change.
+        directory: Folder of the run.
+        dataset: The data, if they were already read. By default the setting `data` is read.
+        callbacks: Further Keras callbacks, as for `train`.
+        quiet: Do not print progress.
+        tensorboard: Folder for TensorBoard logs.
+        distribution: Devices or workers that train together. The result rounds differently if they changed.
+        **changes: Settings to change: `data`, `epochs`, `patience` or `checkpoint_every`.
 
     Returns:
-        `Run`.
+        The run. A finished run is returned unchanged.
 
     Raises:
-        InputDataError: where the folder is no run, its checkpoints are damaged, or its data are no longer the same.
-        RequestError: where a change would make it another run.
-        OutputError, VerificationError: as for `train`.
+        InputDataError: If the folder does not contain a run, its checkpoints are corrupted, or its data changed.
+        RequestError: If a change would make it a different run.
+        OutputError: If the folder cannot be written.
+        VerificationError: If the loss becomes NaN.
+
+    Example:
+        >>> import kvae
+        >>> run = kvae.resume("run", epochs=10)  # doctest: +SKIP
     """
     directory, distribution = Path(directory), distribution or Distribution()
-    config, facts = run_folder.reopen(directory, changes)
-    if facts["finished"]:
-        return Run(directory, load(directory)[0], facts)
-    with distribution.watching(directory), distribution.held(directory):
+    config, metadata = run_folder.open_existing(directory, changes)
+    if metadata["finished"]:
+        return Run(directory, saved_run.load(directory)[0], metadata)
+    with distribution.watching(directory), distribution.lock(directory):
         if distribution.is_chief:
-            run_folder.tidy(directory)
-        dataset = dataset or run_folder.read_data(config)
-        run_folder.require_same_data(directory, facts, dataset)
-        start, damaged = checkpoint.Store(directory / run_folder.CHECKPOINTS).latest()
-        for line in damaged if distribution.is_chief else ():
-            say(f"Warning: {line}; " + ("going on from the one before." if start else "no other is left."))
-        if damaged and not start:
-            raise InputDataError(f"{directory} has no whole checkpoint; do it again from its {run_folder.CONFIG}.")
-        done = start.state["epoch"] if start else 0
-        if config.training.epochs < done:
-            raise RequestError(f"{directory} has {done} epochs behind it; give --epochs at least that.")
-        setup = setups.set_up(config, dataset, distribution)
-        if start is None:
-            _start_from(setup.model, config.training.weights_from)
-        if distribution.is_chief:
-            run_folder.write(directory, config, setup.facts)
-        if not quiet:
-            say(f"Going on after epoch {done} of {config.training.epochs}." if done else "Starting at the first epoch.")
-        return fit(setup, directory, start, quiet, tensorboard)
-
-
-def load(directory):
-    """Rebuild a run's model in code and load its weights, and nothing else, from its file.
-
-    Args:
-        directory: the folder that `kvae train` wrote. Where the run was cut off before its first model was saved, the
-            weights are those of the last checkpoint.
-
-    Returns:
-        The pair (model, facts).
-
-    Raises:
-        InputDataError: where the folder is no run, or its files do not belong together.
-    """
-    directory = Path(directory)
-    run_folder.require(directory)
-    config, facts = run_folder.read(directory)
-    try:
-        spec, examples = factory.spec_from(facts["data"]), facts["training"]["examples"]
-        model = factory.model(config, spec, facts["conditions"], facts["steps_per_epoch"], num_examples=examples)
-        if (directory / run_folder.MODEL).is_file():
-            model.load_weights(directory / run_folder.MODEL)
+            run_folder.clean(directory)
+        if dataset is None:
+            dataset = run_data.read_again(config, directory, metadata)
         else:
-            last, damaged = checkpoint.Store(directory / run_folder.CHECKPOINTS).latest()
-            if last is None:
-                raise ValueError(damaged[0])
-            checkpoint.restore_weights(model, last)
-    except (KeyError, TypeError, ValueError, OSError, RuntimeError, BadZipFile, RequestError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputDataError(f"{directory}: its files do not make a model ({reason}); train it again.") from error
-    return model, facts
+            run_data.require_same(directory, metadata, dataset)
+        start, corrupted = checkpoint.Store(directory / run_folder.CHECKPOINTS).latest()
+        for line in corrupted if distribution.is_chief else ():
+            print_line(f"Warning: {line}; " + ("using the one before." if start else "there is no other checkpoint."))
+        if corrupted and not start:
+            raise InputDataError(
+                f"{directory} does not contain a valid checkpoint. Start again with "
+                f"`kvae train --config {directory / run_folder.CONFIG} -o NEW_FOLDER`."
+            )
+        num_done = start.state["epoch"] if start else 0
+        if config.training.epochs < num_done:
+            raise RequestError(f"{directory} has already trained {num_done} epochs. Set --epochs to at least that.")
+        setup = prepare(config, dataset, distribution)
+        if start is None:
+            _set_initial_weights(setup.model, config.training.weights_from)
+        if distribution.is_chief:
+            run_folder.write(directory, config, setup.metadata)
+        if not quiet:
+            epochs = config.training.epochs
+            print_line(f"Resuming after epoch {num_done} of {epochs}." if num_done else "Starting at the first epoch.")
+        return fit(setup, directory, start, quiet, tensorboard, callbacks)
 
 
-def _start_from(model, directory):
-    """Give a model the weights of another run, where one is named; its optimiser starts anew."""
+def _set_initial_weights(model: keras.Model, directory: str) -> None:
+    """Copy the weights of another run, if one is named. The optimizer state is not copied."""
     if not directory:
         return
-    other = load(directory)[0]
-    shapes, found = ([tuple(weight.shape) for weight in each.weights] for each in (model, other))
-    if shapes != found:
+    other = saved_run.load(directory)[0]
+    expected, actual = ([tuple(weight.shape) for weight in each.weights] for each in (model, other))
+    if expected != actual:
         raise InputDataError(
-            f"{directory} has another network: {len(found)} weights, {sum(map(math.prod, found)):,} numbers, expected "
-            f"{len(shapes)} and {sum(map(math.prod, shapes)):,}. Give this run its network, likelihood and prior."
+            f"{directory} has a different network: {len(actual)} weights with {sum(map(math.prod, actual)):,} numbers, "
+            f"expected {len(expected)} with {sum(map(math.prod, expected)):,}. Use the same network, likelihood "
+            "and prior."
         )
     model.set_weights(other.get_weights())

@@ -49,8 +49,8 @@ def answer(folder):
     from kvae.data import sources
     from kvae.models.vae import load_model
     from kvae.training import config
-    from kvae.training import setup as setups
     from kvae.training.distribution import Distribution
+    from kvae.training.setup import prepare
 
     ops = keras.ops
     noise = [backends.Noise(3, ops.convert_to_tensor(7), test) for test in (False, True)]
@@ -62,7 +62,7 @@ def answer(folder):
         wanted = config.Config().replace(
             data="mnist-sample", batch_size=50, validation=100, seed=5, steps_per_execution=1, **changes
         )
-        setup = setups.set_up(wanted, sources.from_config(wanted.data), Distribution())
+        setup = prepare(wanted, sources.from_config(wanted.data), Distribution())
         batches = iter(setup.batches.dataset)
         found["first"][name] = setup.model.train_on_batch(*next(batches), return_dict=True)
         if name == "conv":  # whose sigma learns without a gradient too
@@ -97,8 +97,8 @@ def go_on(folder):
     """The same run in `cut`, cut off after its third epoch and resumed."""
     store = checkpoint.Store(shutil.copytree(folder / "run", folder / "cut") / run_folder.CHECKPOINTS)
     store.paths()[0].unlink()
-    facts = json.loads((folder / "cut" / run_folder.FACTS).read_text()) | {"finished": False}
-    (folder / "cut" / run_folder.FACTS).write_text(json.dumps(facts))
+    facts = json.loads((folder / "cut" / run_folder.METADATA).read_text()) | {"finished": False}
+    (folder / "cut" / run_folder.METADATA).write_text(json.dumps(facts))
     assert command("train", "--resume", folder / "cut", "-q") == 0
 
 
@@ -236,8 +236,8 @@ def _losses_of_everything():
     from kvae.data.spec import DataSpec
     from kvae.models.vae import VAE
     from kvae.training import config
-    from kvae.training import setup as setups
     from kvae.training.distribution import Distribution
+    from kvae.training.setup import prepare
 
     table = Path("table.csv")
     table.write_text("a,b,c\n" + "".join(f"{i / 7},{'xyz'[i % 3]},{i % 2}\n" for i in range(60)))
@@ -261,7 +261,7 @@ def _losses_of_everything():
     for name, changes in wanted.items():
         settled = config.Config().replace(**{"validation": 20, "batch_size": 20, "latent_dim": 2, **small, **changes})
         dataset = sources.from_config(settled.data)
-        setup = setups.set_up(settled, dataset, Distribution())
+        setup = prepare(settled, dataset, Distribution())
         history = setup.model.fit(
             setup.batches.dataset, validation_data=setup.validation.dataset, epochs=1, verbose=0, shuffle=False
         )

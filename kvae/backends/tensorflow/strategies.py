@@ -5,7 +5,7 @@ import threading
 
 import tensorflow as tf
 
-from kvae.dataloaders.tensorflow import without_tuning
+from kvae.backends.tensorflow.autotune import without_autotune
 from kvae_serve.errors import RequestError, WorkerLostError, printable
 
 #: What a collective operation ends with where a worker is gone.
@@ -52,13 +52,13 @@ def of(cluster, devices):
 def _end_promptly():
     """Take the tuning from the datasets that TensorFlow makes of ours for each device, for they have no options.
 
-    With it the end of training waited up to a minute for each device: see `without_tuning`.
+    With it the end of training waited up to a minute for each device: see `without_autotune`.
     """
     from tensorflow.python.data.ops import multi_device_iterator_ops as made_by
 
     make = made_by._create_device_dataset
     if make.__module__ == made_by.__name__:  # not ours already
-        made_by._create_device_dataset = lambda *args: without_tuning(make(*args))
+        made_by._create_device_dataset = lambda *args: without_autotune(make(*args))
 
 
 def _among_workers(cluster):

@@ -1,19 +1,21 @@
-"""What watches a run of `fit`: figures, progress, reasons to stop, and what is kept on the disk."""
+"""Keras callbacks of a training run: metrics, progress, stopping, and what is saved during training."""
 
-from kvae.training.callbacks.checkpointing import History, KeepCheckpoints, KeepModel
-from kvae.training.callbacks.latent_usage import Latents
+from kvae.training.callbacks.checkpointing import History, SaveCheckpoints, SaveModel
+from kvae.training.callbacks.custom import load
+from kvae.training.callbacks.latent_usage import LatentUsage
 from kvae.training.callbacks.progress import Progress
-from kvae.training.callbacks.stopping import StopEarly, StopOnInterrupt, StopOnNaN
-from kvae.training.callbacks.tensorboard import Board
+from kvae.training.callbacks.stopping import EarlyStopping, StopOnInterrupt, StopOnNaN
+from kvae.training.callbacks.tensorboard import TensorBoardScalars
 
 __all__ = [
-    "Board",
+    "EarlyStopping",
     "History",
-    "KeepCheckpoints",
-    "KeepModel",
-    "Latents",
+    "LatentUsage",
     "Progress",
-    "StopEarly",
+    "SaveCheckpoints",
+    "SaveModel",
     "StopOnInterrupt",
     "StopOnNaN",
+    "TensorBoardScalars",
+    "load",
 ]

@@ -1,53 +1,59 @@
-"""What a run keeps on the disk on its way: the history of its figures, checkpoints, and the model."""
+"""Callbacks that save history, checkpoints and the model during training."""
 
 import csv
 import io
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 
 from kvae.training import checkpoint
+from kvae.training.callbacks.stopping import EarlyStopping
 from kvae_serve.errors import OutputError, VerificationError
 from kvae_serve.writers import atomic
 
+#: Shortest time between two checkpoints, and largest share of the time that saving may take.
 _SECONDS = 20.0
 _SHARE = 0.05
 
+Logs = dict[str, Any] | None
+
 
 class History(keras.callbacks.Callback):
-    """A row for each epoch in a CSV file, and in `rows`.
+    """Write the metrics of every epoch to a CSV file.
 
     Args:
-        path: the file; None where another process writes it.
-        rows: those of the epochs before, where the run was resumed: the file is made anew of them.
+        path: The file. None if another process writes it.
+        rows: Rows of the epochs before, if the run is resumed.
+
+    Attributes:
+        rows: One dict of metrics per epoch.
     """
 
-    def __init__(self, path, rows=()):
+    def __init__(self, path: Path | None, rows: Sequence[dict[str, Any]] = ()):
         super().__init__()
-        self._path, self.rows = path and Path(path), list(rows)
+        self._path, self.rows = path, list(rows)
         self._next = 0.0
 
-    def on_train_begin(self, logs=None):
-        """Begin the file with the rows so far: none is lost, and none stands there twice."""
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Write the rows of the epochs before."""
         self.write()
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Take the epoch's row, which counts from 0 as Keras does; write where it is time.
-
-        That is once a second, and more seldom where the rows are so many that it would take a twentieth of the time.
-        """
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Append a row. Write at most once per second, and for at most a twentieth of the time."""
         self.rows.append({"epoch": epoch, **(logs or {})})
         if time.monotonic() >= self._next:
             self.write()
 
-    def on_train_end(self, logs=None):
-        """Write what is not yet written."""
+    def on_train_end(self, logs: Logs = None) -> None:
+        """Write the remaining rows."""
         self.write()
 
-    def write(self):
-        """Write the file whole: a kill in the middle of an appended line would leave half of it."""
+    def write(self) -> None:
+        """Write the whole file, because a process that is killed while it appends would leave half a line."""
         start = time.monotonic()
         if self._path:
             atomic.write_whole(self._path, _csv(self.rows).encode(), force=True)
@@ -55,7 +61,7 @@ class History(keras.callbacks.Callback):
         self._next = end + max(1.0, (end - start) / _SHARE)
 
 
-def _csv(rows):
+def _csv(rows: list[dict[str, Any]]) -> str:
     text = io.StringIO()
     if rows:
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
@@ -64,90 +70,126 @@ def _csv(rows):
     return text.getvalue()
 
 
-class KeepCheckpoints(keras.callbacks.Callback):
-    """Writes a checkpoint at the end of an epoch, and always after the last.
+class SaveCheckpoints(keras.callbacks.Callback):
+    """Write checkpoints at the end of epochs, always after the last one.
+
+    Between two checkpoints the state after the last epoch is kept in memory, and written if Ctrl-C interrupts the next.
 
     Args:
-        store: `checkpoint.Store`; None where another process writes to it.
-        history: the `History`.
-        stop_early: the `StopEarly`, or None.
-        seed: of the run.
-        steps: optimiser steps an epoch.
-        epochs: how many the run has.
-        every: epochs between two checkpoints. 0: each epoch, but at most once in 20 seconds, and for at most a
-            twentieth of the time. What is trained is the same.
+        store: Folder of the checkpoints. None if another process writes them.
+        history: The `History` of the run.
+        early_stopping: The `EarlyStopping` of the run, or None.
+        seed: Seed of the run.
+        steps: Number of optimizer steps per epoch.
+        epochs: Number of epochs of the run.
+        every: Number of epochs between two checkpoints. 0: every epoch, but at most once in 20 seconds and for at most
+            a twentieth of the time. It does not change the training.
+
+    Attributes:
+        last: Number of epochs in the last checkpoint.
     """
 
-    def __init__(self, store, history, stop_early, *, seed, steps, epochs, every=0):
+    def __init__(
+        self,
+        store: checkpoint.Store | None,
+        history: History,
+        early_stopping: EarlyStopping | None,
+        *,
+        seed: int,
+        steps: int,
+        epochs: int,
+        every: int = 0,
+    ):
         super().__init__()
-        self._store, self._history, self._stop_early = store, history, stop_early
+        self._store, self._history, self._early_stopping = store, history, early_stopping
         self._seed, self._steps, self._epochs, self._every = seed, steps, epochs, every
-        self._next = 0.0
-        #: Epochs that the last checkpoint has behind it.
+        self._next_save = self._next_capture = 0.0
+        self._unsaved: checkpoint.Checkpoint | None = None
         self.last = len(history.rows)
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Write where it is time. An epoch that Ctrl-C cut short is none: a resumed run does it again."""
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Save if a checkpoint is due. An epoch that Ctrl-C interrupted does not count."""
         finished = epoch + 1
         if self.model.steps_done() < finished * self._steps:
+            self._save_unsaved()
             return
-        due = finished % self._every == 0 if self._every else time.monotonic() >= self._next
+        due = finished % self._every == 0 if self._every else time.monotonic() >= self._next_save
         if due or finished == self._epochs or self.model.stop_training:
             self.save(finished)
+        elif time.monotonic() >= self._next_capture:
+            start = time.monotonic()
+            self._unsaved = self._capture(finished)
+            end = time.monotonic()
+            self._next_capture = end + (end - start) / _SHARE
 
-    def save(self, epoch):
-        """Write now: the state after `epoch` epochs."""
+    def save(self, epoch: int) -> None:
+        """Write the current state, after `epoch` epochs."""
         start = time.monotonic()
-        arrays = checkpoint.capture(self.model)
-        if not checkpoint.is_finite(arrays):
-            raise VerificationError(
-                f"A weight became infinite or NaN by step {self.model.steps_done()}; "
-                "what was saved before is kept. Try a lower --learning-rate."
-            )
-        state = {"epoch": epoch, "seed": self._seed, "history": self._history.rows}
-        if self._stop_early:
-            state["stop_early"] = self._stop_early.state
-            arrays |= self._stop_early.weights
-        if self._store:
-            self._store.save(epoch, checkpoint.Checkpoint(state, arrays))
-        self.last = epoch
+        self._write(self._capture(epoch))
         end = time.monotonic()
-        self._next = end + max(_SECONDS, (end - start) / _SHARE)
+        self._next_save = end + max(_SECONDS, (end - start) / _SHARE)
+
+    def _save_unsaved(self) -> None:
+        if self._unsaved and self._unsaved.state["epoch"] > self.last:
+            self._write(self._unsaved)
+
+    def _capture(self, epoch: int) -> checkpoint.Checkpoint:
+        arrays = checkpoint.capture(self.model)
+        state = {"epoch": epoch, "seed": self._seed, "history": list(self._history.rows)}
+        if self._early_stopping:
+            state["stop_early"] = self._early_stopping.state
+            arrays |= self._early_stopping.weights
+        return checkpoint.Checkpoint(state, arrays)
+
+    def _write(self, content: checkpoint.Checkpoint) -> None:
+        if not checkpoint.is_finite(content.arrays):
+            raise VerificationError(
+                f"A weight became infinite or NaN by step {self.model.steps_done()}. "
+                "What was saved before is kept. Try a lower --learning-rate."
+            )
+        if self._store:
+            self._store.save(content.state["epoch"], content)
+        self.last, self._unsaved = content.state["epoch"], None
 
 
-class KeepModel(keras.callbacks.Callback):
-    """Saves the model whole (aside, synced, renamed) once a minute and at the end of training.
+class SaveModel(keras.callbacks.Callback):
+    """Save the model atomically, once per minute.
 
     Args:
-        path: the `.keras` file; None where another process writes it.
-        to_save: function that gives the model to save.
-        seconds: least time between two saves.
+        path: The `.keras` file. None if another process writes it.
+        model_to_save: Function that returns the model to save.
+        seconds: Shortest time between two saves.
     """
 
-    def __init__(self, path, to_save, seconds=60.0):
+    def __init__(self, path: Path | None, model_to_save: Callable[[], keras.Model], seconds: float = 60.0):
         super().__init__()
-        self._path, self._to_save, self._seconds = path and Path(path), to_save, seconds
+        self._path, self._model_to_save, self._seconds = path, model_to_save, seconds
         self._saved = time.monotonic()
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Save where it is time."""
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Save if a minute has passed."""
         if time.monotonic() - self._saved >= self._seconds:
             self.save()
 
-    def save(self):
-        """Save now; a model that is no longer finite never takes the place of one that is."""
-        if not checkpoint.is_finite(checkpoint.capture(model := self._to_save())):
-            raise VerificationError("A weight became infinite or NaN; what was saved before is kept.")
+    def save(self) -> None:
+        """Save the model, unless a weight is infinite or NaN.
+
+        Raises:
+            VerificationError: If a weight is infinite or NaN.
+            OutputError: If the file cannot be written.
+        """
+        if not checkpoint.is_finite(checkpoint.capture(model := self._model_to_save())):
+            raise VerificationError("A weight became infinite or NaN. What was saved before is kept.")
         if not self._path:
             return
         try:
-            # Keras writes in place and by name alone: to a place of its own first, and from there as every file.
-            with tempfile.TemporaryDirectory() as aside:
-                saved = Path(aside) / self._path.name
+            # Keras does not write atomically, so it writes to a temporary folder first.
+            with tempfile.TemporaryDirectory() as temporary:
+                saved = Path(temporary) / self._path.name
                 model.save(saved)
                 atomic.write_whole(self._path, saved.read_bytes(), force=True)
         except OutputError:
             raise
         except OSError as error:
-            raise OutputError(f"{self._path} cannot be written: {error.strerror or error}.") from error
+            raise OutputError(f"Cannot write {self._path}: {error.strerror or error}.") from error
         self._saved = time.monotonic()

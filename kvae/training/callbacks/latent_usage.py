@@ -1,40 +1,55 @@
-"""Which dimensions of z are in use: their kl, and how many carry information."""
+"""Callback that measures which latent dimensions are in use."""
 
 import math
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import keras
 import numpy as np
 
 from kvae.backends import latent_sums
+from kvae.training.callbacks.progress import print_line
 
-#: A unit is active where its posterior mean varies over the data by more than this (Burda et al. 2016, appendix C).
+#: A dimension is active if the variance of its posterior mean over the data exceeds this (Burda et al. 2016,
+#: appendix C).
 ACTIVE_VARIANCE = 0.01
 
 
-class Latents(keras.callbacks.Callback):
-    """Adds to the figures of each epoch `active_units`, and `kl_0` and so on where the prior factorises.
+class LatentUsage(keras.callbacks.Callback):
+    """Add `active_units` to the metrics of each epoch, and the kl per dimension (`kl_0`, ...) if the prior factorises.
 
-    The variance of `z_mean` is taken under the fixed draws of validation, so that the kl of all dimensions sums to
-    `val_kl`. Warns once where nothing is in use after the warm-up.
+    The fixed noise of validation is used, so that the kl of all dimensions sums to `val_kl`. A warning is printed once
+    if no dimension is active after the warm-up (posterior collapse).
 
     Args:
-        batches: what to measure on: validation batches.
-        warmup_epochs: epochs in which collapse is none yet.
-        warn: function of one line.
-        prefix: of the names of the figures.
+        batches: Validation batches, as `fit` takes them.
+        warmup_epochs: Number of initial epochs in which collapse is not reported, at least 3.
+        warn: Function that prints one line, or None.
+        prefix: Prefix of the names of the metrics.
 
-    Reference: https://arxiv.org/abs/1509.00519.
+    Reference: Burda et al. (2016), https://arxiv.org/abs/1509.00519.
+
+    Example:
+        >>> import kvae
+        >>> usage = kvae.callbacks.LatentUsage([(x_validation,)])  # doctest: +SKIP
+        >>> model.fit(x, validation_data=(x_validation,), callbacks=[usage])  # doctest: +SKIP
     """
 
-    def __init__(self, batches, warmup_epochs, warn, prefix="val_"):
+    def __init__(
+        self,
+        batches: Iterable[Any],
+        warmup_epochs: float = 0,
+        warn: Callable[[str], None] | None = print_line,
+        prefix: str = "val_",
+    ):
         super().__init__()
         self._batches, self._warn, self._prefix = batches, warn, prefix
-        # A few epochs of grace: at the very start nothing is in use yet.
+        # Every model starts without active dimensions.
         self._grace = max(3, math.ceil(warmup_epochs))
-        self._sums = None
+        self._sums: Callable | None = None
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Measure, add, and warn where there is cause."""
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Measure, add the metrics, and warn once."""
         self._sums = self._sums or latent_sums(self.model)
         totals = [np.zeros(()) for _ in range(4)]
         for number, batch in enumerate(self._batches):
@@ -49,7 +64,7 @@ class Latents(keras.callbacks.Callback):
                 logs.update({f"{self._prefix}kl_{i}": float(value) for i, value in enumerate(kl / count)})
         if not active and epoch + 1 >= self._grace and self._warn:
             self._warn(
-                "Warning: no dimension of z is in use (posterior collapse), the decoder ignores it. "
+                "Warning: posterior collapse. No latent dimension is active, so the decoder ignores z. "
                 "Try a smaller --beta, --warmup-epochs, or --objective free_bits."
             )
             self._warn = None

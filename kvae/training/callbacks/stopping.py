@@ -1,110 +1,125 @@
-"""Reasons to end a run: Ctrl-C, a loss that is no number, and a validation elbo that no longer rises."""
+"""Callbacks that stop training: at Ctrl-C, if the loss is NaN, and if the validation elbo stops rising."""
 
 import math
 import signal
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 
 from kvae_serve.errors import VerificationError
 
+Logs = dict[str, Any] | None
+
 
 class StopOnInterrupt(keras.callbacks.Callback):
-    """The first Ctrl-C ends training after the step under way; a second one raises KeyboardInterrupt as ever.
+    """Stop training after the current step at the first Ctrl-C. The second one raises KeyboardInterrupt.
 
     Args:
-        on_any: where several workers train together: function that all call, which tells whether a flag is set on one.
-            They end together then, after the epoch under way.
+        any_worker: If several workers train together: function that returns whether its argument is true on any of
+            them. All stop together then, after the current epoch.
+
+    Attributes:
+        interrupted: Whether Ctrl-C was pressed.
     """
 
-    def __init__(self, on_any=None):
+    def __init__(self, any_worker: Callable[[bool], bool] | None = None):
         super().__init__()
-        self.interrupted, self._on_any = False, on_any
-        self._previous = None
+        self.interrupted, self._any_worker = False, any_worker
+        self._previous: Any = None
 
-    def on_train_begin(self, logs=None):
-        """Take over Ctrl-C (signal handlers live in the main thread alone)."""
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Install the signal handler, which is possible only in the main thread."""
         if threading.current_thread() is threading.main_thread():
             self._previous = signal.signal(signal.SIGINT, self._on_signal)
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Ask the other workers, where there are any."""
-        if self._on_any:
-            self.interrupted = self._on_any(self.interrupted)
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Ask the other workers, if there are any."""
+        if self._any_worker:
+            self.interrupted = self._any_worker(self.interrupted)
             self.model.stop_training |= self.interrupted
 
-    def restore(self):
-        """Give Ctrl-C back to whoever had it; also after an error, when Keras calls no callback."""
+    def restore(self) -> None:
+        """Restore the previous signal handler. After an error Keras does not call `on_train_end`."""
         if self._previous is not None:
             signal.signal(signal.SIGINT, self._previous)
             self._previous = None
 
-    def _on_signal(self, number, frame):
+    def _on_signal(self, number: int, frame: Any) -> None:
         if self.interrupted:
             raise KeyboardInterrupt
         self.interrupted = True
-        if not self._on_any:
-            self.model.stop_training = True  # which Keras reads after each execution
+        if not self._any_worker:
+            self.model.stop_training = True  # Keras reads it after each call into the backend.
 
 
 class StopOnNaN(keras.callbacks.Callback):
-    """Ends the run with an error where the loss is no number: nothing good comes after it.
+    """Raise VerificationError if the loss becomes infinite or NaN.
 
-    None is missed between two looks, for the loss is a mean over the epoch so far.
+    Checking only now and then is enough: a NaN stays in the running mean of the epoch.
 
     Args:
-        seconds: between two looks, which wait for the device; there is one at the end of each epoch too. 0: one after
-            each execution, so that workers that train together stop together.
+        seconds: Time between two checks, which wait for the device. The end of each epoch is always checked. 0: check
+            after every call into the backend, so that workers that train together stop together.
     """
 
-    def __init__(self, seconds=1.0):
+    def __init__(self, seconds: float = 1.0):
         super().__init__()
-        self._seconds, self._looked = seconds, 0.0
+        self._seconds, self._last = seconds, 0.0
 
-    def on_train_batch_begin(self, batch, logs=None):
-        """Look at the loss of the steps before."""
-        if batch and time.monotonic() - self._looked >= self._seconds:
-            self._look("loss", self.model.latest.logs)
-            self._looked = time.monotonic()
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
+        """Check the loss of the steps before."""
+        if batch and time.monotonic() - self._last >= self._seconds:
+            self._check("loss", self.model.latest.logs)
+            self._last = time.monotonic()
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Look at the loss of the validation data too."""
-        self._look("loss", logs)
-        self._look("val_loss", logs)
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Check the loss, on validation data too."""
+        self._check("loss", logs)
+        self._check("val_loss", logs)
 
-    def _look(self, name, logs):
+    def _check(self, name: str, logs: Logs) -> None:
         loss = float((logs or {}).get(name, 0.0))
         if not math.isfinite(loss):
-            what = "loss" if name == "loss" else "loss on the validation data"
+            subject = "loss" if name == "loss" else "loss on the validation data"
             raise VerificationError(
-                f"The {what} became {loss} by step {self.model.steps_done()}; "
-                "what was saved before is kept. Try a lower --learning-rate."
+                f"The {subject} became {loss} by step {self.model.steps_done()}. "
+                "What was saved before is kept. Try a lower --learning-rate."
             )
 
 
-class StopEarly(keras.callbacks.Callback):
-    """Ends the run where the validation elbo has not risen for some epochs; keeps the weights of the best one.
+class EarlyStopping(keras.callbacks.Callback):
+    """Stop if the validation elbo has not risen for some epochs, and keep the weights of the best epoch.
+
+    Unlike `keras.callbacks.EarlyStopping` its state can be saved in a checkpoint.
 
     Args:
-        patience: how many epochs.
-        state: what `state` was when the run stopped before.
-        weights: what `weights` were then.
+        patience: Number of epochs without a better validation elbo.
+        state: The attribute `state` of the interrupted run.
+        weights: The attribute `weights` of the interrupted run.
+
+    Attributes:
+        state: `best` (elbo in nats per example), `epoch` (of the best) and `waited` (epochs since then), as JSON.
+        weights: Arrays of the best epoch, by name.
     """
 
-    def __init__(self, patience, state=None, weights=None):
+    def __init__(
+        self, patience: int, state: dict[str, Any] | None = None, weights: dict[str, np.ndarray] | None = None
+    ):
         super().__init__()
         self.patience = patience
         self.state = state or {"best": None, "epoch": 0, "waited": 0}
         self.weights = weights or {}
 
     @property
-    def is_over(self):
-        """Whether patience has run out."""
+    def is_over(self) -> bool:
+        """Whether the patience is used up."""
         return self.state["waited"] >= self.patience
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Compare with the best epoch so far."""
         elbo = float((logs or {})["val_elbo"])
         if self.state["best"] is None or elbo > self.state["best"]:
@@ -115,7 +130,7 @@ class StopEarly(keras.callbacks.Callback):
         if self.is_over:
             self.model.stop_training = True
 
-    def take_best(self, model):
-        """Give the model the weights of the best epoch."""
+    def restore_best(self, model: keras.Model) -> None:
+        """Assign the weights of the best epoch to a model."""
         for index, variable in enumerate(model.variables):
             variable.assign(self.weights[f"best/{index}"])

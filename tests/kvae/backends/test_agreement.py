@@ -20,7 +20,7 @@ from kvae import networks
 from kvae.commands.train import train as train_command
 from kvae.data import sources
 from kvae.models.vae import VAE, load_model
-from kvae.training import checkpoint, export_check, run_folder, train
+from kvae.training import checkpoint, export_check, run_data, run_folder, saved_run
 from kvae_serve.errors import RequestError
 from support import on_engine
 from support.paths import python_path
@@ -103,7 +103,7 @@ def found(folder):
 
 
 def engine_of(folder):
-    return json.loads((folder / "run" / run_folder.FACTS).read_text())["engine"]
+    return json.loads((folder / "run" / run_folder.METADATA).read_text())["engine"]
 
 
 def test_noise_is_the_same(reference, answers):
@@ -166,7 +166,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(answers):
     whole, cut = answers / "run", answers / "cut"
     names = [path.name for path in checkpoint.Store(whole / run_folder.CHECKPOINTS).paths()]
     assert names == ["epoch-000004.checkpoint", "epoch-000003.checkpoint"]
-    for name in (*(f"{run_folder.CHECKPOINTS}/{name}" for name in names), run_folder.HISTORY, run_folder.FACTS):
+    for name in (*(f"{run_folder.CHECKPOINTS}/{name}" for name in names), run_folder.HISTORY, run_folder.METADATA):
         assert (whole / name).read_bytes() == (cut / name).read_bytes(), name
 
 
@@ -257,7 +257,7 @@ def test_where_there_is_no_tensorflow_training_needs_none_and_export_says_so(ans
     assert answers["export"] == answers["tensorboard"] == 3
     missing = "needs tensorflow, which is not installed: pip install 'kvae-onnx[train]'."
     assert said == [f"Error: This {missing}", f"Error: --tensorboard {missing}"]
-    assert json.loads((folder / "run" / run_folder.FACTS).read_text())["training"]["versions"].keys() == {
+    assert json.loads((folder / "run" / run_folder.METADATA).read_text())["training"]["versions"].keys() == {
         "kvae-onnx", "keras", engine_of(folder),
     }  # fmt: skip
 
@@ -268,8 +268,8 @@ def test_a_model_of_another_engine_is_scored_and_exported_by_tensorflow(answers,
     from kvae.commands.export import export
     from kvae_serve import model as served
 
-    model, facts = train.load(answers / "run")
-    _, (x, given) = run_folder.data_of(answers / "run")
+    model, facts = saved_run.load(answers / "run")
+    _, (x, given) = run_data.splits(answers / "run")
     model.compile("adam")
     saved = load_model(answers / "run")
     steps = 4 * facts["steps_per_epoch"]
@@ -285,7 +285,7 @@ def test_a_model_of_another_engine_is_scored_and_exported_by_tensorflow(answers,
 
 def test_the_export_check_of_another_engine_is_asked_of_tensorflow_in_another_process(jax_answers, monkeypatch, capsys):
     folder = jax_answers / "run"
-    export_check._main(folder)  # what that process does: says nothing where all is well
+    export_check.main(folder)  # what that process does: says nothing where all is well
 
     def refuse(*_, **__):
         raise RequestError("layer odd has no ONNX form.")
@@ -293,7 +293,7 @@ def test_the_export_check_of_another_engine_is_asked_of_tensorflow_in_another_pr
     with monkeypatch.context() as patched:
         patched.setattr(export_check.graphs, "export", refuse)
         with pytest.raises(SystemExit) as left:
-            export_check._main(folder)
+            export_check.main(folder)
     said = capsys.readouterr().err
     assert (left.value.code, said) == (2, "layer odd has no ONNX form.\n")
     asked = []
@@ -304,7 +304,7 @@ def test_the_export_check_of_another_engine_is_asked_of_tensorflow_in_another_pr
 
     monkeypatch.setattr(export_check.subprocess, "run", run)
     with pytest.raises(RequestError, match=r"^layer odd has no ONNX form\.$"):
-        export_check._elsewhere(folder)
+        export_check._run_in_child(folder)
     assert asked == [(["-m", "kvae.training.export_check", str(folder)], "tensorflow")]
 
 
@@ -319,8 +319,8 @@ def test_a_model_of_tensorflow_goes_on_under_another_engine(given, answers):
 
 def test_a_run_goes_on_under_its_own_engine_alone(answers, reference):
     name = engine_of(answers)
-    with pytest.raises(RequestError, match=rf"begun on {name}.*KERAS_BACKEND={name}"):
-        run_folder.reopen(answers / "run", {"epochs": 9})
+    with pytest.raises(RequestError, match=rf"started on the backend {name} .*KERAS_BACKEND={name}"):
+        run_folder.open_existing(answers / "run", {"epochs": 9})
 
 
 def test_xla_compiles_the_step_of_tensorflow(given):

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from kvae.training import run_folder, train
+from kvae.training import run_folder, saved_run
 
 pytestmark = pytest.mark.torch
 
@@ -67,7 +67,7 @@ def test_a_run_in_bfloat16_is_checked_watched_stopped_early_exported_and_evaluat
     assert (tmp_path / "digits" / "decoder.onnx").exists()
     code, out, said = kvae("evaluate", "-m", "digits", "--data", "mnist-sample", "--json")
     assert code == 0, said
-    elbo = json.loads((tmp_path / "run" / run_folder.FACTS).read_text())["training"]["validation"]["elbo"]
+    elbo = json.loads((tmp_path / "run" / run_folder.METADATA).read_text())["training"]["validation"]["elbo"]
     assert json.loads(out)["figures"]["elbo"]["mean"] == pytest.approx(elbo, rel=0.1)
 
 
@@ -78,7 +78,7 @@ def test_an_export_check_that_fails_trains_nothing(kvae, command_environment, tm
     path = os.pathsep.join([str(tmp_path / "broken"), command_environment["PYTHONPATH"]])
     code, _, said = kvae("train", *SMALL, "--epochs", "1", "-o", "run", PYTHONPATH=path)
     assert code == 6, said
-    assert said.splitlines()[-1].endswith("Nothing was trained; --no-export-check trains it all the same.")
+    assert said.splitlines()[-1].endswith("Nothing was trained. --no-export-check skips this check.")
     assert not (tmp_path / "run").exists()
 
 
@@ -100,11 +100,11 @@ def test_ctrl_c_keeps_what_was_learned_and_the_run_goes_on(command, kvae, tmp_pa
     assert process.wait(60) == 130
     assert "Stopped early; what was learned is saved." in rest
     assert "Traceback" not in rest
-    done = int(train.load(tmp_path / "run")[1]["training"]["epochs"])
+    done = int(saved_run.load(tmp_path / "run")[1]["training"]["epochs"])
     assert 0 < done < 100000
     code, _, said = kvae("train", "--resume", "run", "--epochs", done + 2)
     assert code == 0, said
-    assert f"Going on after epoch {done} of {done + 2}." in said
+    assert f"Resuming after epoch {done} of {done + 2}." in said
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from kvae.commands.export import export as export_command
 from kvae.commands.train import train as train_command
 from kvae.data import disk, sources
 from kvae.dataloaders import batches as pipeline
-from kvae.training import config, factory, run_folder, train
-from kvae.training import setup as setups
+from kvae.training import config, factory, run_data, saved_run, train
 from kvae.training.distribution import Distribution
+from kvae.training.setup import prepare
 from kvae_serve.errors import InputDataError, RequestError
 from kvae_serve.readers import ReadOptions, read_dataset, read_for
 
@@ -151,8 +151,8 @@ def test_arrays_of_an_npz_are_conditions_by_name(tmp_path):
 def refused(reason, error=InputDataError, **changes):
     def set_up():
         chosen = settings(**changes)
-        dataset = run_folder.read_data(chosen)
-        factory.model(chosen, factory.spec_of(dataset, chosen.model.likelihood), factory.conditions_of(dataset))
+        dataset = run_data.read(chosen)
+        factory.model(chosen, factory.spec_of(dataset, chosen.model.likelihood), factory.describe_conditions(dataset))
 
     with pytest.raises(error, match=reason) as found:
         set_up()
@@ -162,19 +162,17 @@ def refused(reason, error=InputDataError, **changes):
 def test_what_does_not_go_together_is_one_line(table, pictures, tmp_path):
     people, images = str(table), str(pictures)
     drop = {"drop_columns": ("id",)}
-    refused(
-        "is a table, whose columns a bernoulli likelihood does not model; use --likelihood mixed", data=people, **drop
-    )
-    refused("is no table.* use another --likelihood", data=images, likelihood="mixed")
+    refused("is a table, which a bernoulli likelihood does not model. Use --likelihood mixed", data=people, **drop)
+    refused("is not a table.* Use another --likelihood", data=images, likelihood="mixed")
     refused("has no column size; it has id, Age", data=people, likelihood="mixed", condition_columns=("size",))
     refused("has no condition size; it has label", data=images, condition_columns=("size",))
     refused("leave out --categorical-columns", data=images, categorical_columns=("a",))
     refused("dense networks, got conv", RequestError, data=people, likelihood="mixed", network="conv", **drop)
     refused(r"divisible by 4, got \(6, 4, 1\); use fewer filters", RequestError, data=images, network="conv")
-    refused("an LSTM takes sequences", data=images, network="lstm", channels=3)
+    refused("an LSTM needs sequences", data=images, network="lstm", channels=3)
     refused("64x48, got '64'", RequestError, data=images, image_size="64")
     refused("channels must be", RequestError, data=images, channels=2)
-    refused("one twice", RequestError, data=images, condition_columns=("a", "a"))
+    refused("a name twice", RequestError, data=images, condition_columns=("a", "a"))
     refused("got element", RequestError, data=people, likelihood="mixed", sigma="element")
     refused("needs conditions", RequestError, data=people, prior="conditional_gaussian")
     np.savez(tmp_path / "a.npz", x=np.zeros((60, 2)), Big=np.arange(60) % 2, same=np.ones(60), label=np.zeros(60, int))
@@ -237,7 +235,7 @@ def test_a_look_at_data_on_disk_is_the_look_at_them_in_memory(halves, monkeypatc
     spec.check(far.x, "far")
     np.testing.assert_allclose(spec.unit_mean(far.x), near.x.mean(axis=0) / spec.range[1], rtol=1e-6)
     np.testing.assert_array_equal(disk.subsample(far.x, 10), near.x[:: len(near.x) // 10])
-    assert run_folder.fingerprint(far) == run_folder.fingerprint(sources.from_config(chosen.data))
+    assert run_data.fingerprint(far) == run_data.fingerprint(sources.from_config(chosen.data))
 
 
 def test_a_bad_value_on_disk_is_found(tmp_path, monkeypatch):
@@ -255,7 +253,7 @@ def test_a_run_from_before_conditions_had_names_is_read(tmp_path):
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     wanted = facts.pop("conditions")
     (tmp_path / "run" / "run.json").write_text(json.dumps({**facts, "classes": list("0123456789")}))
-    model, read = train.load(tmp_path / "run")
+    model, read = saved_run.load(tmp_path / "run")
     assert read["conditions"] == wanted
     assert model.conditions[0].classes == list("0123456789")
 
@@ -296,7 +294,7 @@ def test_measurements_under_a_gaussian_are_scaled_by_what_is_trained_on_and_have
     run = train.train(chosen, tmp_path / "run", quiet=True, export_check=False)
     seen = np.delete(x, held_out, axis=0)
     assert run.model.data.range == (seen.min(), seen.max())
-    assert run.facts["conditions"][0]["range"] == [seen[:, 0].min(), seen[:, 0].max()]
+    assert run.metadata["conditions"][0]["range"] == [seen[:, 0].min(), seen[:, 0].max()]
     invoke(export_command, tmp_path / "run", "-o", tmp_path / "out", "-q")
     served = kvae.load(tmp_path / "out")
     assert not served.manifest.data.bounded
@@ -315,13 +313,15 @@ def test_a_constant_column_of_numbers_is_refused(tmp_path):
 
 def test_a_vamp_prior_starts_at_examples_of_all_classes(pictures):
     chosen = settings(data=str(pictures), prior="vamp", prior_components=10, conditional=True)
-    setup = setups.set_up(chosen, run_folder.read_data(chosen), Distribution())
+    setup = prepare(chosen, run_data.read(chosen), Distribution())
     start = 1 / (1 + np.exp(-np.asarray(setup.model.prior.logits)))
     # The folder lies class by class; cats are light (0.7), dogs dark (0.3).
     assert (start.mean(axis=(1, 2, 3)) > 0.5).tolist() == [True] * 5 + [False] * 5
     assert np.asarray(setup.model.prior.condition_vectors).argmax(1).tolist() == [0] * 5 + [1] * 5
-    with pytest.raises(InputDataError, match="starts at 41 examples, there are 40; give --prior-components 40"):
-        setups.set_up(chosen.replace(prior_components=41), run_folder.read_data(chosen), Distribution())
+    with pytest.raises(
+        InputDataError, match="starts from 41 examples, but there are only 40. Set --prior-components to at most 40"
+    ):
+        prepare(chosen.replace(prior_components=41), run_data.read(chosen), Distribution())
 
 
 def test_embeddings_and_a_deep_prior_by_command(tmp_path):
@@ -333,7 +333,7 @@ def test_embeddings_and_a_deep_prior_by_command(tmp_path):
         "prior": "conditional_gaussian", "prior_hidden": (4,),
     }  # fmt: skip
     invoke(train_command, *flags(**asked), "-o", tmp_path / "run", "-q", "--no-export-check")
-    model, _ = train.load(tmp_path / "run")
+    model, _ = saved_run.load(tmp_path / "run")
     assert model.condition_dim == 3
     assert model.encoder.get_layer("embedding").embeddings.shape == (5, 3)
     assert [weight.shape for weight in model.prior.weights][:2] == [(3, 4), (4,)]
@@ -362,16 +362,16 @@ def test_arrays_of_three_axes_are_sequences_to_an_lstm(tmp_path, monkeypatch):
     x = np.random.default_rng(0).normal(size=(60, 5, 3)).astype("f4")
     np.save(tmp_path / "a.npy", x)
     chosen = settings(data=str(tmp_path / "a.npy"), network="lstm", lstm_units=4, likelihood="gaussian")
-    np.testing.assert_array_equal(run_folder.read_data(chosen).x, x)
+    np.testing.assert_array_equal(run_data.read(chosen).x, x)
     with monkeypatch.context() as patch:
         patch.setattr(sources, "IN_MEMORY", 100)
-        far = disk.take(run_folder.read_data(chosen).x, np.arange(40, 60))
+        far = disk.take(run_data.read(chosen).x, np.arange(40, 60))
     assert isinstance(far, disk.OnDisk)
     assert far.shape == (20, 5, 3)
     np.testing.assert_array_equal(far[3:9], x[43:49])
     run = train.train(chosen, tmp_path / "run", quiet=True, export_check=False)
     assert run.model.data.kind == "sequence"
-    assert run_folder.data_of(tmp_path / "run")[1][0].shape == (20, 5, 3)
+    assert run_data.splits(tmp_path / "run")[1][0].shape == (20, 5, 3)
     run.model.export(tmp_path / "out")
     served = kvae.load(tmp_path / "out")
     assert served.encode(x)[0].shape == (60, 2)

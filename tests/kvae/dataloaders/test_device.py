@@ -189,7 +189,7 @@ def test_a_run_is_that_of_data_in_memory_with_all_that_watches_it(room, tmp_path
     for name, there in (("memory", False), ("device", True)):
         room(there)
         run = train.train(config.Config().replace(**RUN), tmp_path / name, quiet=True, export_check=False)
-        assert run.facts["finished"]
+        assert run.metadata["finished"]
         histories.append((tmp_path / name / run_folder.HISTORY).read_text())
     ours, theirs = ([line.split(",") for line in text.splitlines()] for text in histories)
     assert ours[0] == theirs[0]

@@ -46,7 +46,7 @@ def test_a_preset_trains_on_a_few_examples(name, data, tmp_path):
     assert len(preset.line) < 120
     small = preset.config.replace(data=data.get(name, "mnist-sample"), validation=100, epochs=1, batch_size=100)
     run = train.train(small, tmp_path / "run", quiet=True, export_check=False)
-    assert run.facts["finished"]
+    assert run.metadata["finished"]
     # What was written does it again: the resolved settings, the preset's own among them.
     written = config.read(tmp_path / "run" / "config.toml")
     assert written == small
@@ -78,7 +78,7 @@ def test_flags_override_a_preset(tmp_path):
 def test_an_unknown_preset_is_refused_with_the_names_of_all(tmp_path):
     result = CliRunner().invoke(train_command, ["--preset", "gatde", "-o", str(tmp_path / "run")])
     assert isinstance(result.exception, RequestError)
-    assert str(result.exception) == f"There is no preset gatde; there are {', '.join(presets.names())}."
+    assert str(result.exception) == f"Unknown preset gatde. The presets are {', '.join(presets.names())}."
     both = CliRunner().invoke(train_command, ["--preset", "gated", "--config", "c.toml", "-o", str(tmp_path / "run")])
     assert "give one of them" in str(both.exception)
 

@@ -10,9 +10,9 @@ import tensorflow as tf
 
 from kvae.backends import Noise
 from kvae.dataloaders import batches
-from kvae.training import callbacks, config
+from kvae.training import callbacks, config, run_data, saved_run
 from kvae.training import train as training
-from kvae.training.callbacks.progress import say
+from kvae.training.callbacks.progress import print_line
 from kvae_serve.errors import InputDataError, RequestError, VerificationError
 
 SMALL = {
@@ -43,7 +43,7 @@ def run(tmp_path_factory):
 def test_the_kl_of_all_dimensions_sums_to_the_kl(run):
     for row in history(run):
         np.testing.assert_allclose(sum(row[f"val_kl_{i}"] for i in range(3)), row["val_kl"], rtol=1e-5)
-    kl_per_dim = run.facts["training"]["validation"]["kl_per_dim"]
+    kl_per_dim = run.metadata["training"]["validation"]["kl_per_dim"]
     np.testing.assert_allclose(kl_per_dim, [history(run)[-1][f"val_kl_{i}"] for i in range(3)], atol=1e-4)
 
 
@@ -58,7 +58,7 @@ def test_a_unit_is_active_where_its_mean_varies_over_the_data():
 
     model = VAE(encoder, decoder, data=DataSpec((4,), (0.0, 1.0)), likelihood=likelihoods.Gaussian(1.0))
     assert (x.var(axis=0) > 0.01).tolist() == [True, False, True, False]
-    latents, logs = callbacks.Latents(batches.validation_batches(x, None, 150), 0, print), {}
+    latents, logs = callbacks.LatentUsage(batches.validation_batches(x, None, 150), 0, print), {}
     latents.set_model(model)
     latents.on_epoch_end(0, logs)
     assert logs["val_active_units"] == 2
@@ -69,7 +69,7 @@ def test_a_unit_is_active_where_its_mean_varies_over_the_data():
 def test_a_prior_that_does_not_factorise_says_that_its_kl_is_an_estimate(tmp_path, capsys):
     run = train(tmp_path / "run", prior="gaussian_mixture", epochs=1, quiet=False)
     assert "kl is a Monte Carlo estimate" in capsys.readouterr().err
-    assert run.facts["training"]["kl"] == "Monte Carlo estimate"
+    assert run.metadata["training"]["kl"] == "Monte Carlo estimate"
     assert "val_kl_0" not in history(run)[0]
     assert "val_active_units" in history(run)[0]
 
@@ -88,7 +88,7 @@ def test_no_collapse_is_seen_during_the_warm_up(tmp_path, capsys):
 def test_without_validation_data_units_are_counted_on_training_data(tmp_path):
     run = train(tmp_path / "run", validation=0, epochs=1)
     assert "active_units" in history(run)[0]
-    assert run.facts["training"]["final"]["active_units"] == history(run)[0]["active_units"]
+    assert run.metadata["training"]["final"]["active_units"] == history(run)[0]["active_units"]
 
 
 def test_early_stopping_keeps_the_best_weights_and_its_figures(tmp_path):
@@ -98,12 +98,12 @@ def test_early_stopping_keeps_the_best_weights_and_its_figures(tmp_path):
     assert len(elbos) < 60
     best = int(np.argmax(elbos))
     assert best == len(elbos) - 3
-    assert run.facts["training"]["epochs"] == best + 1
-    assert run.facts["training"]["validation"]["elbo"] == round(elbos[best], 4)
+    assert run.metadata["training"]["epochs"] == best + 1
+    assert run.metadata["training"]["validation"]["elbo"] == round(elbos[best], 4)
     # The weights are those: evaluated again, they give that figure.
-    x = training.runs.read_data(settings()).x
+    x = run_data.read(settings()).x
     _, rows = batches.hold_out(600, 100, 0)
-    model, _ = training.load(run.directory)
+    model, _ = saved_run.load(run.directory)
     terms = model.terms((tf.constant(x[rows]),), Noise(0, tf.constant(0.0, tf.float64), test=True), training=False)
     assert float(tf.reduce_mean(terms.elbo)) == pytest.approx(elbos[best], rel=1e-5)
 
@@ -135,7 +135,7 @@ def test_mixed_precision_saves_and_exports_float32(tmp_path):
     assert {weight.dtype for weight in keras.saving.load_model(tmp_path / "half" / "model.keras").weights} == {
         "float32"
     }
-    elbos = [run.facts["training"]["validation"]["elbo"] for run in (half, full)]
+    elbos = [run.metadata["training"]["validation"]["elbo"] for run in (half, full)]
     assert elbos[0] == pytest.approx(elbos[1], rel=0.02)
     assert elbos[0] != elbos[1]
 
@@ -208,7 +208,7 @@ class Terminal(io.StringIO):
 
 def test_a_warning_takes_the_place_of_the_line_that_moves():
     terminal, file = Terminal(), io.StringIO()
-    say("Warning: none", terminal)
-    say("Warning: none", file)
+    print_line("Warning: none", terminal)
+    print_line("Warning: none", file)
     assert terminal.getvalue() == "\r\x1b[KWarning: none\n"
     assert file.getvalue() == "Warning: none\n"

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from kvae import networks
 from kvae.commands.train import train as train_command
 from kvae.data import disk, sources
-from kvae.training import callbacks, checkpoint, config, run_folder
+from kvae.training import callbacks, checkpoint, config, run_data, run_folder, saved_run
 from kvae.training import train as training
 from kvae_serve.errors import InputDataError, OutputError, RequestError, VerificationError
 
@@ -49,12 +49,12 @@ def assert_same_run(one, other):
     for name in (
         f"{run_folder.CHECKPOINTS}/{names[0]}",
         run_folder.HISTORY,
-        run_folder.FACTS,
+        run_folder.METADATA,
         run_folder.SAMPLES,
         run_folder.RECONSTRUCTIONS,
     ):
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
-    for ours, theirs in zip(training.load(one)[0].variables, training.load(other)[0].variables, strict=True):
+    for ours, theirs in zip(saved_run.load(one)[0].variables, saved_run.load(other)[0].variables, strict=True):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
     assert leftovers(other) == []
 
@@ -70,7 +70,7 @@ def cut(monkeypatch, epoch):
         if finished + 1 == epoch:
             raise RuntimeError("power cut")
 
-    monkeypatch.setattr(callbacks.KeepModel, "on_epoch_end", on_epoch_end)
+    monkeypatch.setattr(callbacks.SaveModel, "on_epoch_end", on_epoch_end)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def cut(monkeypatch, epoch):
     ids=["linear", "cyclical", "capacity", "importance", "patience"],
 )
 def test_a_resumed_run_is_the_uninterrupted_one(changes, tmp_path, monkeypatch):
-    kept = callbacks.KeepModel.on_epoch_end
+    kept = callbacks.SaveModel.on_epoch_end
 
     def on_epoch_end(self, finished, logs=None):
         if finished + 1 == 2:  # What lies on the disk at this moment is all that a power cut would leave.
@@ -93,9 +93,9 @@ def test_a_resumed_run_is_the_uninterrupted_one(changes, tmp_path, monkeypatch):
         kept(self, finished, logs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.KeepModel, "on_epoch_end", on_epoch_end)
+        patch.setattr(callbacks.SaveModel, "on_epoch_end", on_epoch_end)
         whole = train(tmp_path / "whole", **changes)
-    assert not run_folder.reopen(tmp_path / "cut", {})[1]["finished"]
+    assert not run_folder.open_existing(tmp_path / "cut", {})[1]["finished"]
     assert checkpoint.Store(tmp_path / "cut" / run_folder.CHECKPOINTS).paths()[0].name == "epoch-000002.checkpoint"
     resumed = training.resume(tmp_path / "cut", quiet=True)
     assert_same_run(whole.directory, resumed.directory)
@@ -106,7 +106,7 @@ def test_a_resumed_run_of_data_on_disk_is_the_run_of_the_same_data_in_memory(who
     with monkeypatch.context() as patch:
         patch.setattr(sources, "IN_MEMORY", 1000)
         changes = {"data": str(tmp_path / "mnist-sample.npy")}
-        assert isinstance(run_folder.read_data(settings(**changes)).x, disk.OnDisk)
+        assert isinstance(run_data.read(settings(**changes)).x, disk.OnDisk)
         cut(patch, 2)
         with pytest.raises(RuntimeError, match="power cut"):
             train(tmp_path / "run", **changes)
@@ -128,9 +128,9 @@ def test_ctrl_c_within_an_epoch_keeps_what_was_learned_and_the_epoch_is_done_aga
         stopped = train(tmp_path / "run")
     assert stopped.interrupted
     assert stopped.resumable == 2
-    assert stopped.facts["training"]["epochs"] == 2.4
-    assert not stopped.facts["finished"]
-    learned = training.load(tmp_path / "run")[0].get_weights()
+    assert stopped.metadata["training"]["epochs"] == 2.4
+    assert not stopped.metadata["finished"]
+    learned = saved_run.load(tmp_path / "run")[0].get_weights()
     for ours, theirs in zip(stopped.model.get_weights(), learned, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     training.resume(tmp_path / "run", quiet=True)
@@ -148,8 +148,8 @@ def test_a_run_cut_off_before_its_first_checkpoint_starts_again(whole, tmp_path,
 
 def test_a_run_cut_off_after_its_last_epoch_is_finished_by_resume(whole, tmp_path):
     shutil.copytree(whole, tmp_path / "run")
-    facts = json.loads((whole / run_folder.FACTS).read_text())
-    (tmp_path / "run" / run_folder.FACTS).write_text(json.dumps({**facts, "finished": False}))
+    facts = json.loads((whole / run_folder.METADATA).read_text())
+    (tmp_path / "run" / run_folder.METADATA).write_text(json.dumps({**facts, "finished": False}))
     (tmp_path / "run" / run_folder.MODEL).unlink()
     training.resume(tmp_path / "run", quiet=True)
     assert_same_run(whole, tmp_path / "run")
@@ -161,20 +161,20 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_taken(whole, tmp_pat
     data = bytearray(newest.read_bytes())
     data[len(data) // 2] ^= 1
     newest.write_bytes(data)
-    facts = json.loads((whole / run_folder.FACTS).read_text())
-    (tmp_path / "run" / run_folder.FACTS).write_text(json.dumps({**facts, "finished": False}))
+    facts = json.loads((whole / run_folder.METADATA).read_text())
+    (tmp_path / "run" / run_folder.METADATA).write_text(json.dumps({**facts, "finished": False}))
     training.resume(tmp_path / "run", quiet=True)
-    assert capsys.readouterr().err.count(f"{newest} is damaged (its digest is not that of its content)") == 1
+    assert capsys.readouterr().err.count(f"{newest} is corrupted (its SHA-256 does not match its content)") == 1
     assert_same_run(whole, tmp_path / "run")
     for path in checkpoint.Store(tmp_path / "run" / run_folder.CHECKPOINTS).paths():
         path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(InputDataError, match="no whole checkpoint"):
+    with pytest.raises(InputDataError, match="does not contain a valid checkpoint"):
         training.resume(tmp_path / "run", epochs=9, quiet=True)
 
 
 SLOW = """
 import sys, time
-from kvae import checkpoint
+from kvae.training import checkpoint
 from kvae.commands.train import train
 
 write = checkpoint.write
@@ -282,10 +282,10 @@ def test_every_flipped_byte_and_every_cut_of_a_checkpoint_is_noticed(tmp_path):
     good = path.read_bytes()
     for position in range(len(good)):
         path.write_bytes(good[:position] + bytes([good[position] ^ 0x10]) + good[position + 1 :])
-        with pytest.raises(checkpoint.DamagedError):
+        with pytest.raises(checkpoint.CorruptedError):
             checkpoint.read(path)
         path.write_bytes(good[:position])
-        with pytest.raises(checkpoint.DamagedError):
+        with pytest.raises(checkpoint.CorruptedError):
             checkpoint.read(path)
     assert store.latest()[0] is None
 
@@ -344,7 +344,7 @@ def test_weights_that_are_no_numbers_reach_no_checkpoint(tmp_path, monkeypatch):
         if epoch == 2:
             self.model.trainable_variables[0].assign(self.model.trainable_variables[0] * float("nan"))
 
-    monkeypatch.setattr(callbacks.Latents, "on_epoch_end", poison)
+    monkeypatch.setattr(callbacks.LatentUsage, "on_epoch_end", poison)
     with pytest.raises(VerificationError, match="weight became infinite or NaN") as error:
         train(tmp_path / "run")
     assert error.value.exit_code == 6
@@ -352,7 +352,7 @@ def test_weights_that_are_no_numbers_reach_no_checkpoint(tmp_path, monkeypatch):
     assert last.state["epoch"] == 2
     assert checkpoint.is_finite(last.arrays)
     # No model was saved yet: what the last checkpoint holds can be exported.
-    for ours, array in zip(training.load(tmp_path / "run")[0].variables, last.arrays.values(), strict=False):
+    for ours, array in zip(saved_run.load(tmp_path / "run")[0].variables, last.arrays.values(), strict=False):
         np.testing.assert_array_equal(ours.numpy(), array)
 
 
@@ -362,7 +362,7 @@ def test_a_longer_run_is_the_run_that_was_long_from_the_start(whole, tmp_path):
     training.resume(tmp_path / "run", epochs=4, quiet=True)
     assert_same_run(train(tmp_path / "whole", epochs=4, **changes).directory, tmp_path / "run")
     assert config.read(tmp_path / "run" / run_folder.CONFIG).training.epochs == 4
-    with pytest.raises(RequestError, match="4 epochs behind it"):
+    with pytest.raises(RequestError, match="already trained 4 epochs"):
         training.resume(tmp_path / "run", epochs=3, quiet=True)
 
 
@@ -382,7 +382,7 @@ def test_a_finished_run_says_so(whole):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--latent-dim", "5"], "--latent-dim cannot change in the middle of a run"),
+        (["--latent-dim", "5"], "--latent-dim cannot change when a run is resumed"),
         (["--seed", "1"], "--seed cannot change"),
         (["-o", "other"], "--output does not go with --resume"),
         (["--preset", "gated"], "--preset does not go with --resume"),
@@ -399,7 +399,7 @@ def test_a_run_goes_on_with_the_same_data_only(whole, tmp_path):
     assert len(sample["x"]) == 600
     result = resume(whole, "--epochs", "5", "--data", _sample(tmp_path, flip=True))
     assert isinstance(result.exception, InputDataError)
-    assert "is not what" in str(result.exception)
+    assert "differs from the data of" in str(result.exception)
 
 
 def _sample(tmp_path, flip):
@@ -411,14 +411,14 @@ def _sample(tmp_path, flip):
 
 
 def test_two_processes_do_not_train_in_one_folder(tmp_path):
-    with run_folder.held(tmp_path), pytest.raises(OutputError, match="Another process"), run_folder.held(tmp_path):
+    with run_folder.lock(tmp_path), pytest.raises(OutputError, match="Another process"), run_folder.lock(tmp_path):
         pass
 
 
 @pytest.mark.parametrize("name", ["config.toml", "run.json"])
 def test_a_folder_that_is_no_run_is_not_resumed(name, whole, tmp_path):
     shutil.copytree(whole, tmp_path / "run", ignore=lambda *_: {name})
-    assert f"holds no {name}" in str(resume(tmp_path / "run").exception)
+    assert f"{name} is missing" in str(resume(tmp_path / "run").exception)
     (tmp_path / "run" / name).write_text("{")
     assert isinstance(resume(tmp_path / "run").exception, (InputDataError, RequestError))
 
@@ -428,10 +428,10 @@ def test_a_model_that_cannot_be_exported_is_refused_before_training(tmp_path, mo
     monkeypatch.setattr(
         networks, "dense_encoder", lambda *sizes, activation, **rest: exported(*sizes, activation="gelu", **rest)
     )
-    with pytest.raises(RequestError, match="Nothing was trained; --no-export-check"):
+    with pytest.raises(RequestError, match="Nothing was trained. --no-export-check"):
         training.train(settings(), tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
-    assert train(tmp_path / "run", epochs=1).facts["finished"]
+    assert train(tmp_path / "run", epochs=1).metadata["finished"]
 
 
 def test_the_export_check_changes_nothing_of_what_is_trained(whole, tmp_path):

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from kvae.commands.train import train as train_command
 from kvae.data import sources
 from kvae.dataloaders import batches as pipeline
-from kvae.training import callbacks, config, factory
+from kvae.training import callbacks, config, factory, saved_run
 from kvae.training import train as training
 from kvae_serve.errors import InputDataError, OutputError, RequestError, VerificationError
 
@@ -59,7 +59,7 @@ def test_weights_from_starts_where_another_run_ended(run, tmp_path):
     after = train(settings(**same, epochs=1, learning_rate=1e-12), tmp_path / "after")
     for ours, theirs in zip(run.model.get_weights(), after.model.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-8)
-    with pytest.raises(InputDataError, match="another network"):
+    with pytest.raises(InputDataError, match="different network"):
         train(settings(**same, latent_dim=5), tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
@@ -84,7 +84,7 @@ def test_a_runs_config_does_it_again_to_the_same_weights(run, tmp_path):
 
 
 def test_a_run_is_rebuilt_in_code_with_its_weights(run):
-    model, facts = training.load(run.directory)
+    model, facts = saved_run.load(run.directory)
     assert type(model) is type(run.model)
     assert facts["conditions"] == [{"name": "label", "kind": "categorical", "classes": list("0123456789")}]
     for ours, theirs in zip(run.model.get_weights(), model.get_weights(), strict=True):
@@ -94,15 +94,15 @@ def test_a_run_is_rebuilt_in_code_with_its_weights(run):
 @pytest.mark.parametrize("name", ["model.keras", "config.toml", "run.json"])
 def test_a_folder_that_is_no_run_is_refused(name, run, tmp_path):
     shutil.copytree(run.directory, tmp_path, dirs_exist_ok=True, ignore=lambda *_: {name, "checkpoints"})
-    with pytest.raises(InputDataError, match=f"holds no {name}"):
-        training.load(tmp_path)
+    with pytest.raises(InputDataError, match=f"{name} is missing"):
+        saved_run.load(tmp_path)
 
 
 def test_a_damaged_model_file_is_one_line(run, tmp_path):
     shutil.copytree(run.directory, tmp_path, dirs_exist_ok=True)
     (tmp_path / "model.keras").write_bytes((tmp_path / "model.keras").read_bytes()[:2000])
-    with pytest.raises(InputDataError, match="do not make a model") as error:
-        training.load(tmp_path)
+    with pytest.raises(InputDataError, match="cannot rebuild the model") as error:
+        saved_run.load(tmp_path)
     assert "\n" not in str(error.value)
 
 
@@ -137,8 +137,8 @@ def test_held_out_examples_are_seeded_and_apart():
 
 def test_validation_0_trains_on_all(tmp_path):
     run = train(settings(validation=0, epochs=1), tmp_path / "all")
-    assert run.facts["training"]["examples"] == 600
-    assert run.facts["training"]["validation"] is None
+    assert run.metadata["training"]["examples"] == 600
+    assert run.metadata["training"]["validation"] is None
 
 
 def test_a_nan_loss_ends_the_run_with_exit_code_6_and_keeps_no_model(tmp_path):
@@ -162,13 +162,13 @@ def test_ctrl_c_keeps_what_was_learned(tmp_path):
     assert process.wait(60) == 130
     assert "Stopped early; what was learned is saved." in rest
     assert "Traceback" not in rest
-    model, facts = training.load(tmp_path / "run")
+    model, facts = saved_run.load(tmp_path / "run")
     assert 0 < facts["training"]["epochs"] < 100000
     assert sum(np.abs(weight).sum() for weight in model.get_weights()) > 0
 
 
 def test_the_model_on_the_way_is_saved_whole(tmp_path, monkeypatch, run):
-    keep = callbacks.KeepModel(tmp_path / "model.keras", lambda: run.model, seconds=0)
+    keep = callbacks.SaveModel(tmp_path / "model.keras", lambda: run.model, seconds=0)
     keep.on_epoch_end(0)
     good = (tmp_path / "model.keras").read_bytes()
 
@@ -184,7 +184,7 @@ def test_the_model_on_the_way_is_saved_whole(tmp_path, monkeypatch, run):
 
 
 def test_a_model_that_is_no_longer_finite_takes_no_place(tmp_path, run):
-    keep = callbacks.KeepModel(tmp_path / "model.keras", lambda: run.model, seconds=0)
+    keep = callbacks.SaveModel(tmp_path / "model.keras", lambda: run.model, seconds=0)
     keep.save()
     good, weight = (tmp_path / "model.keras").read_bytes(), run.model.trainable_variables[0]
     before = np.array(weight)
@@ -216,7 +216,7 @@ def test_a_config_survives_its_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[model]\nlatent_dims = 3", "knows no latent_dims; known: network, latent_dim"),
+        ("[model]\nlatent_dims = 3", "unknown key latent_dims in .model.; known: network, latent_dim"),
         ("[model]\nlatent_dim = 'three'", "latent_dim must be of type int, got 'three'"),
         ("[model]\nlatent_dim = true", "must be of type int"),
         ("[model]\nlatent_dim = 0", "latent_dim must be at least 1"),
@@ -226,7 +226,7 @@ def test_a_config_survives_its_file(tmp_path):
         ("[training]\nlearning_rate = -1", "learning_rate must be a positive number"),
         ("model = 3", "must be a table"),
         ("format = 2", "format 2"),
-        ("not toml", "no TOML file"),
+        ("not toml", "not a TOML file"),
     ],
 )
 def test_a_bad_config_is_refused_in_one_line_that_names_the_key(text, words, tmp_path):
@@ -243,7 +243,7 @@ def test_an_existing_run_is_kept_unless_forced(run, tmp_path):
         train(settings(), run.directory)
     assert before == {path: path.read_bytes() for path in run.directory.rglob("*.*")}
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(OutputError, match="no part of a run"):
+    with pytest.raises(OutputError, match="not part of a run"):
         train(settings(), tmp_path, force=True)
 
 
@@ -252,7 +252,7 @@ def test_an_existing_run_is_kept_unless_forced(run, tmp_path):
     [
         ({"data": ""}, RequestError, "--data"),
         ({"data": "nowhere"}, InputDataError, "nowhere does not exist"),
-        ({"validation": 600}, InputDataError, "600 examples, of which 600 cannot be held out"),
+        ({"validation": 600}, InputDataError, "600 examples, so 600 cannot be held out"),
     ],
 )
 def test_bad_data_leave_nothing_behind(changes, error, words, tmp_path):

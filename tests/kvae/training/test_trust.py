@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import kvae
-from kvae.training import checkpoint, config, run_folder, train
+from kvae.training import checkpoint, config, run_folder, saved_run, train
 from kvae_serve.errors import InputDataError, RequestError
 
 SMALL = {
@@ -66,12 +66,12 @@ def test_load_model_runs_nothing_that_a_file_describes(run, tmp_path):
 
 def test_export_rebuilds_the_model_in_code_and_reads_weights_alone(run, tmp_path):
     """The description inside model.keras is never looked at."""
-    want = [variable.numpy() for variable in train.load(run)[0].variables]
+    want = [variable.numpy() for variable in saved_run.load(run)[0].variables]
     canary = tmp_path / "canary"
     for name, document in hostile_documents(canary).items():
         shutil.copytree(run, tmp_path / "run")
         with_config(run / run_folder.MODEL, tmp_path / "run" / run_folder.MODEL, document)
-        model, _ = train.load(tmp_path / "run")
+        model, _ = saved_run.load(tmp_path / "run")
         for variable, values in zip(model.variables, want, strict=True):
             np.testing.assert_array_equal(variable.numpy(), values)
         assert type(model).__module__ == "kvae.models.vae"
@@ -83,25 +83,25 @@ def test_export_rebuilds_the_model_in_code_and_reads_weights_alone(run, tmp_path
 def test_a_model_file_of_anything_else_is_refused_in_a_line(run, tmp_path, content):
     shutil.copytree(run, tmp_path / "run")
     (tmp_path / "run" / run_folder.MODEL).write_bytes(content)
-    with pytest.raises(InputDataError, match="do not make a model") as error:
-        train.load(tmp_path / "run")
+    with pytest.raises(InputDataError, match="cannot rebuild the model") as error:
+        saved_run.load(tmp_path / "run")
     assert len(str(error.value).splitlines()) == 1
 
 
 def test_facts_and_settings_of_anything_else_are_refused_in_a_line(run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
-    facts = tmp_path / "run" / run_folder.FACTS
+    facts = tmp_path / "run" / run_folder.METADATA
     for content in ("[" * 100_000, "{}", "null", '{"data": 1}', " " * 2**25):
         facts.write_text(content)
-        with pytest.raises(InputDataError, match="damaged"):
-            train.load(tmp_path / "run")
+        with pytest.raises(InputDataError, match="corrupted"):
+            saved_run.load(tmp_path / "run")
 
 
 HOSTILE_SETTINGS = {
     "deep lists": ("a = " + "[" * 900 + "]" * 900, "nested too deeply"),
     "deep tables": ("a = " + "{b=" * 5000, "nested too deeply"),
     "too long": ("#" * 2**17, "more than 65536 bytes"),
-    "bytes": (b"\xff\xfe", "no TOML"),
+    "bytes": (b"\xff\xfe", "not a TOML"),
     "escapes": ('"\\u001b[31m" = 1', "unknown section"),
     "a function for a network": ('[model]\nnetwork = "os.system"', "must be one of"),
     "widths beyond memory": ("[model]\nencoder_hidden = [100000, 100000]", "149 GiB"),
@@ -141,5 +141,5 @@ def test_a_checkpoint_that_was_made_to_harm_is_a_damaged_one(tmp_path):
     ]  # fmt: skip
     for data in hostile:
         (tmp_path / "a.checkpoint").write_bytes(data)
-        with pytest.raises(checkpoint.DamagedError):
+        with pytest.raises(checkpoint.CorruptedError):
             checkpoint.read(tmp_path / "a.checkpoint")

@@ -1,0 +1,125 @@
+"""Data of a run: reading, the split into training and validation data, and the fingerprint that resume compares.
+
+Nothing here imports Keras when the module is imported, because errors in the data are reported before the backend
+starts, which takes seconds.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from kvae.data import disk, sources
+from kvae.training import run_folder
+from kvae.training.config import Config
+from kvae_serve.errors import InputDataError, RequestError
+from kvae_serve.readers import Dataset
+
+Split = tuple[Any, dict[str, Any] | None]
+
+
+def read(config: Config) -> Dataset:
+    """Read the training split that `config` names, with the conditions of the model.
+
+    Raises:
+        RequestError: If the configuration does not name any data.
+        InputDataError: If the data are missing, invalid or too few, or lack a condition of the model.
+    """
+    if not config.data.data:
+        raise RequestError("No training data. Set --data to a file, a folder, or mnist.")
+    dataset = _read(config)
+    num, num_validation = len(dataset.x), config.data.validation
+    if num_validation >= num:
+        raise InputDataError(
+            f"{config.data.data} has {num} examples, so {num_validation} cannot be held out for validation. "
+            "Set --validation to a smaller number (0 for none)."
+        )
+    return dataset
+
+
+def read_again(config: Config, directory: str | Path, metadata: dict[str, Any]) -> Dataset:
+    """Read the data of an existing run, and check that they did not change.
+
+    Raises:
+        InputDataError: If the data are missing, or differ from those that the run started with.
+    """
+    try:
+        dataset = read(config)
+    except InputDataError as error:
+        raise InputDataError(
+            f"{error} The run {directory} was trained on --data {config.data.data}. If the data moved, or if the path "
+            "is relative to another folder, add --data with their path."
+        ) from error
+    require_same(directory, metadata, dataset)
+    return dataset
+
+
+def _read(config: Config) -> Dataset:
+    dataset = sources.from_config(config.data)
+    if config.model.network != "lstm" or dataset.columns:
+        return dataset
+    # A file does not say whether [num, a, b] are sequences or gray images: the network decides.
+    if dataset.x.ndim != 4 or dataset.x.shape[-1] != 1:
+        raise InputDataError(
+            f"{dataset.source} contains examples of shape {list(dataset.x.shape[1:])}; an LSTM needs sequences "
+            "[steps, features]. Use --network dense."
+        )
+    return dataset._replace(x=disk.as_sequences(dataset.x))
+
+
+def fingerprint(dataset: Dataset) -> dict[str, Any]:
+    """Return count, shape and SHA-256 of the examples and their conditions, as JSON."""
+    digest = hashlib.sha256()
+    for array in (dataset.x, *dataset.conditions.values()):
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        for part in disk.fingerprint_chunks(array):
+            digest.update(part)
+    return {"examples": len(dataset.x), "shape": list(dataset.x.shape[1:]), "sha256": digest.hexdigest()}
+
+
+def require_same(directory: str | Path, metadata: dict[str, Any], dataset: Dataset) -> None:
+    """Raise InputDataError unless `dataset` has the fingerprint in the metadata of a run."""
+    expected, actual = metadata.get("fingerprint"), fingerprint(dataset)
+    if expected != actual:
+        before, now = (
+            f"{each['examples']} examples of shape {each['shape']}, SHA-256 {each['sha256'][:12]}"
+            if each
+            else "unknown"
+            for each in (expected, actual)
+        )
+        raise InputDataError(
+            f"{dataset.source} differs from the data of {directory}: expected {before}, got {now}. "
+            "Set --data to the same data, or start a new run."
+        )
+
+
+def with_validation_size(config: Config, num: int) -> Config:
+    """Replace a validation size of -1 by the default for `num` examples: 5,000, or a tenth if there are few."""
+    if config.data.validation >= 0:
+        return config
+    return config.replace(validation=min(5000, num // 10))
+
+
+def splits(directory: str | Path) -> tuple[Split | None, Split | None]:
+    """Read the training and the validation data of a run.
+
+    Returns:
+        Two pairs of x in data units and its conditions by name. The second is None if the run does not have validation
+        data; both are None if the data are missing or changed.
+    """
+    from kvae.dataloaders import batches
+
+    config, metadata = run_folder.read(directory)
+    try:
+        dataset = _read(config)
+    except InputDataError:
+        return None, None
+    if fingerprint(dataset) != metadata.get("fingerprint"):
+        return None, None
+    train, validation = batches.hold_out(len(dataset.x), config.data.validation, config.training.seed)
+    return take(dataset, train), take(dataset, validation) if len(validation) else None
+
+
+def take(dataset: Dataset, rows: Any) -> Split:
+    """Return x and the conditions (None if there are none) of the examples with the indices `rows`."""
+    conditions = {name: values[rows] for name, values in dataset.conditions.items()}
+    return disk.take(dataset.x, rows), conditions or None
