@@ -89,8 +89,6 @@ def prepare(config: Config, dataset: Dataset, distribution: Distribution) -> Set
     metadata = describe_start(
         config, dataset, saved_model, conditions=conditions, num_examples=len(x), steps_per_epoch=batches.steps
     )
-    if in_halves:
-        metadata["in_halves"] = True
     if distribution.num_replicas > 1:
         metadata["devices"] = distribution.num_replicas
     shown_rows = (validation_rows if len(validation_rows) else train_rows)[:64]

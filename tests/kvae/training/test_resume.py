@@ -428,7 +428,7 @@ def test_a_model_that_cannot_be_exported_is_refused_before_training(tmp_path, mo
     monkeypatch.setattr(
         networks, "dense_encoder", lambda *sizes, activation, **rest: exported(*sizes, activation="gelu", **rest)
     )
-    with pytest.raises(RequestError, match="Nothing was trained. --no-export-check"):
+    with pytest.raises(RequestError, match=r"Nothing was trained\. --no-export-check"):
         training.train(settings(), tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
     assert train(tmp_path / "run", epochs=1).metadata["finished"]

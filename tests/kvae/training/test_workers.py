@@ -130,7 +130,7 @@ def test_a_killed_worker_ends_the_job_with_a_clear_line_and_resume_goes_on(tmp_p
     assert f"kvae train --resume {tmp_path / 'run'}" in words
     ends = finish(start(["--resume", tmp_path / "run"]))
     assert [end[0] for end in ends] == [0, 0], ends
-    assert "Going on after epoch" in ends[0][2]
+    assert "Resuming after epoch" in ends[0][2]
     assert_same_history(tmp_path / "run", uninterrupted)
 
 
