@@ -1,6 +1,6 @@
-"""Data for training: `kvae.data.load` reads files, `DataSpec` says what one example is.
+"""Training data: `load` reads files, `kvae.DataSpec` and `kvae.TableSpec` describe one example.
 
-The readers of files are `kvae_serve.readers`, which the light runtime shares; batches for `fit` are in `pipeline`.
+The file readers are in `kvae_serve.readers`; batches for `fit` are in `kvae.dataloaders`.
 """
 
 from kvae.data.sources import load

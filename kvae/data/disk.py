@@ -1,7 +1,7 @@
-"""Examples that stay on disk because memory would not hold them: an .npy, or a folder of images.
+"""Examples that stay on disk because they do not fit into memory: an .npy file, or a folder of images.
 
-What trains asks for rows by index and gets the arrays that it would get from memory, so the order of a run, and what
-it learns, do not depend on where the examples lie.
+Rows are read by index and are equal to those of an array in memory. So the order of batches, and the trained model, do
+not depend on where the examples are stored.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from kvae.types import Shape
 from kvae_serve.readers.images import ImagesOnDisk
 
 CHUNK_ROWS = 2**16
@@ -18,19 +19,25 @@ _CHUNK_BYTES = 2**28
 
 
 class OnDisk:
-    """Rows of an array on disk, read when they are asked for: `x[rows]` is an array, uint8 or float32.
+    """Array on disk whose rows are read on demand: `x[rows]` is an array, uint8 or float32.
 
     Args:
-        source: a `numpy.memmap` or an `ImagesOnDisk`, `[num, *shape]`.
-        rows: which of its rows, in which order; all by default.
-        flat: leave out the last axis, of one channel.
+        source: `numpy.memmap` or `ImagesOnDisk`, `[num, *shape]`.
+        rows: Indices of the rows, in order; all rows by default.
+        flat: Whether to drop the last axis, which has one channel.
+
+    Example:
+        >>> import numpy as np
+        >>> x = OnDisk(np.arange(6, dtype=np.uint8).reshape(3, 2), rows=[2, 0])
+        >>> x[:1].tolist()
+        [[4, 5]]
     """
 
-    def __init__(self, source: Any, rows: np.ndarray | None = None, flat: bool = False) -> None:
+    def __init__(self, source: Any, rows: Any = None, flat: bool = False) -> None:
         self.source = source
         self.rows = np.arange(len(source)) if rows is None else np.asarray(rows)
         self.flat = flat
-        self.shape = (len(self.rows), *(source.shape[1:-1] if flat else source.shape[1:]))
+        self.shape: Shape = (len(self.rows), *(source.shape[1:-1] if flat else source.shape[1:]))
         self.ndim = len(self.shape)
         self.dtype = np.dtype(np.uint8 if source.dtype == np.uint8 else np.float32)
 
@@ -38,26 +45,26 @@ class OnDisk:
         return len(self.rows)
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        found = np.asarray(self.source[self.rows[rows]], self.dtype)
-        return found[..., 0] if self.flat else found
+        values = np.asarray(self.source[self.rows[rows]], self.dtype)
+        return values[..., 0] if self.flat else values
 
     def take(self, rows: np.ndarray) -> OnDisk:
-        """Some of the rows, still on disk."""
+        """Return a subset of the rows, still on disk."""
         return OnDisk(self.source, self.rows[rows], self.flat)
 
 
 def take(x: Any, rows: np.ndarray) -> Any:
-    """Rows of an array: read, where it is in memory; still on disk, where it is there."""
+    """Return rows of `x`, in memory or on disk as `x` is."""
     return x.take(rows) if isinstance(x, OnDisk) else x[rows]
 
 
 def as_sequences(x: Any) -> Any:
-    """Images of one channel `[num, height, width, 1]` as sequences of their rows, `[num, steps, features]`."""
+    """Return images of one channel `[num, height, width, 1]` as sequences of their rows, `[num, steps, features]`."""
     return OnDisk(x.source, x.rows, flat=True) if isinstance(x, OnDisk) else x[..., 0]
 
 
 def chunks(x: Any) -> Iterator[np.ndarray]:
-    """All rows of `x`, which may lie on disk, some at a time."""
+    """Yield all rows of `x`, in memory or on disk, as arrays of limited size."""
     size = CHUNK_ROWS
     if isinstance(x, OnDisk):
         size = max(1, min(CHUNK_ROWS, _CHUNK_BYTES // max(1, 4 * int(np.prod(x.shape[1:])))))
@@ -65,23 +72,23 @@ def chunks(x: Any) -> Iterator[np.ndarray]:
 
 
 def subsample(x: Any, num: int) -> np.ndarray:
-    """About `num` rows of `x` at equal steps where it lies on disk; else all of it."""
+    """Return about `num` equally spaced rows of data on disk; return data in memory as a whole."""
     return x[:: max(1, len(x) // num)] if isinstance(x, OnDisk) else x
 
 
 def value_range(x: Any) -> tuple[float, float]:
-    """Lowest and highest value; NaN where any value is."""
-    ends = [(float(np.min(piece)), float(np.max(piece))) for piece in chunks(x)]
-    # Of arrays, for these keep a NaN wherever it stands.
-    return float(np.min([low for low, _ in ends])), float(np.max([high for _, high in ends]))
+    """Return the lowest and the highest value; NaN if any value is NaN."""
+    bounds = [(float(np.min(chunk)), float(np.max(chunk))) for chunk in chunks(x)]
+    # numpy.min keeps a NaN at any position; the built-in min does not.
+    return float(np.min([low for low, _ in bounds])), float(np.max([high for _, high in bounds]))
 
 
 def fingerprint_chunks(x: Any) -> Iterator[bytes]:
-    """Bytes that are the same as long as the examples are: they themselves, or name, size and time of image files."""
+    """Yield bytes that identify the examples: their values, or name, size and time of image files."""
     if isinstance(x, OnDisk) and isinstance(x.source, ImagesOnDisk):
         for row in x.rows:
             stat = x.source.paths[row].stat()
             yield f"{x.source.paths[row].name} {stat.st_size} {stat.st_mtime_ns}\n".encode()
         return
-    for piece in chunks(x):
-        yield np.ascontiguousarray(piece).tobytes()
+    for chunk in chunks(x):
+        yield np.ascontiguousarray(chunk).tobytes()

@@ -1,6 +1,7 @@
-"""What the data are, and the way between the user's units and the networks' unit data."""
+"""Description of one example, and the conversion between data units and the networks' unit data."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from keras import ops
 
 from kvae.data.disk import chunks, value_range
 from kvae.serialization import register
+from kvae.types import Shape, Tensor
 from kvae_serve.sealed import noise
 
 
@@ -15,19 +17,34 @@ from kvae_serve.sealed import noise
 class DataSpec:
     """Kind, shape and range of one example.
 
-    The scaling is part of the model and of its graphs, so that what trains and what serves cannot differ: models
-    and files speak data units (pixels 0 to 255), networks and likelihoods unit data (0 to 1).
+    The scaling is part of the model and of its graphs, so that training and serving cannot differ. Models and files
+    use data units (pixels 0 to 255). Networks and likelihoods use unit data (0 to 1).
 
     Args:
-        shape: shape of one example; images are (height, width, channels), also with one channel.
-        range: lowest and highest value in data units.
-        kind: `"image"`, `"vector"` or `"sequence"`; by default told from the number of axes: 3, 1 and 2.
-        bounded: whether values beyond the range are refused. Measurements under a Gaussian have no bounds: there the
-            range is that of the training data, a scale, and later data may lie outside.
+        shape: Shape of one example. Images are (height, width, channels), also with one channel.
+        range: Lowest and highest value in data units.
+        kind: `"image"`, `"vector"` or `"sequence"`. By default it follows from the number of axes: 3, 1 or 2.
+        bounded: Whether values outside the range are rejected. Measurements under a Gaussian have no bounds; their
+            range is that of the training data, and later data may lie outside.
+
+    Raises:
+        ValueError: If an argument is invalid.
+
+    Example:
+        >>> import kvae
+        >>> spec = kvae.DataSpec((28, 28, 1))
+        >>> spec.kind, round(float(spec.to_unit(51.0)), 6)
+        ('image', 0.2)
     """
 
-    def __init__(self, shape, range=(0.0, 255.0), kind=None, bounded=True):
-        self.shape = tuple(int(size) for size in shape)
+    def __init__(
+        self,
+        shape: Sequence[int],
+        range: Sequence[float] = (0.0, 255.0),
+        kind: str | None = None,
+        bounded: bool = True,
+    ) -> None:
+        self.shape: Shape = tuple(int(size) for size in shape)
         self.kind = kind or {3: "image", 2: "sequence"}.get(len(self.shape), "vector")
         low, high = (float(bound) for bound in range)
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
@@ -40,91 +57,97 @@ class DataSpec:
         self.bounded = bool(bounded)
 
     @property
-    def size(self):
-        """How many values one example has."""
+    def size(self) -> int:
+        """Number of values in one example."""
         return math.prod(self.shape)
 
     @property
-    def unit_shape(self):
-        """Shape of one example in unit data: what the encoder takes."""
+    def unit_shape(self) -> Shape:
+        """Shape of one example in unit data, the encoder's input."""
         return self.shape
 
-    def to_unit(self, x):
-        """Data units of any number type to unit data, float32."""
+    def to_unit(self, x: Tensor) -> Tensor:
+        """Convert data units of any numeric type to unit data, float32 of the same shape."""
         low, high = self.range
         x = ops.cast(x, "float32")
         return (x - low) * (1.0 / (high - low)) if low else x * (1.0 / high)
 
-    def to_data(self, x):
-        """Unit data to data units, float32."""
+    def to_data(self, x: Tensor) -> Tensor:
+        """Convert unit data to data units, float32 of the same shape."""
         low, high = self.range
         return x * (high - low) + low if low else x * high
 
-    def log_jacobian(self, likelihood):
-        """What makes a density over unit data one over data units: log |d unit / d data| of an example, in nats.
+    def log_jacobian(self, likelihood: Any) -> float:
+        """Return log |d unit / d data| of an example, in nats: log p per data unit is log p per unit plus this.
 
-        Zero for a likelihood over outcomes, whose probabilities have no unit.
+        Args:
+            likelihood: A `kvae.likelihoods.Likelihood`. The result is 0 if it is not a density.
         """
         low, high = self.range
         return -self.size * math.log(high - low) if likelihood.is_density else 0.0
 
-    def unit_array(self, x):
-        """As `to_unit`, of and as a NumPy array."""
+    def unit_array(self, x: Any) -> np.ndarray:
+        """Convert a NumPy array as `to_unit` does."""
         return ops.convert_to_numpy(self.to_unit(np.asarray(x)))
 
-    def unit_mean(self, x):
-        """Mean of the examples `x` in unit data, float64 `[*unit_shape]`."""
+    def unit_mean(self, x: Any) -> np.ndarray:
+        """Compute the mean of the examples `x`, an array or `OnDisk`, in unit data: float64 `[*unit_shape]`."""
         low, high = self.range
-        return (sum(part.sum(axis=0, dtype="float64") for part in chunks(x)) / len(x) - low) / (high - low)
+        return (sum(chunk.sum(axis=0, dtype="float64") for chunk in chunks(x)) / len(x) - low) / (high - low)
 
-    def probe(self, num):
-        """Values spread over the range, float32 `[num, *shape]`, for a look at a model where there are no data."""
+    def probe(self, num: int) -> np.ndarray:
+        """Return values spread over the range, float32 `[num, *shape]`, to test a model without data."""
         low, high = self.range
         uniform = noise.uniforms(1, noise.STREAM_GOLDEN, 0, num, self.size)
         return (low + (high - low) * np.round(uniform)).astype("float32").reshape(num, *self.shape)
 
-    def check(self, x, where):
-        """Raise ValueError, with what to do, unless `x`, an array or `OnDisk`, holds such examples."""
-        if tuple(x.shape[1:]) != self.shape:
-            raise ValueError(f"{where}: expected x of shape [batch, {_sizes(self.shape)}], got [{_sizes(x.shape)}].")
-        if x.dtype.kind not in "iufb":
-            raise ValueError(f"{where}: x must be numbers, got {x.dtype}.")
-        if not len(x):
-            raise ValueError(f"{where}: x holds no examples.")
+    def check(self, x: Any, context: str) -> None:
+        """Check that `x` contains such examples.
+
+        Args:
+            x: NumPy array or `OnDisk`, in data units.
+            context: First words of the message, such as the name of the method.
+
+        Raises:
+            ValueError: If shape, type or range do not match. The message says what to do.
+        """
+        self._check_array(x, context)
         low, high = self.range
         if x.dtype == np.uint8 and self.range == (0.0, 255.0):
             return
-        least, most = value_range(x)
-        if not (math.isfinite(least) and math.isfinite(most)):
-            raise ValueError(f"{where}: x holds NaN or infinity; remove or replace those values.")
+        lowest, highest = value_range(x)
+        if not (math.isfinite(lowest) and math.isfinite(highest)):
+            raise ValueError(f"{context}: x contains NaN or infinity; remove or replace those values.")
         if not self.bounded:
             return
-        if least < low or most > high:
+        ranges = f"{context}: x lies in {lowest:g} to {highest:g}, but the model's data in {low:g} to {high:g};"
+        if lowest < low or highest > high:
             raise ValueError(
-                f"{where}: x lies in {least:g} to {most:g}, the model's data in {low:g} to {high:g}; "
-                f"scale x, or build the model with DataSpec(range=({least:g}, {most:g})), and bounded=False where "
-                "later data may lie beyond."
+                f"{ranges} scale x, or build the model with DataSpec(range=({lowest:g}, {highest:g})), and "
+                "bounded=False if later data may lie outside."
             )
-        if x.dtype.kind == "f" and low == 0 and high > 1 and 0 < most <= 1:
-            raise ValueError(
-                f"{where}: x lies in {least:g} to {most:g}, but the model's data in {low:g} to {high:g}; "
-                "multiply x, or build the model with DataSpec(range=(0, 1))."
-            )
+        if x.dtype.kind == "f" and low == 0 and high > 1 and 0 < highest <= 1:
+            raise ValueError(f"{ranges} multiply x, or build the model with DataSpec(range=(0, 1)).")
 
-    def manifest(self):
-        """Kind, shape and range as JSON, and `bounded` where the range is no bound."""
+    def _check_array(self, x: Any, context: str) -> None:
+        if tuple(x.shape[1:]) != self.shape:
+            sizes = ", ".join(map(str, self.shape))
+            raise ValueError(f"{context}: expected x of shape [batch, {sizes}], got {list(x.shape)}.")
+        if x.dtype.kind not in "iufb":
+            raise ValueError(f"{context}: x must be numbers, got {x.dtype}.")
+        if not len(x):
+            raise ValueError(f"{context}: x contains no examples.")
+
+    def manifest(self) -> dict[str, Any]:
+        """Return kind, shape and range as JSON, and `bounded` if it is False."""
         bounds = {} if self.bounded else {"bounded": False}
         return {"kind": self.kind, "shape": list(self.shape), "range": list(self.range), **bounds}
 
-    def get_config(self):
-        """The arguments, for Keras."""
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor arguments."""
         return {"shape": list(self.shape), "range": list(self.range), "kind": self.kind, "bounded": self.bounded}
 
     @classmethod
-    def from_config(cls, config):
-        """Rebuild from `get_config`."""
+    def from_config(cls, config: dict[str, Any]) -> "DataSpec":
+        """Create the spec from the result of `get_config`."""
         return cls(**config)
-
-
-def _sizes(shape):
-    return ", ".join(str(size) for size in shape)

@@ -11,7 +11,6 @@ import numpy as np
 from kvae.data import sources
 from kvae.sample_metrics.network import Images
 from kvae_serve.errors import InputDataError, RequestError, printable
-from kvae_serve.readers import ReadOptions
 from kvae_serve.readers.checks import check_range, check_units
 from kvae_serve.readers.dispatch import fit_to
 from kvae_serve.sealed.manifest import Manifest
@@ -46,7 +45,7 @@ def read(source: str | Path, manifest: Manifest, split: str) -> Real:
         InputDataError: there are no such images, or they are not the model's.
     """
     height, width, channels = manifest.data.shape
-    dataset = sources.load(source, split, ReadOptions(image_size=(height, width), channels=channels))
+    dataset = sources.load(source, split, image_size=(height, width), channels=channels)
     fitted = fit_to(dataset, manifest)
     conditions, class_names = dict(fitted.conditions), dict(fitted.class_names)
     if manifest.condition("label") is None and "label" in dataset.class_names:

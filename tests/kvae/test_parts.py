@@ -73,7 +73,7 @@ def test_unit_data_and_back():
         (np.zeros((2, 3, 1)), r"expected x of shape \[batch, 2, 2, 1\], got \[2, 3, 1\]"),
         (np.zeros((0, 2, 2, 1)), "no examples"),
         (np.full((1, 2, 2, 1), np.nan), "NaN or infinity"),
-        (np.full((1, 2, 2, 1), 300.0), "lies in 300 to 300, the model's data in 0 to 255"),
+        (np.full((1, 2, 2, 1), 300.0), "lies in 300 to 300, but the model's data in 0 to 255"),
         (np.full((1, 2, 2, 1), -1.0), "-1 to -1"),
         (np.full((1, 2, 2, 1), 0.5), r"DataSpec\(range=\(0, 1\)\)"),
         (np.full((1, 2, 2, 1), "a"), "must be numbers"),
