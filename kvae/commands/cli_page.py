@@ -20,8 +20,8 @@ See also [walks.md](walks.md) on traversals and interpolations, [requests.md](re
 default is `$KVAE_MODEL`, else `mnist`. Standard output carries data or one JSON document; messages and progress go to
 standard error. An error is one line, or with `--json` an object `{"error": {"message": ..., "exit_code": ...}}`.
 
-Counts have the same names in every command: `-n` is a number of rows or samples, `--importance-samples` (in `score`
-`--num-samples`) a number of draws of z per example.
+Counts have the same names in every command: `-n` is the number of examples, rows or samples to process, and
+`--num-samples` is the number of draws of z per example.
 """
 
 _OTHER_CODES = {0: "Success.", 1: "Bug in kvae; set KVAE_DEBUG=1 for a traceback.", 130: "Interrupted by Ctrl-C."}

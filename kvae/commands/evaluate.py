@@ -1,4 +1,4 @@
-"""`kvae evaluate`: the figures of a model on data, from the exported files."""
+"""The command `kvae evaluate`."""
 
 from __future__ import annotations
 
@@ -7,171 +7,177 @@ from typing import Any
 
 import click
 
-from kvae_serve.cli import dataset_args, options, output_checks
+from kvae_serve.cli import dataset_args, options
 from kvae_serve.errors import RequestError, printable
 
-# Options that change no figure, so that a card does not quote them.
-_UNQUOTED = frozenset({"model", "output", "history", "threads", "as_json", "card", "force", "quiet"})
+# Options that do not change the results. A model card does not quote them.
+_UNQUOTED = frozenset({"model", "path", "history", "threads", "as_json", "card", "force", "quiet"})
 
 
-@click.command(
-    epilog="Example: kvae evaluate -m digits --data mnist-folder --importance-samples 5000 --limit 1000 -o figures.json"
-)
+@click.command(epilog="Example: kvae evaluate -m digits --data mnist-folder --num-samples 5000 -n 1000 -o figures.json")
 @options.model
-@click.option(
-    "--data",
-    required=True,
-    metavar="DATA",
-    help="An IDX file or folder, .npz, .npy, .csv, a picture or a folder of them, or mnist-sample, which ships.",
+@options.group(
+    "dataset",
+    dataset_args.DatasetArgs,
+    click.option(
+        "--data",
+        required=True,
+        metavar="DATA",
+        help="Dataset: IDX file or folder, .npz, .npy, .csv, an image or a folder of images, or mnist-sample (ships).",
+    ),
+    dataset_args.split(),
 )
-@click.option("--split", type=click.Choice(["train", "test"]), help="Half of data that has two.  [default: test]")
-@options.given_conditions
+@options.condition_args()
 @click.option(
-    "--importance-samples",
-    type=click.IntRange(min=1),
+    "-n",
+    "--num",
+    cls=options.RenamedOption,
+    former=("--limit",),
+    type=options.MIN_1,
+    help="Number of examples to use, from the first.  [default: all]",
+)
+@click.option(
+    "--num-samples",
+    cls=options.RenamedOption,
+    former=("--importance-samples",),
+    type=options.MIN_1,
     default=100,
     show_default=True,
     metavar="K",
-    help="Draws of z for each example; papers take 5000.",
+    help="Number of draws of z per example, for importance sampling; papers use 5000.",
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Take the first N examples.  [default: all]")
 @click.option(
     "--binarize",
     type=click.Choice(["dynamic", "static", "none"]),
-    help="How gray levels become black and white under a Bernoulli: drawn by the seed, drawn the same for every seed, "
-    "or not at all, for data that are black and white.  [default: dynamic]",
+    help="Binarisation of gray levels under a Bernoulli: drawn with --seed, drawn with a fixed seed, or none for data "
+    "that is black and white already.  [default: dynamic]",
 )
 @click.option(
     "--over-labels",
     type=click.Choice(["uniform", "data"]),
-    help="Also sum over the classes: log p(x) = log sum p(y) p(x given y), with p(y) the same for all or as in the "
-    "data. Takes as many times longer as there are classes.",
+    help="Prior p(y) of the labels, to add log p(x) = log sum p(y) p(x given y): equal for all classes, or as in the "
+    "data. The time grows by the number of classes.",
 )
 @click.option(
-    "--samples",
-    type=click.IntRange(min=1),
+    "--sample-metrics",
+    cls=options.RenamedOption,
+    former=("--samples",),
+    type=options.MIN_1,
     metavar="N",
-    help="Also draw N samples and measure them against as many real images: label consistency, precision, coverage and "
-    "more. Takes minutes, and the extra `train` where a classifier must be trained.",
+    help="Number of samples to draw and compare with as many real images: label consistency, precision, coverage and "
+    "more. Takes minutes; needs the extra `train` if a classifier must be trained.",
 )
 @click.option(
     "--train-data",
     metavar="DATA",
-    help="Real images that the classifier of --samples learns from.  [default: the training split of --data]",
+    help="Real images to train the classifier of --sample-metrics on.  [default: the training split of --data]",
 )
 @click.option(
     "--classifier",
     metavar="DIR|FILE.onnx",
-    help="Where the classifier of --samples is kept, or one of your own.  [default: the user's folder of caches]",
+    help="Folder that caches the classifier of --sample-metrics, or a classifier.  [default: the user's cache folder]",
 )
-@click.option("--card", metavar="FILE.md", help="A model card whose section Measured is set to the figures.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of noise and binarisation, 0 to 2**64 - 1.")
-@click.option(
-    "-o",
-    "--output",
-    metavar="FILE.json|FILE.html",
-    help="Write the figures there as well; or a page with charts and pictures, which needs the extra `evaluate`.",
-)
+@click.option("--card", metavar="FILE.md", help="Model card whose section Measured is replaced by the results.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of noise and binarisation, 0 to 2**64 - 1.")
 @click.option(
     "--history",
     metavar="FILE.csv",
-    help="Curves of training for the page.  [default: history.csv beside the model]",
+    help="Training curves for the HTML report.  [default: history.csv next to the model]",
 )
-@options.threads
-@options.provider
-@options.as_json
-@options.force
-@options.quiet
+@options.output_args(
+    "Copy of the results as JSON, or a report with charts and images as HTML, which needs the extra `evaluate`.",
+    metavar="FILE.json|FILE.html",
+)
+@options.runtime_args(batch_size=False)
 def evaluate(
     model: str,
-    data: str,
-    split: str | None,
-    label: str | None,
-    condition: tuple[str, ...],
-    importance_samples: int,
-    limit: int | None,
+    dataset: dataset_args.DatasetArgs,
+    conditions: options.ConditionArgs,
+    num: int | None,
+    num_samples: int,
     binarize: str | None,
     over_labels: str | None,
-    samples: int | None,
+    sample_metrics: int | None,
     train_data: str | None,
     classifier: str | None,
     card: str | None,
     seed: int,
-    output: str | None,
     history: str | None,
-    threads: int,
-    provider: str,
-    as_json: bool,
-    force: bool,
-    quiet: bool,
+    output: options.OutputArgs,
+    runtime: options.RuntimeArgs,
 ) -> None:
-    """Compute a model's figures on data: elbo, NLL by importance sampling, and what its latent space holds.
+    """Measure a model on data: elbo, NLL by importance sampling, and the use of the latent space.
 
-    Every figure comes with its n, the draws of z (K) and the standard error of its mean over examples. The figures are
-    those of the exported files: no TensorFlow is needed.
+    Each result is given with the number of examples, the draws of z per example (K) and the standard error of its mean
+    over examples. The exported files are measured, so TensorFlow is not needed.
     """
-    # In here, so that --help opens neither numpy nor onnxruntime.
-    from kvae.commands import evaluate_report
-    from kvae.commands import evaluate_samples as of_samples
+    # Imported here, so that --help imports neither numpy nor onnxruntime.
+    from kvae.commands import evaluate_report, evaluate_samples
     from kvae_serve.evaluation import card as cards
     from kvae_serve.evaluation import evaluate as compute
-    from kvae_serve.model import load
     from kvae_serve.progress import Progress
 
-    if output is not None:
-        output_checks.check(output, (".json", evaluate_report.SUFFIX), force)
-    as_page = output is not None and evaluate_report.is_page(output)
-    if history is not None and not as_page:
-        raise RequestError("--history is for a page of curves and pictures. Give -o FILE.html as well.")
-    if samples is None and (train_data or classifier):
-        raise RequestError("--train-data and --classifier are for figures of samples. Give --samples N as well.")
+    output.check(options.check_file((".json", evaluate_report.SUFFIX)))
+    as_report = output.path is not None and output.path.lower().endswith(evaluate_report.SUFFIX)
+    if history is not None and not as_report:
+        raise RequestError("--history is for the HTML report. Give -o FILE.html as well.")
+    if sample_metrics is None and (train_data or classifier):
+        raise RequestError("--train-data and --classifier are for --sample-metrics. Give --sample-metrics N as well.")
     old_card = cards.read(card) if card is not None else ""
-    loaded = load(model, threads=threads, provider=provider)
-    curves = evaluate_report.prepare(loaded, history) if as_page else None
-    said = options.for_all_rows(label, condition)
-    examples = dataset_args.read(loaded, data, split, said)
-    drawn: dict[str, Any] = {}
-    if samples is not None:
-        how = {"num": samples, "train_data": train_data, "classifier": classifier, "seed": seed}
-        say = (lambda line: None) if quiet else (lambda line: click.echo(line, err=True))
-        drawn = of_samples.measure(loaded, data, split, said, say=say, **how)
-    with Progress("Evaluating", quiet) as progress:
+    loaded = runtime.load(model)
+    curves = evaluate_report.prepare(loaded, history) if as_report else None
+    values = conditions.for_all_rows()
+    examples = dataset.read(loaded, values)
+    measured: dict[str, Any] = {}
+    if sample_metrics is not None:
+        measured = evaluate_samples.measure(
+            loaded,
+            dataset.data,
+            dataset.split,
+            values,
+            num=sample_metrics,
+            train_data=train_data,
+            classifier=classifier,
+            seed=seed,
+            say=(lambda line: None) if output.quiet else (lambda line: click.echo(line, err=True)),
+        )
+    with Progress("Evaluating", output.quiet) as progress:
         document = compute(
             loaded,
             examples.x,
             examples.conditions,
-            importance_samples=importance_samples,
+            importance_samples=num_samples,
             seed=seed,
-            limit=limit,
+            limit=num,
             binarize=binarize,
             over_labels=over_labels,
-            source=examples.source,
+            source=dataset.data,
             progress=progress,
         )
-    document |= drawn
-    lines = [*table(document), *of_samples.lines(document)]
-    if output is not None and as_page:
-        evaluate_report.write(output, loaded, document, examples, data, split, curves, force)
-    elif output is not None:
-        _write_json(output, document, force)
+    document |= measured
+    lines = [*table(document), *evaluate_samples.lines(document)]
+    if output.path is not None and as_report:
+        evaluate_report.write(output.path, loaded, document, examples, dataset, curves, output.force)
+    elif output.path is not None:
+        _write_json(output.path, document, output.force)
     if card is not None:
-        # The machine's folders are nobody's business who reads the card.
-        shown = document | {"data": _last_part(document["data"])}
-        _write_card(card, old_card, loaded.manifest.name, [*table(shown), *of_samples.lines(document)])
-    if as_json:
+        # The card is published, so it does not show the folders of this machine.
+        public = document | {"data": _last_part(document["data"])}
+        _write_card(card, old_card, loaded.manifest.name, [*table(public), *evaluate_samples.lines(document)])
+    if output.as_json:
         options.echo_json(document)
     else:
         click.echo("\n".join(lines))
 
 
 def table(document: dict[str, Any]) -> list[str]:
-    """Return the document of `kvae_serve.evaluation.evaluate` as lines for people."""
-    how = {None: "", "none": ", black and white as given"}.get(
+    """Return the result of `kvae_serve.evaluation.evaluate` as lines of text."""
+    binarisation = {None: "", "none": ", not binarised"}.get(
         document["binarize"], f", {document['binarize']} binarisation"
     )
     lines = [
-        f"{printable(document['model'], 60)} on {document['n']} examples of {printable(document['data'], 60)}{how}, "
-        f"seed {document['seed']}",
+        f"{printable(document['model'], 60)} on {document['n']} examples of {printable(document['data'], 60)}"
+        f"{binarisation}, seed {document['seed']}",
         "",
     ]
     rows = [("", "mean", "+-", "K", "unit")]
@@ -188,16 +194,16 @@ def table(document: dict[str, Any]) -> list[str]:
     nll = document["figures"]["nll"]
     lines += [
         "",
-        f"nll: of {nll['samples']} draws {nll['effective_samples']:.3g} count on average; the draws alone add an error "
-        f"of {_number(nll['monte_carlo_error'], 2)} and about {_number(nll['bias'], 2)} nats too much.",
+        f"nll: the effective sample size is {nll['effective_samples']:.3g} of {nll['samples']} on average; the draws "
+        f"add an error of {_number(nll['monte_carlo_error'], 2)} and a bias of about {_number(nll['bias'], 2)} nats.",
     ]
     information = document["figures"]["mutual_information"]
     if information is not None:
         upper = information["upper_bound"]
         lines.append(
-            f"mutual information: a lower bound, which cannot exceed {_number(information['ceiling'], 4)} here"
+            f"mutual information: a lower bound, at most {_number(information['ceiling'], 4)} with these examples"
             + ("" if upper is None else f"; an upper bound is {_number(upper, 4)}")
-            + ". The gap: an upper bound."
+            + ". The gap is an upper bound."
         )
     active = document["active_units"]
     if active["count"] is not None:
@@ -211,7 +217,7 @@ def table(document: dict[str, Any]) -> list[str]:
 
 
 def _mean(figure: dict[str, Any]) -> tuple[str]:
-    """Return a mean with the decimals that its error leaves."""
+    """Return a mean, with as many decimals as its standard error justifies."""
     import math
 
     error = figure["standard_error"]
@@ -243,7 +249,7 @@ def _write_card(path: str, text: str, name: str, lines: list[str]) -> None:
 
 
 def _command(name: str) -> str:
-    """The command as a card quotes it: with what was given and is no default, paths by their last part."""
+    """Return the command line for the model card: options that differ from their defaults, paths by their last part."""
     import shlex
 
     context = click.get_current_context()

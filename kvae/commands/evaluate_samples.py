@@ -1,4 +1,4 @@
-"""Figures of samples, which the floor above makes: `kvae.sample_metrics` and, where it trains a classifier, Keras."""
+"""Sample metrics of `kvae evaluate`, computed by `kvae.sample_metrics`."""
 
 from __future__ import annotations
 
@@ -10,41 +10,36 @@ from kvae_serve.inference.scoring import need
 if TYPE_CHECKING:
     from kvae_serve.model import Model
 
-# By name, as verbs are: what stands on the ground floor imports nothing of the floors above.
-_MEASURE, _TEXT = "kvae.sample_metrics.measure", "kvae.sample_metrics.table_text"
 
-
-def measure(model: Model, data: str, split: str | None, said: dict[str, Any], **options: Any) -> dict[str, Any]:
-    """Measure samples against real images.
+def measure(model: Model, data: str, split: str | None, values: dict[str, Any], **options: Any) -> dict[str, Any]:
+    """Compare samples with real images.
 
     Args:
-        model: a loaded model.
-        data: real images to measure against.
-        split: half of `data` that was asked for; it must not be the one that the floor is made of.
-        said: conditions given for all rows; samples are drawn under those that the images have.
-        options: of `kvae.sample_metrics.measure`.
+        model: A loaded model.
+        data: Real images.
+        split: Split of `data` that the user chose. The training split is the baseline, so it is not allowed.
+        values: Conditions for all rows. Samples use the labels of the real images, so none are allowed.
+        options: As of `kvae.sample_metrics.measure`.
 
     Returns:
-        `samples`, figures by name, each with value and floor; `samples_measured`, how.
+        `samples`: metrics by name, each with its value and baseline. `samples_measured`: metadata.
     """
-    if said:
-        raise RequestError("--samples draws under the labels of the real images. Leave --label and --condition out.")
+    if values:
+        raise RequestError("--sample-metrics uses the labels of the real images. Leave out --label and --condition.")
     if split == "train" and options.get("train_data") is None:
-        raise RequestError("--samples sets the training split beside the test split. Leave --split train out.")
-    for graph in ("decoder", "encoder", "likelihood"):  # what the rest of the evaluation needs, before the long work
+        raise RequestError("--sample-metrics compares with the training split. Leave out --split train.")
+    for graph in ("decoder", "encoder", "likelihood"):  # Needed by the rest of the evaluation; fail before long work.
         need(model, graph)
-    found = _module(_MEASURE).measure(model, data, split=split, **options)
+    from kvae.sample_metrics.measure import measure as measure_samples
+
+    found = measure_samples(model, data, split=split, **options)
     return {"samples": found.figures, "samples_measured": found.about}
 
 
 def lines(document: dict[str, Any]) -> list[str]:
-    """Return what `measure` gave as lines for people; none where samples were not measured."""
+    """Return the sample metrics as lines of text, if there are any."""
     if not document["samples"]:
         return []
-    return ["", *_module(_TEXT).lines(document["samples"], document["samples_measured"])]
+    from kvae.sample_metrics import table_text
 
-
-def _module(name: str) -> Any:
-    import importlib
-
-    return importlib.import_module(name)
+    return ["", *table_text.lines(document["samples"], document["samples_measured"])]

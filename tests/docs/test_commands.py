@@ -43,7 +43,9 @@ def test_commands_on_a_page_exist(page):
             unknown.append(f"kvae {name}")
             continue
         params = COMMANDS[name].load().params
-        options = {option for each in params for option in (*each.opts, *each.secondary_opts)} | {"--help", "-h"}
+        options = {
+            option for each in params for option in (*each.opts, *each.secondary_opts, *getattr(each, "former", ()))
+        } | {"--help", "-h"}
         given = [word.partition("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word)]
         unknown += [f"kvae {name} {option}" for option in given if option not in options]
     assert not unknown

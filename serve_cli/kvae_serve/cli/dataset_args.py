@@ -1,87 +1,137 @@
-"""Examples as a command is given them: a path, and the conditions that the file holds or the command line says."""
+"""Options that name a dataset, and reading it for a model."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kvae_serve.cli import options
-from kvae_serve.errors import InputDataError, printable
+import click
+
+from kvae_serve.cli import completers, options
+from kvae_serve.errors import InputDataError, RequestError, printable
 
 if TYPE_CHECKING:
     import numpy as np
 
     from kvae_serve.model import Model
-    from kvae_serve.readers import Dataset, ReadOptions
+    from kvae_serve.readers import Dataset, ReadOptions, Split
+    from kvae_serve.sealed.manifest import Manifest
 
 IN_MEMORY = 2**28
-"""Bytes of x that are read at once; what is larger stays on disk where its form allows."""
+"""Bytes of x to read at once. Larger data stays on disk if its format allows."""
+
+IN_MEMORY_IN_ORDER = 2**24
+"""The same for commands that read the rows once, in order."""
 
 
-ALL = ""
-"""As a split: what there is, and of data with two halves the training half."""
-
-
-class Given(NamedTuple):
-    """Examples, float32 or uint8 `[rows, *shape]` in data units, their conditions by name, and what to call them."""
+class Examples(NamedTuple):
+    """Examples, float32 or uint8 `[rows, *shape]` in data units, and their conditions by name."""
 
     x: np.ndarray
     conditions: dict[str, Any]
-    source: str
 
 
-def read(
-    model: Model,
-    data: str,
-    split: str | None,
-    said: dict[str, str],
-    image_size: str | None = None,
-    channels: str | None = None,
-    in_memory: int = IN_MEMORY,
-) -> Given:
-    """Read examples as a model takes them.
+@dataclass(frozen=True)
+class DatasetArgs:
+    """Dataset to read: DATA, `--split`, `--image-size` and `--channels`."""
 
-    Args:
-        model: what they are for.
-        data: a path.
-        split: half of data that have two, or `ALL`; where None the test half of such data, and all of others.
-        said: conditions of all rows; they win over the file's.
-        image_size: as of `options.data`; for pictures the model's where None.
-        channels: likewise.
-        in_memory: bytes of x beyond which it stays on disk where its form allows.
+    data: str
+    split: Split | None
+    image_size: str | None = None
+    channels: str | None = None
 
-    Raises:
-        InputDataError: the data are missing or bad, or a condition is neither there nor said.
-    """
-    shape = model.manifest.data.shape
-    if model.manifest.data.kind == "image" and _is_pictures(data):
-        image_size = image_size or f"{shape[0]}x{shape[1]}"
-        channels = channels or (str(shape[2]) if shape[2] in (1, 3) else None)
-    dataset = _read(model, data, split, options.read_options(image_size, channels, in_memory))
-    missing = [
-        each.name for each in model.manifest.conditions if each.name not in said and each.name not in dataset.conditions
-    ]
-    if missing:
-        raise InputDataError(
-            f"{printable(data)} does not hold {', '.join(printable(name, 40) for name in missing)}, which "
-            f"{printable(model.manifest.name, 60)} is given. Say it with --label or --condition, or add it to the data."
-        )
-    return Given(dataset.x, dataset.conditions | said, data)
+    def read(self, model: Model, conditions: Mapping[str, str], *, default_split: Split | None = "test") -> Examples:
+        """Read the examples for a model.
+
+        Args:
+            model: Model whose data shape and conditions apply.
+            conditions: Values for all rows; they replace those of the file.
+            default_split: Split to use if `--split` is missing and the data is split; None is the training split.
+
+        Raises:
+            InputDataError: The data is missing or bad, or lacks a condition of the model.
+        """
+        return self._read(model, conditions, default_split, IN_MEMORY)
+
+    def read_in_order(self, model: Model, conditions: Mapping[str, str]) -> Examples:
+        """Read examples that are used once, in order; `-` is an .npy file on standard input."""
+        if self.data != options.STDIN:
+            return self._read(model, conditions, "test", IN_MEMORY_IN_ORDER)
+        from kvae_serve.inference.latent_files import standard_input
+
+        return Examples(standard_input(), dict(conditions))  # type: ignore[arg-type]
+
+    def _read(
+        self, model: Model, conditions: Mapping[str, str], default_split: Split | None, in_memory: int
+    ) -> Examples:
+        dataset = self._dataset(model.manifest, default_split, self._read_options(model.manifest, in_memory))
+        missing = [
+            each.name
+            for each in model.manifest.conditions
+            if each.name not in conditions and each.name not in dataset.conditions
+        ]
+        if missing:
+            raise InputDataError(
+                f"{printable(self.data)} does not hold {', '.join(printable(name, 40) for name in missing)}, which "
+                f"{printable(model.manifest.name, 60)} needs. Give --label or --condition, or add it to the data."
+            )
+        return Examples(dataset.x, dataset.conditions | dict(conditions))
+
+    def _dataset(self, manifest: Manifest, default_split: Split | None, read_options: ReadOptions) -> Dataset:
+        from kvae_serve.readers import read_for
+
+        split = self.split or default_split
+        try:
+            return read_for(self.data, manifest, split, read_options)
+        except InputDataError as error:
+            if self.split is not None or split is None or f"no {split} split" not in str(error):
+                raise
+        return read_for(self.data, manifest, None, read_options)
+
+    def _read_options(self, manifest: Manifest, in_memory: int) -> ReadOptions:
+        """Return the options of the reader; images get the size and channels of the model by default."""
+        from kvae_serve.readers import ReadOptions
+
+        shape = manifest.data.shape
+        size, channels = _parse_size(self.image_size), int(self.channels) if self.channels else None
+        if manifest.data.kind == "image" and _holds_images(self.data):
+            size = size or (shape[0], shape[1])
+            channels = channels or (shape[2] if shape[2] in (1, 3) else None)
+        return ReadOptions(image_size=size, channels=channels, in_memory=in_memory)
 
 
-def _read(model: Model, data: str, split: str | None, how: ReadOptions) -> Dataset:
-    from kvae_serve.readers import read_for
+def dataset_args(default_split: str = "test") -> options.Decorator:
+    """Pass the argument DATA and the options of `DatasetArgs` as `dataset`."""
+    return options.group(
+        "dataset",
+        DatasetArgs,
+        click.argument("data", metavar="DATA", shell_complete=completers.path),
+        split(default_split),
+        click.option("--image-size", metavar="HxW", help="Size to crop and resize images to.  [default: the model's]"),
+        click.option("--channels", type=click.Choice(["1", "3"]), help="Channels to read images with: gray or RGB."),
+    )
 
-    if split is not None:
-        return read_for(data, model.manifest, split or None, how)  # type: ignore[arg-type]
-    try:
-        return read_for(data, model.manifest, "test", how)
-    except InputDataError as error:
-        if "no test split" not in str(error):
-            raise
-    return read_for(data, model.manifest, None, how)
+
+def split(default: str = "test") -> options.Decorator:
+    """`--split`."""
+    return click.option(
+        "--split",
+        type=click.Choice(["train", "test"]),
+        help=f"Split to use, if the data has a training and a test split.  [default: {default}]",
+    )
 
 
-def _is_pictures(data: str) -> bool:
+def _parse_size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    height, _, width = text.lower().partition("x")
+    if not all(each.isascii() and each.isdigit() and 0 < int(each[:6]) <= 65_535 for each in (height, width)):
+        raise RequestError(f"--image-size is {printable(text, 40)}; expected HxW, such as 28x28.")
+    return int(height), int(width)
+
+
+def _holds_images(data: str) -> bool:
     from pathlib import Path
 
     from kvae_serve.readers import images

@@ -1,4 +1,4 @@
-"""`kvae evaluate --samples`: from a model, data and a classifier to figures, a file and a card."""
+"""`kvae evaluate --sample-metrics`: from a model, data and a classifier to figures, a file and a card."""
 
 import json
 
@@ -75,7 +75,7 @@ def test_figures_go_to_the_terminal_a_file_and_the_card(tiny, tmp_path, data, ju
     card = tmp_path / "README.md"
     card.write_text("# tiny\n\n## Limits\n\n- Few.\n")
     done = run(
-        "-m", tiny / "conditional", "--data", data, "--samples", 60, "--classifier", judge, "--importance-samples", 2,
+        "-m", tiny / "conditional", "--data", data, "--sample-metrics", 60, "--classifier", judge, "--num-samples", 2,
         "--seed", 5, "-o", tmp_path / "figures.json", "--card", card,
     )  # fmt: skip
     assert done.exception is None, done.exception
@@ -95,7 +95,7 @@ def test_figures_go_to_the_terminal_a_file_and_the_card(tiny, tmp_path, data, ju
     assert found["frechet_distance"]["value"] >= ((means.mean(0) - points.mean(0)) ** 2).sum()
     text = card.read_text()
     assert (
-        "`kvae evaluate -m conditional --data data.npz --importance-samples 2 --samples 60 --classifier nearest.onnx"
+        "`kvae evaluate -m conditional --data data.npz --num-samples 2 --sample-metrics 60 --classifier nearest.onnx"
         in text
     )
     assert str(tmp_path) not in text
@@ -106,7 +106,7 @@ def test_figures_go_to_the_terminal_a_file_and_the_card(tiny, tmp_path, data, ju
 
 
 def test_an_unconditional_model_says_what_is_left_out(tiny, data, judge):
-    done = run("-m", tiny / "unconditional", "--data", data, "--samples", 30, "--classifier", judge)
+    done = run("-m", tiny / "unconditional", "--data", data, "--sample-metrics", 30, "--classifier", judge)
     assert done.exception is None, done.exception
     assert "left out: label consistency, label consistency worst, classification accuracy score" in done.stdout
     assert "the model is unconditional" in done.stdout
@@ -115,15 +115,15 @@ def test_an_unconditional_model_says_what_is_left_out(tiny, data, judge):
 @pytest.mark.parametrize(
     ("arguments", "message", "code"),
     [
-        (["--samples", 61, "--classifier", "judge"], "there are 60 test images. Ask for at most 60", 2),
-        (["--samples", 61], "Ask for at most 60", 2),  # before a classifier is trained
-        (["--samples", 30, "--seed", 2**64, "--classifier", "judge"], "A seed is a whole number", 2),
-        (["--classifier", "judge"], "Give --samples N as well", 2),
-        (["--samples", 30, "--label", "cat"], "Leave --label and --condition out", 2),
-        (["--samples", 30, "--split", "train"], "Leave --split train out", 2),
-        (["--samples", 30, "--classifier", "data"], "no classifier that ONNX Runtime opens", 5),
-        (["--samples", 30, "--card", "nowhere.md"], "no card that can be read", 4),
-        (["--samples", 30, "--train-data", "nowhere", "--classifier", "judge"], "nowhere does not exist", 4),
+        (["--sample-metrics", 61, "--classifier", "judge"], "there are 60 test images. Ask for at most 60", 2),
+        (["--sample-metrics", 61], "Ask for at most 60", 2),  # before a classifier is trained
+        (["--sample-metrics", 30, "--seed", 2**64, "--classifier", "judge"], "A seed is a whole number", 2),
+        (["--classifier", "judge"], "Give --sample-metrics N as well", 2),
+        (["--sample-metrics", 30, "--label", "cat"], "Leave out --label and --condition", 2),
+        (["--sample-metrics", 30, "--split", "train"], "Leave out --split train", 2),
+        (["--sample-metrics", 30, "--classifier", "data"], "no classifier that ONNX Runtime opens", 5),
+        (["--sample-metrics", 30, "--card", "nowhere.md"], "no card that can be read", 4),
+        (["--sample-metrics", 30, "--train-data", "nowhere", "--classifier", "judge"], "nowhere does not exist", 4),
     ],
 )
 def test_what_makes_no_sense_is_one_line_and_writes_nothing(tiny, tmp_path, data, judge, arguments, message, code):

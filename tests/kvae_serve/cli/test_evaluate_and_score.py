@@ -68,12 +68,12 @@ def test_gray_levels_are_never_printed_as_a_likelihood(kvae, tiny, data):
 @pytest.mark.parametrize(
     ("verb", "options", "code", "message"),
     [
-        ("evaluate", ["-o", "figures.csv"], 2, "unknown suffix; .json"),
+        ("evaluate", ["-o", "figures.csv"], 2, "unknown suffix; expected .json"),
         ("evaluate", ["-o", "nowhere/figures.json"], 7, "folder nowhere does not exist"),
         ("evaluate", ["--importance-samples", "0"], 2, "x>=1"),
         ("evaluate", ["--seed", "-1"], 2, "seed is a whole number"),
         ("evaluate", ["--split", "test"], 4, "no test split"),
-        ("score", ["-o", "scores.txt"], 2, "unknown suffix; .csv or .jsonl"),
+        ("score", ["-o", "scores.txt"], 2, "unknown suffix; expected .csv or .jsonl"),
         ("score", ["-o", "nowhere/scores.csv"], 7, "folder nowhere does not exist"),
         ("score", ["--threshold", "nan"], 2, "an elbo in nats; got nan"),
         ("score", ["--threshold", "q0.01"], 2, "no quantiles of training data"),

@@ -83,7 +83,7 @@ def test_a_part_of_the_scores_tells_where_it_starts(kvae, tiny, data):
 def test_there_is_nothing_to_score_beyond_the_data(kvae, tiny, data, tmp_path):
     done = kvae("score", "-m", tiny / "conditional", data, "--start", 40, "-o", "scores.csv")
     assert done.returncode == 2
-    assert done.stderr.strip().endswith("There is no row 40; expected 0 to 39.")
+    assert "no row 40" in done.stderr
     assert not (tmp_path / "scores.csv").exists()
 
 

@@ -1,1 +1,1 @@
-"""The verbs of the light runtime, one a file."""
+"""Click commands of `kvae_serve`, one per file."""

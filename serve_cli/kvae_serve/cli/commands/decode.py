@@ -1,4 +1,4 @@
-"""`kvae decode`: codes to data."""
+"""The command `kvae decode`."""
 
 from __future__ import annotations
 
@@ -10,60 +10,50 @@ from kvae_serve.cli import options, row_output
 @click.command(epilog="Example: kvae encode digits.npz -o - | kvae decode - --label 7 -o sevens.png")
 @options.model
 @click.argument("codes", metavar="CODES")
-@options.given_conditions
-@click.option("-n", "--num", type=click.IntRange(min=1), help="Take so many rows.  [default: all; 16 as text]")
-@click.option(
-    "--start", type=click.IntRange(min=0), default=0, show_default=True, help="Row to start from, to work in parts."
-)
-@click.option("--draw", is_flag=True, help="Draw x from p(x given z), rather than show its mean.")
+@options.condition_args()
+@options.row_args("Number of rows to use.  [default: all; 16 if shown as text]")
+@options.draw
 @options.seed
-@options.output(
-    "A .png (a grid), .npz, .npy, .csv or folder of PNGs; - for .npy on standard output. Without it, images are text, "
-    "rows CSV."
+@options.output_args(
+    "Output: .png (a grid), .npz, .npy, .csv or a folder of PNGs; - is .npy on standard output.  "
+    "[default: images as text, other data as CSV]",
+    dtype=True,
 )
-@options.dtype
-@options.batch_size
-@options.threads
-@options.provider
-@options.as_json
-@options.force
-@options.quiet
+@options.runtime_args()
 def decode(
     model: str,
     codes: str,
-    label: str | None,
-    condition: tuple[str, ...],
-    num: int | None,
-    start: int,
+    conditions: options.ConditionArgs,
+    rows: options.RowArgs,
     draw: bool,
     seed: int | None,
-    output: str | None,
-    dtype: str,
-    batch_size: int,
-    threads: int,
-    provider: str,
-    as_json: bool,
-    force: bool,
-    quiet: bool,
+    output: options.OutputArgs,
+    runtime: options.RuntimeArgs,
 ) -> None:
-    """Turn codes into data.
+    """Decode latent vectors into data.
 
-    CODES is an .npz with z (or z_mean, as encode writes) and its conditions, an .npy of z, a .csv with the columns z_0,
-    z_1 and so on, or - for an .npy on standard input. --label wins over the label of the file.
+    CODES is an .npz with z (or z_mean, as encode writes it) and conditions, an .npy of z, a .csv with columns z_0, z_1
+    and so on, or - for .npy on standard input. --label replaces the labels of the file.
     """
-    # In here, so that --help opens neither numpy nor onnxruntime.
-    from kvae_serve.inference import latent_files as files_of_codes
-    from kvae_serve.inference import sampling, transforms
-    from kvae_serve.model import load
+    # Imported here, so that --help imports neither numpy nor onnxruntime.
+    from kvae_serve.inference import latent_files, sampling, transforms
+    from kvae_serve.writers import dispatch
 
-    row_output.check(output, as_json, force)
-    said = options.for_all_rows(label, condition)
-    loaded = load(model, threads=threads, provider=provider)
-    z, found = files_of_codes.read(codes, loaded.manifest)
+    output.check(dispatch.check)
+    values = conditions.for_all_rows()
+    loaded = runtime.load(model)
+    z, found = latent_files.read(codes, loaded.manifest)
     if draw:
         seed = sampling.checked_seed(seed)
-    if num is None and output is None and not as_json and loaded.manifest.data.kind == "image":
-        num = row_output.SHOWN
-    rows = transforms.decode(loaded, z, found | said, seed=seed, draw=draw, batch_size=batch_size, first=start, num=num)
-    facts = {"codes": codes, "start": start} | ({"seed": seed} if draw else {})
-    row_output.deliver(rows, output, dtype=dtype, force=force, quiet=quiet, as_json=as_json, more=facts)
+    stream = transforms.decode(
+        loaded,
+        z,
+        found | values,
+        seed=seed,
+        draw=draw,
+        batch_size=runtime.batch_size,
+        first=rows.start,
+        num=row_output.num_rows(rows, output, loaded.manifest),
+    )
+    facts = {"codes": codes, "start": rows.start} | ({"seed": seed} if draw else {})
+    row_output.deliver(stream, output, facts)

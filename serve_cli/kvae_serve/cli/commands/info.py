@@ -1,4 +1,4 @@
-"""`kvae info`: all that a model's files say."""
+"""The command `kvae info`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @options.model
 @options.as_json
 def info(model: str, as_json: bool) -> None:
-    """Tell all that a model says about itself, after checking every file of it."""
+    """Show a model's metadata, after checking all of its files."""
     from kvae_serve.model import load
 
     loaded = load(model)
@@ -44,7 +44,7 @@ def _lines(manifest: Manifest) -> list[tuple[str, str]]:
     lines += [("likelihood", _object(manifest.likelihood)), ("prior", _object(manifest.prior))]
     for key, value in (manifest.training or {}).items():
         if value is None:
-            lines.append((key, "none held out" if key == "validation" else "none"))
+            lines.append((key, "no validation data" if key == "validation" else "none"))
         else:
             lines.append((key, _object(value) if isinstance(value, dict) else str(value)))
     if manifest.raw.get("weights", "float32") != "float32":
@@ -55,7 +55,8 @@ def _lines(manifest: Manifest) -> list[tuple[str, str]]:
 def _condition(condition: Condition) -> str:
     if not condition.categorical:
         return _range(condition.range)
-    return f"{len(condition.classes)} classes, " + ", ".join(printable(name, 40) for name in condition.classes)
+    names = ", ".join(f'"{printable(name, 40)}"' for name in condition.classes)
+    return f"{len(condition.classes)} classes: {names}"
 
 
 def _range(value: Range | None) -> str:
@@ -63,7 +64,7 @@ def _range(value: Range | None) -> str:
 
 
 def _object(value: dict[str, Any]) -> str:
-    """Return a small object as words: its name first, then `key value` pairs."""
+    """Return a small JSON object as text: its name, then `key value` pairs."""
     rest = [f"{key} {_short(each)}" for key, each in value.items() if key != "name"]
     return ", ".join([str(value[key]) for key in ("name",) if key in value] + rest)
 

@@ -1,4 +1,4 @@
-"""`kvae interpolate`: walk between two examples, two draws or two conditions."""
+"""The command `kvae interpolate`."""
 
 from __future__ import annotations
 
@@ -11,148 +11,129 @@ from kvae_serve.errors import RequestError, printable
 from kvae_serve.progress import Busy
 
 if TYPE_CHECKING:
+    from kvae_serve.latent.interpolation import Interpolation
     from kvae_serve.model import Model
 
-EXAMPLE = "Example: kvae interpolate --label 3 --label 8 --seed 1 -n 4 -o walk.gif"
 
-
-@click.command(epilog=EXAMPLE)
+@click.command(epilog="Example: kvae interpolate --label 3 --label 8 --seed 1 -n 4 -o walk.gif")
 @options.model
-@path_output.file("--from", "source", "Walk from this example: a file, and a row where it has several. Needs --to.")
-@path_output.file("--to", "target", "Walk to this example, with --from: a file, and a row.")
+@path_output.file("--from", "source", "First example, with the row if the file has several. Needs --to.")
+@path_output.file("--to", "target", "Last example, with the row if the file has several. Needs --from.")
 @click.option(
     "--seed",
     type=int,
     multiple=True,
-    help="Walk between draws: two seeds, or one, and then from its draws to the next ones.  "
+    help="Seed of the draws at the ends. Two seeds connect their draws; one seed connects each draw to the next.  "
     "[default: a new one, which is reported]",
 )
-@click.option("--start", type=click.IntRange(min=0), default=0, show_default=True, help="Index of the first draw.")
-@path_output.labels("the first is where the walk begins, the second where it ends.  [default: the first class]")
-@click.option("-n", "--num", type=click.IntRange(min=1), default=1, show_default=True, help="Walks, a row for each.")
+@options.start("Index of the first draw.")
+@path_output.condition_args("the first is that of the start, the second that of the end.  [default: the first class]")
 @click.option(
-    "--steps", type=click.IntRange(2, 10_000), default=9, show_default=True, help="Images, the ends included."
+    "-n", "--num", type=options.MIN_1, default=1, show_default=True, help="Number of interpolations, one per row."
 )
-@click.option("--lerp", is_flag=True, help="Walk in a straight line, rather than along the great circle (slerp).")
+@click.option(
+    "--steps",
+    type=click.IntRange(2, 10_000),
+    default=9,
+    show_default=True,
+    help="Number of images, including both ends.",
+)
+@click.option("--lerp", is_flag=True, help="Linear interpolation instead of the great circle (slerp).")
 @click.option(
     "--classes",
     type=click.Choice(["blend", "switch"]),
     default="blend",
     show_default=True,
-    help="Between two classes: the mean over both, weighted by the way; or each half of the way its own class.",
+    help="Images between two classes: the weighted mean of both, or the nearer class.",
 )
-@path_output.output
-@path_output.style
-@options.threads
-@options.provider
-@options.as_json
-@path_output.rest
+@options.output_args(path_output.FORMATS)
+@path_output.style_args
+@options.runtime_args()
 def interpolate(
     model: str,
     source: str | None,
     target: str | None,
     seed: tuple[int, ...],
     start: int,
-    label: tuple[str, ...],
-    condition: tuple[str, ...],
+    conditions: options.ConditionArgs,
     num: int,
     steps: int,
     lerp: bool,
     classes: str,
-    output: str | None,
-    fps: float,
-    loop: str,
-    scale: int,
-    batch_size: int,
-    threads: int,
-    provider: str,
-    as_json: bool,
-    force: bool,
-    quiet: bool,
+    output: options.OutputArgs,
+    style: path_output.StyleArgs,
+    runtime: options.RuntimeArgs,
 ) -> None:
-    """Walk between two examples, two draws of the prior, or two conditions.
+    """Interpolate between two examples, two draws of the prior, or two conditions.
 
-    With --from and --to from one file's example to another's; with two seeds from draw i of one to draw i of the
-    other; with one seed from each draw to the next; with one seed and two labels the draw stays and its label
-    changes. There is no class between two classes: see --classes. Numbers (--condition age=20 --condition age=60)
-    go in a straight line.
+    --from and --to interpolate between examples of files; two seeds between draw i of each; one seed between each draw
+    and the next; one seed and two labels keep the draw and change the label. Numbers, as in --condition age=20
+    --condition age=60, change linearly.
     """
     if (source is None) != (target is None):
-        raise RequestError("--from and --to are the two ends of a walk between examples. Give both, or neither.")
+        raise RequestError("Only one of --from and --to is given. Give both, or neither.")
     if source is not None and seed:
-        raise RequestError("--from and --seed are two places to start from. Give one of them.")
+        raise RequestError("--from and --seed both set the start. Give one of them.")
     if len(seed) > 2:
-        raise RequestError(f"A walk has two ends, got {len(seed)} seeds.")
-    path_output.check(output, force, as_json)
+        raise RequestError(f"{len(seed)} seeds are given; expected at most two, one for each end.")
+    # Imported here, so that --help imports neither numpy nor onnxruntime.
     from kvae_serve.latent.interpolation import between_files
-    from kvae_serve.model import load
+    from kvae_serve.writers import paths
 
-    loaded = load(model, threads=threads, provider=provider)
+    output.check(paths.check)
+    loaded = runtime.load(model)
     manifest = loaded.manifest
-    asked = options.parse_conditions(condition)
-    if label:
-        if "label" in asked:
-            raise RequestError("The label is given twice: as --label, and as --condition label=...")
-        if not manifest.conditions:
-            raise RequestError(f"{manifest.name} is unconditional, so it takes no label. Leave it out.")
-        asked["label"] = list(label)
-    first, last = _ends(asked)
+    first, last = _ends(conditions.values())
     seeds: list[int] = []
-    how = _how(lerp, classes, steps, batch_size)
-    with Busy("Walking", quiet):
+    method: dict[str, Any] = {
+        "method": "lerp" if lerp else "slerp",
+        "classes": classes,
+        "steps": steps,
+        "batch_size": runtime.batch_size,
+    }
+    with Busy("Decoding", output.quiet):
         if source is not None and target is not None:
-            found = between_files(loaded, source, target, first, last, num, **how)
+            found = between_files(loaded, source, target, first, last, num, **method)
         else:
-            seeds = list(seed)
-            found = _between_draws(loaded, seeds, start, num, first, last, how)
-    path_output.deliver(
-        found.path(), output, fps=fps, loop=loop, scale=scale, force=force, as_json=as_json, quiet=quiet
+            found, seeds = _between_draws(loaded, seed, start, num, first, last, method)
+    path_output.deliver(found.path(), output, style)
+    facts = {
+        "rows": num,
+        "steps": steps,
+        "method": found.method,
+        "classes": found.classes,
+        "conditions": path_output.condition_names(manifest, found.conditions),
+        "seed": seeds or None,
+        "start": start if seeds else None,
+        "ends": [source, target] if source is not None else None,
+    }
+    output.report(
+        manifest,
+        facts,
+        f"{num} interpolation{'s' if num > 1 else ''} of {steps} steps in {printable(manifest.name, 60)}"
+        f"{path_output.condition_summary(manifest, found.conditions)}{output.destination}"
+        + (f", seed {' to '.join(map(str, seeds))}" if seeds else ""),
     )
-    if as_json:
-        path_output.report(
-            manifest,
-            output,
-            rows=num,
-            steps=steps,
-            method=found.method,
-            classes=found.classes,
-            conditions=path_output.names(manifest, found.conditions),
-            seed=seeds or None,
-            start=start if seeds else None,
-            ends=[source, target] if source is not None else None,
-        )
-    elif not quiet:
-        noun = "walk" if num == 1 else "walks"
-        by = f", seed {' to '.join(map(str, seeds))}" if seeds else ""
-        path_output.say(
-            f"{num} {noun} of {steps} steps in {printable(manifest.name, 60)}"
-            f"{path_output.under(manifest, found.conditions)}{path_output.where(output)}{by}"
-        )
 
 
-def _how(lerp: bool, classes: str, steps: int, batch_size: int) -> dict[str, Any]:
-    return {"method": "lerp" if lerp else "slerp", "classes": classes, "steps": steps, "batch_size": batch_size}
-
-
-def _ends(asked: dict[str, list[str]]) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the conditions of both ends: a value that is given once is that of both."""
-    for name, values in asked.items():
-        if len(values) > 2:
-            raise RequestError(f"A walk has two ends, got {len(values)} values of {printable(name, 40)}.")
-    return {name: values[0] for name, values in asked.items()}, {name: values[-1] for name, values in asked.items()}
+def _ends(values: dict[str, list[str]]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the conditions of both ends; a single value applies to both."""
+    for name, several in values.items():
+        if len(several) > 2:
+            raise RequestError(f"{printable(name, 40)} has {len(several)} values; expected at most two, one per end.")
+    return {name: each[0] for name, each in values.items()}, {name: each[-1] for name, each in values.items()}
 
 
 def _between_draws(
-    loaded: Model, seeds: list[int], start: int, num: int, first: dict, last: dict, how: dict[str, Any]
-) -> Any:
-    """Walk between draws; `seeds` gets the seed that was drawn where there was none."""
-    only = loaded.manifest.conditions[0] if len(loaded.manifest.conditions) == 1 else None
-    if not first and only is not None and only.categorical:
-        first = last = {only.name: 0}
-    begin = loaded.sample(num, conditions=first, seed=seeds[0] if seeds else None, start=start)
-    if not seeds:
-        seeds.append(begin.seed)
-    # One seed and one condition: from each draw to the next, for there would be no walk otherwise.
+    loaded: Model, seed: tuple[int, ...], start: int, num: int, first: dict, last: dict, method: dict[str, Any]
+) -> tuple[Interpolation, list[int]]:
+    """Interpolate between draws; return the seeds as well, because a new one may be drawn."""
+    conditions = loaded.manifest.conditions
+    if not first and len(conditions) == 1 and conditions[0].categorical:
+        first = last = {conditions[0].name: 0}
+    begin = loaded.sample(num, conditions=first, seed=seed[0] if seed else None, start=start)
+    seeds = list(seed) or [begin.seed]
+    # With one seed and the same conditions at both ends, interpolate from each draw to the next.
     onward = 1 if len(seeds) == 1 and first == last else 0
     end = loaded.sample(num, conditions=last, seed=seeds[-1], start=start + onward)
-    return loaded.interpolate(begin.z, end.z, conditions=first, to_conditions=last, **how)
+    return loaded.interpolate(begin.z, end.z, conditions=first, to_conditions=last, **method), seeds

@@ -1,4 +1,4 @@
-"""`kvae models`: what ships."""
+"""The command `kvae models`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kvae_serve.errors import printable
 @click.command(epilog="Example: kvae models")
 @options.as_json
 def models(as_json: bool) -> None:
-    """List the models that ship with kvae; any of their names will do for -m."""
+    """List the models that ship with kvae. Each name is a valid MODEL for -m."""
     from kvae_serve.model import load
     from kvae_serve.runtime.locate import DEFAULT, shipped
 
@@ -29,4 +29,4 @@ def models(as_json: bool) -> None:
             f"{printable(model['name'], 40):<16}{printable(model['kind'])}, {model['data']['kind']} {shape}{default}"
         )
     if not found:
-        click.echo("No models ship with this installation. Export your own with `kvae export`.", err=True)
+        click.echo("This installation has no models. Export your own with `kvae export`.", err=True)

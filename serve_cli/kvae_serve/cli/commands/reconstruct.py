@@ -1,64 +1,50 @@
-"""`kvae reconstruct`: examples through the model and back."""
+"""The command `kvae reconstruct`."""
 
 from __future__ import annotations
 
 import click
 
-from kvae_serve.cli import options, row_output
+from kvae_serve.cli import dataset_args, options, row_output
 
 
 @click.command(epilog="Example: kvae reconstruct digits.npz -n 100 -o pairs.png")
 @options.model
-@options.data
-@options.given_conditions
-@click.option("-n", "--num", type=click.IntRange(min=1), help="Take so many rows.  [default: all; 16 as text]")
-@click.option(
-    "--start", type=click.IntRange(min=0), default=0, show_default=True, help="Row to start from, to work in parts."
+@dataset_args.dataset_args()
+@options.condition_args()
+@options.row_args("Number of rows to use.  [default: all; 16 if shown as text]")
+@options.output_args(
+    "Output: .png (a grid of examples next to their reconstructions), .npz (x, x_mean, conditions), or reconstructions "
+    "only as .npy, .csv or a folder of PNGs; - is .npy on standard output.  [default: images as text, other data as "
+    "CSV]",
+    dtype=True,
 )
-@options.output(
-    "A .png (a grid, each example beside its reconstruction), .npz (x, x_mean, conditions), or the reconstructions "
-    "alone as .npy, .csv or folder of PNGs; - for .npy on standard output. Without it, images are text, rows CSV."
-)
-@options.dtype
-@options.batch_size
-@options.threads
-@options.provider
-@options.as_json
-@options.force
-@options.quiet
+@options.runtime_args()
 def reconstruct(
     model: str,
-    data: str,
-    split: str | None,
-    image_size: str | None,
-    channels: str | None,
-    label: str | None,
-    condition: tuple[str, ...],
-    num: int | None,
-    start: int,
-    output: str | None,
-    dtype: str,
-    batch_size: int,
-    threads: int,
-    provider: str,
-    as_json: bool,
-    force: bool,
-    quiet: bool,
+    dataset: dataset_args.DatasetArgs,
+    conditions: options.ConditionArgs,
+    rows: options.RowArgs,
+    output: options.OutputArgs,
+    runtime: options.RuntimeArgs,
 ) -> None:
-    """Encode examples and decode them again, mean to mean: what the model keeps of each.
+    """Encode examples and decode the mean of z, to see what the model preserves.
 
-    DATA is as for encode. A conditional model is given the labels that stand beside the data, or --label for all.
+    DATA is as for encode. A conditional model needs the labels of the data, or --label for all rows.
     """
-    # In here, so that --help opens neither numpy nor onnxruntime.
+    # Imported here, so that --help imports neither numpy nor onnxruntime.
     from kvae_serve.inference import transforms
-    from kvae_serve.model import load
+    from kvae_serve.writers import dispatch
 
-    row_output.check(output, as_json, force)
-    said = options.for_all_rows(label, condition)
-    loaded = load(model, threads=threads, provider=provider)
-    examples = row_output.examples(loaded, data, split, said, image_size, channels)
-    if num is None and output is None and not as_json and loaded.manifest.data.kind == "image":
-        num = row_output.SHOWN
-    rows = transforms.reconstruct(loaded, examples.x, examples.conditions, batch_size=batch_size, first=start, num=num)
-    facts = {"data": examples.source, "start": start}
-    row_output.deliver(rows, output, dtype=dtype, force=force, quiet=quiet, as_json=as_json, more=facts)
+    output.check(dispatch.check)
+    values = conditions.for_all_rows()
+    loaded = runtime.load(model)
+    examples = dataset.read_in_order(loaded, values)
+    stream = transforms.reconstruct(
+        loaded,
+        examples.x,
+        examples.conditions,
+        batch_size=runtime.batch_size,
+        first=rows.start,
+        num=row_output.num_rows(rows, output, loaded.manifest),
+    )
+    row_output.deliver(stream, output, {"data": dataset.data, "start": rows.start})

@@ -1,129 +1,94 @@
-"""`kvae sample`: draw from the prior, decode, show or write."""
+"""The command `kvae sample`."""
 
 from __future__ import annotations
 
 import click
 
 from kvae_serve.cli import completers, options, row_output
+from kvae_serve.errors import RequestError, printable
 
 
-@click.command(epilog="Example: kvae sample --label 3 --label 5 -n 8 --seed 0 -o digits.png")
+@click.command(
+    epilog="Example: kvae sample --label 3 --label 5 -n 8 --seed 0 -o digits.png",
+    context_settings={"allow_extra_args": True},
+)
 @options.model
 @click.option(
     "-n",
     "--num",
-    type=click.IntRange(min=1),
-    help="How many of each label.  [default: 16; 1 where a conditional model is given no label]",
+    type=options.MIN_1,
+    help="Number of samples per label.  [default: 16; 1 for a conditional model without a label]",
 )
-@click.option(
-    "--label",
-    multiple=True,
-    metavar="NAME|INDEX",
-    shell_complete=completers.label,
-    help="Class to draw, by name or index; may be repeated, or be `all`. Short for the condition named label.  "
+@options.condition_args(
+    "Class to draw, by name or index, or `all`; short for the condition named label. May be repeated.  "
     "[default: each class once]",
-)
-@click.option(
-    "--condition",
-    multiple=True,
-    metavar="NAME=VALUE",
-    shell_complete=completers.condition,
-    help="Value of any condition; may be repeated, as --label.",
+    "Value of any condition. May be repeated, for several conditions or values.",
 )
 @options.seed
-@click.option(
-    "--start", type=click.IntRange(min=0), default=0, show_default=True, help="Index of the first, to draw in parts."
-)
+@options.start("Index of the first sample, for drawing a large set in several runs.")
 @click.option(
     "--temperature",
     type=float,
     default=1.0,
     show_default=True,
-    help="Factor of the prior's spread: below 1 more typical and less varied.",
+    help="Factor of the prior's standard deviation; below 1, samples are more typical and less varied.",
 )
-@click.option("--draw", is_flag=True, help="Draw x from p(x given z), rather than show its mean.")
-@click.option(
-    "-o",
-    "--output",
-    metavar="PATH",
-    shell_complete=completers.path,
-    help="A .png (a grid), .npz, .npy, .csv or folder of PNGs; - for .npy on standard output. Without it, images are "
-    "text, rows CSV.",
-)
-@options.dtype
-@options.batch_size
+@options.draw
 @click.option(
     "--requests",
     metavar="FILE",
     shell_complete=completers.path,
-    help="Answer requests, a JSON object a line (- for standard input), each with a line of JSON; -o is the folder "
-    "that outputs go to, other options are defaults.",
+    help="File of requests to answer, one JSON object per line; - is standard input. Each answer is one line of JSON. "
+    "-o is then the folder for outputs, and other options are defaults.",
 )
-@options.threads
-@options.provider
-@options.as_json
-@options.force
-@options.quiet
+@options.output_args(
+    "Output: .png (a grid), .npz, .npy, .csv or a folder of PNGs; - is .npy on standard output.  "
+    "[default: images as text, other data as CSV]",
+    dtype=True,
+)
+@options.runtime_args()
+@click.pass_context
 def sample(
+    ctx: click.Context,
     model: str,
     num: int | None,
-    label: tuple[str, ...],
-    condition: tuple[str, ...],
+    conditions: options.ConditionArgs,
     seed: int | None,
     start: int,
     temperature: float,
     draw: bool,
-    output: str | None,
-    dtype: str,
-    batch_size: int,
     requests: str | None,
-    threads: int,
-    provider: str,
-    as_json: bool,
-    force: bool,
-    quiet: bool,
+    output: options.OutputArgs,
+    runtime: options.RuntimeArgs,
 ) -> None:
-    """Draw from a model, and show or write what was drawn.
+    """Draw samples from a model, and show or write them.
 
-    Image i of a seed is the same image, whichever others are drawn with it.
+    Sample i of a seed is the same whichever other samples are drawn.
     """
-    # In here, so that --help opens neither numpy nor onnxruntime.
-    from kvae_serve.model import load
+    if ctx.args:
+        extra = printable(ctx.args[0], 40)
+        raise RequestError(f"Unexpected argument {extra}. Did you mean --label {extra}?")
+    # Imported here, so that --help imports neither numpy nor onnxruntime.
     from kvae_serve.sealed.noise import SCHEME
+    from kvae_serve.writers import dispatch
 
+    draws = {"seed": seed, "start": start, "temperature": temperature, "draw": draw}
     if requests is not None:
         from kvae_serve.cli.requests import serve_file
 
-        given: dict[str, object] = {
+        defaults = draws | {
             "n": num,
-            "label": list(label) or None,
-            "condition": options.parse_conditions(condition) or None,
+            "condition": conditions.values() or None,
+            "dtype": output.dtype,
+            "force": output.force,
         }
-        given |= {
-            "seed": seed,
-            "start": start,
-            "temperature": temperature,
-            "draw": draw,
-            "dtype": dtype,
-            "force": force,
-        }
-        serve_file(
-            load(model, threads=threads, provider=provider), requests, given, folder=output, batch_size=batch_size
-        )
+        serve_file(runtime.load(model), requests, defaults, folder=output.path, batch_size=runtime.batch_size)
         return
-    row_output.check(output, as_json, force)
-    loaded = load(model, threads=threads, provider=provider)
+    output.check(dispatch.check)
+    values = conditions.values()
+    loaded = runtime.load(model)
     if num is None:
-        num = 1 if loaded.manifest.conditions and not (label or condition) else 16
-    plan = loaded.plan(
-        num,
-        label=list(label) or None,
-        conditions=options.parse_conditions(condition),
-        seed=seed,
-        start=start,
-        temperature=temperature,
-        draw=draw,
-        batch_size=batch_size,
-    )
+        num = 1 if loaded.manifest.conditions and not values else 16
+    plan = loaded.plan(num, conditions=values, batch_size=runtime.batch_size, **draws)
     facts = {"num": num, "conditions": plan.names(), "seed": plan.seed, "start": start, "scheme": SCHEME}
-    row_output.deliver(plan.row_stream(), output, dtype=dtype, force=force, quiet=quiet, as_json=as_json, more=facts)
+    row_output.deliver(plan.row_stream(), output, facts)

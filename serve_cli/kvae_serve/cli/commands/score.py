@@ -1,4 +1,4 @@
-"""`kvae score`: reconstruction, kl and elbo of each example."""
+"""The command `kvae score`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from kvae_serve.cli import options, output_checks
-from kvae_serve.errors import RequestError, printable
+from kvae_serve.cli import dataset_args, options
+from kvae_serve.errors import printable
 
 if TYPE_CHECKING:
     from kvae_serve.inference.scoring import Scores
@@ -21,124 +21,83 @@ _NAMES = ("elbo", "reconstruction", "kl")
 
 @click.command(epilog="Example: kvae score new.npz --threshold q0.01 -o scores.csv")
 @options.model
-@options.data
-@options.given_conditions
-@click.option("-n", "--num", type=click.IntRange(min=1), help="Take so many rows.  [default: all]")
-@click.option(
-    "--start", type=click.IntRange(min=0), default=0, show_default=True, help="Row to start from, to work in parts."
-)
+@dataset_args.dataset_args(default_split="train")
+@options.condition_args()
+@options.row_args()
 @click.option(
     "--threshold",
     metavar="NATS|qP",
-    help="Flag examples whose elbo is below this as anomalies: a number, or a quantile of the training data that the "
-    "model knows, such as q0.01.",
+    help="Elbo below which an example is flagged as an anomaly: a number of nats, or a quantile of the training data "
+    "that the model stores, such as q0.01.",
 )
 @click.option(
-    "--samples",
-    type=click.IntRange(min=1),
+    "--num-samples",
+    cls=options.RenamedOption,
+    former=("--samples",),
+    type=options.MIN_1,
     metavar="K",
-    help="Draws of z, the same for each example.  [default: 16, or what the model's quantiles hold for]",
+    help="Number of draws of z, the same for each example.  [default: 16, or as the model's quantiles]",
 )
-@click.option("--seed", type=int, help="Of the draws, 0 to 2**64 - 1.  [default: 0, or as above]")
-@options.output("A .csv or .jsonl, a row an example; - or nothing for CSV on standard output.")
-@options.batch_size
-@options.threads
-@options.provider
-@options.as_json
-@options.force
-@options.quiet
+@click.option("--seed", type=int, help="Seed of the draws, 0 to 2**64 - 1.  [default: 0, or as the model's quantiles]")
+@options.output_args("Output: .csv or .jsonl, one row per example.  [default: CSV on standard output]")
+@options.runtime_args()
 def score(
     model: str,
-    data: str,
-    split: str | None,
-    image_size: str | None,
-    channels: str | None,
-    label: str | None,
-    condition: tuple[str, ...],
-    num: int | None,
-    start: int,
+    dataset: dataset_args.DatasetArgs,
+    conditions: options.ConditionArgs,
+    rows: options.RowArgs,
     threshold: str | None,
-    samples: int | None,
+    num_samples: int | None,
     seed: int | None,
-    output: str | None,
-    batch_size: int,
-    threads: int,
-    provider: str,
-    as_json: bool,
-    force: bool,
-    quiet: bool,
+    output: options.OutputArgs,
+    runtime: options.RuntimeArgs,
 ) -> None:
-    """Tell how likely a model finds each example: low elbo, an anomaly.
+    """Compute the elbo of each example; a low elbo marks an anomaly.
 
-    elbo = -reconstruction - kl, in nats: a lower bound on log p(x), or log p(x given y) of a conditional model. Every
-    example meets the same draws, so that its score depends on nothing but itself. Under a Bernoulli likelihood gray
-    levels are drawn to black or white first, the same way for all.
+    elbo = -reconstruction - kl, in nats, is a lower bound on log p(x), or on log p(x given y) for a conditional model.
+    All examples share the same draws of z, so a score depends only on its example. Under a Bernoulli likelihood, gray
+    levels are first binarised at random, in the same way for all examples.
     """
-    # In here, so that --help opens neither numpy nor onnxruntime.
+    # Imported here, so that --help imports neither numpy nor onnxruntime.
     from kvae_serve import row_stream
-    from kvae_serve.cli import dataset_args
     from kvae_serve.inference import scoring, thresholds
-    from kvae_serve.model import load
     from kvae_serve.progress import Progress
     from kvae_serve.writers import atomic
 
-    to_file = output not in (None, "-")
-    if output is not None and to_file:
-        output_checks.check(output, _WRITERS, force)
-    if as_json and output == "-":
-        raise RequestError("--json and -o - both want standard output. Leave one of them out.")
-    loaded = load(model, threads=threads, provider=provider)
+    output.check(options.check_file(_WRITERS, stdout=True))
+    loaded = runtime.load(model)
     kept = thresholds.draws(loaded.manifest) or (scoring.NUM_SAMPLES, scoring.SEED)
-    samples, seed = samples or kept[0], kept[1] if seed is None else seed
-    below = thresholds.threshold(threshold, loaded.manifest, samples, seed) if threshold is not None else None
-    examples = dataset_args.read(
-        loaded,
-        data,
-        split or dataset_args.ALL,
-        options.for_all_rows(label, condition),
-        image_size=image_size,
-        channels=channels,
-    )
-    rows_taken = row_stream.count_rows(len(examples.x), start, num)
-    summary = _Summary(below, start)
-    with Progress("Scoring", quiet or not (to_file or as_json)) as progress:
+    num_samples, seed = num_samples or kept[0], kept[1] if seed is None else seed
+    below = thresholds.threshold(threshold, loaded.manifest, num_samples, seed) if threshold is not None else None
+    examples = dataset.read(loaded, conditions.for_all_rows(), default_split=None)
+    total = row_stream.count_rows(len(examples.x), rows.start, rows.num)
+    to_file = output.path not in (None, options.STDOUT)
+    summary = _Summary(below, rows.start)
+    with Progress("Scoring", output.quiet or not (to_file or output.as_json)) as progress:
         parts = scoring.stream(
             loaded,
             examples.x,
             examples.conditions,
-            num_samples=samples,
+            num_samples=num_samples,
             seed=seed,
-            batch_size=batch_size,
-            first=start,
-            num=num,
+            batch_size=runtime.batch_size,
+            first=rows.start,
+            num=rows.num,
         )
-        rows = summary.rows(parts, rows_taken, progress)
-        if output is not None and to_file:
-            # The suffix decides the form, and nothing appears unless all of it does.
-            write = _WRITERS[os.path.splitext(output)[1].lower()]  # noqa: PTH122
-            atomic.write_text(output, lambda text: write(text, rows), force)
-        elif as_json:
-            summary.kept = list(rows)
+        scored = summary.rows(parts, total, progress)
+        if output.path is not None and to_file:
+            write = _WRITERS[os.path.splitext(output.path)[1].lower()]  # noqa: PTH122
+            atomic.write_text(output.path, lambda text: write(text, scored), output.force)
+        elif output.as_json:
+            summary.kept = list(scored)
         else:
-            _write_csv(sys.stdout, rows)
-    document = {
-        "model": loaded.manifest.name,
-        "model_id": loaded.manifest.model_id,
-        "data": data,
-        "start": start,
-        "samples": samples,
-        "seed": seed,
-        **summary.document(),
-        "output": output,
-    }
-    if as_json:
-        options.echo_json(document)
-    elif not quiet:
-        click.echo(summary.line(loaded.manifest.name, output if to_file else None), err=True)
+            _write_csv(sys.stdout, scored)
+    facts = {"data": dataset.data, "start": rows.start, "samples": num_samples, "seed": seed, **summary.document()}
+    output.report(loaded.manifest, facts, summary.line(loaded.manifest.name, output.destination))
 
 
 class _Summary:
-    """Counts what goes through, from row `start` of the data on."""
+    """Counts and sums of the scores, updated as rows pass through."""
 
     def __init__(self, below: Threshold | None, start: int) -> None:
         self._below, self._start = below, start
@@ -149,7 +108,7 @@ class _Summary:
     def rows(
         self, parts: Iterator[Scores], total: int, progress: Callable[[int, int], None]
     ) -> Iterator[dict[str, Any]]:
-        """Give each example as a row: its index, its figures, and whether it is an anomaly."""
+        """Yield one row per example: its index, its scores, and whether it is an anomaly."""
         for part in parts:
             for values in zip(*(getattr(part, name).tolist() for name in _NAMES), strict=True):
                 row: dict[str, Any] = {"index": self._start + self._num, **dict(zip(_NAMES, values, strict=True))}
@@ -163,7 +122,7 @@ class _Summary:
             progress(self._num, total)
 
     def document(self) -> dict[str, Any]:
-        """Return what was found, for JSON."""
+        """Return the summary as JSON facts."""
         found: dict[str, Any] = {
             "n": self._num,
             "mean": {name: value / self._num for name, value in self._sums.items()},
@@ -173,16 +132,14 @@ class _Summary:
             found["anomalies"] = self._anomalies
         return found if self.kept is None else found | {"scores": self.kept}
 
-    def line(self, model: str, output: str | None) -> str:
-        """Return it in words."""
-        where = f" to {printable(output)}" if output else ""
-        line = (
-            f"{self._num} scores by {printable(model, 60)}{where}, mean elbo {self._sums['elbo'] / self._num:.2f} nats"
-        )
+    def line(self, model: str, destination: str) -> str:
+        """Return the summary as one line."""
+        mean = self._sums["elbo"] / self._num
+        line = f"{self._num} scores by {printable(model, 60)}{destination}, mean elbo {mean:.2f} nats"
         if self._below is not None:
             line += f", {self._anomalies} below {self._below.elbo:.2f}"
             if self._below.quantile is not None:
-                line += f" (where {self._below.quantile:.3g} of the training data are)"
+                line += f" (the {self._below.quantile:.3g} quantile of the training data)"
         return line
 
 
@@ -207,5 +164,5 @@ _WRITERS: dict[str, Callable[[TextIO, Iterator[dict[str, Any]]], None]] = {".csv
 
 
 def _cell(value: Any) -> str:
-    # Digits beyond these are noise of float32.
+    # More digits would only show the rounding noise of float32.
     return f"{value:.6f}" if isinstance(value, float) else str(int(value))

@@ -1,4 +1,4 @@
-"""`kvae verify`: the golden check, on the machine that it runs on."""
+"""The command `kvae verify`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,14 @@ from kvae_serve.errors import VerificationError, printable
 
 @click.command(epilog="Example: kvae verify -m mnist")
 @options.model
-@options.threads
-@options.provider
 @options.as_json
-def verify(model: str, threads: int, provider: str, as_json: bool) -> None:
-    """Check that a model gives here what Keras gave where it was made.
+@options.runtime_args(batch_size=False)
+def verify(model: str, as_json: bool, runtime: options.RuntimeArgs) -> None:
+    """Check that a model reproduces its reference outputs, computed by Keras before the export, on this machine.
 
-    Leaves with 6 where it does not; --json then still prints which output of which graph differs, and by how much.
+    The exit code is 6 if it does not. --json then still prints which outputs differ, and by how much.
     """
-    from kvae_serve.model import load
-
-    loaded = load(model, threads=threads, provider=provider)
+    loaded = runtime.load(model)
     checks = loaded.verify()
     if as_json:
         from kvae_serve.runtime import onnxruntime
@@ -33,7 +30,7 @@ def verify(model: str, threads: int, provider: str, as_json: bool) -> None:
                 "model": loaded.manifest.name,
                 "model_id": loaded.manifest.model_id,
                 "onnxruntime": onnxruntime.onnxruntime().__version__,
-                "provider": provider,
+                "provider": runtime.provider,
                 "checks": [
                     check._asdict() | {"difference": check.difference if math.isfinite(check.difference) else None}
                     for check in checks
@@ -48,10 +45,11 @@ def verify(model: str, threads: int, provider: str, as_json: bool) -> None:
             )
     failed = [check for check in checks if not check.ok]
     if failed:
-        # By how much compared with what is allowed, and without dividing by an allowance of 0.
+        # Difference rather than ratio, because the tolerance may be 0.
         worst = max(failed, key=lambda check: check.difference - check.allowed)
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         raise VerificationError(
-            f"{printable(worst.output, 30)} of {worst.graph}.onnx{more} differs from its golden values by "
-            f"{worst.difference:.3g}, allowed {worst.allowed:.3g}. Export it again, or try another onnxruntime."
+            f"{printable(worst.output, 30)} of {worst.graph}.onnx{more} differs from its reference by "
+            f"{worst.difference:.3g}; at most {worst.allowed:.3g} is allowed. Export the model again, or try another "
+            "version of onnxruntime."
         )
