@@ -1,4 +1,4 @@
-"""Generator of docs/cli.md from the help of every command: `python -m kvae.commands.cli_page > docs/cli.md`."""
+"""Generator of docs/cli.md from the help of every command: `python docs/cli_page.py > docs/cli.md`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kvae_serve.cli.group import group
 
 _HEAD = """# The command
 
-Generated from the help of each command by `python -m kvae.commands.cli_page > docs/cli.md`; a test compares the two.
+Generated from the help of each command by `python docs/cli_page.py > docs/cli.md`; a test compares the two.
 See also [walks.md](walks.md) on traversals and interpolations, [requests.md](requests.md) on `--requests`, and
 [training.md](training.md).
 
