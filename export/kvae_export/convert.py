@@ -15,11 +15,11 @@ from collections.abc import Iterator
 import onnx
 
 from kvae_export.graph import Graph
-from kvae_export.passes.batch_invariant import GRAPHS, steady
-from kvae_export.passes.broadcast_scalars import widen
-from kvae_export.passes.canonical import canonical
+from kvae_export.passes.batch_invariant import GRAPHS, make_batch_invariant
+from kvae_export.passes.broadcast_scalars import broadcast_scalars
+from kvae_export.passes.canonical import canonicalize
 from kvae_export.passes.fold import fold
-from kvae_export.passes.fuse_bias import join
+from kvae_export.passes.fuse_bias import fuse_bias
 from kvae_export.trace import NOISE_HINT, Traced
 from kvae_serve.errors import RequestError
 from kvae_serve.sealed.allowed_ops import ALLOWED_OPS
@@ -78,13 +78,13 @@ def convert(graph: Graph | Traced) -> onnx.ModelProto:
     _keep_captured(model.graph, traced)
     _set_faces(model.graph, graph)
     if graph.name in GRAPHS:
-        model = steady(model)
+        model = make_batch_invariant(model)
     try:
         # Before the names of nodes are lost, so that a complaint can be traced to its layer.
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
-        widen(model.graph, inferred.graph)
-        model = canonical(model, graph.name, OPSET, IR_VERSION)
-        model = canonical(join(fold(model)), graph.name, OPSET, IR_VERSION)
+        broadcast_scalars(model.graph, inferred.graph)
+        model = canonicalize(model, graph.name, OPSET, IR_VERSION)
+        model = canonicalize(fuse_bias(fold(model)), graph.name, OPSET, IR_VERSION)
         onnx.checker.check_model(model, full_check=True)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
         name = re.search(r"node name: ([^)\s]+)", str(error))

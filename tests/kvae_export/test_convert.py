@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from kvae_export.convert import HINTS, convert
 from kvae_export.graph import Graph
-from kvae_export.passes.canonical import canonical
+from kvae_export.passes.canonical import canonicalize
 from kvae_export.trace import Traced
 from kvae_serve.errors import RequestError
 from kvae_serve.sealed.allowed_ops import ALLOWED_OPS
@@ -365,4 +365,4 @@ def test_order_and_notes_do_not_show_in_the_canonical_form():
     model = onnx.ModelProto.FromString(whole.SerializeToString())
     model.graph.node[0].doc_string = "made on Tuesday"
     model.graph.node.reverse()
-    assert canonical(model, "decoder", 18, 8) == whole
+    assert canonicalize(model, "decoder", 18, 8) == whole

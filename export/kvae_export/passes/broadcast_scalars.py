@@ -11,7 +11,7 @@ import onnx
 _OPS = {"Add", "Sub", "Mul", "Div", "Max", "Min", "Pow"}
 
 
-def widen(graph: onnx.GraphProto, shapes: onnx.GraphProto) -> None:
+def broadcast_scalars(graph: onnx.GraphProto, shapes: onnx.GraphProto) -> None:
     """Give each lone number that meets values whose last axis is 1 their rank, in place.
 
     Args:

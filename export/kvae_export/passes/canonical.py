@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 
 
-def canonical(model: onnx.ModelProto, name: str, opset: int, ir_version: int) -> onnx.ModelProto:
+def canonicalize(model: onnx.ModelProto, name: str, opset: int, ir_version: int) -> onnx.ModelProto:
     """Return the same computation in canonical form.
 
     Args:

@@ -12,7 +12,7 @@ from collections import Counter
 import onnx
 
 
-def join(model: onnx.ModelProto) -> onnx.ModelProto:
+def fuse_bias(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the same function with `Add(MatMul(a, b), c)` as `Gemm(a, b, c)`, where a is a matrix.
 
     Args:

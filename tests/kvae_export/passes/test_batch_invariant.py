@@ -16,7 +16,7 @@ import onnxruntime
 
 from kvae_export.convert import convert
 from kvae_export.graph import Graph
-from kvae_export.passes.batch_invariant import steady
+from kvae_export.passes.batch_invariant import make_batch_invariant
 from kvae_serve.runtime.session import _DISABLED
 
 ROWS = 130
@@ -62,8 +62,6 @@ def test_an_activation_gives_a_row_the_same_bits_in_every_batch(name, shape):
         ("Elu", {"alpha": 0.3}),
         ("Selu", {}),
         ("Selu", {"alpha": 2.0, "gamma": 0.5}),
-        ("Celu", {}),
-        ("Celu", {"alpha": 2.0}),
     ],
 )
 def test_alpha_and_gamma_are_those_of_the_standard(op, values):
@@ -79,7 +77,7 @@ def test_alpha_and_gamma_are_those_of_the_standard(op, values):
         ir_version=8,
     )
     want = onnx.reference.ReferenceEvaluator(made).run(None, {"x": x})[0]
-    other = steady(made)
+    other = make_batch_invariant(made)
     onnx.checker.check_model(other, full_check=True)
     assert op not in {node.op_type for node in other.graph.node}
     np.testing.assert_allclose(onnx.reference.ReferenceEvaluator(other).run(None, {"x": x})[0], want, atol=3e-7)

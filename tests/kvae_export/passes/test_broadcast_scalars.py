@@ -6,7 +6,7 @@ import onnxruntime as ort
 import pytest
 from onnx import helper, numpy_helper
 
-from kvae_export.passes.broadcast_scalars import widen
+from kvae_export.passes.broadcast_scalars import broadcast_scalars
 
 
 def model(shape, constant, op="Mul", first=False):
@@ -19,7 +19,7 @@ def model(shape, constant, op="Mul", first=False):
 
 
 def widened(made):
-    widen(made.graph, onnx.shape_inference.infer_shapes(made, strict_mode=True).graph)
+    broadcast_scalars(made.graph, onnx.shape_inference.infer_shapes(made, strict_mode=True).graph)
     onnx.checker.check_model(made, full_check=True)
     (constant,) = made.graph.initializer
     return list(constant.dims)

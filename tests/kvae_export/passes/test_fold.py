@@ -105,3 +105,9 @@ def test_a_factor_for_each_pixel_is_no_factor_for_each_channel():
     for axis in (0, 1):
         factor = along.reshape([3 if place == axis else 1 for place in range(3)])
         assert "Mul" in ops_of(lambda z, factor=factor: {"x_mean": kernel(z) * factor}, shape)
+
+
+def test_bias_per_step_is_kept_with_the_factor_that_follows():
+    weight, factor = np.ones((4, 5), "f4"), np.arange(1, 6, dtype="f4")
+    steps = np.arange(15, dtype="f4").reshape(3, 5)
+    assert ops_of(lambda z: {"x_mean": (z @ weight + steps) * factor}, (3, 4)) == ["MatMul", "Add", "Mul"]
