@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 from kvae_serve import __version__ as __version__
 
 if TYPE_CHECKING:
-    from kvae import data, likelihoods, metrics, networks, objectives, priors, ray_data, sample_metrics
+    from kvae import data, likelihoods, metrics, networks, objectives, presets, priors, ray_data, report, sample_metrics
     from kvae.data.spec import DataSpec
     from kvae.data.table import TableSpec
     from kvae.models.conditions import Categorical, Continuous
     from kvae.models.vae import VAE, BetaVAE, ConditionalBetaVAE, ConditionalVAE, load_model
     from kvae.objectives import schedules
+    from kvae.training import callbacks
+    from kvae.training.train import resume, train
+    from kvae_serve import errors
     from kvae_serve.model import load
 
 #: Public name to the module that holds it; a name that is its own module stands alone.
@@ -30,18 +33,26 @@ _HOME = {
     "DataSpec": "kvae.data.spec",
     "TableSpec": "kvae.data.table",
     "load": "kvae_serve.model",
+    "resume": "kvae.training.train",
     "schedules": "kvae.objectives",
+    "train": "kvae.training.train",
 }
-_MODULES = (
-    "data",
-    "likelihoods",
-    "metrics",
-    "networks",
-    "objectives",
-    "priors",
-    "ray_data",
-    "sample_metrics",
-)
+#: Public modules. Two of them lie elsewhere.
+_MODULES = {
+    name: f"kvae.{name}"
+    for name in (
+        "data",
+        "likelihoods",
+        "metrics",
+        "networks",
+        "objectives",
+        "presets",
+        "priors",
+        "ray_data",
+        "report",
+        "sample_metrics",
+    )
+} | {"callbacks": "kvae.training.callbacks", "errors": "kvae_serve.errors"}
 
 __all__ = [
     "VAE",
@@ -52,17 +63,23 @@ __all__ = [
     "Continuous",
     "DataSpec",
     "TableSpec",
+    "callbacks",
     "data",
+    "errors",
     "likelihoods",
     "load",
     "load_model",
     "metrics",
     "networks",
     "objectives",
+    "presets",
     "priors",
     "ray_data",
+    "report",
+    "resume",
     "sample_metrics",
     "schedules",
+    "train",
 ]
 
 if not TYPE_CHECKING:  # hidden from type checkers, which read the imports above
@@ -73,7 +90,7 @@ if not TYPE_CHECKING:  # hidden from type checkers, which read the imports above
             raise AttributeError(f"module 'kvae' has no attribute {name!r}")
         try:
             if name in _MODULES:
-                return import_module(f"kvae.{name}")
+                return import_module(_MODULES[name])
             value = getattr(import_module(_HOME[name]), name)
         except ModuleNotFoundError as error:
             if error.name not in ("keras", "tensorflow", "jax", "torch"):

@@ -83,10 +83,16 @@ def settings(command):
     "parts of the CPU, to try it). Several machines: see docs/distributed.md.  [default: 1]",
 )  # fmt: skip
 @click.option("--tensorboard", metavar="DIR", type=click.Path(path_type=Path), help="Write figures for TensorBoard.")
+@click.option(
+    "--callback", "callback_names", metavar="MODULE:CLASS", multiple=True,
+    help="Keras callback to add, from a module in the current folder or an installed package. Repeatable.",
+)  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace the run at --output.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run's facts as one JSON document.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
-def train(output, preset, config, resume, export_check, devices, tensorboard, force, as_json, quiet, **flags):
+def train(
+    output, preset, config, resume, export_check, devices, tensorboard, callback_names, force, as_json, quiet, **flags
+):
     """Train a VAE, beta-VAE or conditional VAE.
 
     The folder at --output then holds the model, its configuration, checkpoints, the history of its figures, and
@@ -95,10 +101,12 @@ def train(output, preset, config, resume, export_check, devices, tensorboard, fo
     """
     from kvae.backends import startup
     from kvae.training import cluster as clusters
-    from kvae.training import run_data, run_folder
+    from kvae.training import custom_callbacks, run_data, run_folder
 
     # Asked before an engine is opened: a wrong flag should not take ten seconds.
     startup.require_to_train(tensorboard)
+    for name in callback_names:
+        custom_callbacks.check(name)
     cluster = clusters.of_environment()
     if cluster and devices != 1:
         raise RequestError(
@@ -123,7 +131,13 @@ def train(output, preset, config, resume, export_check, devices, tensorboard, fo
     distribution = _open(cluster, devices, tensorboard, quiet, wanted.model.network)
     from kvae.training import train as training
 
-    common = {"dataset": dataset, "quiet": quiet, "tensorboard": tensorboard, "distribution": distribution}
+    common = {
+        "dataset": dataset,
+        "callbacks": [custom_callbacks.load(name) for name in callback_names] if distribution.is_chief else (),
+        "quiet": quiet,
+        "tensorboard": tensorboard,
+        "distribution": distribution,
+    }
     if resume:
         run = training.resume(resume, **common, **flags)
     else:

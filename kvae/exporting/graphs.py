@@ -1,32 +1,36 @@
-"""Which functions of a model become graphs, what its manifest says, and the export of both."""
+"""Export of a model: its functions as graphs, its manifest, and the sealed ONNX files of both."""
 
 import hashlib
 import json
 import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from kvae.exporting import inspect, metadata, quantize
+import kvae_export
+from kvae.exporting import inspect, metadata
 from kvae.objectives.objectives import Elbo
 from kvae.priors import StandardNormal
-from kvae_serve.sealed import noise as serve_noise
-from kvae_serve.writers import atomic
+from kvae_serve.sealed import noise
+from kvae_serve.writers import atomic, grid, png
 
 
-def kind(model):
-    """`vae`, `beta-vae`, `conditional-vae` or `conditional-beta-vae`, by where beta ends, not how it warms up."""
+def kind(model: keras.Model) -> str:
+    """Return `vae`, `beta-vae`, `conditional-vae` or `conditional-beta-vae`. The final beta decides."""
     weighted = isinstance(model.objective, Elbo) and model.objective.beta.final != 1.0
     return ("conditional-" if _conditions(model) else "") + ("beta-" if weighted else "") + "vae"
 
 
-def _conditions(model):
+def _conditions(model: keras.Model) -> list:
     return list(getattr(model, "conditions", []))
 
 
-def manifest(model, name, training=None, weights="float32"):
-    """The manifest that all graphs of `model` share, as JSON, `graph` and `golden` excepted (docs/format.md)."""
+def manifest(model: keras.Model, name: str, training: Any = None, weights: str = "float32") -> dict[str, Any]:
+    """Build the manifest that all graphs of a model share, as JSON: all but `graph` and `golden` (docs/format.md)."""
     document = {
         "format": 1,
         "name": name,
@@ -40,8 +44,8 @@ def manifest(model, name, training=None, weights="float32"):
     return {**document, "model_id": _digest(document, model), "weights": weights, "training": training}
 
 
-def _digest(document, model):
-    """SHA-256 of what the model is and of its weights, free of the names that Keras makes up."""
+def _digest(document: dict[str, Any], model: keras.Model) -> str:
+    """Return the SHA-256 of the manifest and the weights, without the names that Keras generates."""
     digest = hashlib.sha256(json.dumps({**document, "name": None}, sort_keys=True).encode())
     for part in (model.encoder, model.decoder, model.prior, model.likelihood, *_conditions(model)):
         for weight in part.weights:
@@ -50,56 +54,59 @@ def _digest(document, model):
     return digest.hexdigest()
 
 
-def graphs(model):
-    """The model's functions as `kvae_export.Graph`s in data units: encoder, decoder, likelihood, learned prior."""
-    from kvae_export import Graph
-
+def graphs(model: keras.Model) -> list[kvae_export.Graph]:
+    """Return the functions of a model in data units: encoder, decoder, likelihood and learned prior."""
     shape, latent = model.data.shape, (model.latent_dim,)
-    given = {
+    conditions_spec = {
         condition.name: ((), "int64" if condition.manifest()["kind"] == "categorical" else "float32")
         for condition in _conditions(model)
     }
 
-    def networks_see(conditions):
+    def condition_inputs(conditions: Mapping[str, Any]) -> tuple:
         return (model.condition_vector(conditions),) if conditions else ()
 
     def encoder(x, **conditions):
-        z_mean, z_log_var = model._encode(model.data.to_unit(x), networks_see(conditions))
+        z_mean, z_log_var = model._encode(model.data.to_unit(x), condition_inputs(conditions))
         return {"z_mean": z_mean, "z_log_var": z_log_var}
 
     def decoder(z, **conditions):
-        parameters = model._decode(z, networks_see(conditions))
+        parameters = model._decode(z, condition_inputs(conditions))
         x_mean = model.data.to_data(model.likelihood.mean(parameters))
         return {"x_mean": x_mean, **model.likelihood.outputs(parameters, model.data)}
 
     def likelihood(x, z, **conditions):
-        parameters = model._decode(z, networks_see(conditions))
+        parameters = model._decode(z, condition_inputs(conditions))
         nll = model.likelihood.nll(model.data.to_unit(x), parameters)
         return {"log_likelihood": model.data.log_jacobian(model.likelihood) - nll}
 
     x, z = {"x": (shape, "float32")}, {"z": (latent, "float32")}
     posterior = {"z_mean": latent, "z_log_var": latent}
-    made = [
-        Graph("encoder", encoder, {**x, **given}, posterior),
-        Graph("decoder", decoder, {**z, **given}, {"x_mean": shape, **model.likelihood.output_shapes(shape)}),
-        Graph("likelihood", likelihood, {**x, **z, **given}, {"log_likelihood": ()}),
+    functions = [
+        kvae_export.Graph("encoder", encoder, {**x, **conditions_spec}, posterior),
+        kvae_export.Graph(
+            "decoder", decoder, {**z, **conditions_spec}, {"x_mean": shape, **model.likelihood.output_shapes(shape)}
+        ),
+        kvae_export.Graph("likelihood", likelihood, {**x, **z, **conditions_spec}, {"log_likelihood": ()}),
     ]
     if isinstance(model.prior, StandardNormal):
-        return made
+        return functions
     component = {"component": ((), "int64")} if model.prior.num_components > 1 else {}
-    return [*made, Graph("prior", _prior(model, networks_see), {**given, **component}, posterior)]
+    return [
+        *functions,
+        kvae_export.Graph("prior", _prior(model, condition_inputs), {**conditions_spec, **component}, posterior),
+    ]
 
 
-def _prior(model, networks_see):
-    """The prior's Gaussian, given the conditions, or the one that `component` picks of a mixture."""
+def _prior(model: keras.Model, condition_inputs: Callable) -> Callable:
+    """Return the Gaussian of the prior given the conditions, or of a mixture the one with the index `component`."""
     if model.prior.num_components == 1:
 
         def gaussian(**conditions):
-            mean, log_var, _ = model.prior.components(networks_see(conditions), model._encode)
+            mean, log_var, _ = model.prior.components(condition_inputs(conditions), model._encode)
             return {"z_mean": mean[:, 0], "z_log_var": log_var[:, 0]}
 
         return gaussian
-    # Encoded once, here: the file holds the Gaussians, not the encoder.
+    # Computed here once, so that the file contains the Gaussians and not the encoder.
     mean, log_var, _ = (ops.convert_to_numpy(part) for part in model.prior.components((), model._encode))
 
     def mixture(component, **conditions):
@@ -109,21 +116,23 @@ def _prior(model, networks_see):
     return mixture
 
 
-def probe(model, wanted, examples=None):
-    """Inputs that look like what the graphs will see, for the proof that ONNX Runtime reproduces Keras.
+def probe(
+    model: keras.Model, functions: list[kvae_export.Graph], examples: np.ndarray | None = None
+) -> Callable[[str, int], dict[str, np.ndarray]]:
+    """Return realistic inputs of the graphs, on which ONNX Runtime is compared with Keras.
 
     Args:
-        model: the model.
-        wanted: the graphs.
-        examples: real data `[num, *shape]` in data units; values spread over the range where there are none.
+        model: The model.
+        functions: Its graphs.
+        examples: Real data `[num, *shape]` in data units. By default, values spread over the range.
 
     Returns:
-        A function of (graph name, batch size) to the inputs by name: z from the prior, x real or in range, each
+        Function of (graph name, batch size) to inputs by name: z from a standard normal, x real or in range, and every
         class in turn.
     """
-    names = {graph.name: set(graph.inputs) for graph in wanted}
+    names = {graph.name: set(graph.inputs) for graph in functions}
 
-    def inputs(graph, batch):
+    def inputs(graph: str, batch: int) -> dict[str, np.ndarray]:
         if examples is not None and len(examples) and examples.shape[1:] == model.data.shape:
             x = np.resize(np.asarray(examples[:batch], "float32"), (batch, *model.data.shape))
         else:
@@ -131,130 +140,129 @@ def probe(model, wanted, examples=None):
         if graph == "likelihood" and model.likelihood.kind == "bernoulli":
             low, high = model.data.range
             x = np.where(x > (low + high) / 2, high, low).astype("float32")
-        z, _ = serve_noise.latent_noise(1, 0, batch, model.latent_dim)
+        z, _ = noise.latent_noise(1, 0, batch, model.latent_dim)
         every = {"x": x, "z": z, "component": np.arange(batch, dtype="int64") % model.prior.num_components}
         for condition in _conditions(model):
-            facts = condition.manifest()
-            if facts["kind"] == "categorical":
-                every[condition.name] = np.arange(batch, dtype="int64") % len(facts["classes"])
+            described = condition.manifest()
+            if described["kind"] == "categorical":
+                every[condition.name] = np.arange(batch, dtype="int64") % len(described["classes"])
             else:
-                low_value, high_value = facts["range"]
-                every[condition.name] = np.linspace(low_value, high_value, batch, dtype="float32")
+                low, high = described["range"]
+                every[condition.name] = np.linspace(low, high, batch, dtype="float32")
         return {name: values for name, values in every.items() if name in names[graph]}
 
     return inputs
 
 
-def preview(model, columns=10, seed=0):
-    """A grid of samples, one row a class (or ten rows), as PNG bytes; None where the data are no pictures.
+def preview(model: keras.Model, columns: int = 10, seed: int = 0) -> bytes | None:
+    """Draw a grid of samples, one row per class (or ten rows), as a PNG file. Return None if the data are not images.
 
     Args:
-        model: the model.
-        columns: samples a row.
-        seed: of z, drawn as `kvae sample` draws it.
+        model: The model.
+        columns: Number of samples per row.
+        seed: Seed of z, drawn as `kvae sample` draws it.
     """
-    from kvae_serve.writers import grid, png
-
     if model.data.kind != "image" or model.data.shape[-1] not in (1, 3):
         return None
     rows = next((c.num_classes for c in _conditions(model) if c.manifest()["kind"] == "categorical"), 10)
-    given = {}
+    values: dict[str, np.ndarray] = {}
     if conditions := _conditions(model):
-        z = np.tile(serve_noise.latent_noise(seed, 0, columns, model.latent_dim)[0], (rows, 1))
+        z = np.tile(noise.latent_noise(seed, 0, columns, model.latent_dim)[0], (rows, 1))
         for condition in conditions:
-            facts = condition.manifest()
-            num = len(facts.get("classes", ())) or 1
-            values = np.repeat(np.arange(rows), columns) % num
-            given[condition.name] = values if num > 1 else np.full(rows * columns, np.mean(facts["range"]), "float32")
+            described = condition.manifest()
+            num = len(described.get("classes", ())) or 1
+            index = np.repeat(np.arange(rows), columns) % num
+            values[condition.name] = (
+                index if num > 1 else np.full(rows * columns, np.mean(described["range"]), "float32")
+            )
     else:
-        z = serve_noise.latent_noise(seed, 0, rows * columns, model.latent_dim)[0]
-    vector = (model.condition_vector(given),) if given else ()
+        z = noise.latent_noise(seed, 0, rows * columns, model.latent_dim)[0]
+    vector = (model.condition_vector(values),) if values else ()
     images = ops.convert_to_numpy(model.data.to_data(model.likelihood.mean(model._decode(z, vector))))
     return png.encode(grid.grid(images, columns, model.data.range))
 
 
 def export(
-    model,
-    directory,
+    model: keras.Model,
+    directory: str | Path,
     *,
-    name=None,
-    training=None,
-    examples=None,
-    extras=None,
-    force=False,
-    weights="float32",
-    trained_on=None,
-    held_out=None,
-    measured=None,
-):
+    name: str | None = None,
+    training: dict[str, Any] | None = None,
+    examples: np.ndarray | None = None,
+    extras: Mapping[str, bytes] | None = None,
+    force: bool = False,
+    weights: str = "float32",
+    trained_on: Any = None,
+    held_out: Any = None,
+    measured: list | None = None,
+) -> list[Path]:
     """Write encoder, decoder and likelihood as sealed ONNX files, with a model card and a preview.
 
-    Each file is first run by the reader that serves it and compared with Keras at batch sizes 1, 3 and 64; nothing
-    appears at `directory` unless all of them agree.
+    Each file is opened as `kvae.load` opens it and compared with Keras at batch sizes 1, 3 and 64. If they disagree,
+    nothing is written.
 
     Args:
-        model: a `kvae.VAE` or one of its kin.
-        directory: the folder to make.
-        name: the model's name; by default the folder's.
-        training: facts of the run for the manifest, a dict of JSON values (NumPy numbers too); by default what the
-            model itself knows: steps, seed, beta, versions.
-        examples: real data `[num, *shape]` to compare on; in-range values by default.
-        extras: more files for people, name to bytes, such as the training configuration.
-        force: replace `directory` if it exists.
-        weights: how the files store them: `"float32"`, `"float16"` or `"int8"`. Rounded weights are another model, of
-            another `model_id`: the files are proved against Keras with the same rounded weights.
-        trained_on: training data `x`, or a pair of it and its conditions by name: the manifest gets quantiles of their
-            elbo, by which `kvae score` tells anomalies.
-        held_out: likewise, data that was not trained on: the card says what the weights' form costs in elbo.
-        measured: a list that receives the lines of the card's table of size, time and difference (the head first).
-            Float32 weights are measured only where it is given, others always.
+        model: A `kvae.VAE` or a subclass.
+        directory: Folder to create.
+        name: Name of the model. By default the name of the folder.
+        training: Metadata of the run for the manifest, a dict of JSON values (NumPy numbers too). By default steps,
+            seed, beta and versions.
+        examples: Real data `[num, *shape]` to compare on. By default, values spread over the range.
+        extras: Further files, name to bytes, such as the training configuration.
+        force: Replace `directory` if it exists.
+        weights: Storage format: `"float32"`, `"float16"` or `"int8"`. Rounded weights make a different model with a
+            different `model_id`. The files are compared with Keras at the rounded weights.
+        trained_on: Training data x, or a pair of x and its conditions by name. The manifest then contains quantiles of
+            their elbo, which `kvae score` uses to detect anomalies.
+        held_out: The same for data that was not trained on. The card then shows the elbo that rounded weights cost.
+        measured: List to which the table of size, time and difference is appended, header first. float32 weights are
+            measured only if it is given, rounded weights always.
 
     Returns:
-        Paths of what was written.
+        Paths of the files.
 
     Raises:
-        RequestError: where a layer has no ONNX form; the message names it.
-        VerificationError: where ONNX Runtime does not reproduce Keras, or rounded weights win nothing.
-        OutputError: where `directory` exists or cannot be written.
+        RequestError: If a layer does not have an ONNX form. The message names the layer.
+        VerificationError: If ONNX Runtime does not reproduce Keras, or if rounded weights do not pay.
+        OutputError: If `directory` exists or cannot be written.
     """
-    from pathlib import Path
-
-    import kvae_export as exporter
-
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
-            f"Export runs on TensorFlow, this process on {keras.backend.backend()}: save the model, then load and "
-            "export it in a process with KERAS_BACKEND=tensorflow; kvae export does that with a run."
+            f"Export needs the TensorFlow backend, got {keras.backend.backend()}. Save the model, then load and export "
+            "it with KERAS_BACKEND=tensorflow. `kvae export` does this for a run."
         )
     mixed = next((layer for layer in model._flatten_layers() if layer.compute_dtype != "float32"), None)
     if mixed is not None:
         raise ValueError(
-            f"{mixed.name} computes in {mixed.compute_dtype}, a file holds float32: build the model again "
-            "under keras.config.set_dtype_policy('float32') and give it these weights."
+            f"The layer {mixed.name} computes in {mixed.compute_dtype}; exported files compute in float32. Build the "
+            "model again under keras.config.set_dtype_policy('float32') and copy the weights."
         )
-    name = name or Path(directory).resolve().name
+    from kvae.exporting import quantize  # imports onnx, which JAX and PyTorch train without
+
+    directory = Path(directory)
+    name = name or directory.resolve().name
     training = metadata.from_model(model) if training is None else _plain(training)
     quantize.check(weights)
-    atomic.refuse_existing(Path(directory), force)
+    atomic.refuse_existing(directory, force)
 
-    def write(form, folder, **more):
+    def write(form: str, folder: Path, **options: Any) -> list[Path]:
         with quantize.rounded(model, form):
-            made = graphs(model)
-            shared, inputs = manifest(model, name, training, form), probe(model, made, examples)
-            return exporter.write(made, shared, folder, parity_inputs=inputs, preview=preview(model), **more)
+            functions = graphs(model)
+            shared, inputs = manifest(model, name, training, form), probe(model, functions, examples)
+            return kvae_export.write(functions, shared, folder, parity_inputs=inputs, preview=preview(model), **options)
 
-    with tempfile.TemporaryDirectory() as aside:
-        whole = None
+    with tempfile.TemporaryDirectory() as temporary:
+        float32_folder = None
         if weights != "float32":
-            whole = Path(aside) / "float32"
-            write("float32", whole)
+            float32_folder = Path(temporary) / "float32"
+            write("float32", float32_folder)
             measured = [] if measured is None else measured
-        inspector = inspect.inspector(whole, trained_on, held_out, measured, model.data.kind)
+        inspector = inspect.inspector(float32_folder, trained_on, held_out, measured, model.data.kind)
         return write(weights, directory, extras=extras, force=force, inspect=inspector)
 
 
-def _plain(value):
-    """JSON values of a tree that may hold NumPy numbers and arrays."""
+def _plain(value: Any) -> Any:
+    """Convert NumPy numbers and arrays in a tree to JSON values."""
     if isinstance(value, dict):
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

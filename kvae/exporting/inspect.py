@@ -1,11 +1,15 @@
-"""What is learned from exported files before they appear: quantiles of the elbo, and what their weights' form costs."""
+"""Measurements on exported files before they appear: quantiles of the elbo, and the cost of rounded weights."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from kvae_export import weight_costs
 from kvae_export.folder import Inspection
 from kvae_serve.inference import scoring
-from kvae_serve.model import load
+from kvae_serve.model import Model, load
 
 QUANTILES = (0.5, 0.05, 0.01, 0.001)
 MAX_SCORED = 10_000
@@ -13,41 +17,47 @@ MAX_HELD_OUT = 1_000
 _UNITS = {"image": "image", "sequence": "sequence", "table": "row"}
 
 
-def inspector(whole, trained_on, held_out, measured, kind):
-    """Return the function that `kvae_export.write` calls with the new files' model.
+def inspector(
+    float32_folder: Path | None, trained_on: Any, held_out: Any, measured: list | None, kind: str
+) -> Callable[[Model], Inspection]:
+    """Return the function that `kvae_export.write` calls with the model of the new files.
 
     Args:
-        whole: folder of the same model with float32 weights, to compare with; None where the new one is that.
-        trained_on: training data, or a pair of it and its conditions, or None.
-        held_out: likewise, data that was not trained on.
-        measured: list for the lines of the table; None to measure nothing.
-        kind: of the data, as in the manifest.
+        float32_folder: Folder of the model with float32 weights, to compare with. None if the new files have those.
+        trained_on: Training data x, or a pair of x and its conditions, or None.
+        held_out: The same for data that was not trained on.
+        measured: List to which the lines of the table are appended. None to measure nothing.
+        kind: Kind of the data, as in the manifest.
     """
 
-    def inspect(model):
-        found, table = {}, []
+    def inspect(model: Model) -> Inspection:
+        entries: dict[str, Any] = {}
+        table: list = []
         if trained_on is not None:
-            found["score"] = quantiles(model, *_pair(trained_on))
+            entries["score"] = quantiles(model, *_pair(trained_on))
         if measured is not None:
-            models = [*([load(whole)] if whole else []), model]
-            rows = weight_costs.measure(models, _few(held_out, MAX_HELD_OUT))
+            models = [*([load(float32_folder)] if float32_folder else []), model]
+            rows = weight_costs.measure(models, _subsample(held_out, MAX_HELD_OUT))
             weight_costs.require_gain(rows)
             table = weight_costs.cells(rows, _UNITS.get(kind, "example"))
             measured.extend(table)
-        return Inspection(found, table)
+        return Inspection(entries, table)
 
     return inspect
 
 
-def quantiles(model, x, conditions=None):
-    """The manifest's `score`: below which elbo a share of the training data lies, as `kvae score` would score it.
+def quantiles(model: Model, x: np.ndarray, conditions: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Compute the entry `score` of the manifest: quantiles of the elbo of training data, as `kvae score` computes it.
 
     Args:
-        model: a loaded model with encoder and likelihood.
-        x: training data `[num, *shape]` in data units; of more than 10,000 that many, evenly spaced.
-        conditions: by name, a value for each example.
+        model: A loaded model with encoder and likelihood.
+        x: Training data `[num, *shape]` in data units. At most 10,000 examples, evenly spaced, are used.
+        conditions: By name, a value per example.
+
+    Returns:
+        Share of the data to elbo in nats per example, and how it was estimated.
     """
-    x, conditions = _few((x, conditions), MAX_SCORED)
+    x, conditions = _subsample((x, conditions), MAX_SCORED)
     elbo = scoring.score(model, x, conditions).elbo
     return {
         "num_samples": scoring.NUM_SAMPLES,
@@ -57,14 +67,14 @@ def quantiles(model, x, conditions=None):
     }
 
 
-def _pair(data):
+def _pair(data: Any) -> tuple[Any, Any]:
     return data if isinstance(data, tuple) else (data, None)
 
 
-def _few(data, most):
-    """At most so many examples, evenly spaced, with their conditions."""
+def _subsample(data: Any, limit: int) -> Any:
+    """Select at most `limit` examples, evenly spaced, with their conditions."""
     if data is None:
         return None
     x, conditions = _pair(data)
-    rows = np.linspace(0, len(x) - 1, min(len(x), most)).astype(int)
+    rows = np.linspace(0, len(x) - 1, min(len(x), limit)).astype(int)
     return x[rows], {name: np.asarray(values)[rows] for name, values in (conditions or {}).items()} or None

@@ -1,12 +1,14 @@
-"""Weights rounded to what a file will store, so that what is exported and what it is proved against are one model.
+"""Rounding of the weights of a model to float16 or int8 before export.
 
-float16 and int8 are forms of storage: a kernel becomes small numbers times one scale per output channel, computed back
-to float32 where it is used. Rounding happens here, in the model itself; `kvae_export.passes.quantized_storage` then
-stores without loss.
-A scale per channel stays one when batch normalisation is folded into the kernel, which is why float16 has it too.
+float16 and int8 are storage formats: a kernel becomes small numbers times one scale per output channel, and is float32
+again when a file is opened. The model itself is rounded first, so that the exported files are compared with Keras at
+the same weights. `kvae_export.passes.quantized_storage` then stores them without loss. float16 has a scale per channel
+too, because folding a batch normalisation into a kernel multiplies every channel.
 """
 
 import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -21,7 +23,7 @@ _CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
 _TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 _CELLS = (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell)
 
-#: The kernels of known layers, with the axes that count output channels.
+#: Kernels of known layers, with the axes of their output channels.
 _CHANNELS = (
     (_TRANSPOSED, {"kernel": (-2,)}),
     ((layers.SeparableConv1D, layers.SeparableConv2D), {"depthwise_kernel": (-2, -1), "pointwise_kernel": (-1,)}),
@@ -32,65 +34,65 @@ _CHANNELS = (
 )
 
 
-def check(form):
+def check(form: str) -> None:
     """Raise RequestError unless `form` is one of FORMS."""
     if form not in FORMS:
-        raise RequestError(f"Weights are stored as {', '.join(FORMS[:-1])} or {FORMS[-1]}, got {form!r}.")
+        raise RequestError(f"weights must be {', '.join(FORMS[:-1])} or {FORMS[-1]}, got {form!r}.")
 
 
 @contextlib.contextmanager
-def rounded(model, form):
-    """Hold the model's kernels rounded to `form`, and give them back as they were.
+def rounded(model: keras.Model, form: str) -> Iterator[None]:
+    """Round the kernels of a model to `form` inside the context, and restore them afterwards.
 
-    Biases, scales of normalisations and whatever is small stay as they are; kernels of layers that are not known here
-    (custom ones) are kept to 16 bits with one scale for the whole tensor.
+    Biases, scales of normalisations and small tensors are not rounded. Kernels of unknown layers are rounded to 16 bits
+    with one scale per tensor.
 
     Args:
-        model: a built model.
-        form: one of FORMS; float32 changes nothing.
+        model: A built model.
+        form: One of FORMS. float32 changes nothing.
 
     Raises:
-        RequestError: where `form` is none of FORMS.
+        RequestError: If `form` is not one of FORMS.
     """
     check(form)
-    kept = []
+    originals = []
     try:
         if form != "float32":
             for weight, axes in _kernels(model):
-                before = np.array(ops.convert_to_numpy(weight))
-                kept.append((weight, before))
+                original = np.array(ops.convert_to_numpy(weight))
+                originals.append((weight, original))
                 dtype = np.float16 if form == "float16" or axes == () else np.int8
-                weight.assign(_round(before, axes, dtype))
+                weight.assign(_round(original, axes, dtype))
         yield
     finally:
-        for weight, before in kept:
-            weight.assign(before)
+        for weight, original in originals:
+            weight.assign(original)
 
 
-def _kernels(model):
-    """Yield (variable, axes of its channels), each variable once, known layers first."""
+def _kernels(model: keras.Model) -> Iterator[tuple[Any, tuple[int, ...]]]:
+    """Yield every kernel with the axes of its channels, known layers first."""
     seen = set()
     for layer in model._flatten_layers():
         names = next((names for classes, names in _CHANNELS if isinstance(layer, classes)), {})
         for name, axes in names.items():
             weight = getattr(layer, name, None)
-            if weight is not None and id(weight) not in seen and _worth(weight.shape, axes):
+            if weight is not None and id(weight) not in seen and _pays(weight.shape, axes):
                 seen.add(id(weight))
                 yield weight, axes
     for part in (model.encoder, model.decoder):
         for weight in part.trainable_weights:
             if id(weight) not in seen and keras.backend.standardize_dtype(weight.dtype) == "float32":
                 seen.add(id(weight))
-                if _worth(weight.shape, ()):
+                if _pays(weight.shape, ()):
                     yield weight, ()
 
 
-def _worth(shape, axes):
-    """Tell whether storing a tensor in fewer bits makes its file smaller: a scale takes 4 bytes a channel."""
+def _pays(shape: tuple[int, ...], axes: tuple[int, ...]) -> bool:
+    """Return whether fewer bits make the file smaller. A scale needs 4 bytes per channel."""
     size, channels = int(np.prod(shape)), int(np.prod([shape[axis] for axis in axes]))
     return len(shape) >= 2 and size * 2 > channels * 4 + quantized_storage.NODE_BYTES and size >= 8 * channels
 
 
-def _round(weight, axes, dtype):
+def _round(weight: np.ndarray, axes: tuple[int, ...], dtype: Any) -> np.ndarray:
     scale = quantized_storage.scale_of(weight, axes, dtype)
     return quantized_storage.round_to(weight, scale, dtype) * scale

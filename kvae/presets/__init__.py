@@ -7,6 +7,8 @@ from typing import NamedTuple
 from kvae.training.config import Config, from_document
 from kvae_serve.errors import RequestError, printable
 
+__all__ = ["Preset", "get", "names"]
+
 _FOLDER = Path(__file__).parent
 
 

@@ -40,7 +40,7 @@ def train(
         config: Settings to start from: a `Config` (for example of a preset), or the path of a `config.toml`. By default
             every setting has its default.
         directory: Folder to write, which must be new or empty. Required.
-        dataset: The data, if they were already read with `kvae.data.load`. By default the setting `data` is read.
+        dataset: The data, if `run_data.read` already read them. By default the setting `data` is read.
         callbacks: Further Keras callbacks. They are called after those of kvae, so their logs contain every metric.
         force: Replace the run in `directory`.
         quiet: Do not print progress.
@@ -61,9 +61,11 @@ def train(
         VerificationError: If the loss becomes NaN. The checkpoints and the model saved before are kept.
 
     Example:
-        >>> import kvae
-        >>> run = kvae.train(data="mnist-sample", epochs=3, directory="run")  # doctest: +SKIP
-        >>> run.model.predict(x)  # doctest: +SKIP
+        >>> run = kvae.train(data="mnist-sample", directory="run", epochs=1, encoder_hidden=(16,), quiet=True)
+        >>> run.metadata["training"]["epochs"]
+        1
+        >>> kvae.resume("run", epochs=2, quiet=True).metadata["training"]["epochs"]
+        2
     """
     if directory is None:
         raise RequestError("No folder for the run. Set `directory` to the folder to write.")
@@ -117,9 +119,7 @@ def resume(
         OutputError: If the folder cannot be written.
         VerificationError: If the loss becomes NaN.
 
-    Example:
-        >>> import kvae
-        >>> run = kvae.resume("run", epochs=10)  # doctest: +SKIP
+    Example: See `train`.
     """
     directory, distribution = Path(directory), distribution or Distribution()
     config, metadata = run_folder.open_existing(directory, changes)

@@ -1,7 +1,6 @@
 """Keras callbacks of a training run: metrics, progress, stopping, and what is saved during training."""
 
 from kvae.training.callbacks.checkpointing import History, SaveCheckpoints, SaveModel
-from kvae.training.callbacks.custom import load
 from kvae.training.callbacks.latent_usage import LatentUsage
 from kvae.training.callbacks.progress import Progress
 from kvae.training.callbacks.stopping import EarlyStopping, StopOnInterrupt, StopOnNaN
@@ -17,5 +16,4 @@ __all__ = [
     "StopOnInterrupt",
     "StopOnNaN",
     "TensorBoardScalars",
-    "load",
 ]

@@ -30,9 +30,13 @@ class LatentUsage(keras.callbacks.Callback):
     Reference: Burda et al. (2016), https://arxiv.org/abs/1509.00519.
 
     Example:
-        >>> import kvae
-        >>> usage = kvae.callbacks.LatentUsage([(x_validation,)])  # doctest: +SKIP
-        >>> model.fit(x, validation_data=(x_validation,), callbacks=[usage])  # doctest: +SKIP
+        >>> x = np.zeros((8, 4), "uint8")
+        >>> model = kvae.VAE(kvae.networks.dense_encoder((4,), 2, (5,)), kvae.networks.dense_decoder((4,), 2, (5,)))
+        >>> model.compile("adam")
+        >>> usage = kvae.callbacks.LatentUsage([(x,)], prefix="")
+        >>> history = model.fit(x, verbose=0, callbacks=[usage]).history
+        >>> history["active_units"]
+        [0]
     """
 
     def __init__(

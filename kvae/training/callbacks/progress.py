@@ -14,12 +14,11 @@ _METRICS = {
     "elbo": "elbo",
     "val_elbo": "val",
     "kl": "kl",
-    "beta": "beta",
     "active_units": "active",
     "val_active_units": "active",
 }
 #: Parts that a line omits, in this order, if it is too long.
-_OPTIONAL = ("beta", "seconds", "active", "kl")
+_OPTIONAL = ("seconds", "active", "kl")
 
 Logs = dict[str, Any] | None
 
