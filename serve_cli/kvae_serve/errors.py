@@ -1,18 +1,27 @@
-"""What can go wrong, one class for each exit code of the command.
+"""Errors of kvae, one class per exit code of the command.
 
-The library raises; the command prints one line and leaves with `exit_code`. A message says
-what was found, what was expected and what to do next.
+The library raises an error. The command prints its message in one line and ends with `exit_code`. A message states the
+problem, the expected value, and the next step.
+
+* KvaeError (1)
+  - RequestError (2)
+  - MissingExtraError (3)
+  - InputDataError (4)
+  - ModelFileError (5)
+  - VerificationError (6)
+  - OutputError (7)
+  - WorkerLostError (8)
 """
 
 
 class KvaeError(Exception):
-    """Base of all errors that kvae raises on purpose."""
+    """Base class of all errors that kvae raises on purpose."""
 
     exit_code = 1
 
 
 class RequestError(KvaeError, ValueError):
-    """The request makes no sense: wrong usage, an unknown label or suffix."""
+    """A request is wrong: bad usage, an unknown label, an unknown suffix."""
 
     exit_code = 2
 
@@ -24,44 +33,43 @@ class MissingExtraError(KvaeError, ImportError):
 
 
 class InputDataError(KvaeError, ValueError):
-    """Input data is missing or bad."""
+    """Input data is missing, damaged or out of range."""
 
     exit_code = 4
 
 
 class ModelFileError(KvaeError, ValueError):
-    """A model file is missing, damaged, unsafe or not what its manifest says."""
+    """A model file is missing, damaged, unsafe, or contradicts its manifest."""
 
     exit_code = 5
 
 
 class VerificationError(KvaeError):
-    """Golden values, parity or a quality gate failed."""
+    """A check failed: golden values, parity with Keras, or a quality gate."""
 
     exit_code = 6
 
 
 class OutputError(KvaeError, OSError):
-    """The output exists already or cannot be written."""
+    """An output exists already or cannot be written."""
 
     exit_code = 7
 
 
 class WorkerLostError(KvaeError):
-    """One of several processes that train together is gone, or never came."""
+    """A worker of a distributed run was lost or never connected."""
 
     exit_code = 8
 
 
 def printable(value: object, limit: int = 100) -> str:
-    """Return `value` as one short line of printable characters.
+    """Return `value` as a short line of printable characters, for a message.
 
-    Names of files and texts from model files may hold line ends, escape sequences or bytes that
-    are no UTF-8: what a message quotes goes through here. What is too long is cut out of the middle: the end of a path
-    is its name.
+    File names and texts from model files may contain line ends, escape sequences or bytes that are not UTF-8. A long
+    value is shortened in the middle, because a path ends with the file name.
     """
     whole = str(value)
-    # No more is looked at than can be shown.
+    # Only the parts that can be shown are converted.
     text = whole if len(whole) <= 2 * limit else whole[:limit] + whole[-limit:]
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     if len(text) <= limit and len(whole) <= 2 * limit:

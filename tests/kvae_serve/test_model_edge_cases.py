@@ -41,7 +41,7 @@ def test_gray_levels_are_no_outcomes_of_a_bernoulli(model):
     assert np.isfinite(model.log_likelihood(x, z)).all()
     gray = x.copy()
     gray[1, 2, 3] = 100
-    with pytest.raises(InputDataError, match=r"gray levels such as 100.*Draw each to 0 or 255 first"):
+    with pytest.raises(InputDataError, match=r"gray values such as 100; a Bernoulli likelihood expects 0 or 255"):
         model.log_likelihood(gray, z)
     model.encode(gray)  # Of an encoder they may well be the input.
 

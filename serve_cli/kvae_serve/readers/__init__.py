@@ -1,7 +1,7 @@
-"""Data sets from files: IDX, .npz, .npy, images and CSV, with numpy, Pillow and the standard library.
+"""Read datasets from IDX, .npz, .npy, image and CSV files, with numpy, Pillow and the standard library.
 
-What is read is checked at once, so that nothing later meets a NaN, an empty array or labels of another length. Every
-bad file is an `InputDataError` of one line.
+The readers check the data: finite values, no empty arrays, as many labels as examples. Every bad file raises an
+`InputDataError` with a message of one line.
 """
 
 from kvae_serve.readers.checks import check_data, check_range

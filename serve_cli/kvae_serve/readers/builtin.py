@@ -1,4 +1,4 @@
-"""Data that are asked for by name: the few digits that ship with the package, and the sets that training downloads."""
+"""Datasets with a name: the sample of MNIST in the package, and the sets that training downloads."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ SAMPLE = "mnist-sample"
 """600 training and 200 test digits of MNIST."""
 
 DOWNLOADED = ("mnist", "fashion_mnist")
-"""Names that `kvae train` takes: Keras downloads these sets, and nothing else here does."""
+"""Names that `kvae train` accepts. Only Keras downloads these sets."""
 
 
 def located(path: str | Path) -> Path:
-    """Return where data are: the folder behind `SAMPLE`, unless something of that name exists; else the path itself."""
+    """Return the path of the data: the folder of `SAMPLE`, unless a file has that name, or the path itself."""
     path = Path(path)
     if str(path) == SAMPLE and not path.exists():
         return Path(__file__).parent / "mnist_sample"
@@ -20,7 +20,7 @@ def located(path: str | Path) -> Path:
 
 
 def hint(path: Path) -> str:
-    """Return what to say of a path that does not exist where it is a name that another command knows; else nothing."""
+    """Return a hint for a missing path that is the name of a downloaded set, otherwise an empty text."""
     if str(path) not in DOWNLOADED:
         return ""
-    return f" The name {path} is for kvae train, which downloads that set; here give the folder that holds its files."
+    return f" Only kvae train downloads {path}. Use mnist-sample, or a folder with the files."

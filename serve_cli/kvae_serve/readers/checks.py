@@ -1,4 +1,4 @@
-"""Values held against what a model takes: finite, in range, classes that exist."""
+"""Check values against the data that a model accepts: finite, in range, known classes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from kvae_serve.sealed.manifest import Data
 
 
 def check_data(x: np.ndarray, data: Data, source: str, first: int = 0) -> None:
-    """Raise `InputDataError` where x `[rows, *shape]`, from row `first` on, is not what a manifest says of its data."""
+    """Check that x fits the data of a manifest.
+
+    Args:
+        x: `[rows, *shape]` in data units.
+        data: Data of the manifest.
+        source: Name of x in messages.
+        first: Row number of the first row in messages.
+
+    Raises:
+        InputDataError: A value is not finite, out of range, or not a class index.
+    """
     check_range(x, data.range if data.bounded else None, source)
     for index, column in enumerate(data.columns):
         if column["kind"] != "categorical":
@@ -18,46 +28,48 @@ def check_data(x: np.ndarray, data: Data, source: str, first: int = 0) -> None:
         bad = np.flatnonzero((values < 0) | (values >= num) | (values != np.floor(values)))
         if bad.size:
             raise InputDataError(
-                f"{source} has {values[bad[0]]:g} in row {first + bad[0]} of column {printable(column['name'], 60)}, "
+                f"{source} has {values[bad[0]]:g} in row {first + bad[0]} of column {printable(column['name'], 60)}; "
                 f"expected the index of a class, 0 to {num - 1}."
             )
 
 
 def check_units(x: np.ndarray, value_range: tuple[float, float] | None, source: str) -> None:
-    """Raise `InputDataError` where x looks like pixels that were divided by 255, for a model that takes 0 to 255."""
+    """Raise `InputDataError` if x looks like pixels divided by 255, and the model expects 0 to 255."""
     if value_range == (0.0, 255.0) and x.dtype.kind == "f" and x.size and 0 < float(x.max()) <= 1:
         raise InputDataError(
-            f"{source} goes from {float(x.min()):g} to {float(x.max()):g}, as if it were divided by 255. "
-            "Give pixels as they are, 0 to 255."
+            f"{source} has values from {float(x.min()):g} to {float(x.max()):g}, as if they were divided by 255. "
+            "Use pixels from 0 to 255."
         )
 
 
 def check_outcomes(x: np.ndarray, value_range: tuple[float, float] | None, source: str) -> None:
-    """Raise `InputDataError` where x has values that a Bernoulli cannot give: any but the two ends of its range."""
+    """Raise `InputDataError` if x has values that are not an outcome of a Bernoulli: an end of the range."""
     low, high = value_range or (0.0, 1.0)
     between = (x != low) & (x != high)
     if between.any():
         raise InputDataError(
-            f"{source} has gray levels such as {float(x[between][0]):g}, which are no outcomes of a Bernoulli. "
-            f"Draw each to {low:g} or {high:g} first."
+            f"{source} has gray values such as {float(x[between][0]):g}; a Bernoulli likelihood expects {low:g} or "
+            f"{high:g}. Binarize the data first."
         )
 
 
 def check_range(x: np.ndarray, value_range: tuple[float, float] | None, source: str) -> None:
-    """Raise `InputDataError` where a value is not finite or lies outside the range of a model's data."""
+    """Raise `InputDataError` if a value is not finite or outside the data range of a model."""
     check_finite(x, "x", source)
     if value_range is None or not x.size:
         return
     low, high = float(x.min()), float(x.max())
     if low < value_range[0] or high > value_range[1]:
         raise InputDataError(
-            f"{source} has values from {low:g} to {high:g}, expected {value_range[0]:g} to {value_range[1]:g}. "
-            "Give data in the units that the model was trained on."
+            f"{source} has values from {low:g} to {high:g}; expected {value_range[0]:g} to {value_range[1]:g}. "
+            "Use the units of the training data."
         )
 
 
 def check_finite(values: np.ndarray, name: str, source: str) -> None:
-    """Raise `InputDataError` where a float is NaN or infinite, with how many are."""
+    """Raise `InputDataError` if a float is NaN or infinite. The message has their number."""
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         num = int(values.size - np.isfinite(values).sum())
-        raise InputDataError(f"{source} holds {num} values of {printable(name)} that are NaN or infinite.")
+        raise InputDataError(
+            f"{source} has {num} values of {printable(name)} that are NaN or infinite. Remove or replace them."
+        )

@@ -1,7 +1,7 @@
-"""The header of a .npy file, read and held against the bytes that follow before anything is reserved for them.
+"""Check the header of an .npy file against its size before memory is reserved.
 
-NumPy reserves what a header claims, and parses it as Python: one that was made to harm can claim any size, or make the
-parser itself fail in ways of its own.
+NumPy reserves the size that a header claims, and parses the header as a Python literal. A malicious header can claim
+any size, or make the parser itself fail with unexpected errors.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ _READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 
 
 class DamagedError(ValueError):
-    """It is no plain array of the size that it claims."""
+    """The bytes are not a plain array of the size in the header."""
 
 
 def check_header(file: IO[bytes], num_bytes: int, source: str) -> None:
-    """Read the header of an array, and check that just its elements follow.
+    """Read the header of an array, and check that its elements and nothing else follow.
 
     Args:
-        file: at the start of the array; it is left behind the header.
-        num_bytes: how many bytes the array has with its header.
-        source: for messages.
+        file: File at the start of the array. It is left after the header.
+        num_bytes: Size of the array with its header.
+        source: Name of the file in messages.
 
     Raises:
-        DamagedError: they do not, or it is no .npy.
-        InputDataError: the elements are Python objects.
+        DamagedError: It is not an .npy, or has another size.
+        InputDataError: The elements are Python objects.
     """
     try:
         version: Any = np.lib.format.read_magic(file)
         shape, _, dtype = _READERS[version](file, max_header_size=MAX_HEADER)
     except (KeyboardInterrupt, OSError):
         raise
-    except Exception as error:  # Whatever NumPy's parser of Python literals raises: TokenError and KeyError, too.
-        raise DamagedError("its header cannot be read") from error
+    except Exception as error:  # NumPy's parser of literals also raises TokenError, KeyError and others.
+        raise DamagedError("the header cannot be read") from error
     if dtype.hasobject:
-        raise InputDataError(f"{source} holds pickled objects, which are never loaded. Save plain numbers.")
+        raise InputDataError(f"{source} contains pickled objects, which are never loaded. Save plain numbers.")
     expected = dtype.itemsize
     for size in shape:
         if isinstance(size, bool) or size < 0:
-            raise DamagedError("its shape is impossible")
-        expected *= size  # Of Python's own numbers, which do not overflow.
+            raise DamagedError("the shape is impossible")
+        expected *= size  # Python integers do not overflow.
     if len(shape) > 32 or file.tell() + expected != num_bytes:
-        raise DamagedError("its header claims another size than it has")
+        raise DamagedError("the header claims another size")

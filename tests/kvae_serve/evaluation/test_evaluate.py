@@ -151,7 +151,7 @@ def test_static_binarisation_is_that_of_no_seed(tiny):
 
 
 def test_gray_levels_under_a_bernoulli_are_no_likelihood(tiny):
-    with pytest.raises(InputDataError, match="no outcomes of a Bernoulli"):
+    with pytest.raises(InputDataError, match="a Bernoulli likelihood expects"):
         evaluate(load(tiny / "unconditional"), PIXELS, binarize="none")
     with pytest.raises(RequestError, match="takes data as they are"):
         evaluate(load(tiny / "linear"), X, binarize="dynamic")

@@ -1,4 +1,4 @@
-"""CSV: what a table holds comes back column by column, and each kind of bad file has its line."""
+"""Tables from CSV files: values are read back by column, and each kind of bad file has its message."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from kvae_serve.errors import InputDataError
-from kvae_serve.readers import ReadOptions, read_dataset
-from kvae_serve.readers import csv as table
+from kvae_serve.readers import ReadOptions, csv, read_dataset
 from kvae_serve.sealed.manifest import Condition
 
 GOOD = """Age,city,weight,Species,label
@@ -30,7 +29,7 @@ def read(folder: Path, text: str | bytes, **options):
     return read_dataset(write(folder, text), options=ReadOptions(**options))
 
 
-def test_numbers_and_classes_are_told_apart(tmp_path):
+def test_numeric_and_categorical_columns_are_inferred(tmp_path):
     data = read(tmp_path, GOOD)
     assert data.x.dtype == np.float32
     assert data.columns == (
@@ -46,7 +45,7 @@ def test_numbers_and_classes_are_told_apart(tmp_path):
     assert data.range is None
 
 
-def test_columns_become_conditions_under_names_that_flags_can_hold(tmp_path):
+def test_condition_columns_get_names_that_flags_accept(tmp_path):
     data = read(tmp_path, GOOD, condition_columns=("label", "Species", "Age"), drop_columns=("weight",))
     assert [column["name"] for column in data.columns] == ["city"]
     assert list(data.conditions) == ["age", "species", "label"]
@@ -58,7 +57,7 @@ def test_columns_become_conditions_under_names_that_flags_can_hold(tmp_path):
     assert data.conditions["label"].tolist() == [0, 1, 3, 2]
 
 
-def test_numbers_that_name_classes(tmp_path):
+def test_numeric_column_is_categorical_on_request(tmp_path):
     data = read(tmp_path, GOOD, categorical_columns=("Age",))
     assert data.columns[0] == {"name": "Age", "kind": "categorical", "classes": ["21", "33", "45"]}
 
@@ -66,7 +65,7 @@ def test_numbers_that_name_classes(tmp_path):
 @pytest.mark.parametrize(
     "text", ["\ufeffa,b\r\n1,x\r\n2,y\r\n", "a;b\n1;x\n2;y", "a\tb\n1\tx\n2\ty\n\n\n", 'a,"b"\n1,x\n2,y']
 )
-def test_other_ways_to_write_the_same_table(tmp_path, text):
+def test_delimiters_and_line_endings_do_not_matter(tmp_path, text):
     data = read(tmp_path, text)
     assert [column["name"] for column in data.columns] == ["a", "b"]
     assert data.x.tolist() == [[1, 0], [2, 1]]
@@ -74,37 +73,37 @@ def test_other_ways_to_write_the_same_table(tmp_path, text):
 
 BAD: dict[str, tuple[str | bytes, str]] = {
     "empty": ("", "is empty"),
-    "header alone": ("a,b\n", "no rows"),
+    "header alone": ("a,b\n", "does not contain any rows"),
     "no header": ("1,2\n3,4\n5,6\n", "row 1 has 1 as the name of column 1"),
     "a name missing": ("a,,c\n1,2,3\n2,3,4\n", "row 1 has nothing as the name of column 2"),
-    "a name twice": ("a,b,a\n1,2,3\n", "names column a twice"),
-    "a cell too few": ("a,b\n1,2\n3\n", "row 3 has 1 cells, the header has 2"),
+    "a name twice": ("a,b,a\n1,2,3\n", "contains the column name a twice"),
+    "a cell too few": ("a,b\n1,2\n3\n", "row 3 has 1 cells; expected 2"),
     "a cell too many": ("a,b\n1,2\n3,4,5\n", "row 3 has 3 cells"),
     "a blank row": ("a,b\n1,2\n\n3,4\n", "row 3 is empty"),
-    "a missing number": ("a,b\n1,2\n3,\n4,5\n", "row 3, column b: a value is missing .it holds nothing."),
-    "NA": ("a,b\n1,x\n3,NA\n4,y\n", "row 3, column b: a value is missing .it holds NA."),
+    "a missing number": ("a,b\n1,2\n3,\n4,5\n", "row 3, column b: a value is missing .the cell contains nothing."),
+    "NA": ("a,b\n1,x\n3,NA\n4,y\n", "row 3, column b: a value is missing .the cell contains NA."),
     "NaN": ("a,b\n1,2\nnan,4\n", "row 3, column a: a value is missing"),
     "UCI's mark": ("a,b\n1,2\n?,4\n", "row 3, column a: a value is missing"),
-    "a mistyped number": ("a,b\n1,2\n2,3\n3x,4\n", "row 4, column a holds 3x, most others numbers"),
-    "infinite": ("a,b\n1,2\n2,3\ninf,4\n", "row 4, column a holds inf"),
-    "beyond float32": ("a,b\n1,2\n2,1e39\n", "row 3, column b holds 1e39, too large"),
-    "grouped digits": ("a,b\n1,2\n2,3\n1_000,4\n", "holds 1_000"),
-    "constant": ("a,b\n1,2\n1.0,3\n", "holds 1 in every row of column a"),
-    "constant class": ("a,b\nx,2\nx,3\n", "holds x in every row of column a"),
-    "NUL": (b"a,b\n1,2\n3,\x004\n", "line 3 holds a NUL byte"),
-    "Latin-1": ("a,b\n1,Zürich\n2,Bern\n".encode("latin-1"), "no UTF-8"),
-    "UTF-16": ("a,b\n1,2\n".encode("utf-16"), "no UTF-8"),
-    "a huge field": ('a,b\n1,"' + "x" * 200_000 + '"\n', "row 2 is no CSV: field larger"),
-    "an open quote": ('a,b\n1,"x\n2,y\n', "row 2 is no CSV"),
-    "text after a quote": ('a,b\n1,"x"y\n', "row 2 is no CSV"),
+    "a mistyped number": ("a,b\n1,2\n2,3\n3x,4\n", "row 4, column a contains 3x, but most others are numbers"),
+    "infinite": ("a,b\n1,2\n2,3\ninf,4\n", "row 4, column a contains inf"),
+    "beyond float32": ("a,b\n1,2\n2,1e39\n", "row 3, column b contains 1e39; expected a number in the range"),
+    "grouped digits": ("a,b\n1,2\n2,3\n1_000,4\n", "contains 1_000"),
+    "constant": ("a,b\n1,2\n1.0,3\n", "has 1 in every row of column a"),
+    "constant class": ("a,b\nx,2\nx,3\n", "has x in every row of column a"),
+    "NUL": (b"a,b\n1,2\n3,\x004\n", "line 3 contains a NUL byte"),
+    "Latin-1": ("a,b\n1,Zürich\n2,Bern\n".encode("latin-1"), "not a text in UTF-8"),
+    "UTF-16": ("a,b\n1,2\n".encode("utf-16"), "not a text in UTF-8"),
+    "a huge field": ('a,b\n1,"' + "x" * 200_000 + '"\n', "row 2 is not valid CSV: field larger"),
+    "an open quote": ('a,b\n1,"x\n2,y\n', "row 2 is not valid CSV"),
+    "text after a quote": ('a,b\n1,"x"y\n', "row 2 is not valid CSV"),
     "names by the thousand": ("a,b\n" + "".join(f"n{i},{i}\n" for i in range(1001)), "1001 different texts in colu"),
-    "many columns": (",".join(f"c{i}" for i in range(10_001)), "at most 10000"),
-    "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "no UTF-8|NUL"),
+    "many columns": (",".join(f"c{i}" for i in range(10_001)), "the most is 10000"),
+    "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "not a text in UTF-8|NUL"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_table(tmp_path, name):
+def test_bad_table_is_refused_with_the_position(tmp_path, name):
     text, reason = BAD[name]
     path = write(tmp_path, text)
     with pytest.raises(InputDataError, match=reason) as error:
@@ -113,48 +112,51 @@ def test_a_bad_table(tmp_path, name):
     assert str(error.value).isprintable()
 
 
-def test_a_line_without_an_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(table, "MAX_LINE", 50)
+def test_very_long_line_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv, "MAX_LINE", 50)
     with pytest.raises(InputDataError, match="line 2 is longer than 50"):
         read(tmp_path, "a,b\n" + "1" * 60 + ",2\n")
 
 
-def test_more_cells_than_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(table, "MAX_CELLS", 5)
-    with pytest.raises(InputDataError, match="more than the 5 cells"):
+def test_number_of_cells_is_limited(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv, "MAX_CELLS", 5)
+    with pytest.raises(InputDataError, match="more than 5 cells"):
         read(tmp_path, "a,b\n1,2\n3,4\n")
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"condition_columns": ("size",)}, "no column size; it has Age, city"),
-        ({"drop_columns": ("age",)}, "no column age"),
-        ({"condition_columns": ("Age",), "drop_columns": ("Age",)}, "cannot be a condition and dropped"),
-        ({"condition_columns": ("Age", "city", "weight", "Species", "label")}, "no column left"),
+        ({"condition_columns": ("size",)}, "does not have a column size. Its columns are Age, city"),
+        ({"drop_columns": ("age",)}, "does not have a column age"),
+        ({"condition_columns": ("Age",), "drop_columns": ("Age",)}, "cannot be both a condition and dropped"),
+        (
+            {"condition_columns": ("Age", "city", "weight", "Species", "label")},
+            "are conditions or dropped",
+        ),
     ],
 )
-def test_options_that_do_not_fit_the_columns(tmp_path, options, reason):
+def test_options_with_unknown_columns_are_refused(tmp_path, options, reason):
     with pytest.raises(InputDataError, match=reason):
         read(tmp_path, GOOD, **options)
 
 
 @pytest.mark.parametrize("header", ["X,b,c", "a b,A-b,c"])
-def test_conditions_whose_names_are_taken(tmp_path, header):
+def test_conditions_with_equal_names_are_refused(tmp_path, header):
     first, second, _ = header.split(",")
-    with pytest.raises(InputDataError, match="which is taken"):
+    with pytest.raises(InputDataError, match="is already taken"):
         read(tmp_path, f"{header}\n1,2,3\n2,3,4\n", condition_columns=(first, second))
 
 
-def test_a_missing_test_file_and_split(tmp_path):
-    with pytest.raises(InputDataError, match="no test split"):
+def test_missing_test_split_is_an_error(tmp_path):
+    with pytest.raises(InputDataError, match="does not have a test split"):
         read_dataset(write(tmp_path, GOOD), "test")
     write(tmp_path, GOOD, "train.csv")
-    with pytest.raises(InputDataError, match=r"no test\.csv"):
+    with pytest.raises(InputDataError, match=r"test\.csv is missing"):
         read_dataset(tmp_path, "test")
 
 
-def test_the_test_split_speaks_the_training_splits_classes(tmp_path):
+def test_test_split_uses_the_classes_of_the_train_split(tmp_path):
     write(tmp_path, "a,c,label\n1,x,p\n2,z,q\n3,y,p\n", "train.csv")
     write(tmp_path, "label,spare,c,a\nq,,z,7\n", "test.csv")
     options = ReadOptions(condition_columns=("label",))
@@ -164,25 +166,25 @@ def test_the_test_split_speaks_the_training_splits_classes(tmp_path):
     assert test.x.tolist() == [[7, 2]]
     assert test.conditions["label"].tolist() == [1]
     write(tmp_path, "label,c,a\nq,w,7\n", "test.csv")
-    with pytest.raises(InputDataError, match="row 2, column c holds w, which is none of its classes x, y, z"):
+    with pytest.raises(InputDataError, match="row 2, column c contains w; expected one of the classes x, y, z"):
         read_dataset(tmp_path, "test", options)
     write(tmp_path, "label,c\nq,z\n", "test.csv")
-    with pytest.raises(InputDataError, match="no column a"):
+    with pytest.raises(InputDataError, match="does not have a column a"):
         read_dataset(tmp_path, "test", options)
 
 
-def test_a_missing_value_of_a_known_column_names_its_row(tmp_path):
-    parsed = table.parse(write(tmp_path, "a,c\n1,x\n,x\n"), "a.csv")
-    with pytest.raises(InputDataError, match="row 3, column a holds nothing, expected a number"):
-        table.apply(parsed, [{"name": "a", "kind": "numeric"}])
-    assert table.apply(parsed, [{"name": "c", "kind": "categorical", "classes": ["w", "x"]}]).x.tolist() == [[1], [1]]
+def test_missing_value_of_a_known_column_is_refused_with_its_row(tmp_path):
+    parsed = csv.parse(write(tmp_path, "a,c\n1,x\n,x\n"), "a.csv")
+    with pytest.raises(InputDataError, match="row 3, column a contains nothing; expected a number"):
+        csv.apply(parsed, [{"name": "a", "kind": "numeric"}])
+    assert csv.apply(parsed, [{"name": "c", "kind": "categorical", "classes": ["w", "x"]}]).x.tolist() == [[1], [1]]
     # A condition that the file does not hold is left to the caller.
     columns = [{"name": "c", "kind": "categorical", "classes": ["w", "x"]}]
-    assert table.apply(parsed, columns, [Condition("size", "continuous")]).conditions == {}
+    assert csv.apply(parsed, columns, [Condition("size", "continuous")]).conditions == {}
 
 
 @pytest.mark.parametrize(
-    ("name", "plain"), [("Age", "age"), ("Height (cm)", "height_cm"), ("2nd", "_2nd"), ("é", "_"), ("a__b", "a_b")]
+    ("name", "expected"), [("Age", "age"), ("Height (cm)", "height_cm"), ("2nd", "_2nd"), ("é", "_"), ("a__b", "a_b")]
 )
-def test_names_for_graphs(name, plain):
-    assert table.graph_name(name) == plain
+def test_graph_names_are_lower_case_identifiers(name, expected):
+    assert csv.graph_name(name) == expected

@@ -1,4 +1,4 @@
-"""Formulas in CSV: what a model calls its classes is never computed by a spreadsheet, and reads back as it was."""
+"""Escaped formulas in CSV: spreadsheets do not compute class names, and readers return them unchanged."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ HARMLESS = ["cat", "1", "-1", "+2.5e-3", "-.5", "1=2", "a-b", "'", "'cat", "'1",
 
 
 @pytest.mark.parametrize("text", FORMULAS)
-def test_a_formula_is_shielded_and_comes_back(text):
+def test_formula_is_escaped_and_unescaped(text):
     assert escape(text) == "'" + text
     assert unescape(escape(text)) == text
 
 
 @pytest.mark.parametrize("text", HARMLESS)
-def test_numbers_and_other_texts_stay_as_they_are(text):
+def test_numbers_and_other_texts_are_not_escaped(text):
     assert escape(text) == text
     assert unescape(text) == text
 
 
-def test_formulas_of_a_model_are_shielded_in_csv_and_read_back(tmp_path, kvae):
+def test_formulas_in_class_names_are_escaped_in_csv_and_read_back(tmp_path, kvae):
     classes = ["=1+2", "-3", "@x"]
     columns = [{"name": "=A1", "kind": "numeric"}, {"name": "b", "kind": "categorical", "classes": classes}]
     columns += [{"name": "-3", "kind": "numeric"}]

@@ -1,4 +1,4 @@
-"""Data sets: what the formats hold comes back, and each kind of bad file has its line."""
+"""Datasets from arrays and IDX files: values are read back, and each kind of bad file has its message."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def mnist_folder(folder: Path, zipped: bool = False, x: np.ndarray = X, label: n
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_a_mnist_folder_has_two_splits(tmp_path, zipped):
+def test_mnist_folder_has_two_splits(tmp_path, zipped):
     mnist_folder(tmp_path, zipped)
     data = read_dataset(tmp_path)
     assert data.x.dtype == np.uint8
@@ -48,7 +48,7 @@ def test_a_mnist_folder_has_two_splits(tmp_path, zipped):
     assert (read_dataset(tmp_path, "test").x[..., 0] == 2 * X).all()
 
 
-def test_a_file_of_images_finds_its_labels(tmp_path):
+def test_labels_are_found_next_to_a_file_of_images(tmp_path):
     mnist_folder(tmp_path)
     path = tmp_path / "t10k-images-idx3-ubyte"
     assert read_dataset(path).conditions["label"].tolist() == LABEL.tolist()
@@ -57,7 +57,7 @@ def test_a_file_of_images_finds_its_labels(tmp_path):
 
 
 @pytest.mark.parametrize(("code", "dtype"), [(8, "u1"), (9, "i1"), (11, "i2"), (12, "i4"), (13, "f4"), (14, "f8")])
-def test_every_type_of_idx_is_read(tmp_path, code, dtype):
+def test_every_idx_type_is_read(tmp_path, code, dtype):
     array = np.arange(12).reshape(3, 4).astype(dtype)
     (tmp_path / "a.idx").write_bytes(idx(array, code))
     found = read_idx(tmp_path / "a.idx")
@@ -65,7 +65,7 @@ def test_every_type_of_idx_is_read(tmp_path, code, dtype):
     assert (found == array).all()
 
 
-def test_npz_holds_x_and_conditions_of_each_kind(tmp_path):
+def test_npz_has_x_and_each_type_of_condition(tmp_path):
     np.savez(
         tmp_path / "a.npz", x=X / 255.0, label=LABEL, animal=np.array(list("babab")), slant=np.linspace(-1, 1, 5),
         z=np.zeros((5, 2)), seed=np.uint64(3), scheme="s", start=0,
@@ -80,20 +80,20 @@ def test_npz_holds_x_and_conditions_of_each_kind(tmp_path):
     assert data.conditions["slant"].dtype == np.float32
 
 
-def test_the_npz_of_keras_has_two_splits(tmp_path):
+def test_keras_npz_has_two_splits(tmp_path):
     np.savez(tmp_path / "mnist.npz", x_train=X, y_train=LABEL, x_test=X[:2], y_test=LABEL[:2])
     assert len(read_dataset(tmp_path / "mnist.npz").x) == 5
     assert read_dataset(tmp_path / "mnist.npz", "test").conditions["label"].tolist() == [0, 2]
 
 
-def test_npy_is_x_alone(tmp_path):
+def test_npy_is_x_without_conditions(tmp_path):
     np.save(tmp_path / "a.npy", np.ones((3, 7)))
     data = read_dataset(tmp_path / "a.npy")
     assert data.x.shape == (3, 7)
     assert data.conditions == {}
 
 
-def test_the_digits_that_ship_are_read_by_name(tmp_path, monkeypatch):
+def test_packaged_digits_are_read_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     test, train = read_dataset("mnist-sample", "test"), read_dataset("mnist-sample")
     assert (test.x.shape, train.x.shape, test.source) == ((200, 28, 28, 1), (600, 28, 28, 1), "mnist-sample")
@@ -102,8 +102,8 @@ def test_the_digits_that_ship_are_read_by_name(tmp_path, monkeypatch):
     (tmp_path / "mnist-sample").mkdir()
     mnist_folder(tmp_path / "mnist-sample")
     assert len(read_dataset("mnist-sample").x) == len(X)
-    refused(tmp_path / "other" / "mnist-sample", "does not exist. Give a folder")
-    refused(Path("mnist"), "for kvae train, which downloads that set; here give the folder")
+    refused(tmp_path / "other" / "mnist-sample", "does not exist. Expected a folder")
+    refused(Path("mnist"), "Only kvae train downloads mnist. Use mnist-sample")
 
 
 def refused(path: Path, reason: str, split=None) -> None:
@@ -113,39 +113,39 @@ def refused(path: Path, reason: str, split=None) -> None:
     assert str(error.value).isprintable()
 
 
-def test_missing_and_unknown_files(tmp_path):
+def test_missing_and_unknown_files_are_refused(tmp_path):
     refused(tmp_path / "none", "does not exist")
-    refused(tmp_path, "holds no train-images-idx3-ubyte")
-    refused(tmp_path, "holds no t10k-images-idx3-ubyte", "test")
+    refused(tmp_path, "does not contain train-images-idx3-ubyte")
+    refused(tmp_path, "does not contain t10k-images-idx3-ubyte", "test")
     (tmp_path / "a.txt").write_text("hello")
     refused(tmp_path / "a.txt", "unknown suffix")
     mnist_folder(tmp_path)
     (tmp_path / "train-labels-idx1-ubyte").unlink()
-    refused(tmp_path, "holds no train-labels-idx1-ubyte")
-    refused(tmp_path / "train-images-idx3-ubyte", "no test split", "test")
+    refused(tmp_path, "does not contain train-labels-idx1-ubyte")
+    refused(tmp_path / "train-images-idx3-ubyte", "does not have a test split", "test")
 
 
 def bad_images() -> dict[str, tuple[bytes, str]]:
     good = idx(X)
     return {
         "empty": (b"", "cut short"),
-        "wrong magic": (b"\x89PNG" + good[4:], "no IDX file"),
-        "wrong type": (bytes([0, 0, 7, 3]) + good[4:], "no IDX file"),
-        "no axes": (bytes([0, 0, 8, 0]), "no IDX file"),
-        "cut in the header": (good[:9], "within its header"),
-        "cut in the values": (good[:-1], "takes 60 bytes, found 59"),
-        "too long": (good + b"\0", "found more"),
+        "wrong magic": (b"\x89PNG" + good[4:], "not an IDX file"),
+        "wrong type": (bytes([0, 0, 7, 3]) + good[4:], "not an IDX file"),
+        "no axes": (bytes([0, 0, 8, 0]), "not an IDX file"),
+        "cut in the header": (good[:9], "in its header"),
+        "cut in the values": (good[:-1], "needs 60 bytes, it has 59"),
+        "too long": (good + b"\0", "it has more"),
         "a huge claim": (bytes([0, 0, 8, 3]) + b"\xff" * 12, "claims"),
-        "a large claim": (bytes([0, 0, 8, 3]) + struct.pack(">3I", 100_000, 100, 100), "found 0|as bombs do"),
-        "labels instead": (idx(LABEL), "no images"),
-        "no examples": (idx(X[:0]), "no examples"),
-        "no pixels": (idx(X[:, :0]), "no examples"),
+        "a large claim": (bytes([0, 0, 8, 3]) + struct.pack(">3I", 100_000, 100, 100), "it has 0|like a zip bomb"),
+        "labels instead": (idx(LABEL), "expected images"),
+        "does not contain any examples": (idx(X[:0]), "does not contain any examples"),
+        "no pixels": (idx(X[:, :0]), "does not contain any examples"),
     }
 
 
 @pytest.mark.parametrize("zipped", [False, True])
 @pytest.mark.parametrize("name", bad_images())
-def test_a_bad_idx_file(tmp_path, name, zipped):
+def test_bad_idx_file_is_refused_with_the_reason(tmp_path, name, zipped):
     data, reason = bad_images()[name]
     mnist_folder(tmp_path)
     (tmp_path / "train-images-idx3-ubyte").write_bytes(gzip.compress(data) if zipped else data)
@@ -153,16 +153,16 @@ def test_a_bad_idx_file(tmp_path, name, zipped):
 
 
 @pytest.mark.parametrize("kept", [5, 20, -1, -9])
-def test_a_cut_gzip_file(tmp_path, kept):
+def test_truncated_gzip_file_is_refused(tmp_path, kept):
     mnist_folder(tmp_path, zipped=True)
     path = tmp_path / "train-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:kept])
-    refused(tmp_path, "does not unzip")
+    refused(tmp_path, "cannot be unzipped")
 
 
-def test_labels_of_another_length_or_shape(tmp_path):
+def test_labels_of_another_length_or_shape_are_refused(tmp_path):
     refused(mnist_folder(tmp_path, label=LABEL[:4]), "5 examples but 4 values of label")
-    refused(mnist_folder(tmp_path, label=X), "no labels")
+    refused(mnist_folder(tmp_path, label=X), r"expected labels \[num\]")
 
 
 def bad_arrays() -> dict[str, tuple[dict, str]]:
@@ -170,18 +170,18 @@ def bad_arrays() -> dict[str, tuple[dict, str]]:
     nan[2, 1, 1] = np.nan
     return {
         "no x": ({"images": X}, "expected an array named x"),
-        "nothing": ({}, "holds nothing"),
+        "nothing": ({}, "contains nothing"),
         "NaN": ({"x": nan}, "1 values of x that are NaN"),
         "infinite": ({"x": np.where(np.isnan(nan), np.inf, 0)}, "NaN or infinite"),
         "beyond float32": ({"x": np.full((2, 2), 1e300)}, "NaN or infinite"),
-        "zero examples": ({"x": X[:0]}, "no examples"),
+        "zero examples": ({"x": X[:0]}, "does not contain any examples"),
         "one axis": ({"x": np.zeros(5)}, "shape"),
-        "five axes": ({"x": np.zeros((2, 2, 2, 2, 2))}, "at most"),
+        "five axes": ({"x": np.zeros((2, 2, 2, 2, 2))}, "to .num, height, width, channels"),
         "texts": ({"x": np.array([["a"]])}, "expected numbers"),
         "complex": ({"x": np.ones((2, 2), complex)}, "expected numbers"),
         "objects": ({"x": np.array([[{}]], object)}, "never loaded"),
         "other length": ({"x": X, "label": LABEL[:3]}, "5 examples but 3 values of label"),
-        "one-hot labels": ({"x": X, "label": np.eye(5)}, "one value for each"),
+        "one-hot labels": ({"x": X, "label": np.eye(5)}, "one value per example"),
         "negative labels": ({"x": X, "label": np.array([0, -1, 0, 0, 0])}, "-1 to 0"),
         "huge labels": ({"x": X, "label": np.array([0, 10**9, 0, 0, 0])}, "Save class names as texts"),
         "NaN in a condition": ({"x": X, "slant": np.full(5, np.nan)}, "values of slant"),
@@ -190,30 +190,30 @@ def bad_arrays() -> dict[str, tuple[dict, str]]:
 
 
 @pytest.mark.parametrize("name", bad_arrays())
-def test_bad_arrays_in_an_npz(tmp_path, name):
+def test_bad_arrays_in_an_npz_are_refused(tmp_path, name):
     arrays, reason = bad_arrays()[name]
     np.savez(tmp_path / "a.npz", **arrays)
     refused(tmp_path / "a.npz", reason)
 
 
-def test_damaged_npz_and_npy(tmp_path):
+def test_damaged_npz_and_npy_are_refused(tmp_path):
     np.savez(tmp_path / "a.npz", x=X)
     data = (tmp_path / "a.npz").read_bytes()
     for bad in (b"", b"PK", data[:50], data[:-30], b"hello" * 30, data.replace(b"\x93NUMPY", b"\x93NUMPX")):
         (tmp_path / "a.npz").write_bytes(bad)
-        refused(tmp_path / "a.npz", "no readable file|never loaded")
+        refused(tmp_path / "a.npz", "not a readable|never loaded")
     np.savez(tmp_path / "b.npz", x=X)
-    refused(tmp_path / "b.npz", "no test split", "test")
+    refused(tmp_path / "b.npz", "does not have a test split", "test")
     buffer = io.BytesIO()
     np.save(buffer, X)
     for bad in (b"", buffer.getvalue()[:20], buffer.getvalue()[:-1], b"hello" * 30):
         (tmp_path / "a.npy").write_bytes(bad)
-        refused(tmp_path / "a.npy", "no readable file|never loaded")
+        refused(tmp_path / "a.npy", "not a readable|never loaded")
     np.save(tmp_path / "o.npy", np.array([{}], object))
     refused(tmp_path / "o.npy", "never loaded")
 
 
-def test_a_header_that_claims_more_than_any_memory(tmp_path):
+def test_header_that_claims_more_than_any_memory_is_refused(tmp_path):
     buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(buffer, {"descr": "<f8", "fortran_order": False, "shape": (10**15, 9)})
     (tmp_path / "a.npy").write_bytes(buffer.getvalue() + bytes(80))
@@ -223,14 +223,14 @@ def test_a_header_that_claims_more_than_any_memory(tmp_path):
     refused(tmp_path / "a.npz", "damaged")
 
 
-def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+def test_zip_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr("kvae_serve.readers.dataset.MAX_BYTES", 2**20)
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as bundle:
         bundle.writestr("x.npy", bytes(2**21))
     refused(tmp_path / "a.npz", "claims")
 
 
-def test_check_range_says_what_was_found_and_expected():
+def test_check_range_refuses_values_outside_and_not_finite():
     check_range(np.array([0.0, 255.0]), (0, 255), "file")
     check_range(np.array([-9.0, 999.0]), None, "file")
     for bad in ([-1.0], [255.5], [np.nan], [np.inf]):

@@ -1,4 +1,4 @@
-"""Folders of images: pixels, classes and order come back, and each kind of bad file has its line."""
+"""Folders of images: pixels, classes and order are read back, and each kind of bad file has its message."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kvae_serve.errors import InputDataError
 from kvae_serve.readers import ReadOptions, read_dataset
 
 RNG = np.random.default_rng(0)
-GREY = RNG.integers(0, 256, (4, 5, 6), np.uint8)
+GRAY = RNG.integers(0, 256, (4, 5, 6), np.uint8)
 COLOUR = RNG.integers(0, 256, (4, 5, 6, 3), np.uint8)
 
 
@@ -25,15 +25,15 @@ def save(path: Path, pixels: np.ndarray, **kwargs) -> Path:
     return path
 
 
-def classes(folder: Path, images: np.ndarray = GREY) -> Path:
+def classes(folder: Path, images: np.ndarray = GRAY) -> Path:
     """Two dogs and two cats; names and times say nothing of the order of writing."""
     for name, pixels in zip(("dog/b.png", "cat/z.PNG", "dog/a.png", "cat/10.png"), images, strict=True):
         save(folder / name, pixels)
     return folder
 
 
-@pytest.mark.parametrize("images", [GREY, COLOUR], ids=["grey", "colour"])
-def test_classes_are_the_sub_folders_in_the_order_of_their_names(tmp_path, images):
+@pytest.mark.parametrize("images", [GRAY, COLOUR], ids=["grey", "colour"])
+def test_classes_are_the_sub_folders_sorted_by_name(tmp_path, images):
     classes(tmp_path, images)
     (tmp_path / "README.txt").write_text("about")
     (tmp_path / "dog" / ".hidden.png").write_bytes(b"")
@@ -47,34 +47,34 @@ def test_classes_are_the_sub_folders_in_the_order_of_their_names(tmp_path, image
     assert data.range == (0, 255)
 
 
-def test_a_folder_without_classes_and_a_lone_image(tmp_path):
-    for name, pixels in zip("bdac", GREY, strict=True):
+def test_folder_without_classes_and_single_image_are_read(tmp_path):
+    for name, pixels in zip("bdac", GRAY, strict=True):
         save(tmp_path / f"{name}.png", pixels)
     data = read_dataset(tmp_path)
-    np.testing.assert_array_equal(data.x[..., 0], GREY[[2, 0, 3, 1]])
+    np.testing.assert_array_equal(data.x[..., 0], GRAY[[2, 0, 3, 1]])
     assert data.conditions == {}
-    np.testing.assert_array_equal(read_dataset(tmp_path / "b.png").x[..., 0], GREY[:1])
+    np.testing.assert_array_equal(read_dataset(tmp_path / "b.png").x[..., 0], GRAY[:1])
 
 
-def test_splits_share_the_classes_of_the_training_split(tmp_path):
+def test_image_splits_share_the_classes_of_the_train_split(tmp_path):
     classes(tmp_path / "train")
-    save(tmp_path / "test" / "dog" / "x.png", GREY[2])
+    save(tmp_path / "test" / "dog" / "x.png", GRAY[2])
     assert len(read_dataset(tmp_path).x) == 4
     test = read_dataset(tmp_path, "test")
     assert test.class_names == {"label": ("cat", "dog")}
     assert test.conditions["label"].tolist() == [1]
-    save(tmp_path / "test" / "ox" / "x.png", GREY[2])
-    with pytest.raises(InputDataError, match="no class ox in its training split"):
+    save(tmp_path / "test" / "ox" / "x.png", GRAY[2])
+    with pytest.raises(InputDataError, match="class ox in its test split"):
         read_dataset(tmp_path, "test")
 
 
-def test_a_folder_with_one_half_has_no_test_split(tmp_path):
+def test_folder_without_splits_has_only_train_data(tmp_path):
     classes(tmp_path)
-    with pytest.raises(InputDataError, match="no test split"):
+    with pytest.raises(InputDataError, match="does not have a test split"):
         read_dataset(tmp_path, "test")
 
 
-def test_jpegs_are_read_as_they_are_seen(tmp_path):
+def test_jpeg_rotation_is_applied(tmp_path):
     gradient = np.repeat(np.arange(0, 256, 8, np.uint8)[:, None], 16, axis=1)  # dark above, bright below
     plain = save(tmp_path / "plain" / "a.jpg", gradient, quality=95)
     exif = Image.Exif()
@@ -85,7 +85,7 @@ def test_jpegs_are_read_as_they_are_seen(tmp_path):
     np.testing.assert_array_equal(read_dataset(turned).x[0, :, :, 0], np.rot90(upright, -1))
 
 
-def test_an_image_is_cut_and_resized_on_request(tmp_path):
+def test_images_are_cropped_and_resized_on_request(tmp_path):
     pixels = np.zeros((20, 40), np.uint8)
     pixels[:, 10:30] = 200  # the middle square
     save(tmp_path / "a.png", pixels)
@@ -95,22 +95,22 @@ def test_an_image_is_cut_and_resized_on_request(tmp_path):
     np.testing.assert_allclose(data.x[0].astype(int), 200, atol=12)  # the filter rings at the cut
     assert (data.x[1] == 90).all()
     # Of the right size already: not a pixel is touched.
-    save(tmp_path / "c" / "a.png", GREY[0])
-    np.testing.assert_array_equal(read_dataset(tmp_path / "c", options=ReadOptions((5, 6))).x[0, ..., 0], GREY[0])
+    save(tmp_path / "c" / "a.png", GRAY[0])
+    np.testing.assert_array_equal(read_dataset(tmp_path / "c", options=ReadOptions((5, 6))).x[0, ..., 0], GRAY[0])
 
 
-def test_channels_on_request(tmp_path):
-    save(tmp_path / "a.png", GREY[0])
+def test_channels_are_converted_on_request(tmp_path):
+    save(tmp_path / "a.png", GRAY[0])
     save(tmp_path / "b.png", COLOUR[0])
     three = read_dataset(tmp_path, options=ReadOptions(channels=3)).x
-    np.testing.assert_array_equal(three, [np.repeat(GREY[0][..., None], 3, -1), COLOUR[0]])
+    np.testing.assert_array_equal(three, [np.repeat(GRAY[0][..., None], 3, -1), COLOUR[0]])
     one = read_dataset(tmp_path, options=ReadOptions(channels=1)).x
     luma = COLOUR[0] @ [0.299, 0.587, 0.114]
     np.testing.assert_allclose(one[1, ..., 0], luma, atol=1)
 
 
 @pytest.mark.parametrize("mode", ["1", "LA", "RGBA", "P", "CMYK"])
-def test_other_kinds_of_pixels(tmp_path, mode):
+def test_other_pixel_types_are_converted(tmp_path, mode):
     image = Image.fromarray(COLOUR[0] // 2 + 100).convert(mode)
     path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
     image.save(path)
@@ -131,29 +131,29 @@ def bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
 
 
-def png(tmp_path: Path, pixels: np.ndarray = GREY[0]) -> bytes:
+def png(tmp_path: Path, pixels: np.ndarray = GRAY[0]) -> bytes:
     return save(tmp_path.parent / f"{tmp_path.name}.png", pixels).read_bytes()
 
 
 BAD = {
-    "empty": (lambda t: b"", "no readable PNG or JPEG"),
-    "text": (lambda t: b"hello", "no readable PNG or JPEG"),
-    "cut short": (lambda t: png(t)[:-30], "no readable PNG or JPEG"),
-    "cut in the header": (lambda t: png(t)[:20], "no readable PNG or JPEG"),
-    "a flipped bit": (lambda t: png(t).replace(b"IDAT", b"IDBT"), "no readable PNG or JPEG"),
-    "an archive of old": (lambda t: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no readable PNG or JPEG"),
+    "empty": (lambda t: b"", "not a readable PNG or JPEG"),
+    "text": (lambda t: b"hello", "not a readable PNG or JPEG"),
+    "cut short": (lambda t: png(t)[:-30], "not a readable PNG or JPEG"),
+    "cut in the header": (lambda t: png(t)[:20], "not a readable PNG or JPEG"),
+    "a flipped bit": (lambda t: png(t).replace(b"IDAT", b"IDBT"), "not a readable PNG or JPEG"),
+    "an archive of old": (lambda t: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a readable PNG or JPEG"),
     "a bomb": (lambda t: bomb(20_000, 20_000), "claims"),
     "a smaller bomb": (lambda t: bomb(9_000, 9_000), "claims 9000x9000 pixels"),
     "a bomb that Pillow refuses": (lambda t: bomb(60_000, 60_000), "claims"),
     "transparent": (lambda t: png(t, np.full((5, 6, 2), 9, np.uint8)), "transparent"),
-    "16 bits": (lambda t: png(t, GREY[0].astype(np.uint16) * 100), "kind I;16, expected 8 bits"),
+    "16 bits": (lambda t: png(t, GRAY[0].astype(np.uint16) * 100), "type I;16; expected 8 bits"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_image_is_named(tmp_path, name):
+def test_bad_image_is_refused_with_its_name(tmp_path, name):
     make, reason = BAD[name]
-    save(tmp_path / "a.png", GREY[0])
+    save(tmp_path / "a.png", GRAY[0])
     (tmp_path / "b.png").write_bytes(make(tmp_path))
     with pytest.raises(InputDataError, match=reason) as error:
         read_dataset(tmp_path, options=ReadOptions(image_size=(5, 6)))
@@ -161,25 +161,25 @@ def test_a_bad_image_is_named(tmp_path, name):
     assert str(error.value).isprintable()
 
 
-def test_the_odd_one_is_named(tmp_path):
-    save(tmp_path / "a.png", GREY[0])
-    save(tmp_path / "b.png", GREY[0])
-    save(tmp_path / "odd.png", GREY[0][:4])
+def test_image_that_differs_from_the_others_is_refused_with_its_name(tmp_path):
+    save(tmp_path / "a.png", GRAY[0])
+    save(tmp_path / "b.png", GRAY[0])
+    save(tmp_path / "odd.png", GRAY[0][:4])
     with pytest.raises(InputDataError, match=r"odd\.png has 4x6 pixels, a\.png has 5x6 .*--image-size 5x6"):
         read_dataset(tmp_path)
     save(tmp_path / "odd.png", COLOUR[0])
-    with pytest.raises(InputDataError, match=r"odd\.png is coloured, a\.png is grey.*--channels"):
+    with pytest.raises(InputDataError, match=r"odd\.png is in colour, a\.png is gray.*--channels"):
         read_dataset(tmp_path)
 
 
-def test_folders_that_are_no_data_set(tmp_path):
+def test_folders_with_unclear_content_are_refused(tmp_path):
     classes(tmp_path / "mixed")
-    save(tmp_path / "mixed" / "loose.png", GREY[0])
-    with pytest.raises(InputDataError, match="both beside and inside"):
+    save(tmp_path / "mixed" / "loose.png", GRAY[0])
+    with pytest.raises(InputDataError, match="both inside and outside"):
         read_dataset(tmp_path / "mixed")
     classes(tmp_path / "hole")
     (tmp_path / "hole" / "ox").mkdir()
-    with pytest.raises(InputDataError, match="holds no image in ox"):
+    with pytest.raises(InputDataError, match=r"folder ox of .* does not contain an image"):
         read_dataset(tmp_path / "hole")
     classes(tmp_path / "gifs")
     (tmp_path / "gifs" / "cat" / "b.gif").write_bytes(b"GIF89a")
@@ -187,18 +187,18 @@ def test_folders_that_are_no_data_set(tmp_path):
         read_dataset(tmp_path / "gifs")
     classes(tmp_path / "pipes")
     os.mkfifo(tmp_path / "pipes" / "cat" / "b.png")
-    with pytest.raises(InputDataError, match=r"b\.png is no regular file"):
+    with pytest.raises(InputDataError, match=r"b\.png is not a regular file"):
         read_dataset(tmp_path / "pipes")
 
 
-def test_the_sum_of_all_pixels_has_a_limit(tmp_path, monkeypatch):
+def test_total_number_of_pixels_is_limited(tmp_path, monkeypatch):
     classes(tmp_path)
     monkeypatch.setattr("kvae_serve.readers.dataset.MAX_BYTES", 4 * 30 - 1)
     with pytest.raises(InputDataError, match="claims 120 bytes"):
         read_dataset(tmp_path)
 
 
-def test_images_on_disk_are_the_array_that_they_would_be_in_memory(tmp_path):
+def test_images_on_disk_equal_images_in_memory(tmp_path):
     classes(tmp_path, COLOUR)
     whole = read_dataset(tmp_path).x
     lazy = read_dataset(tmp_path, options=ReadOptions(in_memory=100)).x

@@ -1,4 +1,4 @@
-"""Files read for a model: columns and classes by the names that it knows, values that it can take."""
+"""Datasets for a model: its columns, classes and values."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def tables() -> Manifest:
     )
 
 
-def test_a_table_in_another_order_is_read_by_name(tmp_path):
+def test_columns_in_another_order_are_matched_by_name(tmp_path):
     (tmp_path / "a.csv").write_text("spare,a,Species,b\n?,1.5,cat,x\n?,2,ox,y\n")
     data = read_for(tmp_path / "a.csv", tables())
     assert data.x.tolist() == [[1, 1.5], [0, 2]]
@@ -42,11 +42,11 @@ def test_a_table_in_another_order_is_read_by_name(tmp_path):
     assert list(data.conditions) == ["species"]
     assert data.class_names == {"species": ("ox", "cat")}
     (tmp_path / "a.csv").write_text("a,b\n1,z\n")
-    with pytest.raises(InputDataError, match="column b holds z"):
+    with pytest.raises(InputDataError, match="column b contains z"):
         read_for(tmp_path / "a.csv", tables())
 
 
-def test_what_is_drawn_of_a_table_is_written_as_it_is_read(tmp_path, capsys):
+def test_table_samples_are_read_back_from_csv(tmp_path, capsys):
     x, size = np.array([[1, 1.5], [0, -0.125]], "f4"), np.array([0.1, 3], "f4")
     species = np.array([1, 0])
     draws = Draws(x, np.zeros((2, 3), "f4"), {"species": species, "size": size}, 0, 0, 2, tables())
@@ -63,41 +63,41 @@ def test_what_is_drawn_of_a_table_is_written_as_it_is_read(tmp_path, capsys):
         dispatch.write(str(tmp_path / "b.csv"), images)
 
 
-def test_classes_of_sub_folders_are_the_models_by_name(tmp_path):
+def test_classes_of_sub_folders_are_matched_by_name(tmp_path):
     for name in ("dog", "cat"):
         (tmp_path / name).mkdir()
         Image.fromarray(np.zeros((8, 6), np.uint8)).save(tmp_path / name / "a.png")
     data = read_for(tmp_path, manifest())
     assert data.conditions["label"].tolist() == [0, 1]  # the model's classes are cat, dog and 0
     (tmp_path / "cat").rename(tmp_path / "cow")
-    with pytest.raises(InputDataError, match="cow, which is none of the model's classes"):
+    with pytest.raises(InputDataError, match="class cow; expected a class of the model"):
         read_for(tmp_path, manifest())
 
 
-def test_class_indices_stay_indices(tmp_path):
+def test_class_indices_are_matched_by_index(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.zeros((3, 8, 6), np.uint8), label=[2, 0, 1], other=[1, 2, 3])
     data = read_for(tmp_path / "a.npz", manifest())
     assert data.conditions["label"].tolist() == [2, 0, 1]
     assert list(data.conditions) == ["label"]
     np.savez(tmp_path / "a.npz", x=np.zeros((1, 8, 6), np.uint8), label=[3])
-    with pytest.raises(InputDataError, match="none of the model's classes"):
+    with pytest.raises(InputDataError, match="expected a class of the model"):
         read_for(tmp_path / "a.npz", manifest())
     np.savez(tmp_path / "a.npz", x=np.zeros((1, 8, 6), np.uint8), label=[0.5])
-    with pytest.raises(InputDataError, match="as numbers"):
+    with pytest.raises(InputDataError, match="has floats"):
         read_for(tmp_path / "a.npz", manifest())
 
 
-def test_another_shape_is_refused(tmp_path):
+def test_examples_of_another_shape_are_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((3, 6, 8), np.uint8))
-    with pytest.raises(InputDataError, match=r"shape .6, 8, 1., conditional takes .8, 6, 1..*--image-size"):
+    with pytest.raises(InputDataError, match=r"shape .6, 8, 1.; conditional expects .8, 6, 1..*--image-size"):
         read_for(tmp_path / "a.npy", manifest())
 
 
-def test_values_that_a_table_cannot_hold_are_refused():
+def test_table_values_that_are_not_class_indices_or_finite_are_refused():
     data = Data("table", (2,), None, tuple(COLUMNS))
     check_data(np.array([[0, -5.5], [1, 1e9]], "f4"), data, "x")
     for bad in ([[2, 0.0]], [[-1, 0]], [[0.5, 0]]):
-        with pytest.raises(InputDataError, match="row 0 of column b, expected the index of a class, 0 to 1"):
+        with pytest.raises(InputDataError, match="row 0 of column b; expected the index of a class, 0 to 1"):
             check_data(np.array(bad, "f4"), data, "x")
     with pytest.raises(InputDataError, match="NaN"):
         check_data(np.array([[0, np.nan]], "f4"), data, "x")

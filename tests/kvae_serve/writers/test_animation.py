@@ -1,4 +1,4 @@
-"""Animations, read back by Pillow."""
+"""Animations are read back by Pillow."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def shown(data):
 
 
 @pytest.mark.parametrize(("suffix", "channels"), [(".gif", 1), (".webp", 1), (".webp", 3)])
-def test_every_frame_comes_back_as_it_was(suffix, channels):
+def test_frames_are_lossless(suffix, channels):
     frames = film(channels)
     found, times, loop = shown(encode(frames, suffix, fps=20))
     assert order(5, "bounce") == [0, 1, 2, 3, 4, 3, 2, 1]
@@ -36,7 +36,7 @@ def test_every_frame_comes_back_as_it_was(suffix, channels):
     assert loop == 0
 
 
-def test_a_coloured_gif_keeps_few_colours_and_comes_near_to_many():
+def test_colour_gif_is_lossless_up_to_256_colours_and_close_above():
     few = film(3) // 128 * 100
     np.testing.assert_array_equal(shown(encode(few, ".gif", loop="forward"))[0], few)
     ramp = np.stack([np.tile(np.arange(0, 240, 4, np.uint8)[:, None, None], (1, 60, 3)) + shift for shift in (0, 5)])
@@ -45,17 +45,17 @@ def test_a_coloured_gif_keeps_few_colours_and_comes_near_to_many():
     assert np.abs(found.astype(int) - ramp).mean() < 3
 
 
-def test_once_stays_at_its_end():
+def test_loop_once_does_not_repeat():
     assert shown(encode(film(1), ".gif", loop="once"))[2] is None
     assert shown(encode(film(1), ".webp", loop="once"))[2] == 1
 
 
-def test_the_same_frames_give_the_same_bytes():
+def test_equal_frames_give_equal_bytes():
     for suffix in (".gif", ".webp"):
         assert encode(film(3), suffix) == encode(film(3), suffix)
 
 
-def test_what_a_format_cannot_hold_is_refused():
+def test_frames_beyond_the_limits_of_a_format_are_refused():
     with pytest.raises(RequestError, match="too many for a"):
         encode(np.zeros((2, 1, 16_384, 1), np.uint8), ".webp")
     for fps in (0, 51, float("nan")):

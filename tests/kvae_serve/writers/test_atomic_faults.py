@@ -105,7 +105,7 @@ def test_devices_are_not_replaced_even_by_root(tmp_path):
     assert stat.S_ISCHR(device.stat().st_mode)
 
 
-def test_a_replaced_file_keeps_its_permissions(tmp_path):
+def test_replaced_file_keeps_its_permissions(tmp_path):
     (tmp_path / "a.bin").write_bytes(b"old")
     (tmp_path / "a.bin").chmod(0o600)
     atomic.write_whole(tmp_path / "a.bin", b"new", force=True)

@@ -1,4 +1,4 @@
-"""Outputs: what is written holds what was drawn, reads back with other tools, and is the same bytes each time."""
+"""Outputs of samples: other tools read them back, and equal samples give equal bytes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def picture(path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (5, 7, 3), (1, 1), (300, 2, 3)])
-def test_png_reads_back_in_pillow(shape):
+def test_pillow_reads_png_pixels_and_text(shape):
     image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     data = encode(image, {"kvae seed": "3"})
     with PIL.open(io.BytesIO(data)) as found:
@@ -43,7 +43,7 @@ def test_png_reads_back_in_pillow(shape):
 @pytest.mark.parametrize(
     "image", [np.zeros((2, 2)), np.zeros((2, 2, 2), np.uint8), np.zeros((0, 2), np.uint8), np.zeros(4, np.uint8)]
 )
-def test_png_refuses_what_is_no_image(image):
+def test_png_refuses_arrays_that_are_not_images(image):
     with pytest.raises(ValueError, match="uint8"):
         encode(image)
 
@@ -61,14 +61,14 @@ def test_grid_places_images_row_by_row_with_a_gap():
         grid(images[:0])
 
 
-def test_data_units_become_pixels_rounded_and_cut():
+def test_data_values_are_scaled_rounded_and_clipped():
     assert to_uint8(np.array([-9, 0, 0.4, 0.6, 254.5, 255, 300]), (0, 255)).tolist() == [0, 0, 0, 1, 254, 255, 255]
     assert to_uint8(np.array([-1, 0, 1.0]), (-1, 1)).tolist() == [0, 128, 255]
     assert to_uint8(np.array([5.0, 7]), None).tolist() == [0, 255]
     assert to_uint8(np.array([5.0, 5]), None).tolist() == [0, 0]
 
 
-def test_png_output_is_a_grid_with_a_row_for_each_label(draws, tmp_path):
+def test_png_output_has_one_row_per_label(draws, tmp_path):
     dispatch.write(str(tmp_path / "a.png"), draws)
     found = picture(tmp_path / "a.png")
     assert found.shape == (2 * 8 + 2, 4 * 6 + 3 * 2)
@@ -80,7 +80,7 @@ def test_png_output_is_a_grid_with_a_row_for_each_label(draws, tmp_path):
         assert image.text["kvae model"].startswith("conditional 0000")
 
 
-def test_npz_holds_everything_and_is_a_data_set_again(draws, tmp_path):
+def test_npz_has_all_arrays_and_reads_back_as_a_dataset(draws, tmp_path):
     dispatch.write(str(tmp_path / "a.npz"), draws)
     with np.load(tmp_path / "a.npz") as found:
         assert sorted(found.files) == ["label", "scheme", "seed", "start", "x", "z"]
@@ -95,7 +95,7 @@ def test_npz_holds_everything_and_is_a_data_set_again(draws, tmp_path):
     assert list(again.conditions) == ["label"]
 
 
-def test_npy_holds_x_in_either_type(draws, tmp_path):
+def test_npy_has_x_in_either_type(draws, tmp_path):
     dispatch.write(str(tmp_path / "a.npy"), draws)
     assert (np.load(tmp_path / "a.npy") == draws.x).all()
     dispatch.write(str(tmp_path / "b.npy"), draws, dtype="uint8")
@@ -103,14 +103,14 @@ def test_npy_holds_x_in_either_type(draws, tmp_path):
     assert (np.load(tmp_path / "b.npy") == np.rint(draws.x)).all()
 
 
-def test_a_folder_holds_one_png_an_image(draws, tmp_path):
+def test_folder_has_one_png_per_image(draws, tmp_path):
     dispatch.write(str(tmp_path / "images"), draws)
     names = sorted(path.name for path in (tmp_path / "images").iterdir())
     assert names == sorted(f"label-{name}_{index:06d}.png" for name in ("dog", "0") for index in range(5, 9))
     assert (picture(tmp_path / "images" / "label-0_000006.png") == np.rint(draws.x[5, :, :, 0])).all()
 
 
-def test_class_names_that_are_no_file_names_stay_apart(draws):
+def test_unsafe_class_names_give_distinct_safe_file_names(draws):
     raw = draws.manifest.to_dict()
     raw["conditions"][0]["classes"] = ["../x", ".x", "a/b"]
     evil = Draws(draws.x, draws.z, draws.conditions, 1, 0, 4, Manifest.from_dict(raw))
@@ -121,7 +121,7 @@ def test_class_names_that_are_no_file_names_stay_apart(draws):
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.npz", "a.npy"])
-def test_the_same_draws_give_the_same_bytes(draws, tiny, tmp_path, name):
+def test_equal_samples_give_equal_bytes(draws, tiny, tmp_path, name):
     dispatch.write(str(tmp_path / name), draws)
     again = load(tiny / "conditional").sample(4, label=["dog", "0"], seed=2**64 - 1, start=5, batch_size=3)
     (tmp_path / "again").mkdir()
@@ -129,7 +129,7 @@ def test_the_same_draws_give_the_same_bytes(draws, tiny, tmp_path, name):
     assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
-def test_unknown_suffixes_and_existing_outputs_are_refused_before_any_work(draws, tmp_path):
+def test_check_refuses_unknown_suffixes_and_existing_outputs(draws, tmp_path):
     (tmp_path / "a.png").touch()
     for path in ("a.jpg", "a.PNGX", "a.onnx"):
         with pytest.raises(RequestError, match=r"\.png, \.npz, \.npy or \.csv"):
@@ -146,7 +146,7 @@ def test_unknown_suffixes_and_existing_outputs_are_refused_before_any_work(draws
         dispatch.check(str(tmp_path / "full"))
 
 
-def test_data_of_another_kind(draws, tmp_path):
+def test_vector_data_is_shown_as_csv_and_not_written_as_pictures(draws, tmp_path):
     raw = draws.manifest.to_dict() | {"data": {"kind": "vector", "shape": [48], "range": None}}
     vector = Draws(draws.x.reshape(8, 48), draws.z, draws.conditions, 1, 0, 4, Manifest.from_dict(raw))
     for path in ("a.png", "folder"):
@@ -166,7 +166,7 @@ def ramp(num: int, height: int, width: int) -> np.ndarray:
     return np.broadcast_to(np.linspace(0, 255, width), (num, height, width))[..., None]
 
 
-def test_plain_text_is_ascii_of_the_width_that_it_may_have():
+def test_text_without_colour_is_ascii_of_the_given_width():
     found = ascii.render(ramp(3, 28, 28), (0, 255), 80, colour=False)
     assert found.isascii()
     lines = found.splitlines()
@@ -180,19 +180,19 @@ def test_plain_text_is_ascii_of_the_width_that_it_may_have():
     ("num", "height", "width"), [(1, 28, 28), (10, 28, 28), (100, 28, 28), (1, 64, 64), (4, 200, 300), (1, 1, 1)]
 )
 @pytest.mark.parametrize("columns", [20, 80, 200])
-def test_any_images_fit_any_width(num, height, width, columns):
+def test_text_of_any_images_fits_any_width(num, height, width, columns):
     for colour in (False, True):
         lines = ascii.render(ramp(num, height, width), (0, 255), columns, colour).splitlines()
         shown = [line.count("▀") + 2 * line.count("\x1b[0m  ") if colour else len(line) for line in lines]
         assert max(shown) <= columns
 
 
-def test_colour_cells_hold_two_pixels():
+def test_each_colour_character_shows_two_pixels():
     image = np.array([[[255, 0, 0], [1, 2, 3]], [[0, 0, 255], [4, 5, 6]]], np.float32)[None]
     found = ascii.render(image, (0, 255), 80, colour=True)
     assert found == "\x1b[38;2;255;0;0;48;2;0;0;255m▀\x1b[38;2;1;2;3;48;2;4;5;6m▀\x1b[0m\n"
 
 
-def test_labels_keep_to_rows_of_their_own_where_they_fit():
+def test_each_label_starts_a_new_row_if_it_fits():
     found = ascii.render(ramp(6, 4, 4), (0, 255), 80, colour=False, per_row=3)
     assert [len(block.splitlines()) for block in found.split("\n\n")] == [2, 2]
