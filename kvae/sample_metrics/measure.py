@@ -14,6 +14,7 @@ from kvae.sample_metrics.classifier import Classifier
 from kvae.sample_metrics.classifier import read as read_classifier
 from kvae.sample_metrics.figures import check_image_model, check_request, figures
 from kvae_serve.errors import InputDataError, RequestError, printable
+from kvae_serve.readers import MissingSplitError
 from kvae_serve.sealed.manifest import Manifest
 
 
@@ -91,9 +92,7 @@ def _both(
     """Training and test images."""
     try:
         test = real_images.read(data, manifest, split or "test")
-    except InputDataError as error:
-        if "no test split" not in str(error):
-            raise
+    except MissingSplitError as error:
         if train_data is None:
             raise RequestError(
                 f"{printable(data)} has no splits for training and testing. Give real training images by --train-data."

@@ -79,13 +79,13 @@ class DatasetArgs:
         return Examples(dataset.x, dataset.conditions | dict(conditions))
 
     def _dataset(self, manifest: Manifest, default_split: Split | None, read_options: ReadOptions) -> Dataset:
-        from kvae_serve.readers import read_for
+        from kvae_serve.readers import MissingSplitError, read_for
 
         split = self.split or default_split
         try:
             return read_for(self.data, manifest, split, read_options)
-        except InputDataError as error:
-            if self.split is not None or split is None or f"no {split} split" not in str(error):
+        except MissingSplitError:
+            if self.split is not None:
                 raise
         return read_for(self.data, manifest, None, read_options)
 

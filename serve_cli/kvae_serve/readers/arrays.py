@@ -10,7 +10,7 @@ import numpy as np
 
 from kvae_serve.errors import InputDataError, printable
 from kvae_serve.readers.checks import check_finite
-from kvae_serve.readers.dataset import Dataset, Split, check_size
+from kvae_serve.readers.dataset import Dataset, MissingSplitError, Split, check_size
 from kvae_serve.readers.npy import check_header
 
 # Errors of numpy and zipfile about a damaged file. A header may even claim more memory than there is.
@@ -32,7 +32,7 @@ def read_npz(path: Path, split: Split | None, source: str) -> Dataset:
             raise InputDataError(f"{source} contains {names}; expected an array named x (or x_{name}). Rename it.")
         arrays = {"x": arrays[f"x_{name}"]} | ({"label": arrays[f"y_{name}"]} if f"y_{name}" in arrays else {})
     elif split == "test":
-        raise InputDataError(f"{source} does not have a test split: it contains x, not x_test. Leave out --split.")
+        raise MissingSplitError(f"{source} does not have a test split: it contains x, not x_test. Leave out --split.")
     conditions = {name: array for name, array in arrays.items() if name not in _NOT_CONDITIONS}
     return as_dataset(arrays["x"], conditions, source)
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from kvae_serve.errors import InputDataError, printable
 from kvae_serve.readers.csv_escape import NUMBER, unescape
-from kvae_serve.readers.dataset import Dataset, ReadOptions, Split
+from kvae_serve.readers.dataset import Dataset, MissingSplitError, ReadOptions, Split
 from kvae_serve.sealed.manifest import RESERVED, Condition
 
 MAX_LINE = 2**22
@@ -52,7 +52,7 @@ def read_folder(folder: Path, split: Split, options: ReadOptions, source: str) -
     if split == "train":
         return train
     if not (folder / "test.csv").is_file():
-        raise InputDataError(
+        raise MissingSplitError(
             f"{source} does not have a test split: test.csv is missing. Leave out --split, or add the file."
         )
     conditions = [

@@ -19,6 +19,10 @@ BOMB_BYTES, BOMB_RATIO = 2**28, 200
 """A file that unpacks to more bytes, at a higher ratio, is treated as a zip bomb. dSprites has the ratio 167."""
 
 
+class MissingSplitError(InputDataError):
+    """The data does not have a test split."""
+
+
 class Dataset(NamedTuple):
     """Examples as their file stores them.
 

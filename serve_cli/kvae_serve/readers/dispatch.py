@@ -8,7 +8,7 @@ import numpy as np
 
 from kvae_serve.errors import InputDataError, printable
 from kvae_serve.readers import arrays, builtin, csv, idx, images
-from kvae_serve.readers.dataset import Dataset, ReadOptions, Split
+from kvae_serve.readers.dataset import Dataset, MissingSplitError, ReadOptions, Split
 from kvae_serve.sealed.manifest import Condition, Manifest
 
 _FORMATS = "a folder, or an IDX, .npz, .npy, .csv, .png or .jpg file"
@@ -44,7 +44,7 @@ def read_dataset(path: str | Path, split: Split | None = None, options: ReadOpti
         if suffix == ".npz":
             return arrays.read_npz(path, split, source)
         if split == "test":
-            raise InputDataError(f"{source} does not have a test split. Use a data folder, or an .npz with x_test.")
+            raise MissingSplitError(f"{source} does not have a test split. Use a data folder, or an .npz with x_test.")
         if suffix == ".npy":
             return arrays.read_npy(path, source, options.in_memory)
         if suffix == ".csv":
@@ -82,7 +82,7 @@ def read_for(
         if path.is_dir():
             path = path / f"{split or 'train'}.csv"
         elif split == "test":
-            raise InputDataError(
+            raise MissingSplitError(
                 f"{printable(path)} does not have a test split. Use a folder with train.csv and test.csv."
             )
         return csv.apply(csv.parse(path, printable(path)), data.columns, manifest.conditions)

@@ -119,8 +119,8 @@ def _parse(file: IO[bytes] | gzip.GzipFile, source: str, stored: int | None) -> 
     while len(body) <= expected and (piece := file.read(min(2**24, expected + 1 - len(body)))):
         body += piece
     if len(body) != expected:
-        size = f"{len(body)}" if len(body) < expected else "more"
+        length = f"{len(body)}" if len(body) < expected else "more"
         raise InputDataError(
-            f"{source} is damaged or cut short: {list(shape)} needs {expected} bytes, it has {size}. Copy it again."
+            f"{source} is damaged or cut short: {list(shape)} needs {expected} bytes, it has {length}. Copy it again."
         )
     return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from kvae_serve.errors import InputDataError, printable
-from kvae_serve.readers.dataset import Dataset, ReadOptions, Split, check_size
+from kvae_serve.readers.dataset import Dataset, MissingSplitError, ReadOptions, Split, check_size
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_PIXELS = 2**26
@@ -44,12 +44,14 @@ def read_folder(folder: Path, split: Split | None, options: ReadOptions, source:
     if train.is_dir() and (split == "test" or holds_images(train)):
         root = folder / (split or "train")
         if not root.is_dir():
-            raise InputDataError(
+            raise MissingSplitError(
                 f"{source} does not have a test split: the folder test is missing. Leave out --split, or add it."
             )
         names = [place.name for place in _folders(train)]
     elif split == "test":
-        raise InputDataError(f"{source} does not have a test split. Use a folder with the sub-folders train and test.")
+        raise MissingSplitError(
+            f"{source} does not have a test split. Use a folder with the sub-folders train and test."
+        )
     classes = _folders(root)
     outside = _files(root)
     if outside and any(_files(place, strict=False) for place in classes):

@@ -164,7 +164,12 @@ def test_what_does_not_go_together_is_one_line(table, pictures, tmp_path):
     drop = {"drop_columns": ("id",)}
     refused("is a table, which a bernoulli likelihood does not model. Use --likelihood mixed", data=people, **drop)
     refused("is not a table.* Use another --likelihood", data=images, likelihood="mixed")
-    refused("has no column size; it has id, Age", data=people, likelihood="mixed", condition_columns=("size",))
+    refused(
+        "does not have a column size. Its columns are id, Age",
+        data=people,
+        likelihood="mixed",
+        condition_columns=("size",),
+    )
     refused("has no condition size; it has label", data=images, condition_columns=("size",))
     refused("leave out --categorical-columns", data=images, categorical_columns=("a",))
     refused("dense networks, got conv", RequestError, data=people, likelihood="mixed", network="conv", **drop)

@@ -266,7 +266,7 @@ def test_bad_data_leave_nothing_behind(changes, error, words, tmp_path):
     [
         ({"x": np.full((20, 4, 4, 1), np.nan, "f4")}, "NaN|finite"),
         ({"x": np.full((20, 4, 4, 1), 300.0, "f4"), "label": np.arange(20) % 2}, "300"),
-        ({"x": np.zeros((0, 4, 4, 1), "uint8")}, "no examples|empty|zero"),
+        ({"x": np.zeros((0, 4, 4, 1), "uint8")}, "any examples|empty|zero"),
         ({"x": np.zeros((20, 4, 4, 1), "uint8"), "label": np.zeros(19, "int64")}, "19"),
         ({"x": np.zeros((20, 4, 4, 1), "uint8")}, "no labels"),
     ],
