@@ -1,19 +1,29 @@
-"""How disentangled codes are: figures from arrays of codes and of the factors that made the data.
+"""Disentanglement metrics from arrays of latent codes and of the factors that generated the data.
 
-Codes come from any model, yours or not; nothing here opens Keras. The settings are those of Locatello et al. (2019),
-https://arxiv.org/abs/1811.12359, named in `kvae.metrics.protocol`, so with their counts of points (10,000 to train,
-5,000 to test) and mean codes (`z_mean`, not a draw of z) the figures can be set beside published ones. Differences
-between seeds of one model are larger than most effects: report medians of several.
+Codes may come from any model; Keras is not imported. The settings are those of Locatello et al. (2019),
+https://arxiv.org/abs/1811.12359, see `kvae.metrics.protocol`. With their numbers of points (10,000 to train, 5,000 to
+test) and mean codes (`z_mean`, not a draw of z) the results are comparable with published ones. Differences between
+seeds of one model are larger than most effects, so report medians of several seeds.
 
-Of arrays, `codes` `[num, num_codes]` and `factors` `[num, num_factors]`:
-`mig`, `sap`, `dci`, `modularity`, `explicitness`. Of codes alone: `total_correlation`, `code_mutual_information`.
-Of a function that encodes what it is asked for, `(factors) -> codes`: `beta_vae_score`, `factor_vae_score`;
-`grid_sampler` makes such a function of arrays. `mig`, `modularity`, `factor_vae_score` and the two of codes alone need
-numpy only, the others scikit-learn: pip install 'kvae-onnx[evaluate]'.
+- From arrays, `codes` `[num, num_codes]` and `factors` `[num, num_factors]`: `mig`, `sap`, `dci`, `modularity`,
+  `explicitness`.
+- From codes: `total_correlation`, `code_mutual_information`.
+- From a function that encodes on demand, `(factors) -> codes`: `beta_vae_score`, `factor_vae_score`. `grid_sampler`
+  creates such a function from arrays.
 
-Every figure is a finite number whatever the codes, but for `total_correlation`, which is infinite where it is: each
-function says what dead (constant) codes give. Data that cannot be judged raise `kvae_serve.errors.InputDataError`, a
-ValueError. All randomness comes from the `seed` argument; numpy's global generator is neither read nor moved.
+`mig`, `modularity`, `factor_vae_score` and the metrics of codes need numpy only. The others need scikit-learn:
+pip install 'kvae-onnx[evaluate]'.
+
+Every result is finite, except that `total_correlation` can be infinite. Each docstring states the result for dead
+(constant) codes. Invalid data raise `kvae_serve.errors.InputDataError`, a ValueError. All randomness comes from the
+`seed` argument; numpy's global generator is not used.
+
+Example:
+    >>> import numpy as np
+    >>> import kvae
+    >>> factors = np.random.default_rng(0).integers((3, 6), size=(1000, 2))
+    >>> round(kvae.metrics.mig(codes=factors + 0.0, factors=factors), 1)  # perfect codes
+    1.0
 """
 
 from kvae.metrics.dci import DCI, dci

@@ -1,4 +1,4 @@
-"""Disentanglement, completeness and informativeness: what trees that predict the factors from the codes look at."""
+"""Disentanglement, completeness and informativeness (DCI), from trees that predict the factors from the codes."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kvae.metrics.validation import need, solver_seed, split
+from kvae.metrics.validation import import_sklearn, solver_seed, split
 from kvae_serve.errors import RequestError
 
 ESTIMATORS = ("gradient_boosting", "random_forest")
 
-# Added to importances before they become distributions; as published.
+# Added to importances before they are normalised; as published.
 _EPSILON = 1e-11
 
 
 class DCI(NamedTuple):
-    """The three scores and what they come from.
+    """Scores of `dci`, and the importances behind them.
 
     Attributes:
-        disentanglement: 0 to 1, 1 where each code serves one factor.
-        completeness: 0 to 1, 1 where each factor is served by one code.
-        informativeness: accuracy of the predictions on the rows to test on, averaged over factors; higher is better
-            (the original paper has the error).
-        informativeness_train: the same on the rows that were fitted on.
-        importance: float64 `[num_codes, num_factors]`, how much of a factor's prediction is due to a code; each
-            column sums to 1, or is 0 where no code was of use.
+        disentanglement: 0 to 1; 1 if each code is important for one factor.
+        completeness: 0 to 1; 1 if one code is important for each factor.
+        informativeness: Accuracy of the predictions on the test rows, averaged over factors; higher is better (the
+            paper states the error).
+        informativeness_train: Accuracy on the training rows.
+        importance: float64 `[num_codes, num_factors]`, importance of a code for predicting a factor. Each column sums
+            to 1, or is 0 if the trees used no code.
     """
 
     disentanglement: float
@@ -45,27 +45,41 @@ def dci(
     estimator: str = "gradient_boosting",
     seed: int = 0,
 ) -> DCI:
-    """DCI scores from the importances of trees.
+    """Compute the DCI scores from the feature importances of trees.
 
-    A code's disentanglement is 1 less the entropy, in base num_factors, of its importances over factors, weighted by
-    the code's share of all importance; completeness the same for each factor over codes, in base num_codes.
+    The disentanglement of a code is 1 minus the entropy of its importances over factors, in base num_factors. The
+    average over codes is weighted by their total importance. Completeness is the same for factors over codes, in base
+    num_codes.
 
     Args:
-        codes: numbers `[num, num_codes]`, at least 2 codes.
-        factors: classes `[num, num_factors]`, at least 2 factors.
-        test_codes: rows to test on, with `test_factors`. Where not given, rows are drawn by the seed: 10,000 to fit
-            on and 5,000 to test on, or two thirds and one third of fewer.
-        test_factors: see `test_codes`.
-        estimator: `"gradient_boosting"`, the protocol: scikit-learn's, with its defaults; about a minute for 10,000
-            rows, 5 codes and 35 classes in all, several for dSprites. `"random_forest"`, a variant that takes seconds:
-            50 trees that see all codes at each split, with 5 rows in a leaf. Its scores are its own: give its name
-            with them.
-        seed: of the split and of the trees.
+        codes: Numbers `[num, num_codes]`, at least 2 codes.
+        factors: Classes `[num, num_factors]`, at least 2 factors.
+        test_codes: Codes of the test rows, with `test_factors`. By default the rows are split at random: 10,000 to
+            fit and 5,000 to test, or two thirds and one third if there are fewer.
+        test_factors: Factors of the test rows.
+        estimator: `"gradient_boosting"` is the protocol, with the defaults of scikit-learn. It needs about a minute
+            for 10,000 rows, 5 codes and 35 classes in total, and several minutes for dSprites. `"random_forest"` is a
+            variant that needs seconds: 50 trees that see all codes at each split, with 5 rows in a leaf. Its scores
+            are not comparable, so name it with them.
+        seed: Seed of the split and of the trees.
 
     Returns:
-        `DCI`. Constant codes have no importance, so they weigh nothing in disentanglement; completeness still counts
-        them in the base of its logarithm. Where all codes are constant disentanglement and completeness are 0 and
-        informativeness is about what always naming the commonest class gives.
+        `DCI`. Constant codes have the importance 0, so they do not count in disentanglement; they do count in the base
+        of the logarithm of completeness. If all codes are constant, disentanglement and completeness are 0, and
+        informativeness is about that of always predicting the most frequent class.
+
+    Raises:
+        RequestError: If `estimator` or `seed` is invalid.
+        InputDataError: If the arrays are invalid.
+        MissingExtraError: If scikit-learn is not installed.
+
+    Example:
+        >>> import numpy as np
+        >>> import kvae
+        >>> factors = np.random.default_rng(0).integers(3, size=(300, 2))
+        >>> scores = kvae.metrics.dci(factors + 0.0, factors, estimator="random_forest")
+        >>> round(scores.disentanglement, 2), round(scores.completeness, 2)
+        (1.0, 1.0)
 
     Reference: Eastwood and Williams (2018), https://openreview.net/forum?id=By-7dz-AZ, section 2; the trees are those
     of Locatello et al. (2019), appendix C.
@@ -73,11 +87,11 @@ def dci(
     if estimator not in ESTIMATORS:
         raise RequestError(f"estimator must be one of {', '.join(ESTIMATORS)}, got {estimator!r}.")
     rows = split(codes, factors, test_codes, test_factors, seed, min_codes=2, min_factors=2)
-    make = _maker(estimator, solver_seed(seed))
+    new_model = _factory(estimator, solver_seed(seed))
     importance = np.zeros((rows.train_codes.shape[1], rows.train_factors.shape[1]))
     train, test = [], []
     for factor in range(importance.shape[1]):
-        model = make()
+        model = new_model()
         model.fit(rows.train_codes, rows.train_factors[:, factor])
         importance[:, factor] = np.abs(model.feature_importances_)
         train.append(np.mean(model.predict(rows.train_codes) == rows.train_factors[:, factor]))
@@ -92,9 +106,10 @@ def dci(
 
 
 def disentanglement(importance: np.ndarray) -> float:
-    """1 less the entropy of each row, in base of its length, averaged by the rows' sums; 0 where all are 0.
+    """Compute 1 minus the entropy of each row, in base of its length, averaged with the rows' sums as weights.
 
-    Of importances `[num_codes, num_factors]` this is disentanglement, of their transpose completeness.
+    From importances `[num_codes, num_factors]` this is the disentanglement, from their transpose the completeness. It
+    is 0 if all importances are 0.
     """
     total = importance.sum()
     if total == 0.0:
@@ -105,8 +120,8 @@ def disentanglement(importance: np.ndarray) -> float:
     return float(np.clip(np.sum(rows * importance.sum(axis=1)) / total, 0.0, 1.0))
 
 
-def _maker(estimator: str, seed: int) -> Callable[[], Any]:
-    ensemble = need("sklearn.ensemble", "DCI")
+def _factory(estimator: str, seed: int) -> Callable[[], Any]:
+    ensemble = import_sklearn("sklearn.ensemble", "DCI")
     if estimator == "gradient_boosting":
         return lambda: ensemble.GradientBoostingClassifier(random_state=seed)
     return lambda: ensemble.RandomForestClassifier(

@@ -1,25 +1,25 @@
-"""The settings of Locatello et al. (2019), https://arxiv.org/abs/1811.12359, by name.
+"""Settings of Locatello et al. (2019), https://arxiv.org/abs/1811.12359.
 
-Checked against the code and configurations of their library, disentanglement_lib.
+They were compared with the code and configurations of disentanglement_lib.
 """
 
 NUM_BINS = 20
-"""Bins of equal width over each code's own range, for all that counts information."""
+"""Bins of equal width over the range of each code, for mutual information."""
 
 NUM_TRAIN = 10_000
-"""Points to fit on; also the points that MIG, modularity and the unsupervised figures are computed from."""
+"""Points to fit; also the points for MIG, modularity and the metrics of codes."""
 
 NUM_TEST = 5_000
-"""Points to test on."""
+"""Points to test."""
 
 BATCH_SIZE = 64
-"""Examples behind one point of the beta-VAE and FactorVAE scores."""
+"""Examples per point of the beta-VAE and FactorVAE scores."""
 
 NUM_VARIANCE = 10_000
-"""Examples that the FactorVAE score takes each code's overall variance from."""
+"""Examples for the overall variance of each code in the FactorVAE score."""
 
 PRUNE_SD = 0.05
-"""FactorVAE score: codes whose standard deviation is below this are left out (the library itself defaults to 0)."""
+"""FactorVAE score: codes with a smaller standard deviation are left out (disentanglement_lib defaults to 0)."""
 
 SVC_C = 0.01
-"""SAP: the strength of the linear support vector machine, whose classes are balanced."""
+"""SAP: C of the linear support vector machine with balanced classes."""

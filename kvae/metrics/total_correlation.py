@@ -1,4 +1,4 @@
-"""What a Gaussian fitted to the codes says: their total correlation."""
+"""Total correlation of a Gaussian that is fitted to the codes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,27 @@ from kvae_serve.errors import InputDataError
 
 
 def total_correlation(codes: Any) -> float:
-    """KL from the Gaussian fitted to the codes to the product of its marginals.
+    """Compute the KL from the Gaussian that is fitted to the codes to the product of its marginals.
 
-    In closed form -1/2 log det R with R the correlation matrix, which is the published
-    1/2 (sum of log variances - log det covariance). It sees linear dependence only.
+    The closed form is -1/2 log det R with the correlation matrix R, which equals the published
+    1/2 (sum of log variances - log det covariance). It measures linear dependence only.
 
     Args:
-        codes: numbers `[num, num_codes]`, more rows than codes. 10,000 rows are the protocol; all rows given are used.
+        codes: Numbers `[num, num_codes]`, more rows than codes. The protocol has 10,000 rows; all rows are used.
 
     Returns:
-        Nats, at least 0. Constant codes depend on nothing and are left out; 0 where one code or none is left.
-        Infinite, as it truly is, where a code is a linear function of others up to rounding.
+        float of at least 0, in nats. Constant codes are left out; the result is 0 if fewer than two codes remain. It
+        is infinite if a code is a linear function of others up to rounding.
+
+    Raises:
+        InputDataError: If the codes are invalid, or there are not more rows than codes.
+
+    Example:
+        >>> import numpy as np
+        >>> import kvae
+        >>> codes = np.random.default_rng(0).normal(size=(10_000, 2)) @ [[1.0, 0.6], [0.0, 0.8]]
+        >>> round(kvae.metrics.total_correlation(codes), 2)  # -1/2 log(1 - 0.6^2)
+        0.22
 
     Reference: Locatello et al. (2019), https://arxiv.org/abs/1811.12359, section 5.2; Watanabe (1960).
     """
@@ -38,7 +48,7 @@ def total_correlation(codes: Any) -> float:
     live /= np.abs(live).max(axis=0)
     live /= np.linalg.norm(live, axis=0)
     singular = np.linalg.svd(live, compute_uv=False)
-    # The squares of these are the eigenvalues of R. float32 codes are whole only to their own precision.
+    # Their squares are the eigenvalues of R. Codes in float32 are exact only to that precision.
     precision = float(np.finfo(codes.dtype).eps) if codes.dtype == np.float32 else float(np.finfo(np.float64).eps)
     if singular[-1] <= precision * math.sqrt(live.shape[1]) * 4.0:
         return math.inf

@@ -75,7 +75,7 @@ def loop_modularity(codes, factors):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_bins_information_mig_and_modularity_equal_plain_loops(dtype):
+def test_bins_mutual_information_mig_and_modularity_equal_plain_loops(dtype):
     codes, factors = entangled(dtype=dtype)
     assert [loop_bins(code) for code in codes.T] == discretize(codes, 20).T.tolist()
     np.testing.assert_allclose(metrics.mutual_information(codes, factors), loop_matrix(codes, factors), atol=1e-12)
@@ -83,7 +83,7 @@ def test_bins_information_mig_and_modularity_equal_plain_loops(dtype):
     assert metrics.modularity(codes, factors) == pytest.approx(loop_modularity(codes, factors), abs=1e-12)
 
 
-def test_information_is_that_of_scikit_learn():
+def test_mutual_information_equals_scikit_learn():
     from sklearn.metrics import mutual_info_score
 
     codes, factors = entangled(3000, SIZES, 6)
@@ -94,7 +94,7 @@ def test_information_is_that_of_scikit_learn():
     assert metrics.code_mutual_information(codes) == pytest.approx(np.mean(pairs), abs=1e-10)
 
 
-def test_a_case_worked_by_hand():
+def test_metrics_of_four_examples_equal_values_computed_by_hand():
     # Four examples; factor 0 is the first bit, factor 1 the second; code 0 is factor 0, code 1 the pair as a number.
     factors = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
     codes = np.array([[0.0, 0], [0, 1], [1, 2], [1, 3]])
@@ -120,7 +120,7 @@ def test_twenty_bins_cap_the_mig_of_perfect_codes_of_dsprites():
     assert metrics.mig(perfect(factors), factors) == pytest.approx(expected, abs=0.015)  # Less the estimate's bias.
 
 
-def test_known_sets_get_what_they_should():
+def test_metrics_of_perfect_rotated_noisy_and_dead_codes():
     factors = draw_factors(10_000)
     codes = perfect(factors)
     noise = np.random.default_rng(1).normal(size=codes.shape)
@@ -128,8 +128,8 @@ def test_known_sets_get_what_they_should():
     assert metrics.modularity(codes, factors) > 0.999
     assert metrics.mig(codes @ rotation(5), factors) < 0.06
     assert metrics.mig(noise, factors) < 0.001
-    assert metrics.mig(np.hstack([codes, codes]), factors) == pytest.approx(0.0, abs=1e-12)  # Nobody is ahead.
-    # Noise that says nothing looks modular; constant codes count as 0 unless they are skipped.
+    assert metrics.mig(np.hstack([codes, codes]), factors) == pytest.approx(0.0, abs=1e-12)  # Two equally good codes.
+    # Noise appears modular; constant codes count as 0 unless they are skipped.
     assert 0.5 < metrics.modularity(noise, factors) < 0.7
     assert metrics.modularity(np.hstack([codes, 1e-3 * noise]), factors) == pytest.approx(0.8, abs=0.04)
     assert metrics.modularity(np.hstack([codes, dead]), factors) == pytest.approx(0.5, abs=1e-3)
@@ -140,11 +140,13 @@ def test_known_sets_get_what_they_should():
         assert metric(dead + 3.7, factors) == 0.0
         order = [3, 0, 4, 2, 1]
         again = metric(codes[:, order] * [1, 2, 0.5, 4, 1], factors)
-        assert again == pytest.approx(metric(codes, factors), abs=1e-9)  # Neither order nor scale of codes matters.
+        assert again == pytest.approx(
+            metric(codes, factors), abs=1e-9
+        )  # The order and the scale of codes do not matter.
     assert metrics.code_mutual_information(dead) == 0.0
 
 
-def test_the_names_of_values_do_not_matter():
+def test_names_of_factor_values_do_not_matter():
     codes, factors = entangled()
     names = np.array(["c", "a", "f", "b", "e", "d"])[factors]
     for metric in (metrics.mig, metrics.modularity):
@@ -152,7 +154,7 @@ def test_the_names_of_values_do_not_matter():
         assert metric(codes, factors / 7.0) == metric(codes, factors)
 
 
-def test_total_correlation_of_known_gaussians():
+def test_total_correlation_equals_the_closed_form_of_gaussians():
     random = np.random.default_rng(0)
     pair = random.normal(size=(200_000, 2)) @ np.linalg.cholesky([[1, 0.6], [0.6, 1]]).T
     assert metrics.total_correlation(pair) == pytest.approx(-0.5 * np.log(1 - 0.36), abs=0.005)
@@ -174,22 +176,22 @@ def test_total_correlation_of_dead_and_of_copied_codes(dtype):
     assert metrics.total_correlation(np.hstack([codes, 2 * codes[:, :1] - codes[:, 1:2] + 1])) == np.inf
 
 
-def test_entropies_of_importances_worked_by_hand():
-    # Code 0 serves factor 0 alone (score 1), code 1 both alike (0); they hold 1/4 and 3/4 of all importance.
+def test_disentanglement_of_importances_computed_by_hand():
+    # Code 0 is important for factor 0 only (score 1), code 1 equally for both (0); their weights are 1/4 and 3/4.
     assert disentanglement(np.array([[0.5, 0], [0.75, 0.75]])) == pytest.approx(0.25)
     assert disentanglement(np.eye(3)) == pytest.approx(1.0)
     assert disentanglement(np.ones((3, 4))) == pytest.approx(0.0, abs=1e-12)
     assert disentanglement(np.zeros((3, 4))) == 0.0
 
 
-def test_one_outlier_squeezes_all_else_into_one_bin():
+def test_one_outlier_moves_all_other_values_into_one_bin():
     codes, factors = entangled(500)
     assert metrics.mutual_information(codes, factors)[0].max() > 0.2
     codes[0] = 1e6
     assert metrics.mutual_information(codes, factors).max() < 0.02
 
 
-def test_extreme_codes_give_numbers():
+def test_extreme_codes_give_finite_scores():
     factors = draw_factors(200, (3, 4))
     hard = np.stack([1e16 + 2 * factors[:, 0], np.nextafter(1.0, 2.0) ** factors[:, 1]], axis=1)
     for codes in (hard, hard.astype(np.float32), factors > 1, factors.astype(np.float16), factors.astype(np.uint8)):
@@ -218,25 +220,25 @@ NAN = np.where(np.arange(240).reshape(60, 4) == 7, np.nan, CODES)
         (CODES, NAN, "NaN or infinite"),
     ],
 )
-def test_arrays_that_cannot_be_judged_are_refused(codes, factors, words):
+def test_invalid_arrays_are_rejected(codes, factors, words):
     with pytest.raises(InputDataError, match=words):
         metrics.mig(codes, factors)
 
 
-def test_requests_that_make_no_sense_are_refused():
+def test_invalid_requests_are_rejected():
     with pytest.raises(RequestError, match="num_bins"):
         metrics.mig(CODES, FACTORS, num_bins=1)
     with pytest.raises(RequestError, match="dead_codes"):
         metrics.modularity(CODES, FACTORS, dead_codes="drop")
     with pytest.raises(InputDataError, match="at least 2"):
         metrics.modularity(CODES, FACTORS[:, :1])
-    with pytest.raises(InputDataError, match="leave test_codes"):
+    with pytest.raises(InputDataError, match="leave out test_codes"):
         metrics.sap(CODES, FACTORS, CODES, FACTORS, continuous=True)
     with pytest.raises(InputDataError, match="more rows than codes"):
         metrics.total_correlation(CODES[:4])
 
 
-def test_metrics_need_neither_keras_nor_scikit_learn_until_they_do():
+def test_metrics_import_keras_never_and_scikit_learn_on_demand():
     code = (
         "import sys; sys.modules['sklearn'] = None\n"
         "import numpy as np\nfrom kvae import metrics\nfrom kvae_serve.errors import MissingExtraError\n"
