@@ -1,4 +1,4 @@
-"""`kvae export`: from a run to a folder of sealed ONNX files."""
+"""The command `kvae export`."""
 
 import json
 import shlex
@@ -6,47 +6,51 @@ from pathlib import Path
 
 import click
 
+from kvae_serve.cli import options
+
 
 @click.command(epilog="Example: kvae export runs/mnist -o mnist-onnx")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to make.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to create.")
 @click.option(
     "--triton",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Model repository of a Triton server to write to, new or not.",
+    help="Model repository of a Triton server to add the model to; created if missing.",
 )
-@click.option("--name", help="Name of the model.  [default: the folder's]")
+@click.option("--name", help="Name of the model.  [default: the name of the folder]")
 @click.option(
     "--weights",
     type=click.Choice(["float32", "float16", "int8"]),
     default="float32",
     show_default=True,
-    help="How the files store the weights.",
+    help="Data type of the weights in the files.",
 )
-@click.option("--force", is_flag=True, help="Replace the folder at --output.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was written as one JSON document.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
+@click.option("--force", is_flag=True, help="Replace the output folder if it exists.")
+@options.as_json
+@options.quiet
 def export(run, output, triton, name, weights, force, as_json, quiet):
     """Export the model of RUN (the folder that `kvae train` wrote) to ONNX.
 
-    Every file is first run in ONNX Runtime and compared with Keras; where they disagree there is an error, and no file.
+    Every file is run in ONNX Runtime and compared with Keras first. If they disagree, the command fails and writes
+    nothing.
 
-    float16 and int8 store the weights in a half and about a quarter of the bytes; they are float32 again when a file is
-    opened, so the speed is the same. A table says what that changes; where nothing is won, nothing is written.
+    float16 and int8 store the weights in half and about a quarter of the bytes. The weights become float32 when a file
+    is opened, so the speed does not change. A table shows the effect on the results; if the files would not become
+    smaller, the command fails.
 
-    With --triton, RUN may also be a model that is exported already (a folder, an .onnx file or a shipped name); that
-    needs no TensorFlow.
+    With --triton, RUN may also be an exported model (a folder, an .onnx file or a shipped name); this does not need
+    TensorFlow.
     """
     from kvae.training import run_folder
     from kvae_serve.errors import RequestError
     from kvae_serve.writers import atomic
 
     if output is None and triton is None:
-        raise RequestError("The files need a place: give -o FOLDER, or --triton DIR for a Triton server.")
+        raise RequestError("The files need a folder. Give -o FOLDER, or --triton DIR for a Triton server.")
     if triton is not None and _is_exported(run):
         if output is not None or weights != "float32":
-            raise RequestError(f"{run} is exported already, so only --triton applies: leave out -o and --weights.")
+            raise RequestError(f"{run} is an exported model, which only --triton accepts. Leave out -o and --weights.")
         _report(_to_triton(run, triton, name, force), triton, as_json, quiet)
         return
     from kvae.backends import startup
@@ -81,7 +85,7 @@ def export(run, output, triton, name, weights, force, as_json, quiet):
 
 
 def _export(run, output, name, weights, force, quiet):
-    """Export a run; return the paths, the facts of the run, and the lines of the table of what the weights cost."""
+    """Export a run; return the paths, the metadata of the run, and the table of weight costs."""
     from kvae.backends import startup
     from kvae.training import run_data, run_folder
 
@@ -119,7 +123,7 @@ def _aligned(table):
 
 
 def _is_exported(path):
-    """Tell whether a path or a shipped name is a model that is exported already, rather than a run."""
+    """Tell whether a path or a shipped name is an exported model instead of a run."""
     from kvae.training import run_folder
     from kvae_serve.runtime import locate
 
@@ -138,7 +142,7 @@ def _to_triton(path, directory, name, force):
 
 
 def _report(paths, directory, as_json, quiet):
-    """Say what was written into a model repository."""
+    """Report the files of a model repository."""
     if as_json:
         sizes = {path.relative_to(directory).as_posix(): path.stat().st_size for path in paths}
         click.echo(json.dumps({"output": str(directory), "files": sizes}))
@@ -149,7 +153,7 @@ def _report(paths, directory, as_json, quiet):
 
 
 def _asked(conditions):
-    """Flags that ask for a value of each condition, as an example."""
+    """Return example options with a value for each condition."""
     words = ""
     for facts in conditions:
         name, classes = facts["name"], facts.get("classes")

@@ -1,15 +1,18 @@
-"""`kvae presets`: settings that work, by name."""
+"""The command `kvae presets`."""
 
 import json
+import shutil
+import sys
+import textwrap
 from dataclasses import asdict
 
 import click
 
 
 @click.command(epilog="Example: kvae train --preset gated -o runs/gated")
-@click.option("--json", "as_json", is_flag=True, help="Print all of them, settings included, as one JSON document.")
-def presets(as_json):
-    """List the presets of kvae train, with what they give and how long they take where that was measured."""
+@click.option("--json", "as_json", is_flag=True, help="Print all presets and their settings as one JSON document.")
+def presets(as_json: bool) -> None:
+    """List the presets of kvae train, with the measured result and training time if known."""
     from kvae import presets as known
 
     found = [known.get(name) for name in known.names()]
@@ -18,6 +21,20 @@ def presets(as_json):
         return
     width = max(len(preset.name) for preset in found)
     for preset in found:
-        click.echo(f"{preset.name:{width}}  {preset.line}")
+        click.echo(_wrap(preset.line, f"{preset.name:{width}}  "))
         if preset.expected:
-            click.echo(f"{'':{width}}  {preset.expected}")
+            click.echo(_wrap(preset.expected, " " * (width + 2)))
+
+
+def _wrap(text: str, start: str) -> str:
+    """Wrap a text between words to the width of the terminal; leave it on one line elsewhere."""
+    if not sys.stdout.isatty():
+        return start + text
+    return textwrap.fill(
+        text,
+        max(shutil.get_terminal_size().columns, len(start) + 20),
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

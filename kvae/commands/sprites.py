@@ -1,12 +1,13 @@
-"""`kvae sprites`: a data set whose factors are known, to measure disentanglement on."""
+"""The command `kvae sprites`: a dataset with known factors, to measure disentanglement."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import click
+
+from kvae_serve.cli import options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,29 +23,34 @@ COUNTS = (
 
 def _counts(function):
     for flag, name, size, values in reversed(COUNTS):
-        text = f"Values of {name} to keep, spread evenly ({values})."
+        text = f"Number of values of {name}, spaced evenly ({values})."
         option = click.option(flag, name, type=click.IntRange(1, size), default=size, show_default=True, help=text)
         function = option(function)
     return function
 
 
 @click.command(epilog="Example: kvae sprites --orientations 10 --xs 16 --ys 16 -o sprites.npz")
-@click.option("-o", "--output", metavar="FILE.npz", required=True, help="File to write: x, and its factors as z.")
-@click.option("-n", "--num", type=click.IntRange(min=1), help="So many at random, none twice.  [default: all]")
-@click.option("--seed", type=int, help="0 to 2**64 - 1, of the draw with -n.  [default: a new one, which is reported]")
+@click.option("-o", "--output", metavar="FILE.npz", required=True, help="File to write: images as x, factors as z.")
+@click.option(
+    "-n",
+    "--num",
+    type=click.IntRange(min=1),
+    help="Number of images, drawn without replacement.  [default: all]",
+)
+@click.option("--seed", type=int, help="Seed of the draw with -n, 0 to 2**64 - 1.  [default: a new one, reported]")
 @_counts
 @click.option(
-    "--as-condition", multiple=True, metavar="FACTOR", help="Write a factor as a condition too; may be repeated."
+    "--as-condition", multiple=True, metavar="FACTOR", help="Factor to write as a condition as well. May be repeated."
 )
-@click.option("--from", "original", metavar="DSPRITES.npz", help="Take the pixels of the original dSprites file.")
-@click.option("--force", is_flag=True, help="Replace an output that exists.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was written as one JSON document, errors too.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
+@click.option("--from", "original", metavar="DSPRITES.npz", help="Original dSprites file to copy the pixels from.")
+@options.force
+@options.as_json
+@options.quiet
 def sprites(output, num, seed, as_condition, original, force, as_json, quiet, **counts):
-    """Render 64 x 64 images of a white square, ellipse or heart whose factors are known, those of dSprites.
+    """Render 64 x 64 images of a white square, ellipse or heart with the factors of dSprites.
 
-    The factors are shape, scale, orientation, position_x and position_y; without more flags all 737,280 combinations
-    are written. `kvae.metrics` takes the array z of the file as factors.
+    The factors are shape, scale, orientation, position_x and position_y. The default is all 737,280 combinations.
+    `kvae.metrics` uses the array z of the file as factors.
     """
     from kvae.data.sprites import files, render
     from kvae_serve.errors import RequestError
@@ -54,7 +60,7 @@ def sprites(output, num, seed, as_condition, original, force, as_json, quiet, **
     files.check_request(output, as_condition)
     atomic.refuse_existing(output, force)
     if num is None and seed is not None:
-        raise RequestError("--seed is for a draw of some of the images: give -n too.")
+        raise RequestError("--seed applies to a random subset. Give -n as well.")
     if num is not None and seed is None:
         seed = noise.random_seed()
     source = files.OriginalDSprites(original) if original else None
@@ -63,29 +69,26 @@ def sprites(output, num, seed, as_condition, original, force, as_json, quiet, **
     files.write(
         output,
         index,
-        images if quiet else _shown(images, len(index)),
+        _counted(images, len(index), quiet),
         scheme=render.SCHEME if source is None else files.DSPRITES_SCHEME,
         seed=seed,
         as_conditions=as_condition,
         force=force,
     )
     if as_json:
-        from kvae_serve.cli.options import echo_json
-
-        echo_json({"output": output, "images": len(index), "factors": list(render.FACTORS), "seed": seed})
+        options.echo_json({"output": output, "images": len(index), "factors": list(render.FACTORS), "seed": seed})
     if not quiet:
         drawn = "" if seed is None else f", seed {seed}"
         click.echo(f"{output}: {len(index):,} image{'s' if len(index) > 1 else ''}{drawn}", err=True)
 
 
-def _shown(images: Iterable[np.ndarray], num: int) -> Iterator[np.ndarray]:
-    """Give the parts on, and show on a terminal how far they are."""
-    live = sys.stderr is not None and sys.stderr.isatty()
+def _counted(images: Iterable[np.ndarray], num: int, quiet: bool) -> Iterator[np.ndarray]:
+    """Yield the chunks, and show progress."""
+    from kvae_serve.progress import Progress
+
     done = 0
-    for part in images:
-        yield part
-        done += len(part)
-        if live:
-            click.echo(f"\r\x1b[K{done:,} of {num:,} images", nl=False, err=True)
-    if live:
-        click.echo("\r\x1b[K", nl=False, err=True)
+    with Progress("Rendering", quiet) as progress:
+        for chunk in images:
+            yield chunk
+            done += len(chunk)
+            progress(done, num)

@@ -1,4 +1,4 @@
-"""`kvae train`: from data to a run that `kvae export` understands."""
+"""The command `kvae train`."""
 
 import json
 import sys
@@ -7,16 +7,17 @@ from pathlib import Path
 import click
 
 from kvae.training import config as configs
+from kvae_serve.cli import options
 from kvae_serve.errors import RequestError
 
 
 class Widths(click.ParamType):
-    """`512,256` as (512, 256); nothing, or 0, as no layer."""
+    """Layer widths: `512,256` is (512, 256); an empty text or 0 is no layer."""
 
     name = "widths"
 
     def convert(self, value, param, ctx):
-        """Read the text of a flag."""
+        """Parse the text of an option."""
         if isinstance(value, tuple):
             return value
         if value.strip() in ("", "0"):
@@ -26,22 +27,22 @@ class Widths(click.ParamType):
         except ValueError:
             widths = (0,)
         if min(widths) < 1:
-            self.fail(f"{value!r} is no list of widths such as 512,256.", param, ctx)
+            self.fail(f"{value!r} is not a list of layer widths; expected integers such as 512,256.", param, ctx)
         return widths
 
 
 class Names(click.ParamType):
-    """`label,age` as ("label", "age")."""
+    """Names: `label,age` is ("label", "age")."""
 
     name = "names"
 
     def convert(self, value, param, ctx):
-        """Read the text of a flag."""
+        """Parse the text of an option."""
         return value if isinstance(value, tuple) else tuple(name.strip() for name in value.split(",") if name.strip())
 
 
 def settings(command):
-    """Decorator: a flag for each setting of `kvae.training.config`, with its default and help."""
+    """Declare an option for each setting of `kvae.training.config`, with its default and help."""
     for _, declared in reversed(configs.settings()):
         name, default, kind = declared.name.replace("_", "-"), declared.default, declared.type
         shown = (
@@ -64,54 +65,56 @@ def settings(command):
     "kvae train --resume runs/gated"
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the run.")
-@click.option("--preset", metavar="NAME", help="Settings to start from, see kvae presets; other flags override.")
+@click.option("--preset", metavar="NAME", help="Preset to start from, see kvae presets; other options override it.")
 @click.option(
-    "--config", type=click.Path(path_type=Path), help="config.toml of a run, to do it again; other flags override."
+    "--config",
+    type=click.Path(path_type=Path),
+    help="config.toml of a run to repeat; other options override it.",
 )
 @click.option(
     "--resume", metavar="RUN", type=click.Path(path_type=Path),
-    help="Go on with this run after its last checkpoint. --data, --epochs, --patience, --checkpoint-every may change.",
+    help="Run to resume from its last checkpoint. Only --data, --epochs, --patience and --checkpoint-every may change.",
 )  # fmt: skip
 @settings
 @click.option(
     "--export-check/--no-export-check", default=True,
-    help="First see whether the untrained model can be exported.  [default: yes]",
+    help="Test before training that the model can be exported.  [default: yes]",
 )  # fmt: skip
 @click.option(
     "--devices", metavar="N|all", default="1", callback=lambda _, __, value: _devices(value),
-    help="Train on so many GPUs of this machine at once, each with its part of every batch (without a GPU, on so many "
-    "parts of the CPU, to try it). Several machines: see docs/distributed.md.  [default: 1]",
+    help="Number of GPUs of this machine to train on; each computes a part of every batch. Without a GPU, parts of the "
+    "CPU are used, for testing. For several machines see docs/distributed.md.  [default: 1]",
 )  # fmt: skip
-@click.option("--tensorboard", metavar="DIR", type=click.Path(path_type=Path), help="Write figures for TensorBoard.")
+@click.option("--tensorboard", metavar="DIR", type=click.Path(path_type=Path), help="Folder for TensorBoard logs.")
 @click.option(
     "--callback", "callback_names", metavar="MODULE:CLASS", multiple=True,
-    help="Keras callback to add, from a module in the current folder or an installed package. Repeatable.",
+    help="Keras callback to add, from a module in the current folder or an installed package. May be repeated.",
 )  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace the run at --output.")
-@click.option("--json", "as_json", is_flag=True, help="Print the run's facts as one JSON document.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("--json", "as_json", is_flag=True, help="Print the metadata of the run as one JSON document.")
+@options.quiet
 def train(
     output, preset, config, resume, export_check, devices, tensorboard, callback_names, force, as_json, quiet, **flags
 ):
     """Train a VAE, beta-VAE or conditional VAE.
 
-    The folder at --output then holds the model, its configuration, checkpoints, the history of its figures, and
-    pictures of reconstructions and samples. Ctrl-C ends training early and keeps what was learned. --resume goes on
-    with a run that was cut off, by Ctrl-C, a crash or a full disk, and ends where it would have ended without.
+    The folder at --output holds the model, its configuration, checkpoints, the training history, and images of
+    reconstructions and samples. Ctrl-C ends training early and saves the model. --resume continues a run that was
+    interrupted by Ctrl-C, a crash or a full disk; the result is that of an uninterrupted run.
     """
     from kvae.backends import startup
     from kvae.training import cluster as clusters
     from kvae.training import custom_callbacks, run_data, run_folder
 
-    # Asked before an engine is opened: a wrong flag should not take ten seconds.
+    # Checked before the backend starts, which takes seconds.
     startup.require_to_train(tensorboard)
     for name in callback_names:
         custom_callbacks.check(name)
     cluster = clusters.of_environment()
     if cluster and devices != 1:
         raise RequestError(
-            "--devices does not go with TF_CONFIG: each worker trains on all GPUs that it sees; CUDA_VISIBLE_DEVICES "
-            "says which."
+            "--devices cannot be combined with TF_CONFIG, because each worker uses all of its GPUs. "
+            "Set CUDA_VISIBLE_DEVICES to choose them."
         )
     flags = {name: value for name, value in flags.items() if value is not None}
     if resume:
@@ -123,7 +126,7 @@ def train(
         dataset = run_data.read_again(wanted, resume, facts)
     else:
         if not output:
-            raise RequestError("Nowhere to write the run: give -o a folder, or --resume a run to go on with.")
+            raise RequestError("The run needs a folder. Give -o FOLDER, or --resume RUN to continue a run.")
         wanted = _from(preset, config).replace(**flags)
         if not cluster or cluster.is_chief:
             run_folder.check_new(output, force)
@@ -151,21 +154,21 @@ def train(
 
 
 def _devices(value):
-    """The number that `--devices` asks for; None for all."""
+    """Parse `--devices`; None is all."""
     if value == "all":
         return None
     if not value.isdecimal() or not 1 <= int(value) <= 1024:
-        raise click.BadParameter(f"{value!r} is no number of devices: 1, 2, ... or all.")
+        raise click.BadParameter(f"{value!r} is not a number of devices; expected 1, 2, ... or all.")
     return int(value)
 
 
 def _open(cluster, devices, tensorboard, quiet, network):
-    """Start the engine and say on what; the `Distribution` that trains."""
+    """Start the backend, print its device, and return the `Distribution` to train with."""
     from kvae.backends import startup
 
     if cluster and not quiet:
         words = f"Worker {cluster.index} of {cluster.num_workers} ({cluster.addresses[cluster.index]})"
-        rest = "waits for the others." if cluster.is_chief else f"joins the chief at {cluster.addresses[0]}."
+        rest = "waits for the other workers." if cluster.is_chief else f"joins the chief at {cluster.addresses[0]}."
         click.echo(f"{words} {rest}", err=True)
     found = []
 
@@ -173,19 +176,19 @@ def _open(cluster, devices, tensorboard, quiet, network):
         from kvae.training import distribution
 
         if tensorboard:
-            import tensorflow  # noqa: F401 - under JAX too, and what it says on start-up is not heard here
+            import tensorflow  # noqa: F401 - needed under JAX as well; its start-up log is suppressed here
         found.append(distribution.start(cluster, devices))
 
     device = startup.open_quietly(prepare=prepare, network=network)
     if not quiet and found[0].is_chief:
-        several = f", {found[0].num_replicas} devices together" if found[0].num_replicas > 1 else ""
+        several = f", on {found[0].num_replicas} devices" if found[0].num_replicas > 1 else ""
         click.echo(f"Training on {device}{several}.", err=True)
     return found[0]
 
 
 def _from(preset, config):
     if preset and config:
-        raise RequestError("--preset and --config both say what to start from; give one of them.")
+        raise RequestError("--preset and --config both set the configuration. Give one of them.")
     if preset:
         from kvae import presets
 
@@ -195,7 +198,7 @@ def _from(preset, config):
 
 def _refuse_beside_resume(**flags):
     if given := [name for name, value in flags.items() if value]:
-        raise RequestError(f"--{given[0]} does not go with --resume: the run has its folder and its settings.")
+        raise RequestError(f"--{given[0]} cannot be combined with --resume: the run has its own folder and settings.")
 
 
 def _print_facts(directory, facts, **more):
@@ -207,18 +210,18 @@ def _say_finished(directory, facts, as_json, quiet):
         _print_facts(directory, facts, interrupted=False)
     if not quiet:
         epochs = facts["training"]["epochs"]
-        click.echo(f"{directory} is finished ({epochs:g} epochs); --epochs with a larger number trains on.", err=True)
+        click.echo(f"{directory} is finished ({epochs:g} epochs). Give a larger --epochs to train longer.", err=True)
 
 
 def _closing_words(run):
     facts = run.metadata["training"]
-    words = "Stopped early; what was learned is saved." if run.interrupted else "Done."
+    words = "Stopped early; the model is saved." if run.interrupted else "Done."
     if run.stopped_early:
-        words = f"Stopped early: the validation elbo rose no more. The weights are those of epoch {facts['epochs']:g}."
+        words = f"Stopped early: the validation elbo no longer improves. Weights of epoch {facts['epochs']:g}."
     figures = facts["validation"] or facts["final"]
     if "elbo" in figures:
-        words += f" {'Validation' if facts['validation'] else 'Training'} elbo {figures['elbo']:.2f} nats an example."
+        words += f" {'Validation' if facts['validation'] else 'Training'} elbo {figures['elbo']:.2f} nats per example."
     if run.interrupted:
         after = f"after epoch {run.resumable}" if run.resumable else "at the first epoch"
-        words += f"\nGo on {after}: kvae train --resume {run.directory}"
+        words += f"\nContinue {after}: kvae train --resume {run.directory}"
     return f"{words}\nNext: kvae export {run.directory} -o {run.directory.name}-onnx"

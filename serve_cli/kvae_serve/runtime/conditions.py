@@ -111,6 +111,10 @@ def unknown_class(condition: Condition, value: object) -> RequestError:
         shown = ", ".join(printable(name, 40) for name in classes[:12]) + (", ..." if last >= 12 else "")
         known = f"{shown} (or an index from 0 to {last})"
     hint = f" Did you mean {printable(near[0], 40)}?" if near else ""
+    several = value.split(",") if isinstance(value, str) else []
+    if len(several) > 1 and all(each in classes for each in several):
+        option = "--label " if condition.name == "label" else f"--condition {condition.name}="
+        hint = f" Give each value separately: {' '.join(f'{option}{printable(each, 40)}' for each in several)}."
     return RequestError(f"There is no {condition.name} {_quoted(value)}; the model knows {known}.{hint}")
 
 

@@ -1,4 +1,4 @@
-"""Presets: each is a valid configuration, takes steps on real digits, and gives way to flags."""
+"""Presets: each is a valid configuration that trains, and options override it."""
 
 import json
 
@@ -14,7 +14,7 @@ from kvae.training import config, train
 from kvae_serve.errors import RequestError
 
 
-def test_the_presets_that_are_promised_are_there():
+def test_names_are_the_documented_presets():
     assert presets.names() == [
         "beta-sprites",
         "beta-sprites-conv",
@@ -29,7 +29,7 @@ def test_the_presets_that_are_promised_are_there():
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """What each preset trains on, few of it; real digits for those that are not named."""
+    """A small dataset for each preset that does not train on digits."""
     folder = tmp_path_factory.mktemp("data")
     factors = np.stack([np.random.default_rng(0).integers(0, size, 240) for size in render.SIZES], axis=1)
     np.savez(folder / "sprites.npz", x=render.render(factors))
@@ -39,21 +39,28 @@ def data(tmp_path_factory):
     return {"beta-sprites": sprites_file, "beta-sprites-conv": sprites_file, "tabular": str(folder / "table.csv")}
 
 
-@pytest.mark.parametrize("name", presets.names())
-def test_a_preset_trains_on_a_few_examples(name, data, tmp_path):
+def test_every_preset_has_a_short_description_and_a_valid_configuration():
+    for name in presets.names():
+        preset = presets.get(name)
+        assert preset.line.endswith(".")
+        assert len(preset.line) < 120
+        assert preset.config.replace(epochs=1) != preset.config
+
+
+@pytest.mark.parametrize(
+    "name", [name if name == "tabular" else pytest.param(name, marks=pytest.mark.long) for name in presets.names()]
+)
+def test_preset_trains_and_its_config_repeats_the_run(name, data, tmp_path):
     preset = presets.get(name)
-    assert preset.line.endswith(".")
-    assert len(preset.line) < 120
     small = preset.config.replace(data=data.get(name, "mnist-sample"), validation=100, epochs=1, batch_size=100)
     run = train.train(small, tmp_path / "run", quiet=True, export_check=False)
     assert run.metadata["finished"]
-    # What was written does it again: the resolved settings, the preset's own among them.
     written = config.read(tmp_path / "run" / "config.toml")
     assert written == small
     assert written.model == preset.config.model
 
 
-def test_the_net_of_the_iwae_paper_is_784_200_200_50():
+def test_iwae_paper_network_is_784_200_200_50():
     from kvae.data.spec import DataSpec
     from kvae.training import factory
 
@@ -66,26 +73,46 @@ def test_the_net_of_the_iwae_paper_is_784_200_200_50():
     }
 
 
-def test_flags_override_a_preset(tmp_path):
-    flags = ["--preset", "gated", "--data", "mnist-sample", "--validation", "100", "--epochs", "1", "--latent-dim", "3"]
-    result = CliRunner().invoke(train_command, [*flags, "-q", "--no-export-check", "-o", str(tmp_path / "run")])
-    assert result.exit_code == 0, result.output
-    written = config.read(tmp_path / "run" / "config.toml")
-    assert written.model.latent_dim == 3
-    assert written.model.encoder_hidden == presets.get("gated").config.model.encoder_hidden == (300, 300)
+def test_options_override_a_preset(tmp_path, monkeypatch):
+    class StoppedError(Exception):
+        """Ends the command before the training."""
+
+    def capture(wanted, *_, **__):
+        configs.append(wanted)
+        raise StoppedError
+
+    configs = []
+    monkeypatch.setattr(train, "train", capture)
+    options = ["--preset", "gated", "--data", "mnist-sample", "--epochs", "1", "--latent-dim", "3"]
+    result = CliRunner().invoke(train_command, [*options, "-q", "-o", str(tmp_path / "run")])
+    assert isinstance(result.exception, StoppedError)
+    (wanted,) = configs
+    assert (wanted.training.epochs, wanted.model.latent_dim) == (1, 3)
+    assert wanted.model.encoder_hidden == presets.get("gated").config.model.encoder_hidden == (300, 300)
 
 
-def test_an_unknown_preset_is_refused_with_the_names_of_all(tmp_path):
+def test_unknown_preset_is_rejected_with_the_names_of_all(tmp_path):
     result = CliRunner().invoke(train_command, ["--preset", "gatde", "-o", str(tmp_path / "run")])
     assert isinstance(result.exception, RequestError)
     assert str(result.exception) == f"Unknown preset gatde. The presets are {', '.join(presets.names())}."
     both = CliRunner().invoke(train_command, ["--preset", "gated", "--config", "c.toml", "-o", str(tmp_path / "run")])
-    assert "give one of them" in str(both.exception)
+    assert "Give one of them" in str(both.exception)
 
 
-def test_the_command_lists_every_preset():
+def test_command_lists_every_preset():
     lines = CliRunner().invoke(presets_command, []).output.splitlines()
     assert [line.split()[0] for line in lines if not line.startswith(" ")] == presets.names()
     listed = json.loads(CliRunner().invoke(presets_command, ["--json"]).output)
     assert [preset["name"] for preset in listed] == presets.names()
     assert listed[presets.names().index("gated")]["config"]["model"]["latent_dim"] == 40
+
+
+def test_list_wraps_between_words_on_a_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "50")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    presets_command.callback(as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 50
+    words = {word for name in presets.names() for word in f"{name} {presets.get(name).line}".split()}
+    expected = {word for name in presets.names() for word in presets.get(name).expected.split()}
+    assert {word for line in lines for word in line.split()} == words | expected

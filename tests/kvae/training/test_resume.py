@@ -384,8 +384,8 @@ def test_a_finished_run_says_so(whole):
     [
         (["--latent-dim", "5"], "--latent-dim cannot change when a run is resumed"),
         (["--seed", "1"], "--seed cannot change"),
-        (["-o", "other"], "--output does not go with --resume"),
-        (["--preset", "gated"], "--preset does not go with --resume"),
+        (["-o", "other"], "--output cannot be combined with --resume"),
+        (["--preset", "gated"], "--preset cannot be combined with --resume"),
     ],
 )
 def test_what_makes_it_another_run_is_refused(flags, words, whole):

@@ -151,4 +151,4 @@ def test_ctrl_c_on_one_worker_ends_all_of_them_after_the_epoch_with_a_checkpoint
     assert [end[0] for end in ends] == [130, 130], ends
     done = len(history(tmp_path / "run")["loss"])
     assert 2 <= done < 200
-    assert f"Go on after epoch {done}" in ends[0][2]
+    assert f"Continue after epoch {done}" in ends[0][2]

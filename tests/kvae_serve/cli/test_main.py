@@ -121,6 +121,8 @@ SAMPLE_REFUSED = [
     (["--label", "cow"], 2, ["cat, dog, 0"]),
     (["--label", "cats"], 2, ["Did you mean cat?"]),
     (["--label", "3"], 2, ["an index from 0 to 2"]),
+    (["--label", "cat,dog"], 2, ["--label cat --label dog"]),
+    (["3"], 2, ["Did you mean --label 3?"]),
     (["--label", "-1"], 2, ["cat, dog, 0"]),
     (["--label", ""], 2, ["cat, dog, 0"]),
     (["--condition", "hair=red"], 2, ["its conditions are label"]),
@@ -185,8 +187,14 @@ def test_force_replaces(kvae, tiny, tmp_path):
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_unknown_verbs_name_the_nearest(kvae):
-    assert_refused(kvae("sampel"), 2, "Did you mean sample?")
+@pytest.mark.parametrize(
+    ("name", "meant"), [("sampel", "sample"), ("generate", "sample"), ("list", "models"), ("test", "evaluate")]
+)
+def test_unknown_command_suggests_the_nearest_or_a_synonym(kvae, name, meant):
+    assert_refused(kvae(name), 2, f"Did you mean {meant}?")
+
+
+def test_unknown_option_is_rejected(kvae):
     assert_refused(kvae("--frobnicate"), 2, "No such option")
 
 
