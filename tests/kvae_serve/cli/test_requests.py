@@ -42,7 +42,7 @@ def test_an_answer_holds_what_sample_draws(tiny, tmp_path):
 
 def test_decode_is_the_formula(tiny):
     z = [[0.5, -1, 2], [0, 0, 0]]
-    (answer,), failed = serve(tiny, [{"verb": "decode", "z": z, "label": ["0", "cat"]}])
+    (answer,), failed = serve(tiny, [{"command": "decode", "z": z, "label": ["0", "cat"]}])
     assert failed is None
     want = make_tiny_models.decode(np.array(z), np.array([2, 0]))["x_mean"]
     np.testing.assert_allclose(answer["x"], want, atol=1e-3, rtol=1e-4)
@@ -70,8 +70,8 @@ BAD = [
     (b'{"id": ' + b"[" * 20 + b"]" * 20 + b"}", 2),
     (b'{"id": "\\ud800"}', 2),
     (b'{"id": "' + b"x" * 2**20 + b'"}', 2),
-    ({"verb": "train"}, 2),
-    ({"verb": ["sample"]}, 2),
+    ({"command": "train"}, 2),
+    ({"command": ["sample"]}, 2),
     ({"lable": "dog"}, 2),
     ({"n": True}, 2),
     ({"n": 0}, 2),
@@ -97,12 +97,12 @@ BAD = [
     ({"output": "away.png", "force": True}, 2),
     ({"output": "old.png"}, 7),
     ({"output": "none/a.png"}, 7),
-    ({"verb": "decode"}, 2),
-    ({"verb": "decode", "z": [[1, 2]], "label": "dog"}, 4),
-    ({"verb": "decode", "z": [[1, 2, "x"]], "label": "dog"}, 4),
-    ({"verb": "decode", "z": [[1, 2], [3]], "label": "dog"}, 4),
-    ({"verb": "decode", "z": [[1e300, 0, 0]], "label": "dog"}, 4),
-    ({"verb": "decode", "z": [], "label": "dog"}, 4),
+    ({"command": "decode"}, 2),
+    ({"command": "decode", "z": [[1, 2]], "label": "dog"}, 4),
+    ({"command": "decode", "z": [[1, 2, "x"]], "label": "dog"}, 4),
+    ({"command": "decode", "z": [[1, 2], [3]], "label": "dog"}, 4),
+    ({"command": "decode", "z": [[1e300, 0, 0]], "label": "dog"}, 4),
+    ({"command": "decode", "z": [], "label": "dog"}, 4),
 ]
 
 
