@@ -396,7 +396,7 @@ def test_pseudo_inputs_learn_through_an_embedding():
         likelihood=kvae.likelihoods.Categorical(4), prior=kvae.priors.VampPrior((6,), 3),
     )  # fmt: skip
     model.compile("adam", run_eagerly=True)
-    start = [np.array(weight) for weight in model.trainable_weights]
+    start = [np.asarray(weight).copy() for weight in model.trainable_weights]
     model.fit(np.random.default_rng(0).integers(0, 4, (40, 6)), batch_size=20, verbose=0)
     for before, weight in zip(start, model.trainable_weights, strict=True):
         assert (before != np.asarray(weight)).any(), f"{weight.path} does not learn"

@@ -279,7 +279,7 @@ def test_table_model_learns_the_dependence_between_columns():
     made.compile(keras.optimizers.Adam(5e-3))
     made.fit(x, label, epochs=30, batch_size=100, verbose=0)
     elbo = made.evaluate(x, label, batch_size=1000, verbose=0, return_dict=True)["elbo"]
-    # Upper bound: minus the entropy of a normal of sigma 5 and a coin of 0.7 or 0.4. An unconditional model has 1.9 less.
+    # Upper bound: minus the entropy of a normal of sigma 5 and a coin of 0.7 or 0.4.
     entropy = 0.5 * math.log(2 * math.pi * math.e * 25) + np.mean([stats.entropy([p, 1 - p]) for p in (0.7, 0.4)])
     assert -entropy - 0.7 < elbo < -entropy + 0.05
     z = rng.normal(size=(4000, 2)).astype("f4")
