@@ -54,7 +54,7 @@ def mig(codes: Any, factors: Any, *, num_bins: int = NUM_BINS) -> float:
         num_bins: Number of bins of equal width over the range of each code.
 
     Returns:
-        0 to 1; 0 if all codes are constant. The mutual information of a constant code is 0, and it can be the second best.
+        0 to 1; 0 if all codes are constant. A constant code has 0 and can be the second best.
 
     Raises:
         RequestError: If `num_bins` is invalid.
