@@ -92,6 +92,8 @@ if not TYPE_CHECKING:  # hidden from type checkers, which read the imports above
             if name in _MODULES:
                 return import_module(_MODULES[name])
             value = getattr(import_module(_HOME[name]), name)
+            if hasattr(value, "from_preset"):
+                import_module("kvae.presets.models")  # the builder of `from_preset`
         except ModuleNotFoundError as error:
             if error.name not in ("keras", "tensorflow", "jax", "torch"):
                 raise

@@ -8,6 +8,8 @@ import click
 
 from kvae_serve.cli import options
 
+_KERAS = ".keras"
+
 
 @click.command(epilog="Example: kvae export runs/mnist -o mnist-onnx")
 @click.argument("run", type=click.Path(path_type=Path))
@@ -30,7 +32,7 @@ from kvae_serve.cli import options
 @options.as_json
 @options.quiet
 def export(run, output, triton, name, weights, force, as_json, quiet):
-    """Export the model of RUN (the folder that `kvae train` wrote) to ONNX.
+    """Export the model of RUN to ONNX. RUN is the folder that `kvae train` wrote, or a .keras file of a kvae model.
 
     Every file is run in ONNX Runtime and compared with Keras first. If they disagree, the command fails and writes
     nothing.
@@ -56,7 +58,8 @@ def export(run, output, triton, name, weights, force, as_json, quiet):
     from kvae.backends import startup
 
     startup.require()
-    run_folder.require_run(run)
+    if run.suffix != _KERAS:
+        run_folder.require_run(run)
     model_name = name or (output or run).resolve().name
     if triton is not None:
         from kvae_export import triton as repository
@@ -70,7 +73,7 @@ def export(run, output, triton, name, weights, force, as_json, quiet):
             _report(_to_triton(Path(folder) / "model", triton, None, force), triton, as_json, quiet)
         return
     atomic.refuse_existing(output, force)
-    paths, facts, table = _export(run, output, name, weights, force, quiet)
+    paths, conditions, table = _export(run, output, name, weights, force, quiet)
     sizes = {Path(path).name: Path(path).stat().st_size for path in paths}
     if as_json:
         rows = [dict(zip(table[0], row, strict=True)) for row in table[1:]]
@@ -79,41 +82,44 @@ def export(run, output, triton, name, weights, force, as_json, quiet):
         for file, size in sizes.items():
             click.echo(f"{output / file}  {size:,} bytes", err=True)
         click.echo(f"\n{_aligned(table)}\n", err=True)
-        click.echo(f"Next: kvae sample -m {output}{_asked(facts['conditions'])}", err=True)
+        click.echo(f"Next: kvae sample -m {output}{_asked(conditions)}", err=True)
     if triton is not None:
         _report(_to_triton(output, triton, name, force), triton, False, quiet)
 
 
 def _export(run, output, name, weights, force, quiet):
-    """Export a run; return the paths, the metadata of the run, and the table of weight costs."""
+    """Export a run or a .keras file; return the paths, the conditions, and the table of weight costs."""
     from kvae.backends import startup
     from kvae.training import run_data, run_folder
 
     startup.open_quietly("tensorflow")
+    from kvae.models.vae import load_model
     from kvae.training import saved_run
 
+    measured: list = []
+    shared = {"name": name, "force": force, "weights": weights, "measured": measured}
+    if run.suffix == _KERAS:
+        model = load_model(run)
+        paths = model.export(output, **shared)
+        return paths, [condition.manifest() for condition in getattr(model, "conditions", ())], measured
     model, facts = saved_run.load(run)
     trained_on, held_out = run_data.splits(run)
     if trained_on is None and not quiet:
         click.echo(f"{run}: its data are not at hand, so the files get no thresholds for kvae score.", err=True)
-    measured: list = []
     # How it was trained, for people and for the curves of `kvae evaluate -o REPORT.html`.
     recipe = {
         name: (run / name).read_bytes() for name in (run_folder.CONFIG, run_folder.HISTORY) if (run / name).is_file()
     }
     paths = model.export(
         output,
-        name=name,
         training=facts["training"],
         examples=None if trained_on is None else trained_on[0][:64],
         extras=recipe,
-        force=force,
-        weights=weights,
         trained_on=trained_on,
         held_out=held_out,
-        measured=measured,
+        **shared,
     )
-    return paths, facts, measured
+    return paths, facts["conditions"], measured
 
 
 def _aligned(table):
@@ -131,7 +137,7 @@ def _is_exported(path):
         return False
     if path.is_dir():
         return any((path / f"{graph}.onnx").is_file() for graph in locate.GRAPHS)
-    return path.is_file() or str(path) in locate.shipped()
+    return (path.is_file() and path.suffix != _KERAS) or str(path) in locate.shipped()
 
 
 def _to_triton(path, directory, name, force):

@@ -8,6 +8,7 @@ import numbers
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import keras
 from keras import ops
@@ -21,18 +22,21 @@ from kvae.likelihoods import Bernoulli
 from kvae.likelihoods.base import Likelihood
 from kvae.loss_terms import Terms, log_normal, reparameterize, safe_log_var
 from kvae.models.conditions import Categorical, Condition
+from kvae.models.constructors import Constructors
+from kvae.models.inference import Inference
 from kvae.models.trainer import ValidatedTrainer
 from kvae.models.validation import data_spec_from, validate_networks
 from kvae.objectives.objectives import Elbo, Objective
 from kvae.objectives.schedules import Schedule
 from kvae.priors import Prior, StandardNormal
 from kvae.serialization import register
+from kvae_serve.errors import InputDataError
 
 _PARTS = ("encoder", "decoder", "data", "likelihood", "prior", "objective")
 
 
 @register("models.VAE")
-class VAE(BackendStep, ValidatedTrainer, keras.Model):
+class VAE(BackendStep, ValidatedTrainer, Inference, Constructors, keras.Model):
     """Variational autoencoder (Kingma and Welling, 2014, https://arxiv.org/abs/1312.6114).
 
     It trains like any Keras model: `model.compile("adam")`, `model.fit(x)` with x `[batch, *shape]` in data units.
@@ -455,10 +459,29 @@ def load_model(path: Any, **kwargs: Any) -> VAE:
     Args:
         path: A `.keras` file, or a folder that `kvae train` wrote.
         **kwargs: As for `keras.saving.load_model`.
+
+    Raises:
+        InputDataError: The file is missing or corrupted, or contains another kind of model.
+
+    Example:
+        >>> kvae.VAE.dense((8, 8, 1), latent_dim=2).save("model.keras")
+        >>> kvae.load_model("model.keras").latent_dim
+        2
     """
     path = Path(path)
-    with initializers.drawn_alike():  # JAX compiles a program per shape unless numpy makes the initial weights
-        return keras.saving.load_model(path / "model.keras" if path.is_dir() else path, **kwargs)
+    path = path / "model.keras" if path.is_dir() else path
+    try:
+        with initializers.drawn_alike():  # JAX compiles a program per shape unless numpy makes the initial weights
+            model = keras.saving.load_model(path, **kwargs)
+    except (KeyError, OSError, TypeError, ValueError, BadZipFile) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputDataError(
+            f"{path} cannot be opened as a model ({reason[:200]}). Expected a .keras file; import layers of your own "
+            "before you open it."
+        ) from error
+    if not isinstance(model, VAE):
+        raise InputDataError(f"{path} contains a {type(model).__name__}; expected a model of kvae, such as kvae.VAE.")
+    return model
 
 
 def _weighted_elbo(cls: type, beta: float | Schedule, objective: Any) -> Elbo:

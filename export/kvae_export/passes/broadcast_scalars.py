@@ -1,7 +1,7 @@
-"""Scalar constants, reshaped to the rank of the tensor that they are combined with.
+"""Constants of one number get as many axes as what they meet: on images of one channel that is twenty times faster.
 
-ONNX Runtime combines a scalar with `[batch, height, width, 1]` pixel by pixel, but the same scalar as `[1, 1, 1, 1]` in
-one loop, which is twenty times faster for images of one channel. The results are equal bit for bit.
+ONNX Runtime walks a scalar against `[batch, height, width, 1]` pixel by pixel; against the same scalar as
+`[1, 1, 1, 1]` it knows that one loop will do. The numbers are the same bit for bit.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ _OPS = {"Add", "Sub", "Mul", "Div", "Max", "Min", "Pow"}
 
 
 def broadcast_scalars(graph: onnx.GraphProto, shapes: onnx.GraphProto) -> None:
-    """Reshape, in place, each scalar that is combined with a tensor whose last axis has size 1.
+    """Give each lone number that meets values whose last axis is 1 their rank, in place.
 
     Args:
-        graph: The graph to change.
-        shapes: The same graph after shape inference.
+        graph: what is changed.
+        shapes: the same graph after shape inference.
     """
     constants = {each.name: each for each in graph.initializer}
     axes = {}

@@ -1,6 +1,6 @@
-"""Completion of option values when the user presses TAB.
+"""What the shell offers as values of options, when the user presses TAB.
 
-It is fast, without numpy and ONNX Runtime, and never fails: after any error there are no suggestions.
+It must be quick and never fail: no numpy, no ONNX Runtime, and whatever goes wrong means that nothing is offered.
 """
 
 from __future__ import annotations
@@ -17,56 +17,57 @@ if TYPE_CHECKING:
 
     from kvae_serve.sealed.manifest import Condition
 
-MAX_SUGGESTIONS = 200
+MOST = 200
+"""Classes that are offered at a time."""
 
 
 def path(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Suggest files."""
+    """Offer files."""
     return [_item(incomplete, type="file")]
 
 
 def model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Suggest shipped models and files."""
-    shipped = [_item(name, help="ships with kvae") for name in locate.shipped() if name.startswith(incomplete)]
-    return [*shipped, _item(incomplete, type="file")]
+    """Offer the models that ship, and files."""
+    found = [_item(name, help="ships with kvae") for name in locate.shipped() if name.startswith(incomplete)]
+    return [*found, _item(incomplete, type="file")]
 
 
 def label(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Suggest the classes of the condition named label, and `all`."""
-    names = [name for each in _conditions(ctx) if each.name == "label" and each.categorical for name in each.classes]
-    return _matching([*names, "all"] if names and "all" not in names else names, incomplete)
+    """Offer the classes of the model's condition named label, and `all`."""
+    found = [condition for condition in _conditions(ctx) if condition.name == "label" and condition.categorical]
+    names = [name for condition in found for name in condition.classes]
+    return _offered([*names, "all"] if names and "all" not in names else names, incomplete)
 
 
 def condition(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Suggest `NAME=`, and after it the classes of that condition."""
+    """Offer `NAME=`, and behind it the classes of that condition."""
     known = _conditions(ctx)
     name, equals, _ = incomplete.partition("=")
     if not equals:
-        return _matching([f"{each.name}=" for each in known], incomplete)
-    return _matching([f"{name}={value}" for each in known if each.name == name for value in each.classes], incomplete)
+        return _offered([f"{each.name}=" for each in known], incomplete)
+    return _offered([f"{name}={value}" for each in known if each.name == name for value in each.classes], incomplete)
 
 
-def _matching(values: list[str], incomplete: str) -> list[CompletionItem]:
-    """Return the values that start with `incomplete`. The shell reads one per line, so line breaks are excluded."""
-    items = [_item(value) for value in values if value.startswith(incomplete) and value.isprintable()]
-    return items[:MAX_SUGGESTIONS]
+def _offered(values: list[str], incomplete: str) -> list[CompletionItem]:
+    """Return the values that go on as the user began; a shell reads them by line, so each must be one."""
+    return [_item(value) for value in values if value.startswith(incomplete) and value.isprintable()][:MOST]
 
 
 def _item(value: str, **rest: str) -> CompletionItem:
-    # Imported here, because every command imports this module and only TAB needs click.shell_completion.
+    # In here, for every verb imports this module, and only TAB needs that one.
     from click.shell_completion import CompletionItem
 
     return CompletionItem(value, **rest)
 
 
 def _conditions(ctx: click.Context) -> tuple[Condition, ...]:
-    # A bad model is reported when the command runs, not while it is typed.
+    # A bad model is told of when the command is run, not while it is typed.
     with contextlib.suppress(Exception):
         from kvae_serve.sealed import file as onnx_file
         from kvae_serve.sealed.manifest import Manifest
 
-        name = ctx.params.get("model") or os.environ.get("KVAE_MODEL") or locate.DEFAULT
-        _, paths = locate.find(os.path.expanduser(name))  # noqa: PTH111
+        asked = ctx.params.get("model") or os.environ.get("KVAE_MODEL") or locate.DEFAULT
+        _, paths = locate.find(os.path.expanduser(asked))  # noqa: PTH111
         file = onnx_file.read(next(paths[graph] for graph in (*locate.GRAPHS, "") if graph in paths))
         return Manifest.parse(file.manifest_json, file.path).conditions
     return ()
