@@ -1,4 +1,4 @@
-"""check_skips.py REPORT...: fail where a test ran in none of pytest's reports (--junitxml) and .ci/skips is silent."""
+"""Fail if a test ran in none of the given pytest reports (--junitxml) and .ci/skips does not list it."""
 
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -11,7 +11,7 @@ for report in sys.argv[1:]:
     for case in ElementTree.parse(report).iter("testcase"):
         name = f"{case.get('classname')}::{case.get('name')}".lstrip(":")
         reason = case.find("skipped")
-        # What is expected to fail is reported as skipped too, but it ran.
+        # Expected failures are reported as skipped too, but they ran.
         if reason is None or reason.get("type") == "pytest.xfail":
             ran.add(name)
         else:

@@ -61,7 +61,7 @@ LIGHT = (
 
 
 def examples(model: Path, folder: Path, label: str) -> None:
-    """Write one example and one code for the verbs that take them."""
+    """Write one example and one code for the commands that read them."""
     import numpy as np
 
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -72,8 +72,8 @@ def examples(model: Path, folder: Path, label: str) -> None:
     np.savez(folder / "z.npz", z=draws.z, **draws.conditions)
 
 
-def verbs(kvae: str, model: Path, folder: Path) -> dict[str, list[str]]:
-    """Return a command for each light verb."""
+def light_commands(kvae: str, model: Path, folder: Path) -> dict[str, list[str]]:
+    """Return the command line of each light command."""
     given = {
         "encode": ["one.npz", "-o", "codes.npy"],
         "decode": ["z.npz", "-o", "x.npy"],
@@ -85,11 +85,11 @@ def verbs(kvae: str, model: Path, folder: Path) -> dict[str, list[str]]:
         "interpolate": ["--seed", "0", "--steps", "3", "-o", "walk.npy"],
     }
     commands = {
-        f"kvae {verb}": [kvae, verb, "-m", str(model), *(str(folder / each) if "." in each else each for each in rest)]
-        for verb, rest in given.items()
+        f"kvae {name}": [kvae, name, "-m", str(model), *(str(folder / each) if "." in each else each for each in rest)]
+        for name, rest in given.items()
     }
-    for verb in ("encode", "decode", "reconstruct", "traverse", "interpolate"):
-        commands[f"kvae {verb}"] += ["--force", "-q"]
+    for name in ("encode", "decode", "reconstruct", "traverse", "interpolate"):
+        commands[f"kvae {name}"] += ["--force", "-q"]
     return commands | {"kvae models": [kvae, "models"], "kvae completion": [kvae, "completion", "bash"]}
 
 
@@ -120,7 +120,7 @@ def main() -> None:
             "kvae sample": sample,
             "import click": [sys.executable, "-c", "import click"],
             "kvae --help": [kvae, "--help"],
-        } | verbs(kvae, decoder.parent, Path(scratch))
+        } | light_commands(kvae, decoder.parent, Path(scratch))
         times: dict[str, list[float]] = {name: [] for name in commands}
         for turn in range(options.rounds + 2):
             for name, command in commands.items():

@@ -99,7 +99,7 @@ class Prior(keras.layers.Layer):
 
 @register("priors.StandardNormal")
 class StandardNormal(Prior):
-    """N(0, I). It has no parameters, so an export does not contain `prior.onnx`.
+    """N(0, I). Because it does not have parameters, an export does not contain `prior.onnx`.
 
     Example:
         >>> import kvae

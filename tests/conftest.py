@@ -55,9 +55,9 @@ def started(tmp_path_factory, command_environment):
 def kvae(tmp_path: Path, command_environment: dict[str, str], started) -> Kvae:
     """Run the command in an empty folder: `kvae("sample", "-n", 3)` gives returncode, stdout and stderr.
 
-    The process is forked from one that has imported all that light verbs need, which spares each call a third of a
-    second of imports. Where variables are given it starts from nothing: how a verb starts and ends is for those tests,
-    and for the commands of README and docs.
+    The process is forked from one that has imported all that light commands need, which spares each call a third of a
+    second of imports. With environment variables a new process is started, for tests of the start and end of a command,
+    and of the commands in README and docs.
     """
 
     def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:

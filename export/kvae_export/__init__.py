@@ -1,6 +1,6 @@
-"""The middle floor: functions and a manifest become sealed ONNX files, proved through the reader that serves them.
+"""Export of functions and a manifest to sealed ONNX files, verified through the reader that runs them.
 
-It knows functions, not models. TensorFlow, tf2onnx and onnx are opened when a name that needs them is first used.
+The package depends on functions, not on models. TensorFlow, tf2onnx and onnx are imported on first use.
 """
 
 from typing import TYPE_CHECKING
@@ -10,17 +10,17 @@ if TYPE_CHECKING:
     from kvae_export.graph import Graph
     from kvae_export.tolerances import default_tolerances
 else:
-    _HOMES = {"Graph": "graph", "default_tolerances": "tolerances", "write": "folder"}
+    _MODULES = {"Graph": "graph", "default_tolerances": "tolerances", "write": "folder"}
 
     def __getattr__(name):
-        if name not in _HOMES:
+        if name not in _MODULES:
             raise AttributeError(f"module 'kvae_export' has no attribute {name!r}")
         from importlib import import_module
 
-        return getattr(import_module(f"kvae_export.{_HOMES[name]}"), name)
+        return getattr(import_module(f"kvae_export.{_MODULES[name]}"), name)
 
     def __dir__():
-        return [*globals(), *_HOMES]
+        return [*globals(), *_MODULES]
 
 
 __all__ = ["Graph", "default_tolerances", "write"]

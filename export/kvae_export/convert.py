@@ -1,7 +1,7 @@
-"""A function becomes an ONNX graph: traced, converted, checked for what a sealed file may hold, put in canonical form.
+"""Conversion of a function to an ONNX graph: trace, convert, check against the rules of sealed files, canonicalise.
 
-tf2onnx only logs what it cannot convert and returns a broken file, so its log is read; whatever it says goes no
-further. Ops are refused by name, with the layer they come from and the nearest thing that exports.
+tf2onnx logs the ops that it cannot convert and returns a broken file, so its log is captured and evaluated. An op that
+cannot be exported is reported by name, with its layer and the nearest alternative that exports.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ HINTS = {
     "ScaleAndTranslate": "Resize bilinearly without antialias",
     "CudnnRNNV3": "Build the layer with use_cudnn=False",
     "StatefulPartitionedCall": "Grouped convolution: use a DepthwiseConv2D or a SeparableConv2D",
-    "Erfinv": "Transform the data before they come to the model",
+    "Erfinv": "Transform the data before they reach the model",
     "Bucketize": "keras.ops.digitize: count with keras.ops.sum(keras.ops.cast(x[..., None] >= edges, 'int32'), -1)",
-    "Loop": "Recurrence becomes a loop, but for an LSTM without a mask: use that, one layer a cell, or unroll=True for "
-    "a short sequence",
+    "Loop": "Recurrent layers become a loop, except an LSTM without a mask: use that, with one layer per cell, or "
+    "unroll=True for a short sequence",
     "Scan": "Use an LSTM, or unroll=True for a short sequence",
-    "If": "Compute both branches and choose with keras.ops.where",
+    "If": "Compute both branches and select with keras.ops.where",
     "EagerPyFunc": "Write it with keras.ops",
     "PyFunc": "Write it with keras.ops",
     "RandomNormal": NOISE_HINT,
@@ -51,19 +51,21 @@ HINTS = {
     "Multinomial": NOISE_HINT,
     "Bernoulli": NOISE_HINT,
 }
-"""What to use in place of an op that does not export, by its TensorFlow or ONNX name."""
-
+"""Alternatives to ops that cannot be exported, by their TensorFlow or ONNX name."""
 
 SMALL_KERNEL = "Give a transposed convolution a kernel that is at least as large as its stride"
 
 
 def convert(graph: Graph | Traced) -> onnx.ModelProto:
-    """Return a graph as a checked ONNX model in canonical form, without metadata.
+    """Convert a graph to a checked ONNX model in canonical form, without metadata.
+
+    Args:
+        graph: The graph, or its trace if it was traced before.
 
     Raises:
-        RequestError: the function cannot be exported; the line names the op, its layer and what to use instead.
+        RequestError: If the function cannot be exported. The message names the op, its layer and an alternative.
     """
-    import tf2onnx  # Opens TensorFlow, whose log kvae_export.trace has turned down by now.
+    import tf2onnx  # Imports TensorFlow, whose log level kvae_export.trace has set by now.
 
     traced = graph if isinstance(graph, Traced) else Traced(graph)
     graph = traced.graph
@@ -71,16 +73,16 @@ def convert(graph: Graph | Traced) -> onnx.ModelProto:
         try:
             model, _ = tf2onnx.convert.from_function(traced.function, input_signature=traced.specs, opset=OPSET)
         except Exception as error:
-            _refuse_unconverted(traced, errors)  # What was logged before says more.
+            _refuse_unconverted(traced, errors)  # The log is more specific than the exception.
             raise RequestError(f"{graph.name} cannot be exported: tf2onnx failed with {_one_line(error)}") from error
     _refuse_unconverted(traced, errors)
     _refuse_ops(traced, model)
     _keep_captured(model.graph, traced)
-    _set_faces(model.graph, graph)
+    _set_signature(model.graph, graph)
     if graph.name in GRAPHS:
         model = make_batch_invariant(model)
     try:
-        # Before the names of nodes are lost, so that a complaint can be traced to its layer.
+        # Before canonicalisation renames the nodes, so that an error can be traced to its layer.
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
         broadcast_scalars(model.graph, inferred.graph)
         model = canonicalize(model, graph.name, OPSET, IR_VERSION)
@@ -88,16 +90,16 @@ def convert(graph: Graph | Traced) -> onnx.ModelProto:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
         name = re.search(r"node name: ([^)\s]+)", str(error))
-        where = f": {traced.layers.describe(name[1])} becomes a node that is not valid" if name else ""
+        place = f": {traced.layers.describe(name[1])} becomes an invalid node" if name else ""
         if "pads must not contain negative" in str(error):
-            raise RequestError(f"{graph.name} cannot be exported{where}. {SMALL_KERNEL}.") from error
-        raise RequestError(f"{graph.name} cannot be exported{where}: {_one_line(error)}") from error
+            raise RequestError(f"{graph.name} cannot be exported{place}. {SMALL_KERNEL}.") from error
+        raise RequestError(f"{graph.name} cannot be exported{place}: {_one_line(error)}") from error
     return model
 
 
 @contextlib.contextmanager
 def _captured_log() -> Iterator[list[logging.LogRecord]]:
-    """Give the errors that tf2onnx logs meanwhile; nothing of its log is printed."""
+    """Collect the errors that tf2onnx logs and print nothing."""
     errors: list[logging.LogRecord] = []
 
     class Collector(logging.Handler):
@@ -116,21 +118,21 @@ def _captured_log() -> Iterator[list[logging.LogRecord]]:
 
 
 def _refuse_unconverted(traced: Traced, errors: list[logging.LogRecord]) -> None:
-    found: dict[tuple[str, str], None] = {}
-    rest = []
+    ops: dict[tuple[str, str], None] = {}
+    others = []
     for record in errors:
         args = record.args if isinstance(record.args, tuple) else ()
         if str(record.msg).startswith("Tensorflow op [") and len(args) == 2:
-            found[str(args[1]), str(args[0])] = None
+            ops[str(args[1]), str(args[0])] = None
         elif str(record.msg).startswith("Failed to convert node") and args:
             reason = _one_line(record.exc_info[1]) if record.exc_info and record.exc_info[1] else "no reason given"
-            rest.append(f"{traced.layers.describe(str(args[0]))} does not convert: {reason}")
+            others.append(f"{traced.layers.describe(str(args[0]))} cannot be converted: {reason}")
         elif not str(record.msg).startswith("Unsupported ops"):
-            rest.append(_one_line(record.getMessage()))
-    if found:
-        _refuse(traced, list(found))
-    if rest:
-        raise RequestError(f"{traced.graph.name} cannot be exported: {rest[0]}")
+            others.append(_one_line(record.getMessage()))
+    if ops:
+        _refuse(traced, list(ops))
+    if others:
+        raise RequestError(f"{traced.graph.name} cannot be exported: {others[0]}")
 
 
 def _refuse_ops(traced: Traced, model: onnx.ModelProto) -> None:
@@ -138,28 +140,28 @@ def _refuse_ops(traced: Traced, model: onnx.ModelProto) -> None:
     if refused:
         _refuse(traced, refused)
     if model.functions or model.graph.sparse_initializer:
-        raise RequestError(f"{traced.graph.name} cannot be exported: it needs functions or sparse tensors.")
+        raise RequestError(f"{traced.graph.name} cannot be exported: it contains ONNX functions or sparse tensors.")
 
 
 def _refuse(traced: Traced, ops: list[tuple[str, str]]) -> None:
-    """Raise for ops, given as (op, name of its node): one line, the first three places of each op."""
+    """Raise for ops, given as (op, name of its node), with the first three places of each op on one line."""
     places: dict[str, list[str]] = {}
     for op, name in ops:
         place = traced.layers.describe(name).rstrip(",")
         if place not in places.setdefault(op, []):
             places[op].append(place)
     parts = []
-    for op, where in places.items():
-        more = f" and {len(where) - 3} more" if len(where) > 3 else ""
+    for op, found in places.items():
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         hint = f" {HINTS[op]}." if op in HINTS else ""
-        parts.append(f"{', '.join(where[:3])}{more}: the op {op} has no place in a sealed ONNX file.{hint}")
+        parts.append(f"{', '.join(found[:3])}{more}: the op {op} is not allowed in a sealed ONNX file.{hint}")
     raise RequestError(f"{traced.graph.name} cannot be exported. {' '.join(parts)}")
 
 
 def _keep_captured(onnx_graph: onnx.GraphProto, traced: Traced) -> None:
-    """Make constants of tensors that the function refers to: a converter knows variables, and makes inputs of these.
+    """Turn tensors that the function captured into constants; tf2onnx makes inputs of those that are not variables.
 
-    `keras.layers.Normalization` keeps its mean and variance so.
+    `keras.layers.Normalization` keeps its mean and variance in such tensors.
     """
     captured = {inner.name: outer for outer, inner in traced.concrete.graph.captures}
     for value in list(onnx_graph.input):
@@ -169,8 +171,8 @@ def _keep_captured(onnx_graph: onnx.GraphProto, traced: Traced) -> None:
             onnx_graph.input.remove(value)
 
 
-def _set_faces(onnx_graph: onnx.GraphProto, graph: Graph) -> None:
-    """Put inputs and outputs in order, with the shapes that the graph promises and `batch` as the first axis."""
+def _set_signature(onnx_graph: onnx.GraphProto, graph: Graph) -> None:
+    """Give inputs and outputs the order and shapes of the graph, with `batch` as the first axis."""
     inputs = {value.name: value for value in onnx_graph.input}
     outputs = {value.name: value for value in onnx_graph.output}
     if set(inputs) != set(graph.inputs) or set(outputs) != set(graph.outputs):

@@ -1,42 +1,43 @@
-"""Which Keras layer made an op: for errors that say where to look.
+"""Names of the Keras layers that made the ops of a graph, for error messages.
 
-The names of ops only hint at it, for TensorFlow numbers the scopes that repeat. So, once an error is certain, the
-function is traced again with an eye on every layer that is called.
+The name of an op is only a hint, because TensorFlow numbers repeated scopes. So once an error is certain, the function
+is traced again with every layer call recorded.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 
 class LayerFinder:
-    """Finds the layer of an op by its name.
+    """Finds the layer that made an op.
 
     Args:
-        trace: traces the function anew; called at most once, and only when a layer is asked for.
+        trace: Traces the function again. It is called at most once, and only if a layer is asked for.
     """
 
-    def __init__(self, trace: Callable[[], object]):
+    def __init__(self, trace: Callable[[], object]) -> None:
         self._trace = trace
 
     def describe(self, op_name: str) -> str:
-        """Return words such as `layer decoder/dense (Dense)`, or what is known where no layer made the op."""
+        """Return text such as `layer decoder/dense (Dense)`, or the name of the op if no layer made it."""
         layer = self.find(op_name)
         return f"layer {layer}" if layer else f"{op_name!r}, outside of any layer,"
 
     def find(self, op_name: str) -> str | None:
-        """Return the path and the class of the innermost layer that made an op, None where none did."""
-        # A converter's own nodes are named after the op they stand for: `dense/MatMul__21`.
+        """Return path and class of the innermost layer that made an op, or None."""
+        # tf2onnx names its own nodes after the op that they replace: `dense/MatMul__21`.
         name = re.sub(r"(__\d+)+$", "", op_name.partition(":")[0])
         parts = name.split("/")
-        for start in range(len(parts)):  # An op from an inlined function has gained a prefix.
-            found = self._layers.get("/".join(parts[start:]))
-            if found:
-                return found
+        for start in range(len(parts)):  # An op of an inlined function has a prefix.
+            layer = self._layers.get("/".join(parts[start:]))
+            if layer:
+                return layer
         for end in range(len(parts) - 1, 0, -1):
             scope = "/".join(parts[:end]) + "/"
             inside = [layer for name, layer in self._layers.items() if name.startswith(scope)]
@@ -46,34 +47,45 @@ class LayerFinder:
 
     @functools.cached_property
     def _layers(self) -> dict[str, str]:
+        """Name of each op -> path and class of its layer."""
         if "keras" not in sys.modules:
             return {}
-        import keras
-        import tensorflow as tf
-
-        made: dict[str, str] = {}
-        path: list[str] = []
-        thread = threading.get_ident()
-        original = keras.layers.Layer.__call__
-
-        @functools.wraps(original)
-        def watched(layer, *args, **kwargs):
-            if threading.get_ident() != thread:
-                return original(layer, *args, **kwargs)
-            graph = tf.compat.v1.get_default_graph()
-            before = len(graph.get_operations())
-            path.append(layer.name)
-            try:
-                return original(layer, *args, **kwargs)
-            finally:
-                words = f"{'/'.join(path)} ({type(layer).__name__})"
-                path.pop()
-                for op in graph.get_operations()[before:]:
-                    made.setdefault(op.name, words)  # The inner layers have come first.
-
-        keras.layers.Layer.__call__ = watched
-        try:
+        with _recorded_layer_calls() as layers:
             self._trace()
+        return layers
+
+
+@contextlib.contextmanager
+def _recorded_layer_calls() -> Iterator[dict[str, str]]:
+    """Record which layer makes each op of the graphs that are traced inside the block.
+
+    Keras has no hook for layer calls, so `Layer.__call__` is replaced for this time and in this thread only.
+    """
+    import keras
+    import tensorflow as tf
+
+    layers: dict[str, str] = {}
+    path: list[str] = []
+    thread = threading.get_ident()
+    original = keras.layers.Layer.__call__
+
+    @functools.wraps(original)
+    def recorded(layer, *args, **kwargs):
+        if threading.get_ident() != thread:
+            return original(layer, *args, **kwargs)
+        graph = tf.compat.v1.get_default_graph()
+        before = len(graph.get_operations())
+        path.append(layer.name)
+        try:
+            return original(layer, *args, **kwargs)
         finally:
-            keras.layers.Layer.__call__ = original
-        return made
+            described = f"{'/'.join(path)} ({type(layer).__name__})"
+            path.pop()
+            for op in graph.get_operations()[before:]:
+                layers.setdefault(op.name, described)  # Inner layers are recorded first.
+
+    keras.layers.Layer.__call__ = recorded
+    try:
+        yield layers
+    finally:
+        keras.layers.Layer.__call__ = original

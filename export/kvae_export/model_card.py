@@ -1,4 +1,4 @@
-"""The model card, README.md beside the graphs: what the manifest says, for people. No reader needs it."""
+"""Model card, the README.md in an exported folder: a description of the manifest for people, not for programs."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ _KINDS = {
 }
 _TERMS = ("elbo", "reconstruction", "kl")
 _PRIORS = {"standard_normal": "N(0, I)"}
+_PROPERTIES = ("Property", "Value")
 _DATA_AXES = {"image": "height x width x channels", "sequence": "steps x features"}
-_WHAT = {
-    "encoder.onnx": "data to the posterior q(z given x)",
-    "decoder.onnx": "z to data: the mean of p(x given z)",
-    "prior.onnx": "conditions to the prior of z",
-    "likelihood.onnx": "log p(x given z), nats",
+_PURPOSES = {
+    "encoder.onnx": "Encode data: posterior q(z given x)",
+    "decoder.onnx": "Decode z: mean of p(x given z)",
+    "prior.onnx": "Prior of z given the conditions",
+    "likelihood.onnx": "log p(x given z) in nats",
 }
 
 
-class FileFacts(NamedTuple):
-    """A graph's file: its name, its size, and its inputs and outputs as `kvae_export.Graph` has them."""
+class GraphFile(NamedTuple):
+    """File of a graph: its name, its size, and its inputs and outputs as in `kvae_export.Graph`."""
 
     name: str
     num_bytes: int
@@ -35,27 +36,27 @@ class FileFacts(NamedTuple):
 
 
 def render(
-    manifest: Mapping[str, Any], files: Sequence[FileFacts], preview: bool, table: Sequence[Sequence[str]] = ()
+    manifest: Mapping[str, Any], files: Sequence[GraphFile], preview: bool, table: Sequence[Sequence[str]] = ()
 ) -> str:
-    """Return the card as Markdown; the same manifest and files give the same text.
+    """Return the card as Markdown. The same arguments give the same text.
 
     Args:
-        manifest: what all graphs of the model share.
-        files: the graphs' files.
-        preview: whether preview.png stands beside.
-        table: what was measured on the files, its head first, see `kvae_export.weight_costs`.
+        manifest: Keys that all graphs of the model share.
+        files: Files of the graphs.
+        preview: Whether the folder contains preview.png.
+        table: Measurements of the files, header first, see `kvae_export.weight_costs`.
     """
     kind = _KINDS.get(manifest["kind"], manifest["kind"])
     training = manifest.get("training") or {}
     source = f", trained on {_text(training['dataset'])}" if training.get("dataset") else ""
     blocks = [
         f"# {_text(manifest['name'])}",
-        f"A {kind}{source}. It runs wherever ONNX Runtime runs: `pip install kvae-onnx`.",
+        f"A {kind}{source}. It needs only ONNX Runtime: `pip install kvae-onnx`.",
         "![Samples from the model](preview.png)" if preview else "",
-        "## What it is\n\n" + _table(("", ""), _model_rows(manifest)),
+        "## Model\n\n" + _table(_PROPERTIES, _model_rows(manifest)),
         _training(manifest, training),
         "## Files\n\n" + _files(files),
-        _measured(table),
+        _weights(table),
         "## Use\n\nIn this folder:\n\n" + _use(manifest, {file.name for file in files}),
         "## Limits\n\n" + "\n".join(f"- {limit}" for limit in _limits(manifest, training)),
     ]
@@ -67,15 +68,15 @@ def _model_rows(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     size = " x ".join(map(str, data["shape"]))
     axes = f" ({_DATA_AXES[data['kind']]})" if data["kind"] in _DATA_AXES else ""
     rows = [
-        ("kind", _text(manifest["kind"])),
-        ("data", f"{data['kind']}, {size}{axes}, {_range(data.get('range'))}"),
-        ("latent dimensions", str(manifest["latent_dim"])),
+        ("Kind", _text(manifest["kind"])),
+        ("Data", f"{data['kind']}, {size}{axes}, {_range(data.get('range'))}"),
+        ("Latent dimensions", str(manifest["latent_dim"])),
     ]
-    rows += [(f"condition {_text(c['name'])}", _condition(c)) for c in manifest["conditions"]]
+    rows += [(f"Condition {_text(c['name'])}", _condition(c)) for c in manifest["conditions"]]
     rows += [
-        ("likelihood", _named(manifest["likelihood"])),
-        ("prior", _PRIORS.get(manifest["prior"]["name"]) or _named(manifest["prior"])),
-        ("model id", f"`{manifest['model_id']}`"),
+        ("Likelihood", _named(manifest["likelihood"])),
+        ("Prior", _PRIORS.get(manifest["prior"]["name"]) or _named(manifest["prior"])),
+        ("Model id", f"`{manifest['model_id']}`"),
     ]
     return rows
 
@@ -90,73 +91,78 @@ def _condition(condition: Mapping[str, Any]) -> str:
 
 def _training(manifest: Mapping[str, Any], training: Mapping[str, Any]) -> str:
     if not training:
-        return "## Training\n\nNothing is known of it."
+        return "## Training\n\nNo training information was recorded."
     known = {"dataset", "examples", "epochs", "beta", "seed", "validation", "final", "versions"}
-    rows = [(key, _text(training[key])) for key in ("dataset", "examples", "epochs") if training.get(key) is not None]
+    first = ("dataset", "examples", "epochs")
+    rows = [(_label(key), _text(training[key])) for key in first if training.get(key) is not None]
     if training.get("beta") is not None:
-        rows.append(("beta", _named(training["beta"])))
+        rows.append(("Beta", _named(training["beta"])))
     if training.get("seed") is not None:
-        rows.append(("seed", _text(training["seed"])))
+        rows.append(("Seed", _text(training["seed"])))
     rest = {key: value for key, value in sorted(training.items()) if key not in known}
-    rows += [(_label(key), _facts(value)) for key, value in rest.items()]
+    rows += [(_label(key), _items(value)) for key, value in rest.items()]
     if isinstance(training.get("final"), Mapping):
-        rows.append(("last epoch, training data", f"{_facts(training['final'])}, in nats per example"))
+        rows.append(("Last epoch, training data", f"{_items(training['final'])}, in nats per example"))
     versions = training.get("versions") or {}
     if versions:
-        rows.append(("made with", ", ".join(f"{_text(name)} {_text(versions[name])}" for name in sorted(versions))))
-    return "\n\n".join(["## Training", _table(("", ""), rows), *_validation(training.get("validation"))])
+        rows.append(("Versions", ", ".join(f"{_text(name)} {_text(versions[name])}" for name in sorted(versions))))
+    return "\n\n".join(["## Training", _table(_PROPERTIES, rows), *_validation(training.get("validation"))])
 
 
 def _label(key: str) -> str:
-    return _text(key.replace("_", " "))
+    return _text(_words(key)[:1].upper() + _words(key)[1:])
 
 
-def _facts(value: Any) -> str:
-    """A value, or an object's keys and values in a row."""
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _items(value: Any) -> str:
+    """Return a value, or the keys and values of an object separated by commas."""
     if not isinstance(value, Mapping):
         return _text(value)
     order = [*(name for name in _TERMS if name in value), *sorted(set(value) - set(_TERMS))]
-    return ", ".join(f"{_label(key)} {_text(value[key])}" for key in order)
+    return ", ".join(f"{_text(_words(key))} {_text(value[key])}" for key in order)
 
 
-def _validation(figures: Any) -> Iterable[str]:
-    if not isinstance(figures, Mapping) or not figures:
-        yield "No examples were held out of training."
+def _validation(metrics: Any) -> Iterable[str]:
+    if not isinstance(metrics, Mapping) or not metrics:
+        yield "No validation data was used."
         return
-    num = figures.get("examples")
-    yield f"On {_text(num)} examples held out of training:" if num else "On examples held out of training:"
-    nats = [(name, figures[name]) for name in _TERMS if name in figures]
+    num = metrics.get("examples")
+    yield f"On {_text(num)} validation examples, which were not trained on:" if num else "On validation data:"
+    nats = [(name, metrics[name]) for name in _TERMS if name in metrics]
     rows = [(name, f"{value:.2f}" if isinstance(value, int | float) else _text(value)) for name, value in nats]
-    rest = sorted(set(figures) - {"examples", *(name for name, _ in nats)})
-    yield _table(("", "nats per example"), rows)
+    rest = sorted(set(metrics) - {"examples", *(name for name, _ in nats)})
+    yield _table(("Metric", "Nats per example"), rows)
     if rest:
-        yield _table(("", ""), [(_text(name), _text(figures[name])) for name in rest])
+        yield _table(_PROPERTIES, [(_label(name), _text(metrics[name])) for name in rest])
 
 
-def _files(files: Sequence[FileFacts]) -> str:
+def _files(files: Sequence[GraphFile]) -> str:
     rows = []
     for file in files:
         inputs = [_tensor(name, dtype, shape) for name, (shape, dtype) in file.inputs.items()]
         outputs = [_tensor(name, "float32", shape) for name, shape in file.outputs.items()]
-        rows.append(
-            (f"`{file.name}`", _WHAT.get(file.name, ""), f"{file.num_bytes:,}", ", ".join(inputs), ", ".join(outputs))
-        )
-    table = _table(("file", "computes", "bytes", "inputs", "outputs"), rows)
+        purpose = _PURPOSES.get(file.name, "")
+        rows.append((f"`{file.name}`", purpose, f"{file.num_bytes:,}", ", ".join(inputs), ", ".join(outputs)))
+    table = _table(("File", "Purpose", "Bytes", "Inputs", "Outputs"), rows)
     return (
-        f"{table}\n\nEach file is an ordinary ONNX model in data units, carries all that is needed to use it, "
-        "and ends in a seal that tells damage."
+        f"{table}\n\nEach file is an ordinary ONNX model. Inputs and outputs are in data units. The file contains all "
+        "metadata that is needed to use it, and a checksum at its end detects corruption."
     )
 
 
-def _measured(table: Sequence[Sequence[str]]) -> str:
+def _weights(table: Sequence[Sequence[str]]) -> str:
     if not table:
         return ""
     from kvae_export.weight_costs import processor
 
     return (
         f"## Weights\n\n{_table(table[0], table[1:])}\n\nMeasured by `kvae export` on one thread of "
-        f"{_text(processor())}, decoding one at a time and 64 at a time. Differences are parts of the data range (data "
-        "units where it is unbounded) of what the float32 weights give; the elbo is in nats per example."
+        f"{_text(processor())}. Times are per decoded row, one at a time and in batches of 64. Differences are from "
+        "the outputs of float32 weights, as a share of the data range (in data units if it is unbounded). The elbo is "
+        "in nats per example, on held-out data."
     )
 
 
@@ -171,10 +177,8 @@ def _use(manifest: Mapping[str, Any], names: set[str]) -> str:
             if name == "label"
             else f", conditions={{{json.dumps(name)}: {json.dumps(last, ensure_ascii=False)}}}"
         )
-    image = manifest["data"]["kind"] == "image"
-    output = "samples.png" if image else "samples.npz"
-    sample = ""
-    python = ""
+    output = "samples.png" if manifest["data"]["kind"] == "image" else "samples.npz"
+    sample = python = ""
     if "decoder.onnx" in names:
         sample = f"kvae sample -m .{flag} -o {output}\n"
         python = f'\n\n```python\nimport kvae\n\nmodel = kvae.load(".")\ndraws = model.sample(16{keyword}, seed=0)\n```'
@@ -182,29 +186,29 @@ def _use(manifest: Mapping[str, Any], names: set[str]) -> str:
 
 
 def _limits(manifest: Mapping[str, Any], training: Mapping[str, Any]) -> Iterable[str]:
-    dataset = _text(training["dataset"]) if training.get("dataset") else "its training data"
-    yield f"It knows {dataset} and nothing else: other data is encoded without complaint, and wrongly."
-    yield "A sample shows the mean of p(x given z), smoother than data; `--draw` draws from p(x given z) itself."
+    dataset = _text(training["dataset"]) if training.get("dataset") else "one data set"
+    yield f"The model was trained on {dataset} only. It encodes other data too, but the result is meaningless."
+    yield "A sample is the mean of p(x given z), which is smoother than data. `--draw` draws from p(x given z)."
     if training.get("validation"):
         yield "`elbo` is a lower bound on the log-likelihood, not the log-likelihood."
     if training.get("validation") and manifest["likelihood"]["name"] == "bernoulli":
         yield (
-            "Its figures are of binarised data, each value drawn to the lowest or the highest of its range; "
-            "they do not compare with those of densities."
+            "The metrics are of binarised data: each value is drawn as the lowest or the highest of its range. "
+            "Do not compare them with the densities of continuous models."
         )
     if manifest["conditions"]:
-        yield "A condition steers what is made; nothing makes sure that each sample shows it."
-    yield "The seal notices damage. It is no signature: take the files from where you trust them."
+        yield "A sample does not always match the condition that it was drawn for."
+    yield "The checksum detects corruption. It is not a signature: use files from sources that you trust."
 
 
-def _named(facts: Mapping[str, Any]) -> str:
-    """Return `name (key value, ...)` of an object that has a name and facts of its own."""
+def _named(value: Mapping[str, Any]) -> str:
+    """Return `name (key value, ...)` of an object with a name."""
     rest = [
-        f"{_text(key)} {_text(value)}"
-        for key, value in sorted(facts.items())
-        if key != "name" and not (isinstance(value, list) and len(value) > 16)
+        f"{_text(key)} {_text(each)}"
+        for key, each in sorted(value.items())
+        if key != "name" and not (isinstance(each, list) and len(each) > 16)
     ]
-    return _text(facts["name"]) + (f" ({', '.join(rest)})" if rest else "")
+    return _text(value["name"]) + (f" ({', '.join(rest)})" if rest else "")
 
 
 def _range(limits: Any) -> str:
@@ -215,8 +219,8 @@ def _tensor(name: str, dtype: str, shape: tuple[int, ...]) -> str:
     return f"`{name}` {dtype} [{', '.join(map(str, ('batch', *shape)))}]"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -227,7 +231,7 @@ def _shell(value: str) -> str:
 
 
 def _text(value: object) -> str:
-    """Return a value as one line that Markdown shows as it is."""
+    """Return a value as one line, escaped for Markdown."""
     text = printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True))
     for mark in "\\|<>*_`[]":
         text = text.replace(mark, "\\" + mark)

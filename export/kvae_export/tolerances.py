@@ -1,4 +1,4 @@
-"""How far a file may be from the function that it was made of: what float32 explains, and no more.
+"""Tolerances of the comparison between a file and its function: no more than float32 rounding explains.
 
 A tolerance is a pair (absolute, relative): `|got - want| <= absolute + relative * |want|`.
 """
@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 Tolerance = tuple[Any, float]
-"""(absolute, relative); the absolute one may be an array that broadcasts with the output."""
+"""(absolute, relative); the absolute tolerance may be an array that broadcasts with the output."""
 
 OF_RANGE = 1e-4
-"""Of the data range, for what is in data units and bounded."""
+"""Share of the data range, for outputs in data units."""
 OF_SCALE = 5e-4
-"""Of a column's standard deviation, for numbers of a table."""
+"""Share of a column's standard deviation, for numeric columns of a table."""
 OF_COLUMN = 2e-4
-"""Nats, of the log-likelihood of each column of a table: its standard deviation may be a hundredth of the column's."""
+"""Nats per column of a table: the standard deviation of p(x given z) may be a hundredth of that of the column."""
 GENERAL: Tolerance = (1e-4, 1e-4)
 OF_LIKELIHOOD = 1e-5
 FLOAT32 = 1e-7
@@ -29,12 +29,12 @@ def default_tolerances(manifest: Mapping[str, Any], outputs: Iterable[str]) -> d
     """Return the tolerance of each output by name.
 
     Args:
-        manifest: the model's; its `data` is read.
-        outputs: names of outputs.
+        manifest: Manifest of the model, of which `data` is used.
+        outputs: Names of the outputs.
     """
     data = manifest["data"]
     special = {
-        # A sum of one term a data value: each may bring a rounding of its own, also where the terms cancel.
+        # A sum with one term per data value. Each term is rounded, and terms may cancel.
         "log_likelihood": (FLOAT32 * math.prod(data["shape"]), OF_LIKELIHOOD),
     }
     if data.get("range"):
@@ -43,6 +43,6 @@ def default_tolerances(manifest: Mapping[str, Any], outputs: Iterable[str]) -> d
     if data["kind"] == "table":
         columns = data["columns"]
         special["log_likelihood"] = (OF_COLUMN * len(columns), OF_LIKELIHOOD)
-        # Half an index for a class: the most likely one is the same, or it is not.
+        # Half an index for a class: the most likely class must be equal.
         special["x_mean"] = (np.array([OF_SCALE * c["scale"] if "scale" in c else 0.5 for c in columns]), 1e-6)
     return {name: special.get(name, GENERAL) for name in outputs}

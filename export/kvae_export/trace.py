@@ -1,7 +1,7 @@
-"""Trace a graph's function once, and run what was traced: the reference that its ONNX file is held to.
+"""Trace of a graph's function, and the reference outputs that its ONNX file is compared with.
 
-The trace is refused where a file could not tell the same: noise would be frozen to one draw (a converter folds it to
-a constant without a word), and a changed variable is lost, as with layers that are called with `training=True`.
+A trace that an ONNX file cannot reproduce is refused. tf2onnx would freeze noise to one draw without a warning, and it
+would drop changes of variables, as made by layers that are called with `training=True`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-# Keeps the notes of TensorFlow's graph optimiser off standard error. It is read once, when TensorFlow is first opened.
+# Keeps messages of TensorFlow's graph optimiser off stderr. TensorFlow reads it once, on import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import tensorflow as tf
 
@@ -20,16 +20,20 @@ from kvae_export.graph import Graph
 from kvae_export.layer_names import LayerFinder
 from kvae_serve.errors import RequestError
 
-NOISE_HINT = "Nothing in a graph is random: take the noise as an input"
+NOISE_HINT = "Graphs are deterministic: make the noise an input"
 _NOISE = ("StatelessRandom", "StatelessTruncated", "StatelessMultinomial", "StatelessParameterized", "StatelessShuffle",
           "Random", "Truncated", "ParameterizedTruncated", "Multinomial", "Stateful", "Rng")  # fmt: skip
 _ASSIGNMENTS = ("AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp", "ResourceScatter")
 
 
 class Traced:
-    """A graph's function as TensorFlow holds it, with the batch of any size."""
+    """A graph's function as a TensorFlow graph with a batch axis of any size.
 
-    def __init__(self, graph: Graph):
+    Raises:
+        RequestError: If the function draws noise, changes a variable, or returns other tensors than the graph has.
+    """
+
+    def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.specs = [tf.TensorSpec((None, *shape), dtype, name=name) for name, (shape, dtype) in graph.inputs.items()]
         self.function = self._tf_function()
@@ -38,9 +42,9 @@ class Traced:
         self._refuse_noise_and_change()
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return what the function gives for `feeds`: float32 by name, in the order of the graph.
+        """Return the outputs for `feeds`: float32 by name, in the order of the graph.
 
-        Computed on the CPU, also where there is a GPU: TensorFloat-32, on by default there, keeps three digits.
+        They are computed on the CPU even if there is a GPU, where TensorFloat-32 would keep only three digits.
         """
         with tf.device("/CPU:0"):
             tensors = [tf.constant(feeds[spec.name], spec.dtype) for spec in self.specs]
@@ -53,34 +57,34 @@ class Traced:
     def _call(self, *tensors):
         outputs = self.graph.function(**dict(zip(self.graph.inputs, tensors, strict=True)))
         if not isinstance(outputs, Mapping) or set(outputs) != set(self.graph.outputs):
-            found = sorted(outputs) if isinstance(outputs, Mapping) else type(outputs).__name__
+            returned = sorted(outputs) if isinstance(outputs, Mapping) else type(outputs).__name__
             raise RequestError(
-                f"The function of {self.graph.name} returned {found}, expected a dict of {list(self.graph.outputs)}."
+                f"The function of {self.graph.name} returned {returned}; expected a dict of {list(self.graph.outputs)}."
             )
         return {name: self._checked(name, tf.convert_to_tensor(outputs[name])) for name in self.graph.outputs}
 
     def _checked(self, name: str, tensor: Any):
         expected = self.graph.outputs[name]
         if tensor.dtype != tf.float32:
-            raise RequestError(f"Output {name!r} of {self.graph.name} is {tensor.dtype.name}, expected float32.")
-        # A first axis of known length is one that does not follow the batch.
+            raise RequestError(f"Output {name!r} of {self.graph.name} is {tensor.dtype.name}; expected float32.")
+        # A first axis of known length is not the batch axis.
         if not tensor.shape.is_compatible_with((None, *expected)) or tensor.shape[:1] != [None]:
             raise RequestError(
-                f"Output {name!r} of {self.graph.name} has shape {tuple(tensor.shape)}, expected {(None, *expected)} "
+                f"Output {name!r} of {self.graph.name} has shape {tuple(tensor.shape)}; expected {(None, *expected)} "
                 "with None for the batch."
             )
         return tensor
 
     def _refuse_noise_and_change(self) -> None:
         for name, op in self._used_ops():
-            # A call is no noise in itself; what it calls is looked at too.
+            # A call is not noise; the called function is checked too.
             if op.startswith(_NOISE) and op != "StatefulPartitionedCall":
                 raise RequestError(
                     f"{self.graph.name} cannot be exported: {self.layers.describe(name)} draws noise (op {op}). "
                     f"{NOISE_HINT}."
                 )
         for op in self.concrete.graph.get_operations():
-            # Integers are the state of random generators, whose draws may well go unused.
+            # Integers are the state of random generators, whose draws may be unused.
             if op.type.startswith(_ASSIGNMENTS) and any(t.dtype.is_floating for t in op.inputs):
                 raise RequestError(
                     f"{self.graph.name} cannot be exported: {self.layers.describe(op.name)} changes a variable "
@@ -88,17 +92,17 @@ class Traced:
                 )
 
     def _used_ops(self) -> Iterator[tuple[str, str]]:
-        """Yield (name, type) of every op that an output depends on, those inside of loops and branches included."""
-        waiting = [tensor.op for tensor in self.concrete.outputs]
+        """Yield (name, type) of every op that an output depends on, including ops inside loops and branches."""
+        pending = [tensor.op for tensor in self.concrete.outputs]
         seen: set[str] = set()
         functions: list[tuple[str, str]] = []
-        while waiting:
-            op = waiting.pop()
+        while pending:
+            op = pending.pop()
             if op.name in seen:
                 continue
             seen.add(op.name)
             yield op.name, op.type
-            waiting.extend(tensor.op for tensor in op.inputs)
+            pending.extend(tensor.op for tensor in op.inputs)
             functions.extend((op.name, called) for called in _functions_of(op.node_def))
         library = {}
         if functions:

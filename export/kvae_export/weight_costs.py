@@ -1,7 +1,7 @@
-"""What smaller weights cost, measured on the files themselves: size, time, difference, and the change of the elbo.
+"""Cost of smaller weights, measured on the exported files: size, time, difference of the outputs, and elbo.
 
-The first of several folders is what the others are compared with. Times are medians of runs in turns, one thread, so
-that a busy machine slows all of them alike.
+The first of several folders is the baseline. Times are medians of interleaved runs on one thread, so that other load
+on the machine slows all of them equally.
 """
 
 from __future__ import annotations
@@ -17,95 +17,104 @@ from kvae_serve.errors import VerificationError
 from kvae_serve.model import Model
 from kvae_serve.sealed import golden
 
-TURNS = 30
+TURNS, WARM_UP = 30, 3
 DIFFERENCE_ROWS = 256
 SMALLER, FASTER = 0.99, 0.9
-"""Of the size and of both times compared with: what counts as smaller and, given the noise of a clock, as faster."""
+"""Ratios to the baseline below which a size counts as smaller and both times, given their noise, as faster."""
 
 
 class Row(NamedTuple):
-    """One folder of files.
+    """Measurements of one folder.
 
     Attributes:
-        weights: how they are stored.
-        num_bytes: of all graphs together.
-        one: microseconds an image, decoded one at a time.
-        many: microseconds an image, decoded 64 at a time.
-        largest: largest difference of a decoded value, as a part of the data range (in data units where unbounded).
-        mean: mean difference, likewise.
-        elbo: nats per example on held-out data, None where there are none.
+        weights: Storage of the weights, such as `float16`.
+        num_bytes: Size of all graphs together.
+        single: Microseconds per row, decoded one at a time.
+        batched: Microseconds per row, decoded 64 at a time.
+        max_difference: Largest difference of a decoded value, as a share of the data range (in data units if
+            unbounded).
+        mean_difference: Mean difference, in the same unit.
+        elbo: Nats per example on held-out data, or None without such data.
     """
 
     weights: str
     num_bytes: int
-    one: float
-    many: float
-    largest: float
-    mean: float
+    single: float
+    batched: float
+    max_difference: float
+    mean_difference: float
     elbo: float | None
 
 
 def measure(models: Sequence[Model], held_out: tuple[np.ndarray, Mapping[str, Any] | None] | None = None) -> list[Row]:
-    """Return a row for each model; the first is what the others are compared with.
+    """Return one row per model; the first model is the baseline.
 
     Args:
-        models: folders of the same model, loaded, each with a decoder.
-        held_out: data `[num, *shape]` that was not trained on, and its conditions.
+        models: Loaded exports of the same model, each with a decoder.
+        held_out: Held-out data `[num, *shape]` and its conditions.
     """
     feeds = golden.golden_inputs(models[0].manifest, models[0].session("decoder").inputs, seed=1, num=DIFFERENCE_ROWS)
     means = [model.run("decoder", feeds, wanted=["x_mean"])["x_mean"].astype(np.float64) for model in models]
     low, high = models[0].manifest.data.range or (0.0, 1.0)
-    one, many = (_times(models, feeds, batch) for batch in (1, 64))
+    single, batched = (_times(models, feeds, batch) for batch in (1, 64))
     elbos = [_elbo(model, held_out) for model in models]
     rows = []
     for index, model in enumerate(models):
-        apart = np.abs(means[index] - means[0]) / (high - low)
-        size = sum(len(model.sealed(graph)[0].data) for graph in model.graphs)
-        weights = str(model.manifest.raw.get("weights", "float32"))
-        rows.append(Row(weights, size, one[index], many[index], float(apart.max()), float(apart.mean()), elbos[index]))
+        differences = np.abs(means[index] - means[0]) / (high - low)
+        row = Row(
+            weights=str(model.manifest.raw.get("weights", "float32")),
+            num_bytes=sum(len(model.sealed(graph)[0].data) for graph in model.graphs),
+            single=single[index],
+            batched=batched[index],
+            max_difference=float(differences.max()),
+            mean_difference=float(differences.mean()),
+            elbo=elbos[index],
+        )
+        rows.append(row)
     return rows
 
 
 def require_gain(rows: Sequence[Row]) -> None:
-    """Raise `VerificationError` where the last row is neither smaller nor faster than the first: it is only worse."""
+    """Raise `VerificationError` if the last row is neither smaller nor faster than the first."""
     first, last = rows[0], rows[-1]
     smaller = last.num_bytes < SMALLER * first.num_bytes
-    faster = max(last.one / first.one, last.many / first.many) < FASTER
+    faster = max(last.single / first.single, last.batched / first.batched) < FASTER
     if len(rows) > 1 and not smaller and not faster:
         raise VerificationError(
-            f"Weights as {last.weights} win nothing in a model this small: {last.num_bytes:,} bytes for "
-            f"{first.num_bytes:,} as {first.weights}, and no faster; nothing was written. Export it as {first.weights}."
+            f"Weights as {last.weights} do not make a model of this size smaller or faster: {last.num_bytes:,} bytes, "
+            f"{first.num_bytes:,} as {first.weights}. Nothing was written. Export it as {first.weights}."
         )
 
 
-def cells(rows: Sequence[Row], unit: str) -> list[tuple[str, ...]]:
-    """Return the table as text, its head first.
+def table_cells(rows: Sequence[Row], unit: str) -> list[tuple[str, ...]]:
+    """Return a table as text, header first.
 
     Args:
-        rows: what `measure` gave.
-        unit: of what is decoded, for the head: `image`, `row`, ...
+        rows: Rows from `measure`.
+        unit: Name of a decoded row for the header: `image`, `row`, ...
     """
-    head = ["weights", "bytes", f"µs an {unit}" if unit[0] in "aeiou" else f"µs a {unit}", "64 at a time"]
-    head += ["largest difference", "mean difference", "elbo, held out"]
-    table = [tuple(head)]
+    header = ("Weights", "Bytes", f"µs per {unit}", "µs, batch of 64", "Max difference", "Mean difference", "Elbo")
+    table: list[tuple[str, ...]] = [header]
     for row in rows:
+        baseline = row is rows[0]
         elbo = "not measured"
         if row.elbo is not None and rows[0].elbo is not None:
-            elbo = f"{row.elbo:.3f}" + (f" ({row.elbo - rows[0].elbo:+.4f})" if row is not rows[0] else "")
-        apart = [f"{value:.1e}" for value in (row.largest, row.mean)] if row is not rows[0] else ["0", "0"]
-        table.append((row.weights, f"{row.num_bytes:,}", f"{row.one:.0f}", f"{row.many:.1f}", *apart, elbo))
+            elbo = f"{row.elbo:.3f}" + ("" if baseline else f" ({row.elbo - rows[0].elbo:+.4f})")
+        differences = (row.max_difference, row.mean_difference)
+        shown = ["0" if baseline else f"{value:.1e}" for value in differences]
+        table.append((row.weights, f"{row.num_bytes:,}", f"{row.single:.0f}", f"{row.batched:.1f}", *shown, elbo))
     return table
 
 
 def aligned(table: Sequence[Sequence[str]]) -> str:
-    """Return a table as lines for a terminal, its columns aligned."""
+    """Return a table as lines for a terminal, with aligned columns."""
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     lines = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in table)
     return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
 def processor() -> str:
-    """Return the name of this machine's processor, where the system tells it."""
+    """Return the name of this machine's processor."""
     import platform
 
     try:
@@ -116,16 +125,15 @@ def processor() -> str:
 
 
 def _times(models: Sequence[Model], feeds: Mapping[str, np.ndarray], batch: int) -> list[float]:
-    """Return microseconds a row for each model, the median of runs in turns."""
-    some = {name: values[:batch] for name, values in feeds.items()}
-    taken: list[list[float]] = [[] for _ in models]
-    for turn in range(-3, TURNS):
-        for model, times in zip(models, taken, strict=True):
+    """Return microseconds per row for each model, the median of interleaved runs."""
+    rows = {name: values[:batch] for name, values in feeds.items()}
+    durations: list[list[float]] = [[] for _ in models]
+    for _ in range(WARM_UP + TURNS):
+        for model, taken in zip(models, durations, strict=True):
             start = time.perf_counter()
-            model.run("decoder", some, batch)
-            if turn >= 0:
-                times.append(time.perf_counter() - start)
-    return [1e6 * float(np.median(times)) / batch for times in taken]
+            model.run("decoder", rows, batch)
+            taken.append(time.perf_counter() - start)
+    return [1e6 * float(np.median(taken[WARM_UP:])) / batch for taken in durations]
 
 
 def _elbo(model: Model, held_out: tuple[np.ndarray, Mapping[str, Any] | None] | None) -> float | None:

@@ -58,7 +58,7 @@ def load(
         `kvae_serve.readers.Dataset`: `x` `[num, *shape]` in data units, `conditions` by name, class names, range.
 
     Raises:
-        InputDataError: If the data are missing or invalid. The message says which and what to do.
+        InputDataError: If the data are missing or invalid. The message names them and the remedy.
 
     Example:
         >>> import kvae
@@ -164,7 +164,7 @@ def _fetch(name: str, split: str) -> Dataset:
 
     try:
         train, test = getattr(keras.datasets, name).load_data()
-    except Exception as error:  # urllib, socket and ssl have no common base class
+    except Exception as error:  # urllib, socket and ssl do not share a base class
         reason = printable(str(error), 200) or type(error).__name__
         raise InputDataError(
             f"{name} could not be downloaded: {reason}. Give a folder with its files, or mnist-sample, which is part "

@@ -24,7 +24,7 @@ class DataSpec:
         shape: Shape of one example. Images are (height, width, channels), also with one channel.
         range: Lowest and highest value in data units.
         kind: `"image"`, `"vector"` or `"sequence"`. By default it follows from the number of axes: 3, 1 or 2.
-        bounded: Whether values outside the range are rejected. Measurements under a Gaussian have no bounds; their
+        bounded: Whether values outside the range are rejected. Measurements under a Gaussian are unbounded; their
             range is that of the training data, and later data may lie outside.
 
     Raises:
@@ -109,7 +109,7 @@ class DataSpec:
             context: First words of the message, such as the name of the method.
 
         Raises:
-            ValueError: If shape, type or range do not match. The message says what to do.
+            ValueError: If shape, type or range do not match. The message names the remedy.
         """
         self._check_array(x, context)
         low, high = self.range

@@ -113,11 +113,11 @@ class TableSpec(DataSpec):
         return rows if (order == np.arange(len(order))).all() else ops.take(rows, order, axis=1)
 
     def log_jacobian(self, likelihood: Any) -> float:
-        """Return minus the sum of the log scales of the numbers, in nats; classes have no unit."""
+        """Return minus the sum of the log scales of the numbers, in nats; classes do not have a unit."""
         return -float(np.log(self._scales.astype("float64")).sum()) if likelihood.is_density else 0.0
 
     def check(self, x: Any, context: str) -> None:
-        """Raise ValueError, which says what to do, unless the NumPy array `x` contains such rows."""
+        """Raise ValueError, which names the remedy, unless the NumPy array `x` contains such rows."""
         self._check_array(x, context)
         for index, column in enumerate(self.columns):
             values = x[:, index]

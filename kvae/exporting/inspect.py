@@ -39,7 +39,7 @@ def inspector(
             models = [*([load(float32_folder)] if float32_folder else []), model]
             rows = weight_costs.measure(models, _subsample(held_out, MAX_HELD_OUT))
             weight_costs.require_gain(rows)
-            table = weight_costs.cells(rows, _UNITS.get(kind, "example"))
+            table = weight_costs.table_cells(rows, _UNITS.get(kind, "example"))
             measured.extend(table)
         return Inspection(entries, table)
 

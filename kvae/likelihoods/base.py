@@ -74,7 +74,7 @@ class Likelihood(keras.layers.Layer):
         raise NotImplementedError
 
     def outputs(self, parameters: Tensor, data: DataSpec) -> dict[str, Tensor]:
-        """Compute the outputs of the decoder graph besides the mean: everything that is needed to draw x.
+        """Compute the further outputs of the decoder graph: everything that is needed to draw x.
 
         Args:
             parameters: The decoder's output.
@@ -113,7 +113,7 @@ class Likelihood(keras.layers.Layer):
             context: First words of the message, such as the name of the method.
 
         Raises:
-            ValueError: If it cannot. The message says why and what to do.
+            ValueError: If it cannot. The message names the reason and the remedy.
         """
 
     def manifest(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class Gaussian(Likelihood):
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:
-        ValueError: If `sigma` is none of these.
+        ValueError: If `sigma` is a different value.
 
     Example:
         >>> import kvae

@@ -54,7 +54,7 @@ def mig(codes: Any, factors: Any, *, num_bins: int = NUM_BINS) -> float:
         num_bins: Number of bins of equal width over the range of each code.
 
     Returns:
-        0 to 1; 0 if all codes are constant. A constant code has no information, and can be the second best.
+        0 to 1; 0 if all codes are constant. A constant code has 0 and can be the second best.
 
     Raises:
         RequestError: If `num_bins` is invalid.
@@ -173,7 +173,7 @@ def _information(first: np.ndarray, second: np.ndarray) -> float:
     num = table.sum()
     expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0)
     observed = table > 0.0
-    # A ratio of integers: exactly 1, hence exactly 0 nats, if one column is constant.
+    # A ratio of integers: exactly 1, so the sum is exactly 0 nats, if one column is constant.
     ratio = table[observed] * num / expected[observed]
     return max(0.0, float(np.sum(table[observed] * np.log(ratio)) / num))
 

@@ -1,6 +1,6 @@
 """Encoder of class indices: each value becomes a learned embedding or a one-hot vector.
 
-Class indices have no order. A network that receives 0.5 for the third of five classes would first have to unlearn one.
+Class indices are not ordered. A network that receives 0.5 for the third of five classes would have to unlearn one.
 """
 
 from collections.abc import Callable, Sequence

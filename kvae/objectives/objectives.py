@@ -42,7 +42,7 @@ class Objective:
         raise NotImplementedError
 
     def beta_at(self, step: Tensor) -> Tensor:
-        """Return the weight of the KL at `step` for the progress bar, a float32 scalar; 1 if there is none."""
+        """Return the weight of the KL at `step` for the progress bar, a float32 scalar; 1 by default."""
         return ops.ones((), "float32")
 
     def get_config(self) -> dict[str, Any]:

@@ -63,16 +63,16 @@ class WorkerLostError(KvaeError):
 
 
 def printable(value: object, limit: int = 100) -> str:
-    """Return `value` as a short line of printable characters, for a message.
+    """Return `value` as a short line of printable characters that fits in a message.
 
     File names and texts from model files may contain line ends, escape sequences or bytes that are not UTF-8. A long
     value is shortened in the middle, because a path ends with the file name.
     """
-    whole = str(value)
+    full = str(value)
     # Only the parts that can be shown are converted.
-    text = whole if len(whole) <= 2 * limit else whole[:limit] + whole[-limit:]
+    text = full if len(full) <= 2 * limit else full[:limit] + full[-limit:]
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    if len(text) <= limit and len(whole) <= 2 * limit:
+    if len(text) <= limit and len(full) <= 2 * limit:
         return text
     end = limit // 2
     return text[: limit - 1 - end] + "…" + text[len(text) - end :]

@@ -7,7 +7,7 @@ from support import interop
 
 pytestmark = pytest.mark.interop
 
-VERBS = {
+COMMANDS = {
     "sample": ["--label", "3", "-n", "70", "--seed", "0", "-o", "x.npz"],
     "encode": ["cpu-sample.npz", "-o", "z.npy"],
     "decode": ["cpu-sample.npz", "-o", "x.npy"],
@@ -31,7 +31,7 @@ def numbers(path):
     return np.loadtxt(path, delimiter=",", skiprows=1)[:, 1:]
 
 
-def test_every_verb_runs_on_it_and_gives_what_the_cpu_gives(tmp_path):
+def test_every_command_gives_what_the_cpu_gives(tmp_path):
     python = interop.python_with("openvino-provider", "onnxruntime-openvino", "openvino", "numpy", "click", "pillow")
     environment = interop.clean_environment(PYTHONPATH=str(interop.ROOT))
 
@@ -41,15 +41,15 @@ def test_every_verb_runs_on_it_and_gives_what_the_cpu_gives(tmp_path):
     told = kvae("verify", "--provider", "openvino")
     assert told.count(" ok ") == 4, told
     apart = []
-    for verb, given in VERBS.items():
+    for command, given in COMMANDS.items():
         paths = {}
         for provider in ("cpu", "openvino"):
-            name = f"{provider}-{verb}.{given[-1].partition('.')[2]}"
-            kvae(verb, *given[:-1], name, "--provider", provider, "-q")
+            name = f"{provider}-{command}.{given[-1].partition('.')[2]}"
+            kvae(command, *given[:-1], name, "--provider", provider, "-q")
             paths[provider] = tmp_path / name
-        if verb != "evaluate":
+        if command != "evaluate":
             cpu, other = map(numbers, paths.values())
-            assert np.abs(other - cpu).max() <= CLOSE * np.ptp(cpu), verb
+            assert np.abs(other - cpu).max() <= CLOSE * np.ptp(cpu), command
             apart.append((other != cpu).any())
     # Were it the CPU under another name, not one last digit would differ.
     assert any(apart)

@@ -1,4 +1,4 @@
-"""The bound and its terms against Monte Carlo and values worked by hand."""
+"""The bound and its terms, compared with Monte Carlo and values by hand."""
 
 import numpy as np
 import pytest
@@ -16,12 +16,12 @@ def test_kl_matches_a_monte_carlo_estimate():
     np.testing.assert_allclose(kl_to_standard_normal(z_mean, z_log_var), [log_ratio.mean()], rtol=0.01)
 
 
-def test_kl_is_zero_where_the_posterior_is_the_prior():
+def test_kl_is_zero_if_the_posterior_is_the_prior():
     zeros = np.zeros((3, 5), "f4")
     np.testing.assert_array_equal(kl_to_standard_normal(zeros, zeros), np.zeros(3))
 
 
-def test_reparameterised_draws_have_the_mean_and_variance_asked_for():
+def test_reparameterised_draws_have_the_requested_mean_and_variance():
     noise = np.random.default_rng(1).standard_normal((100_000, 2)).astype("f4")
     mean, log_var = np.array([[1.5, -2.0]], "f4"), np.log(np.array([[0.25, 4.0]], "f4"))
     z = np.asarray(reparameterize(mean, log_var, noise))
@@ -56,17 +56,17 @@ def test_initial_bias_is_the_logit_of_the_mean_within_bounds():
     np.testing.assert_allclose(bias, [0.0, np.log(0.01 / 0.99), np.log(3.0)], rtol=1e-5, atol=1e-6)
 
 
-def test_bernoulli_refuses_a_binarisation_it_does_not_know():
+def test_bernoulli_rejects_an_unknown_binarisation():
     with pytest.raises(ValueError, match=r'"dynamic" or "none", got \'static\''):
         Bernoulli(binarize="static")
 
 
-def test_the_elbo_of_terms_never_sees_beta():
+def test_elbo_of_terms_does_not_depend_on_beta():
     terms = Terms(reconstruction=np.array([80.0]), kl=np.array([20.0]))
     assert terms.elbo == [-100.0]
 
 
-def test_log_variances_are_kept_where_their_exponential_is_finite_and_positive():
+def test_log_variances_are_clipped_to_a_finite_positive_exponential():
     values = np.asarray(safe_log_var(np.array([-1000.0, -3.0, 1000.0], "f4")))
     np.testing.assert_array_equal(values, np.array([MIN_LOG_VAR, -3.0, MAX_LOG_VAR], "f4"))
     assert np.isfinite(np.exp(values)).all()

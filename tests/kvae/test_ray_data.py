@@ -1,4 +1,4 @@
-"""What Ray's actors run, without Ray: batches of any size in any order give the rows of the single run, bit for bit."""
+"""Actors for Ray, run without Ray: batches of any size in any order equal a single run, bit for bit."""
 
 import importlib.util
 import pickle
@@ -18,21 +18,21 @@ LABEL = np.arange(30) % 3
 
 
 def batches(columns, sizes):
-    """Cut columns into batches, and hand them out last first."""
+    """Split columns into batches, in reverse order."""
     ends = np.cumsum(sizes)
     for end, size in reversed(list(zip(ends, sizes, strict=True))):
         yield {name: values[end - size : end] for name, values in columns.items()}
 
 
 def union(parts):
-    """All rows in the order of their ids."""
+    """Join batches in the order of their ids."""
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.argsort(columns["id"])
     return {name: values[order] for name, values in columns.items()}
 
 
 @pytest.mark.parametrize("draw", [False, True])
-def test_draws_of_two_actors_are_those_of_one_process(tiny, draw):
+def test_draws_of_two_actors_equal_those_of_one_process(tiny, draw):
     model = load(tiny / "conditional")
     request = {"label": ["0", "cat"], "seed": 11, "start": 4, "temperature": 0.7, "draw": draw}
     whole = model.sample(25, **request)
@@ -43,7 +43,7 @@ def test_draws_of_two_actors_are_those_of_one_process(tiny, draw):
         assert made[name].tobytes() == values.tobytes(), name
 
 
-def test_scores_of_two_actors_are_those_of_one_process(tiny):
+def test_scores_of_two_actors_equal_those_of_one_process(tiny):
     model = load(tiny / "conditional")
     whole = model.score(X, label=LABEL)
     below = float(np.median(whole.elbo))
@@ -57,17 +57,17 @@ def test_scores_of_two_actors_are_those_of_one_process(tiny):
     assert made["note"].tolist() == columns["note"].tolist()
 
 
-def test_codes_are_those_of_one_process(tiny):
+def test_codes_equal_those_of_one_process(tiny):
     z_mean, z_log_var = load(tiny / "conditional").encode(X, label="dog")
     encode = ray_data.Encoder(tiny / "conditional", x="image", label="dog")
-    columns = {"id": np.arange(30), "image": X, "label": LABEL}  # what is said for all rows wins over the column
+    columns = {"id": np.arange(30), "image": X, "label": LABEL}  # an argument for all rows overrides the column
     made = union([encode(batch) for batch in batches(columns, [7, 23])])
     assert set(made) == {"id", "label", "z_mean", "z_log_var"}
     assert made["z_mean"].tobytes() == z_mean.tobytes()
     assert made["z_log_var"].tobytes() == z_log_var.tobytes()
 
 
-def test_labels_by_name_and_columns_of_lists(tiny):
+def test_labels_are_accepted_by_name_and_x_as_lists(tiny):
     names = np.array(["cat", "dog", "0"], object)[LABEL]
     lists = np.empty(30, object)
     lists[:] = [row.tolist() for row in X]
@@ -75,14 +75,14 @@ def test_labels_by_name_and_columns_of_lists(tiny):
     assert made["elbo"].tobytes() == load(tiny / "conditional").score(X, label=LABEL).elbo.tobytes()
 
 
-def test_draws_of_z_are_as_many_as_asked(tiny):
+def test_scorer_uses_num_samples_and_seed(tiny):
     made = ray_data.Scorer(tiny / "unconditional", num_samples=3, seed=9)({"x": X})
     expected = scoring.score(load(tiny / "unconditional"), X, num_samples=3, seed=9)
     assert made["kl"].tobytes() == expected.kl.tobytes()
     assert made["elbo"].tobytes() == expected.elbo.tobytes()
 
 
-def test_pixels_divided_by_255_are_noticed_at_first_but_a_dark_batch_later_is_none(tiny):
+def test_unit_pixels_are_rejected_in_the_first_batch_only(tiny):
     dark = np.zeros((1, 8, 6, 1), np.float32)
     dark[0, 0] = 1
     for actor in (ray_data.Scorer(tiny / "unconditional"), ray_data.Encoder(tiny / "unconditional")):
@@ -92,15 +92,15 @@ def test_pixels_divided_by_255_are_noticed_at_first_but_a_dark_batch_later_is_no
         assert len(actor({"x": dark})) in (2, 3)
 
 
-def test_another_model_on_a_node_is_refused(tiny):
-    wanted = load(tiny / "conditional").manifest.model_id
-    ray_data.Encoder(tiny / "conditional", model_id=wanted)
-    with pytest.raises(ModelFileError, match="another model on this node"):
-        ray_data.Sampler(tiny / "unconditional", 1, seed=0, model_id=wanted)
+def test_a_different_model_on_a_node_is_rejected(tiny):
+    expected = load(tiny / "conditional").manifest.model_id
+    ray_data.Encoder(tiny / "conditional", model_id=expected)
+    with pytest.raises(ModelFileError, match="is a different model on this node"):
+        ray_data.Sampler(tiny / "unconditional", 1, seed=0, model_id=expected)
 
 
-def test_what_is_missing_is_named(tiny):
-    with pytest.raises(InputDataError, match="no column x, but image, label"):
+def test_missing_columns_and_conditions_are_named(tiny):
+    with pytest.raises(InputDataError, match="not have the column x; its columns are image, label"):
         ray_data.Scorer(tiny / "conditional")({"image": X, "label": LABEL})
     with pytest.raises(RequestError, match="is conditional: give label"):
         ray_data.Scorer(tiny / "conditional")({"x": X})
@@ -109,18 +109,18 @@ def test_what_is_missing_is_named(tiny):
         ray_data.Scorer(tiny / "unconditional")({"x": np.array([*ragged, None], object)[:2]})
 
 
-def test_an_error_of_an_actor_travels():
-    error = pickle.loads(pickle.dumps(ModelFileError("that is another model")))
-    assert (type(error), str(error)) == (ModelFileError, "that is another model")
+def test_errors_can_be_pickled():
+    error = pickle.loads(pickle.dumps(ModelFileError("a different model")))
+    assert (type(error), str(error)) == (ModelFileError, "a different model")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed here")
-def test_without_ray_the_extra_is_named(tiny):
+def test_missing_ray_names_the_extra(tiny):
     with pytest.raises(MissingExtraError, match=r"kvae-onnx\[ray\]"):
         ray_data.sample(tiny / "conditional", 3, seed=0)
 
 
-def test_no_keras_is_opened(tiny):
+def test_sampler_does_not_import_keras(tiny):
     code = (
         "import sys, kvae; from kvae.ray_data import Sampler; import numpy as np\n"
         f"Sampler({str(tiny / 'unconditional')!r}, 3, seed=0)({{'id': np.arange(3)}})\n"

@@ -1,3 +1,5 @@
+"""Conversion to ONNX: outputs, signatures, canonical form, and refused functions with their hints."""
+
 import logging
 
 import numpy as np
@@ -40,7 +42,7 @@ def refusal(graph):
     return line
 
 
-def test_a_dense_network_gives_what_numpy_gives():
+def test_dense_network_matches_numpy():
     w1, b1, w2 = (RNG.normal(size=shape).astype("f4") for shape in ((3, 8), (8,), (8, 4)))
     net = keras.Sequential([keras.layers.Dense(8, activation="tanh"), keras.layers.Dense(4, use_bias=False)])
     net.build((None, 3))
@@ -51,7 +53,7 @@ def test_a_dense_network_gives_what_numpy_gives():
     np.testing.assert_allclose(run(model, {"z": z})["x_mean"], want, atol=1e-6)
 
 
-def test_batch_normalisation_after_a_transposed_convolution_uses_its_moving_statistics():
+def test_batch_normalisation_uses_moving_statistics():
     kernel = RNG.normal(size=(2, 2, 5, 3)).astype("f4")  # height, width, out, in
     gamma, beta, mean = (RNG.normal(size=5).astype("f4") for _ in range(3))
     variance = RNG.uniform(0.5, 2, 5).astype("f4")
@@ -68,7 +70,7 @@ def test_batch_normalisation_after_a_transposed_convolution_uses_its_moving_stat
     np.testing.assert_allclose(run(model, {"z": z})["x_mean"], want, atol=1e-5)
 
 
-def test_a_label_chooses_its_row_by_embedding_and_by_one_hot():
+def test_label_selects_its_row_by_embedding_and_one_hot():
     table, weights = RNG.normal(size=(10, 3)).astype("f4"), RNG.normal(size=(10, 3)).astype("f4")
     embedding = keras.layers.Embedding(10, 3)
     embedding.build(())
@@ -86,7 +88,7 @@ def test_a_label_chooses_its_row_by_embedding_and_by_one_hot():
 
 
 @pytest.mark.parametrize("unroll", [False, True])
-def test_recurrent_layers_without_a_loop_agree_with_keras(unroll):
+def test_lstm_and_unrolled_gru_match_keras(unroll):
     layer = keras.layers.GRU if unroll else keras.layers.LSTM
     net = keras.Sequential([keras.layers.RepeatVector(4), layer(5, return_sequences=True, unroll=unroll)])
     traced = Traced(single(net, out=(4, 5)))
@@ -96,7 +98,7 @@ def test_recurrent_layers_without_a_loop_agree_with_keras(unroll):
         np.testing.assert_allclose(run(model, {"z": z})["x_mean"], traced.run({"z": z})["x_mean"], atol=1e-5)
 
 
-def test_faces_have_the_names_order_and_shapes_of_the_graph():
+def test_inputs_and_outputs_have_names_order_and_shapes_of_the_graph():
     def function(z, label, scale):
         shared = z * scale[:, None]
         return {"a_last": shared, "first": shared, "copy": z, "norm": tf.reduce_sum(z, 1)}
@@ -116,7 +118,7 @@ def test_faces_have_the_names_order_and_shapes_of_the_graph():
     assert run(model, feeds)["first"].shape == (0, 3)
 
 
-def test_a_file_says_opset_18_ir_8_and_nothing_about_its_making():
+def test_model_has_opset_18_ir_8_and_no_other_metadata():
     model = convert(single(keras.layers.Dense(3)))
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 18)]
     assert (model.ir_version, model.producer_name, model.producer_version) == (8, "kvae", "")
@@ -137,7 +139,7 @@ class Inner(keras.Model):
         return self.layer(z)
 
 
-def test_an_op_without_a_counterpart_names_its_layer_and_what_to_use():
+def test_refused_op_names_its_layer_and_an_alternative():
     layer = keras.layers.Dense(3, activation="gelu", name="smooth")
     net = keras.Sequential([keras.layers.Dense(3, name="first"), Inner(layer, name="inner")], name="decoder_net")
     net(np.zeros((1, 3), "f4"))
@@ -154,19 +156,19 @@ def test_an_op_without_a_counterpart_names_its_layer_and_what_to_use():
         (lambda z: keras.ops.log1p(keras.ops.exp(z)), "Log1p", "softplus"),
         (lambda z: keras.ops.expm1(z), "Expm1", "exp(x) - 1"),
         (lambda z: keras.ops.celu(z), "Expm1", "use elu"),
-        (lambda z: keras.ops.erfinv(z / 10), "Erfinv", "before they come to the model"),
+        (lambda z: keras.ops.erfinv(z / 10), "Erfinv", "before they reach the model"),
         (lambda z: z + keras.ops.cast(keras.ops.digitize(z, np.array([0.0, 1.0])), "float32"), "Bucketize", "count"),
         (lambda z: z + keras.ops.cast(keras.ops.argmax(z, -1, keepdims=True), "float32"), "Bitcast", "top_k"),
         (lambda z: tf.math.lgamma(z), "Lgamma", "Stirling"),
     ],
 )
-def test_what_does_not_export_has_a_hint_that_does(call, op, hint):
+def test_refused_op_has_a_hint(call, op, hint):
     line = refusal(single(keras.layers.Lambda(call, name="culprit")))
     assert f"layer culprit (Lambda): the op {op} " in line
     assert hint in line
 
 
-def test_the_hints_hold():
+def test_functions_that_hints_recommend_can_be_exported():
     replaced = [
         ("Erfc", lambda z: keras.ops.gelu(z, approximate=True)),
         ("Erfc", lambda z: 0.5 * z * (1 + keras.ops.erf(z / np.sqrt(2)))),
@@ -204,7 +206,7 @@ IMAGE, STEPS = (8, 8, 4), (6, 4)
         (
             lambda: keras.layers.RNN([keras.layers.LSTMCell(3), keras.layers.LSTMCell(3)], name="culprit"),
             STEPS,
-            ["Loop", "one layer a cell"],
+            ["Loop", "one layer per cell"],
         ),
         (
             lambda: keras.Sequential([keras.layers.Masking(), keras.layers.LSTM(3, name="culprit")]),
@@ -230,7 +232,7 @@ IMAGE, STEPS = (8, 8, 4), (6, 4)
         ),
     ],
 )
-def test_a_layer_that_does_not_export_is_named_with_the_nearest_that_does(layer, shape, words):
+def test_refused_layer_is_named_with_an_alternative(layer, shape, words):
     net = layer()
     out = tuple(net(np.zeros((1, *shape), "f4")).shape[1:])
     line = refusal(single(net, shape, out))
@@ -256,7 +258,7 @@ def test_a_layer_that_does_not_export_is_named_with_the_nearest_that_does(layer,
         (lambda: keras.layers.Lambda(lambda z: keras.ops.arctan(keras.ops.sinh(z)) + keras.ops.arcsinh(z)), (3,)),
     ],
 )
-def test_the_nearest_layers_do_export(layer, shape):
+def test_alternative_layers_match_keras(layer, shape):
     net = layer()
     out = tuple(net(np.zeros((1, *shape), "f4")).shape[1:])
     for weight in net.weights:
@@ -267,7 +269,7 @@ def test_the_nearest_layers_do_export(layer, shape):
     np.testing.assert_allclose(run(convert(traced), {"z": z})["x_mean"], traced.run({"z": z})["x_mean"], atol=2e-5)
 
 
-def test_a_gru_is_refused_with_the_lstm_as_the_way_out():
+def test_gru_is_refused_and_lstm_recommended():
     net = keras.Sequential([keras.layers.RepeatVector(4), keras.layers.GRU(3, return_sequences=True, name="steps")])
     line = refusal(single(net, out=(4, 3)))
     assert "/steps (GRU)" in line
@@ -275,13 +277,13 @@ def test_a_gru_is_refused_with_the_lstm_as_the_way_out():
     assert "LSTM" in line
 
 
-def test_a_kernel_smaller_than_its_stride_names_the_layer():
+def test_kernel_smaller_than_its_stride_is_refused():
     line = refusal(single(keras.layers.Conv2DTranspose(1, 2, strides=3, name="up"), (4, 4, 1), (12, 12, 1)))
     assert "layer up (Conv2DTranspose)" in line
     assert "at least as large as its stride" in line
 
 
-def test_noise_is_refused_though_a_converter_would_freeze_it():
+def test_noise_is_refused():
     line = refusal(single(lambda z: z + keras.random.normal((3,), seed=1)))
     assert "draws noise" in line
     line = refusal(single(keras.layers.Lambda(lambda z: z + keras.random.normal((3,)), name="sampling")))
@@ -292,7 +294,7 @@ def test_noise_is_refused_though_a_converter_would_freeze_it():
     assert "draws noise" in line
 
 
-def test_noise_that_no_output_uses_is_no_obstacle():
+def test_unused_noise_is_ignored():
     seeds = keras.random.SeedGenerator(0)
 
     def encoder(z):
@@ -304,7 +306,7 @@ def test_noise_that_no_output_uses_is_no_obstacle():
     assert [node.op_type for node in model.graph.node] == ["Mul"]
 
 
-def test_training_mode_is_refused_and_names_the_layer():
+def test_training_mode_is_refused():
     normalise, dropout = keras.layers.BatchNormalization(name="normalise"), keras.layers.Dropout(0.5, name="drop")
     normalise.build((None, 3))
     line = refusal(single(lambda z: normalise(z, training=True)))
@@ -317,15 +319,15 @@ def test_training_mode_is_refused_and_names_the_layer():
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (lambda z: {"y": z}, "returned ['y'], expected a dict of ['x_mean']"),
+        (lambda z: {"y": z}, "returned ['y']; expected a dict of ['x_mean']"),
         (lambda z: z, "expected a dict of ['x_mean']"),
-        (lambda z: {"x_mean": tf.cast(z, tf.float64)}, "is float64, expected float32"),
-        (lambda z: {"x_mean": z[:, :2]}, "has shape (None, 2), expected (None, 3)"),
+        (lambda z: {"x_mean": tf.cast(z, tf.float64)}, "is float64; expected float32"),
+        (lambda z: {"x_mean": z[:, :2]}, "has shape (None, 2); expected (None, 3)"),
         (lambda z: {"x_mean": tf.ones((1, 3))}, "with None for the batch"),
-        (lambda z: {"x_mean": tf.reduce_sum(z)}, "has shape (), expected (None, 3)"),
+        (lambda z: {"x_mean": tf.reduce_sum(z)}, "has shape (); expected (None, 3)"),
     ],
 )
-def test_a_function_that_is_not_what_its_graph_says_is_refused(function, words):
+def test_function_with_other_outputs_than_its_graph_is_refused(function, words):
     assert words in refusal(Graph("decoder", function, Z, {"x_mean": (3,)}))
 
 
@@ -334,19 +336,19 @@ def test_a_function_that_is_not_what_its_graph_says_is_refused(function, words):
     [
         ({"name": "../decoder"}, "lower-case letters"),
         ({"inputs": {"X": ((3,), "float32")}}, "lower-case letters"),
-        ({"inputs": {"z": ((3,), "int32")}}, "is int32, expected float32 or int64"),
+        ({"inputs": {"z": ((3,), "int32")}}, "is int32; expected float32 or int64"),
         ({"inputs": {"z": ((None,), "float32")}}, "fixed positive sizes"),
         ({"outputs": {"z": (3,)}}, "is an input and an output"),
-        ({"outputs": {}}, "needs inputs and outputs"),
+        ({"outputs": {}}, "needs at least one of each"),
     ],
 )
-def test_a_graph_checks_itself(change, words):
+def test_invalid_graph_is_refused(change, words):
     whole = {"name": "decoder", "function": lambda z: {"x_mean": z}, "inputs": Z, "outputs": {"x_mean": (3,)}}
     with pytest.raises(RequestError, match=words):
         Graph(**{**whole, **change})
 
 
-def test_the_converter_says_nothing_and_logging_is_left_as_it_was(capfd):
+def test_conversion_prints_nothing_and_restores_logging_and_keras(capfd):
     logger = logging.getLogger("tf2onnx")
     before = logger.handlers, logger.propagate
     call = keras.layers.Layer.__call__
@@ -354,13 +356,13 @@ def test_the_converter_says_nothing_and_logging_is_left_as_it_was(capfd):
     refusal(single(keras.layers.Dense(3, activation="gelu")))
     assert (logger.handlers, logger.propagate) == before
     assert keras.layers.Layer.__call__ is call
-    said = capfd.readouterr()
-    assert said.out == ""
-    assert "not supported" not in said.err
-    assert "freezing" not in said.err
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert "not supported" not in printed.err
+    assert "freezing" not in printed.err
 
 
-def test_order_and_notes_do_not_show_in_the_canonical_form():
+def test_canonical_form_is_independent_of_order_and_doc_strings():
     whole = convert(single(keras.layers.Dense(3, activation="silu")))
     model = onnx.ModelProto.FromString(whole.SerializeToString())
     model.graph.node[0].doc_string = "made on Tuesday"

@@ -1,3 +1,5 @@
+"""Exported folders: contents, bytes, verification and refused requests."""
+
 import json
 import os
 import subprocess
@@ -40,7 +42,7 @@ MANIFEST = {
 
 
 def tiny_graphs(seed=0):
-    """A model small enough to be worked by hand: logits = [z, one_hot(label)] @ weights, one matrix a graph."""
+    """Return the graphs of a model with a closed form, logits = [z, one_hot(label)] @ weights, and the weights."""
     rng = np.random.default_rng(seed)
     decoder_weights = rng.normal(size=(LATENT + 3, 16)).astype("f4")
     encoder_weights = rng.normal(size=(16 + 3, 2 * LATENT)).astype("f4")
@@ -93,7 +95,7 @@ def written(tmp_path_factory):
     return directory, write(directory, preview=b"\x89PNG", extras={"config.toml": b"seed = 0\n"})
 
 
-def test_a_folder_holds_the_graphs_the_card_and_what_was_given(written):
+def test_folder_contains_graphs_card_preview_and_extras(written):
     directory, paths = written
     names = ["encoder.onnx", "decoder.onnx", "likelihood.onnx", "README.md", "preview.png", "config.toml"]
     assert paths == [directory / name for name in names]
@@ -106,7 +108,7 @@ def test_a_folder_holds_the_graphs_the_card_and_what_was_given(written):
     assert "preview.png" in card
 
 
-def test_the_light_runtime_gives_what_the_mathematics_gives(written):
+def test_served_outputs_match_the_closed_form(written):
     directory, _ = written
     _, weights = tiny_graphs()
     loaded = model.load(directory)
@@ -121,7 +123,7 @@ def test_the_light_runtime_gives_what_the_mathematics_gives(written):
     np.testing.assert_allclose(loaded.log_likelihood(x, z, label=label), by_hand.sum(1), rtol=1e-5)
 
 
-def test_the_manifest_is_the_models_with_the_graph_and_its_golden_values(written):
+def test_manifest_has_the_shared_keys_the_graph_and_golden_values(written):
     directory, _ = written
     sealed = onnx_file.read(directory / "decoder.onnx")
     raw = json.loads(sealed.manifest_json)
@@ -136,7 +138,7 @@ def test_the_manifest_is_the_models_with_the_graph_and_its_golden_values(written
     assert all(check.ok for check in model.load(directory).verify())
 
 
-def test_exporting_again_gives_identical_bytes(written, tmp_path):
+def test_second_export_gives_identical_bytes(written, tmp_path):
     _, paths = written
     keras.layers.Dense(2)(np.zeros((1, 2), "f4"))
     again = write(tmp_path / "again", preview=b"\x89PNG", extras={"config.toml": b"seed = 0\n"})
@@ -144,7 +146,7 @@ def test_exporting_again_gives_identical_bytes(written, tmp_path):
         assert one.read_bytes() == other.read_bytes(), one.name
 
 
-def test_an_existing_folder_is_kept_unless_forced(tmp_path):
+def test_existing_folder_is_kept_without_force(tmp_path):
     target = tmp_path / "model"
     target.mkdir()
     (target / "decoder.onnx").write_text("precious")
@@ -158,7 +160,7 @@ def test_an_existing_folder_is_kept_unless_forced(tmp_path):
 TWICE = """
 import hashlib, sys
 import keras, numpy as np
-import export
+import kvae_export
 
 for _ in range(int(sys.argv[2])):  # Moves every counter that names are made from.
     keras.layers.Dense(2)(np.zeros((1, 2), "f4"))
@@ -193,7 +195,7 @@ print(*(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths))
 """
 
 
-def test_the_same_weights_give_the_same_bytes_in_every_process(tmp_path):
+def test_same_weights_give_the_same_bytes_in_other_processes(tmp_path):
     def start(name, hash_seed, layers):
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)}
         return subprocess.Popen(
@@ -223,7 +225,7 @@ def break_one_weight(monkeypatch, graph, change):
 
 
 @pytest.mark.parametrize(("graph", "output"), [("encoder", "z_"), ("decoder", "x_mean"), ("likelihood", "log_like")])
-def test_a_broken_weight_is_found_and_leaves_nothing(monkeypatch, tmp_path, graph, output):
+def test_wrong_weight_fails_verification_and_writes_nothing(monkeypatch, tmp_path, graph, output):
     break_one_weight(monkeypatch, graph, lambda weight: weight + 0.01)
     with pytest.raises(VerificationError) as caught:
         write(tmp_path / "model")
@@ -236,14 +238,14 @@ def test_a_broken_weight_is_found_and_leaves_nothing(monkeypatch, tmp_path, grap
     assert listing(tmp_path) == []
 
 
-def test_a_weight_that_is_nan_is_found_and_leaves_nothing(monkeypatch, tmp_path):
+def test_nan_weight_fails_verification_and_writes_nothing(monkeypatch, tmp_path):
     break_one_weight(monkeypatch, "decoder", lambda weight: np.nan)
     with pytest.raises(VerificationError, match="decoder"):
         write(tmp_path / "model")
     assert listing(tmp_path) == []
 
 
-def test_a_model_that_gives_nan_is_refused(tmp_path):
+def test_function_that_returns_nan_is_refused(tmp_path):
     def decoder(z, label):
         return {"x_mean": tf.zeros_like(z[:, :1])[:, None, None] * tf.ones(SHAPE) + tf.math.log(-1.0)}
 
@@ -253,7 +255,7 @@ def test_a_model_that_gives_nan_is_refused(tmp_path):
     assert listing(tmp_path) == []
 
 
-def test_an_op_that_does_not_convert_leaves_nothing_though_other_graphs_were_written(tmp_path):
+def test_op_that_cannot_be_exported_leaves_no_folder(tmp_path):
     layer = keras.layers.Dense(16, activation="gelu", name="culprit")
 
     def decoder(z, label):
@@ -266,7 +268,7 @@ def test_an_op_that_does_not_convert_leaves_nothing_though_other_graphs_were_wri
     assert listing(tmp_path) == []
 
 
-def test_tolerances_follow_the_data_and_may_be_given(tmp_path, monkeypatch):
+def test_tolerances_depend_on_the_data_and_can_be_given(tmp_path, monkeypatch):
     found = default_tolerances(MANIFEST, ["x_mean", "z_mean", "log_likelihood"])
     assert found["x_mean"] == (pytest.approx(0.0255), 0.0)
     assert found["z_mean"] == (1e-4, 1e-4)
@@ -282,17 +284,17 @@ def test_tolerances_follow_the_data_and_may_be_given(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"graphs": []}, "needs graphs with names of their own"),
-        ({"manifest": {**MANIFEST, "graph": "decoder"}}, "the key 'graph' already"),
-        ({"manifest": {**MANIFEST, "training": {"elbo": float("nan")}}}, "no plain JSON"),
-        ({"manifest": {**MANIFEST, "training": {"path": Path("x")}}}, "no plain JSON"),
-        ({"extras": {"../up.txt": b""}}, "plain name"),
-        ({"extras": {"other.onnx": b""}}, "plain name"),
+        ({"graphs": []}, "expected at least one graph and different names"),
+        ({"manifest": {**MANIFEST, "graph": "decoder"}}, "contains the key 'graph'"),
+        ({"manifest": {**MANIFEST, "training": {"elbo": float("nan")}}}, "cannot be written as JSON"),
+        ({"manifest": {**MANIFEST, "training": {"path": Path("x")}}}, "cannot be written as JSON"),
+        ({"extras": {"../up.txt": b""}}, "expected a plain name"),
+        ({"extras": {"other.onnx": b""}}, "expected a plain name"),
         ({"parity_inputs": lambda graph, batch: {}}, "expected ['x', 'label']"),
         ({"parity_inputs": lambda graph, batch: {"x": np.zeros(3), "label": np.zeros(batch)}}, "has shape (3,)"),
     ],
 )
-def test_wrong_requests_leave_nothing(tmp_path, change, words):
+def test_invalid_arguments_write_nothing(tmp_path, change, words):
     whole = {"graphs": tiny_graphs()[0], "manifest": MANIFEST, "parity_inputs": parity_inputs, **change}
     with pytest.raises(RequestError) as caught:
         kvae_export.write(whole.pop("graphs"), whole.pop("manifest"), tmp_path / "model", **whole)
@@ -300,7 +302,7 @@ def test_wrong_requests_leave_nothing(tmp_path, change, words):
     assert listing(tmp_path) == []
 
 
-def test_importing_export_opens_no_tensorflow():
+def test_import_does_not_load_tensorflow():
     code = (
         "import sys, kvae_export; kvae_export.Graph; kvae_export.write\n"
         "print({'tensorflow', 'tf2onnx', 'onnx'} & set(sys.modules))"

@@ -1,4 +1,6 @@
-from kvae_export.model_card import FileFacts, render
+"""Model cards: their text follows the manifest and the files."""
+
+from kvae_export.model_card import GraphFile, render
 
 MANIFEST = {
     "format": 1,
@@ -17,28 +19,28 @@ MANIFEST = {
     },
 }  # fmt: skip
 FILES = [
-    FileFacts("encoder.onnx", 1_234_567, {"x": ((28, 28, 1), "float32"), "label": ((), "int64")}, {"z_mean": (16,)}),
-    FileFacts("decoder.onnx", 540_123, {"z": ((16,), "float32"), "label": ((), "int64")}, {"x_mean": (28, 28, 1)}),
+    GraphFile("encoder.onnx", 1_234_567, {"x": ((28, 28, 1), "float32"), "label": ((), "int64")}, {"z_mean": (16,)}),
+    GraphFile("decoder.onnx", 540_123, {"z": ((16,), "float32"), "label": ((), "int64")}, {"x_mean": (28, 28, 1)}),
 ]
 
 
-def test_the_card_says_what_the_manifest_and_the_files_say():
+def test_card_states_manifest_and_files():
     card = render(MANIFEST, FILES, preview=True)
     for words in (
         "# mnist\n",
         "conditional variational autoencoder",
         "trained on mnist",
         "![Samples from the model](preview.png)",
-        "| data | image, 28 x 28 x 1 (height x width x channels), 0 to 255 |",
-        "| condition label | 10 classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 |",
-        "| prior | N(0, I) |",
-        "| beta | constant (value 1.0) |",
-        "| optimizer | adam |",
-        "| made with | keras 3.15.1, kvae 0.1.0 |",
-        "On 5000 examples held out of training",
+        "| Data | image, 28 x 28 x 1 (height x width x channels), 0 to 255 |",
+        "| Condition label | 10 classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 |",
+        "| Prior | N(0, I) |",
+        "| Beta | constant (value 1.0) |",
+        "| Optimizer | adam |",
+        "| Versions | keras 3.15.1, kvae 0.1.0 |",
+        "On 5000 validation examples",
         "| elbo | -90.10 |",
         "| kl | 20.10 |",
-        "| binarisation | drawn |",
+        "| Binarisation | drawn |",
         "1,234,567",
         "`label` int64 [batch]",
         "`x_mean` float32 [batch, 28, 28, 1]",
@@ -52,22 +54,22 @@ def test_the_card_says_what_the_manifest_and_the_files_say():
     assert "\n\n\n" not in card
 
 
-def test_a_card_with_little_to_say_says_so():
+def test_card_of_a_minimal_manifest_states_missing_information():
     plain = {
         **MANIFEST, "kind": "vae", "conditions": [], "training": None, "likelihood": {"name": "gaussian"},
         "data": {"kind": "vector", "shape": [5], "range": None}, "prior": {"name": "vamp", "log_weights": [0.0] * 500},
     }  # fmt: skip
     card = render(plain, FILES[:1], preview=False)
-    assert "Nothing is known" in card
+    assert "No training information was recorded" in card
     assert "unbounded" in card
     assert "preview.png" not in card
     assert "kvae sample" not in card  # Without a decoder there is nothing to sample.
     assert "binarised" not in card
-    assert "| prior | vamp |" in card
+    assert "| Prior | vamp |" in card
     assert "--label" not in render({**plain, "kind": "vae"}, FILES, preview=False)
 
 
-def test_names_from_users_stay_text():
+def test_names_are_escaped_for_markdown_and_shell():
     conditions = [{"name": "style", "kind": "categorical", "classes": ["a|b", "it's <b>", "x\ny"]}]
     card = render({**MANIFEST, "name": "my_*model*\n# big", "conditions": conditions}, FILES, preview=False)
     assert card.startswith("# my\\_\\*model\\*\\\\n# big\n")

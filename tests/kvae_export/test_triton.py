@@ -1,4 +1,4 @@
-"""Model repositories for Triton: their text and folders. tests/test_interop_triton.py holds them against its schema."""
+"""Model repositories for Triton: text and folders. tests/interop/test_triton.py checks them against its schema."""
 
 import ast
 import hashlib
@@ -15,13 +15,13 @@ from kvae_serve.model import load
 
 
 def _parameter(text):
-    """The manifest in a config: its string is escaped as one of Python's bytes is, which is an independent reader."""
+    """Return the manifest in a config. Its string is escaped like a bytes literal, so Python can read it."""
     quoted = re.search(r'key: "kvae" value \{ string_value: (".*") \} \}$', text, re.MULTILINE)[1]
     return json.loads(ast.literal_eval("b" + quoted).decode())
 
 
 @pytest.mark.parametrize("name", ["conditional", "gaussian_prior", "mixture_prior", "unconditional"])
-def test_every_graph_gets_its_own_model_with_the_sealed_bytes(name, tiny, tmp_path):
+def test_each_graph_becomes_a_model_with_the_sealed_bytes(name, tiny, tmp_path):
     model = load(tiny / name)
     triton.write(model, tmp_path / "repository")
     prefix = re.sub(r"[^A-Za-z0-9._-]+", "-", model.manifest.name)
@@ -36,7 +36,7 @@ def test_every_graph_gets_its_own_model_with_the_sealed_bytes(name, tiny, tmp_pa
         assert _parameter((folder / "config.pbtxt").read_text("ascii")) == want
 
 
-def test_a_row_of_one_number_is_a_list_of_one_that_the_server_reshapes(tiny, tmp_path):
+def test_scalar_per_row_is_reshaped_by_the_server(tiny, tmp_path):
     triton.write(load(tiny / "conditional"), tmp_path, name="m")
     lines = (tmp_path / "m_likelihood" / "config.pbtxt").read_text().splitlines()
     assert "max_batch_size: 64" in lines
@@ -46,13 +46,13 @@ def test_a_row_of_one_number_is_a_list_of_one_that_the_server_reshapes(tiny, tmp
     assert 'output { name: "log_likelihood" data_type: TYPE_FP32 dims: [ 1 ] reshape { shape: [ ] } }' in lines
 
 
-def test_names_and_classes_of_any_alphabet_are_plain_ascii_in_the_file(tiny, tmp_path):
+def test_names_and_classes_are_written_as_ascii(tiny, tmp_path):
     triton.write(load(tiny / "unconditional"), tmp_path, name='Ziffern "klein"/../\u00fc')
     assert all(re.fullmatch(r"Ziffern-klein_[a-z]+", path.name) for path in tmp_path.iterdir())
     assert triton._quoted('a"b\\c\n\u00fc') == '"a\\"b\\\\c\\012\\303\\274"'
 
 
-def test_what_is_in_a_repository_stays(tiny, tmp_path):
+def test_existing_models_of_a_repository_are_kept(tiny, tmp_path):
     (tmp_path / "other").mkdir()
     triton.write(load(tiny / "conditional"), tmp_path, name="m")
     kept = (tmp_path / "m_decoder" / "config.pbtxt").read_bytes()
@@ -64,7 +64,7 @@ def test_what_is_in_a_repository_stays(tiny, tmp_path):
     assert (tmp_path / "other").is_dir()
 
 
-def test_a_bad_file_leaves_no_repository(tiny, tmp_path):
+def test_corrupted_file_leaves_no_repository(tiny, tmp_path):
     from kvae_serve.errors import ModelFileError
 
     (tmp_path / "model").mkdir()
@@ -77,7 +77,7 @@ def test_a_bad_file_leaves_no_repository(tiny, tmp_path):
     assert not (tmp_path / "repository").exists()
 
 
-def test_an_exported_model_needs_no_tensorflow(tiny, tmp_path, command_environment):
+def test_exported_model_is_written_without_tensorflow(tiny, tmp_path, command_environment):
     block = "import sys; sys.modules.update(dict.fromkeys(['tensorflow', 'keras', 'tf2onnx', 'onnx', 'tomli_w']))"
     code = f"{block}; from kvae.__main__ import main; main()"
 

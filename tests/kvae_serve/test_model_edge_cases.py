@@ -49,7 +49,7 @@ def test_gray_levels_are_no_outcomes_of_a_bernoulli(model):
 def test_pixels_that_were_divided_by_255_are_refused(model):
     x = binary_images(2) / 255
     for refused in (model.encode, lambda x: model.log_likelihood(x, np.zeros((2, 3)))):
-        with pytest.raises(InputDataError, match="Give pixels as they are, 0 to 255"):
+        with pytest.raises(InputDataError, match="Use pixels from 0 to 255"):
             refused(x)
         refused(x * 255)
     model.encode(x * 0)

@@ -88,13 +88,13 @@ def before(folder: Path, kind: str, force: bool) -> None:
 
 
 def content(folder: Path, kind: str) -> tuple[bytes, ...] | None:
-    """Return the content of the file, or of the two files in the folder, or None if nothing is there."""
+    """Return the content of the file, or of the two files in the folder, or None if it does not exist."""
     paths = [folder / "a.bin"] if kind == "file" else [folder / "a" / "x.png", folder / "a" / "y.png"]
     return tuple(path.read_bytes() for path in paths) if paths[0].exists() else None
 
 
 def allowed(kind: str, force: bool) -> list:
-    """Return the old and the new content: nothing else may be found after a fault."""
+    """Return the old and the new content, the only allowed ones after a fault."""
     size = 1 if kind == "file" else 2
     return [(OLD,) * size if force else None, (NEW,) * size]
 

@@ -60,7 +60,7 @@ OPTIONS = {
     "a batch of 10^18": typed(0, "--batch-size", str(10**18), "-o", "out.npy"),
     "a million threads": typed(2, "--threads", "1000000"),
     "an unknown option": typed(2, "--\x1b[31mevil"),
-    "an unknown verb": Case(_nothing, 2, ("\x1b[31mevil",)),
+    "an unknown command": Case(_nothing, 2, ("\x1b[31mevil",)),
     "an environment that lies": typed(2, "-o", "out.npy", environment={"KVAE_MAX_MEMORY": "\x1b[31m-1"}),
     "a limit of 13 digits": typed(2, "-o", "out.npy", environment={"KVAE_MAX_FILE": "9999999999999"}),
 }
@@ -154,9 +154,9 @@ BY_LINE = {
     "a list of lists as label": lines(2, {"label": [["cat"]]}),
     "escapes as label": lines(2, {"label": "\x1b[31m"}),
     "true as a number": lines(2, {"n": True}),
-    "z of texts": lines(4, {"verb": "decode", "z": [["a", "b", "c"]], "label": "cat"}),
-    "z of another size": lines(4, {"verb": "decode", "z": [[1, 2]], "label": "cat"}),
-    "z of huge numbers": lines(4, {"verb": "decode", "z": [[10**400, 1, 1]], "label": "cat"}),
+    "z of texts": lines(4, {"command": "decode", "z": [["a", "b", "c"]], "label": "cat"}),
+    "z of another size": lines(4, {"command": "decode", "z": [[1, 2]], "label": "cat"}),
+    "z of huge numbers": lines(4, {"command": "decode", "z": [[10**400, 1, 1]], "label": "cat"}),
     "a missing file": Case(_nothing, 4, ("sample", "-m", CONDITIONAL, "--requests", "no.jsonl")),
     "a folder": Case(lambda folder: (folder / "r").mkdir(), 4, ("sample", "-m", CONDITIONAL, "--requests", "r")),
 }

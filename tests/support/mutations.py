@@ -242,7 +242,7 @@ def judge(data: bytes, sealed: bool) -> str:
 
 
 def _use(manifest: Manifest, outputs: dict[str, np.ndarray]) -> None:
-    """Do with a manifest what the verbs do: tell it, and draw by its likelihood."""
+    """Do with a manifest what the commands do: show it, and draw by its likelihood."""
     assert all(isinstance(value, str) for _, value in info._lines(manifest))
     json.dumps(manifest.to_dict(), allow_nan=False)
     if manifest.graph == "decoder":

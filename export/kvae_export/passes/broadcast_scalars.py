@@ -1,7 +1,7 @@
-"""Constants of one number get as many axes as what they meet: on images of one channel that is twenty times faster.
+"""Scalar constants, reshaped to the rank of the tensor that they are combined with.
 
-ONNX Runtime walks a scalar against `[batch, height, width, 1]` pixel by pixel; against the same scalar as
-`[1, 1, 1, 1]` it knows that one loop will do. The numbers are the same bit for bit.
+ONNX Runtime combines a scalar with `[batch, height, width, 1]` pixel by pixel, but the same scalar as `[1, 1, 1, 1]` in
+one loop, which is twenty times faster for images of one channel. The results are equal bit for bit.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ _OPS = {"Add", "Sub", "Mul", "Div", "Max", "Min", "Pow"}
 
 
 def broadcast_scalars(graph: onnx.GraphProto, shapes: onnx.GraphProto) -> None:
-    """Give each lone number that meets values whose last axis is 1 their rank, in place.
+    """Reshape, in place, each scalar that is combined with a tensor whose last axis has size 1.
 
     Args:
-        graph: what is changed.
-        shapes: the same graph after shape inference.
+        graph: The graph to change.
+        shapes: The same graph after shape inference.
     """
     constants = {each.name: each for each in graph.initializer}
     axes = {}

@@ -1,8 +1,8 @@
-"""The same weights, the same bytes: one canonical form for each graph.
+"""Canonical form of a graph: the same weights give the same bytes.
 
-A converter's names and order depend on counters and on what the process did before. Here nodes stand in the order
-in which the outputs need them; names come from ops and places (`Conv_0`, its kernel `Conv_0.W`); constants are
-stored once each, in the order of their use; nothing tells when, where or by what version a file was made.
+The names and the order that tf2onnx produces depend on counters of the process. In the canonical form, nodes are in
+the order in which the outputs need them, names consist of op and position (`Conv_0`, its kernel `Conv_0.W`), equal
+constants are stored once, in the order of their use, and no timestamp, host name or version is stored.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ def canonicalize(model: onnx.ModelProto, name: str, opset: int, ir_version: int)
     """Return the same computation in canonical form.
 
     Args:
-        model: names and order as they come; inputs and outputs in the order they shall have. No subgraphs.
-        name: of the graph.
-        opset: of the default domain, the only one that stays.
-        ir_version: of the file.
+        model: A model without subgraphs, whose inputs and outputs are in their final order.
+        name: Name of the graph.
+        opset: Version of the default domain, the only one that is kept.
+        ir_version: IR version of the file.
     """
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     nodes = []
@@ -41,32 +41,32 @@ def canonicalize(model: onnx.ModelProto, name: str, opset: int, ir_version: int)
 
 
 def _in_order(nodes: list[onnx.NodeProto], outputs: list[str]) -> list[onnx.NodeProto]:
-    """Sort nodes depth first from the outputs, each one after what it needs; those that nothing needs are left out."""
+    """Sort nodes depth first from the outputs, each after the nodes that it needs, and drop unused nodes."""
     makers = {name: node for node in nodes for name in node.output if name}
     ordered: list[onnx.NodeProto] = []
     seen: set[str] = set()
-    # Without recursion, for a chain of nodes may be long: a pair (node, its inputs still to be looked at) a level.
-    waiting: list[tuple[onnx.NodeProto | None, Iterator[str]]] = [(None, iter(outputs))]
-    while waiting:
-        node, inputs = waiting[-1]
+    # No recursion, because a chain of nodes may be long. The stack holds (node, iterator over its inputs).
+    stack: list[tuple[onnx.NodeProto | None, Iterator[str]]] = [(None, iter(outputs))]
+    while stack:
+        node, inputs = stack[-1]
         tensor = next(inputs, None)
         if tensor is None:
-            waiting.pop()
+            stack.pop()
             if node is not None:
                 ordered.append(node)
         elif tensor in makers and _key(makers[tensor]) not in seen:
             seen.add(_key(makers[tensor]))
-            waiting.append((makers[tensor], iter(makers[tensor].input)))
+            stack.append((makers[tensor], iter(makers[tensor].input)))
     return ordered
 
 
 def _key(node: onnx.NodeProto) -> str:
-    """Return the first output: every node has one, and no two nodes share it."""
+    """Return the first output, which identifies a node."""
     return next(name for name in node.output if name)
 
 
 class _Namer:
-    """Gives nodes and tensors their names, in the order in which it sees them."""
+    """Assigns names to nodes and tensors in the order of its calls."""
 
     def __init__(self, graph: onnx.GraphProto, constants: dict[str, np.ndarray], opset: int):
         self.initializers: list[onnx.TensorProto] = []
@@ -87,7 +87,7 @@ class _Namer:
             for index, tensor in enumerate(node.input)
         ]
         while inputs[-1:] == [""]:
-            del inputs[-1]  # What is left out at the end needs no empty name.
+            del inputs[-1]  # Optional inputs at the end are left out, not empty.
         for index, tensor in enumerate(node.output):
             if tensor:
                 own = name if index == 0 else f"{name}.out{index}"
@@ -108,7 +108,7 @@ class _Namer:
         return self._by_content[content]
 
     def _slot(self, op: str, index: int) -> str:
-        """Return what the standard calls an operator's input, its number where there are any number of them."""
+        """Return the standard's name of an operator's input, or its index for variadic inputs."""
         slots = onnx.defs.get_schema(op, self._opset).inputs
         return slots[index].name if index < len(slots) and len(slots) > 1 else str(index)
 

@@ -1,8 +1,8 @@
-"""A matrix product and its bias become one node, `Gemm`: a pass less over what the layer gives.
+"""Fusion of a matrix product and its bias into `Gemm`, which saves one pass over the output of the layer.
 
-ONNX Runtime would fuse the two itself, but only from its basic optimisations on, and a fused product adds in another
-order; so kvae's sessions leave them apart, that bits may not depend on how far a graph is optimised
-(serve_cli/session.py). As one node in the file they add in one order everywhere.
+ONNX Runtime fuses the two only at some optimisation levels, and a fused product adds in a different order. kvae's
+sessions switch this fusion off, so that bits do not depend on the optimisation level (see runtime/session.py of
+`kvae_serve`). As one node of the file, product and bias are added in one order everywhere.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import onnx
 
 
 def fuse_bias(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the same function with `Add(MatMul(a, b), c)` as `Gemm(a, b, c)`, where a is a matrix.
+    """Return the same function with `Add(MatMul(a, b), c)` as `Gemm(a, b, c)` if a is a matrix.
 
     Args:
-        model: all constants are initializers, nodes stand after what they need, no subgraphs.
+        model: A graph without subgraphs, in topological order, whose constants are initializers.
     """
-    joined = onnx.ModelProto()
-    joined.CopyFrom(model)
-    graph = joined.graph
+    fused = onnx.ModelProto()
+    fused.CopyFrom(model)
+    graph = fused.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     matrices = _matrices(model)
     uses = Counter(name for node in graph.node for name in node.input) + Counter(each.name for each in graph.output)
@@ -31,7 +31,7 @@ def fuse_bias(model: onnx.ModelProto) -> onnx.ModelProto:
             continue
         (bias,) = [name for name in node.input if name != product.output[0]]
         a, b = product.input
-        # A bias per column alone: of more axes, or of one number, it might give the sum another shape.
+        # Only a bias per column: a bias of more axes, or a scalar, could change the shape of the sum.
         if a not in matrices or b not in constants or bias not in constants or len(constants[b].dims) != 2:
             continue
         if list(constants[bias].dims) != [constants[b].dims[1]] or constants[b].data_type != onnx.TensorProto.FLOAT:
@@ -41,11 +41,11 @@ def fuse_bias(model: onnx.ModelProto) -> onnx.ModelProto:
     kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in graph.node if node.op_type]
     del graph.node[:]
     graph.node.extend(kept)
-    return joined
+    return fused
 
 
 def _matrices(model: onnx.ModelProto) -> set[str]:
     """Return the names of the tensors that are known to have two axes."""
     graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    kinds = ((each.name, each.type.tensor_type) for each in (*graph.input, *graph.value_info, *graph.output))
-    return {name for name, kind in kinds if kind.HasField("shape") and len(kind.shape.dim) == 2}
+    types = ((each.name, each.type.tensor_type) for each in (*graph.input, *graph.value_info, *graph.output))
+    return {name for name, type_ in types if type_.HasField("shape") and len(type_.shape.dim) == 2}

@@ -1,9 +1,9 @@
-"""Weights stored in fewer bits, with nothing lost: only what 8 or 16 bits hold to the last digits is stored so.
+"""Lossless storage of rounded weights in 8 or 16 bits.
 
-The weights are rounded before, where the model is (kvae/rounding.py), so that what a file is proved against computes
-with the very numbers that the file holds. Here each tensor that is such numbers times a scale per channel becomes a
-stored tensor behind `Cast` and `Mul`; every other tensor stays float32. ONNX Runtime folds the two nodes at load, and
-the reader of kvae does it itself (serve_cli/stored_weights.py).
+The weights are rounded in the Keras model before (`kvae.exporting.quantize`), so the reference outputs are computed
+with the numbers that the file contains. Each tensor that is int8 or float16 numbers times a scale per channel becomes a
+stored tensor followed by `Cast` and `Mul`. Every other tensor stays float32. ONNX Runtime folds the two nodes when it
+loads a graph, and the reader of kvae restores the weights itself (`kvae_serve.sealed.dequantize`).
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import numpy as np
 import onnx
 
 NODE_BYTES = 200
-"""About what two nodes and two names take, which has to be won back."""
+"""Approximate size of the two nodes and their names, which the smaller tensor must save."""
 
 _FLOAT = onnx.TensorProto.FLOAT
 _EXACT = 4 * np.finfo(np.float32).eps
-"""Relative: a scale that was multiplied into a weight and is found again differs by some roundings."""
+"""Relative tolerance: a scale recovered from the weights differs by a few roundings."""
 
 
 def store(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the same graph with each weight in the smallest form that holds it; names and order follow the original.
+    """Return the same graph with each weight in its smallest lossless form; names and order follow the original.
 
     Args:
-        model: a graph in canonical form, all weights float32.
+        model: A graph in canonical form with float32 weights.
     """
     stored = onnx.ModelProto()
     stored.CopyFrom(model)
@@ -64,7 +64,7 @@ def _copy(message):
 
 
 def _smallest(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return (numbers, scale) whose product is the weight, int8 before float16; None where neither is worth it."""
+    """Return (numbers, scale) whose product is the weight, int8 before float16, or None if neither saves space."""
     if weight.dtype != np.float32 or weight.ndim < 2 or not np.isfinite(weight).all():
         return None
     for dtype in (np.int8, np.float16):
@@ -79,18 +79,18 @@ def _smallest(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _channel_axes(rank: int) -> Iterator[tuple[int, ...]]:
-    """Yield which axes count channels: none, one, or two of them."""
+    """Yield candidates for the channel axes: none, one, or two of them."""
     for num in range(3):
         yield from itertools.combinations(range(rank), num)
 
 
 def scale_of(weight: np.ndarray, axes: tuple[int, ...], dtype: type) -> np.ndarray:
-    """Return float32 of the weight's rank: for each channel what its largest number stands for.
+    """Return the scale of each channel, float32 of the weight's rank.
 
     Args:
         weight: float32.
-        axes: those that count channels; the others have size 1 in the result.
-        dtype: `numpy.int8`, whose largest number is 127, or `numpy.float16`, for which it is 1.
+        axes: Channel axes; the other axes have size 1 in the result.
+        dtype: `numpy.int8`, whose largest number is 127, or `numpy.float16`, for which 1 is used.
     """
     others = tuple(axis for axis in range(weight.ndim) if axis not in {each % weight.ndim for each in axes})
     largest = np.abs(weight).max(axis=others, keepdims=True)
@@ -99,6 +99,6 @@ def scale_of(weight: np.ndarray, axes: tuple[int, ...], dtype: type) -> np.ndarr
 
 
 def round_to(weight: np.ndarray, scale: np.ndarray, dtype: type) -> np.ndarray:
-    """Return the numbers nearest to `weight / scale`."""
+    """Return the numbers of `dtype` that are nearest to `weight / scale`."""
     numbers = weight / scale
     return np.clip(np.rint(numbers), -127, 127).astype(np.int8) if dtype is np.int8 else numbers.astype(np.float16)

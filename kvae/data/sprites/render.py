@@ -10,7 +10,7 @@ Geometry, in pixels; u points right and v up in the frame of the sprite, divided
 - ellipse: (u / 15.1)^2 + (v / 7.6)^2 <= 1;
 - heart: (p^2 + q^2 - 1)^3 <= p^2 q^3 with p = u / 12.2, q = v / 12.2 + 1/4.
 
-A pixel is white if its centre lies in the shape; there are no gray levels. Orientation turns the sprite
+A pixel is white if its centre lies in the shape; gray levels do not occur. Orientation turns the sprite
 counter-clockwise. Its centre is at column 16.87 + i and row 16.83 + j. The corner of the image is (0, 0), and i and j
 are the indices of position_x and position_y: one step is one pixel, to the right and down. Because of the fractions, a
 turned square does not show the same pixels again, so all images differ. One exception is kept from dSprites:

@@ -1,6 +1,6 @@
-"""What the shell offers as values of options, when the user presses TAB.
+"""Completion of option values when the user presses TAB.
 
-It must be quick and never fail: no numpy, no ONNX Runtime, and whatever goes wrong means that nothing is offered.
+It is fast, without numpy and ONNX Runtime, and never fails: after any error there are no suggestions.
 """
 
 from __future__ import annotations
@@ -17,57 +17,56 @@ if TYPE_CHECKING:
 
     from kvae_serve.sealed.manifest import Condition
 
-MOST = 200
-"""Classes that are offered at a time."""
+MAX_SUGGESTIONS = 200
 
 
 def path(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Offer files."""
+    """Suggest files."""
     return [_item(incomplete, type="file")]
 
 
 def model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Offer the models that ship, and files."""
-    found = [_item(name, help="ships with kvae") for name in locate.shipped() if name.startswith(incomplete)]
-    return [*found, _item(incomplete, type="file")]
+    """Suggest shipped models and files."""
+    shipped = [_item(name, help="ships with kvae") for name in locate.shipped() if name.startswith(incomplete)]
+    return [*shipped, _item(incomplete, type="file")]
 
 
 def label(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Offer the classes of the model's condition named label, and `all`."""
-    found = [condition for condition in _conditions(ctx) if condition.name == "label" and condition.categorical]
-    names = [name for condition in found for name in condition.classes]
-    return _offered([*names, "all"] if names and "all" not in names else names, incomplete)
+    """Suggest the classes of the condition named label, and `all`."""
+    names = [name for each in _conditions(ctx) if each.name == "label" and each.categorical for name in each.classes]
+    return _matching([*names, "all"] if names and "all" not in names else names, incomplete)
 
 
 def condition(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Offer `NAME=`, and behind it the classes of that condition."""
+    """Suggest `NAME=`, and after it the classes of that condition."""
     known = _conditions(ctx)
     name, equals, _ = incomplete.partition("=")
     if not equals:
-        return _offered([f"{each.name}=" for each in known], incomplete)
-    return _offered([f"{name}={value}" for each in known if each.name == name for value in each.classes], incomplete)
+        return _matching([f"{each.name}=" for each in known], incomplete)
+    return _matching([f"{name}={value}" for each in known if each.name == name for value in each.classes], incomplete)
 
 
-def _offered(values: list[str], incomplete: str) -> list[CompletionItem]:
-    """Return the values that go on as the user began; a shell reads them by line, so each must be one."""
-    return [_item(value) for value in values if value.startswith(incomplete) and value.isprintable()][:MOST]
+def _matching(values: list[str], incomplete: str) -> list[CompletionItem]:
+    """Return the values that start with `incomplete`. The shell reads one per line, so line breaks are excluded."""
+    items = [_item(value) for value in values if value.startswith(incomplete) and value.isprintable()]
+    return items[:MAX_SUGGESTIONS]
 
 
 def _item(value: str, **rest: str) -> CompletionItem:
-    # In here, for every verb imports this module, and only TAB needs that one.
+    # Imported here, because every command imports this module and only TAB needs click.shell_completion.
     from click.shell_completion import CompletionItem
 
     return CompletionItem(value, **rest)
 
 
 def _conditions(ctx: click.Context) -> tuple[Condition, ...]:
-    # A bad model is told of when the command is run, not while it is typed.
+    # A bad model is reported when the command runs, not while it is typed.
     with contextlib.suppress(Exception):
         from kvae_serve.sealed import file as onnx_file
         from kvae_serve.sealed.manifest import Manifest
 
-        asked = ctx.params.get("model") or os.environ.get("KVAE_MODEL") or locate.DEFAULT
-        _, paths = locate.find(os.path.expanduser(asked))  # noqa: PTH111
+        name = ctx.params.get("model") or os.environ.get("KVAE_MODEL") or locate.DEFAULT
+        _, paths = locate.find(os.path.expanduser(name))  # noqa: PTH111
         file = onnx_file.read(next(paths[graph] for graph in (*locate.GRAPHS, "") if graph in paths))
         return Manifest.parse(file.manifest_json, file.path).conditions
     return ()

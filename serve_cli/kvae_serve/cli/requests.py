@@ -1,15 +1,14 @@
-"""Requests by line: one JSON object in, one JSON object out, the model opened once.
+"""Requests, one JSON object per line, each answered with one JSON object. The model is opened once.
 
 ```
 {"id": 1, "label": "3", "n": 4, "seed": 7, "output": "a.png"}
 {"line": 1, "id": 1, "rows": 4, "n": 4, "conditions": {"label": ["3"]}, "seed": 7, "start": 0, "output": "a.png"}
 ```
 
-Each answer is flushed before the next line is read, so that whoever writes into a pipe may wait for it. A bad line is
-answered with `{"error": {...}}`, and the next one is read. Where no output is named the answer holds `x` itself.
-docs/requests.md has all keys.
+Each answer is flushed before the next line is read, so that another program can wait for it. The answer to a bad line
+is `{"error": {...}}`. Without an output, the answer contains `x`. docs/requests.md lists all keys.
 """
-# os rather than pathlib: importing pathlib would be felt in the start of the command.
+# os instead of pathlib: importing pathlib would slow down the start of the command.
 # ruff: noqa: PTH112, PTH117, PTH118
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ if TYPE_CHECKING:
     from kvae_serve.model import Model
 
 MAX_LINE = 2**20
-"""Bytes of one line."""
+"""Maximum number of bytes per line."""
 
 MAX_INLINE = 10**6
-"""Numbers in one answer."""
+"""Maximum number of values in one answer."""
 
 MAX_DEPTH = 8
 
@@ -52,11 +51,11 @@ KEYS: dict[str, dict[str, tuple[type, ...]]] = {
     },
     "decode": {"z": (list,), "label": _VALUE, "condition": (dict,), "dtype": (str,)},
 }
-"""What a request may say, by its verb, and as what; every request may also have an `id` and a `verb`."""
+"""Keys of a request by command, with their types. Every request may also have an `id` and a `command`."""
 
 
 class FailedRequestsError(KvaeError):
-    """Some lines were answered with an error; the exit code is that of the first of them."""
+    """Some requests failed. The exit code is that of the first one."""
 
     def __init__(self, failed: int, total: int, line: int, first: BaseException) -> None:
         self.exit_code = getattr(first, "exit_code", 1)
@@ -64,18 +63,18 @@ class FailedRequestsError(KvaeError):
 
 
 def serve_file(model: Model, path: str, defaults: Mapping[str, Any], *, folder: str | None, batch_size: int) -> int:
-    """Answer the requests of a file, or of standard input where it is `-`, on standard output; see `serve`."""
+    """Answer the requests of a file (`-` is standard input) on standard output; see `serve`."""
     import contextlib
     import sys
 
     if sys.stdout is None:
-        raise OutputError("Standard output is closed, so there is no place for answers.")
+        raise OutputError("Standard output is closed, but the answers go there. Redirect it to a file.")
     if folder is not None and not os.path.isdir(folder):
         raise OutputError(
-            f"{printable(folder)} is no folder. With --requests -o names the folder for outputs; make it."
+            f"{printable(folder)} is not a folder. With --requests, -o is the folder for outputs. Create it first."
         )
     if path == "-" and sys.stdin is None:
-        raise InputDataError("Standard input is closed, so there are no requests. Give a file.")
+        raise InputDataError("Standard input is closed, but requests are read from it. Give a file.")
     known = {name: value for name, value in defaults.items() if value is not None}
     try:
         opened = contextlib.nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb")  # noqa: SIM115, PTH123
@@ -94,21 +93,21 @@ def serve(
     folder: str | None = None,
     batch_size: int = 64,
 ) -> int:
-    """Answer requests until there are no more.
+    """Answer all requests of a stream.
 
     Args:
-        model: a loaded model.
-        lines: a binary stream of UTF-8, one JSON object a line; empty lines are passed over.
-        answers: gets one JSON object a line, flushed.
-        defaults: what a `sample` that does not say otherwise is to do.
-        folder: where outputs go; a name that leads out of it is refused. None takes names as they are.
-        batch_size: rows decoded at a time.
+        model: A loaded model.
+        lines: Binary stream of UTF-8 with one JSON object per line. Empty lines are skipped.
+        answers: Stream for the answers, one JSON object per line, flushed after each.
+        defaults: Keys of a `sample` request that the request may omit.
+        folder: Folder for outputs; paths that lead out of it are rejected. None allows any path.
+        batch_size: Rows per run of a graph.
 
     Returns:
-        How many requests there were.
+        The number of requests.
 
     Raises:
-        FailedRequestsError: after the last line, where one of them failed.
+        FailedRequestsError: After the last line, if a request failed.
     """
     total, failed, first = 0, 0, None
     for number, line in _lines(lines):
@@ -116,11 +115,11 @@ def serve(
         answer: dict[str, Any] = {"line": number}
         try:
             if line is None:
-                raise RequestError(f"A request has at most {MAX_LINE} bytes.")
+                raise RequestError(f"The line is too long; expected at most {MAX_LINE} bytes.")
             request = parse(line)
             if "id" in request:
                 answer["id"] = request.pop("id")
-            answer |= _do(model, request, defaults or {}, folder, batch_size)
+            answer |= _answer(model, request, defaults or {}, folder, batch_size)
         except Exception as error:
             if isinstance(error, BrokenPipeError):
                 raise
@@ -136,7 +135,7 @@ def serve(
 
 
 def parse(line: bytes) -> dict[str, Any]:
-    """Return one request, or raise `RequestError` where it is no proper JSON object."""
+    """Parse one request. Raise `RequestError` if it is not a JSON object."""
     try:
         value = strict_json.loads(line.decode("utf-8-sig"), MAX_DEPTH)
     except ValueError as error:  # UnicodeDecodeError included.
@@ -144,34 +143,35 @@ def parse(line: bytes) -> dict[str, Any]:
             f"The line is not valid JSON: {printable(error, 100)}. Write one JSON object per line."
         ) from None
     if not isinstance(value, dict):
-        raise RequestError('A request is a JSON object, such as {"label": "3", "n": 4, "output": "a.png"}.')
+        raise RequestError('The line is not a JSON object; expected {"label": "3", "output": "a.png"}, for example.')
     return value
 
 
-def _do(
+def _answer(
     model: Model, request: dict[str, Any], defaults: Mapping[str, Any], folder: str | None, batch_size: int
 ) -> dict[str, Any]:
-    verb = request.pop("verb", "sample")
-    if not isinstance(verb, str) or verb not in KEYS:
-        raise RequestError(f"A request's verb is {' or '.join(KEYS)}, got {printable(repr(verb), 40)}.")
-    known = KEYS[verb]
+    # `verb` is the former name of the key.
+    command = request.pop("command", request.pop("verb", "sample"))
+    if not isinstance(command, str) or command not in KEYS:
+        raise RequestError(f"command is {printable(repr(command), 40)}; expected {' or '.join(KEYS)}.")
+    known = KEYS[command]
     for key, value in request.items():
         if key not in known:
             raise RequestError(
-                f"A request to {verb} has no {printable(key, 40)}; it may have id, verb, {', '.join(known)}."
+                f"Unknown key {printable(key, 40)}; a {command} request has id, command, {', '.join(known)}."
             )
         if not isinstance(value, known[key]) or (isinstance(value, bool) and bool not in known[key]):
             names = " or ".join(_KINDS[kind] for kind in known[key])
-            raise RequestError(f"{key} is {names}, got {printable(json.dumps(value), 60)}.")
+            raise RequestError(f"{key} is {printable(json.dumps(value), 60)}; expected {names}.")
     for value in (request.get("label"), *request.get("condition", {}).values()):
         for each in value if isinstance(value, list) else [value]:
             if isinstance(each, list | dict | bool):
-                raise RequestError(f"A label is a name, an index or a list of them; got {printable(each, 60)}.")
+                raise RequestError(f"A label is {printable(each, 60)}; expected a name, an index or a list of them.")
     if request.get("dtype", "float32") not in ("float32", "uint8"):
-        raise RequestError(f"dtype is float32 or uint8, got {printable(request['dtype'], 40)}.")
-    if verb == "decode":
+        raise RequestError(f"dtype is {printable(request['dtype'], 40)}; expected float32 or uint8.")
+    if command == "decode":
         return _decode(model, request, batch_size)
-    # A line that names labels or conditions of its own means those alone.
+    # A request with conditions replaces all default conditions.
     inherited = {key: value for key, value in defaults.items() if key not in ("label", "condition")}
     if not {"label", "condition"} & set(request):
         inherited = dict(defaults)
@@ -196,7 +196,7 @@ def _sample(model: Model, request: Mapping[str, Any], folder: str | None, batch_
         num,
         label=request.get("label"),
         conditions=request.get("condition"),
-        # 53 bits: JavaScript reads the answer's seed as it stands.
+        # 53 bits, so that JavaScript can read the seed exactly.
         seed=noise.random_seed() >> 11 if seed is None else seed,
         start=request.get("start", 0),
         temperature=request.get("temperature", 1.0),
@@ -227,11 +227,11 @@ def _decode(model: Model, request: Mapping[str, Any], batch_size: int) -> dict[s
     import numpy as np
 
     if "z" not in request:
-        raise RequestError("A request to decode needs z: a list of points, each a list of numbers.")
+        raise RequestError("z is missing; expected a list of latent vectors, each a list of numbers.")
     try:
         z = np.array(request["z"], np.float64)
     except (ValueError, TypeError, OverflowError):
-        raise InputDataError("z is a list of points, each a list of as many numbers as z has.") from None
+        raise InputDataError("z is not rectangular; expected a list of latent vectors of equal length.") from None
     z = z[None] if z.ndim == 1 else z
     _check_inline(len(z), model.manifest.data.num_values)
     with np.errstate(over="ignore"):
@@ -240,27 +240,27 @@ def _decode(model: Model, request: Mapping[str, Any], batch_size: int) -> dict[s
 
 
 def _inside(output: str, folder: str | None) -> str:
-    """Return the path of an output, or raise `RequestError` where it leads out of the folder."""
+    """Return the path of an output. Raise `RequestError` if it leads out of the folder."""
     if output == "-":
-        raise RequestError("Standard output carries the answers. Name a file, or leave output out for x itself.")
+        raise RequestError("output is -, but the answers go to standard output. Give a file, or no output to get x.")
     if "\0" in output:
-        raise RequestError("An output has no NUL in its name.")
+        raise RequestError("output contains a NUL character. Leave it out.")
     if folder is None:
         return output
     path = os.path.join(folder, output)
     root, real = os.path.realpath(folder), os.path.realpath(path)
     if os.path.isabs(output) or os.path.commonpath([root, real]) != root or real == root:
-        raise RequestError(f"{printable(output)} leads out of {printable(folder)}. Give a name inside of it.")
+        raise RequestError(f"{printable(output)} is outside of {printable(folder)}. Give a name inside of it.")
     return path
 
 
 def _inline(x: np.ndarray, dtype: str) -> Any:
-    """Return x as nested lists, with no more digits than bring each float32 back."""
+    """Return x as nested lists, with as few digits as restore each float32."""
     import numpy as np
 
     if dtype == "uint8":
         if x.size and (x.min() < 0 or x.max() > 255):
-            raise RequestError("These data lie beyond 0 to 255, so they cannot be uint8.")
+            raise RequestError("x has values outside of 0 to 255, which uint8 cannot hold. Use dtype float32.")
         return np.rint(x).astype(np.uint8).tolist()
     short = np.array([float(f"{value:.9g}") for value in x.ravel().tolist()], np.float64)
     return short.reshape(x.shape).tolist()
@@ -269,13 +269,13 @@ def _inline(x: np.ndarray, dtype: str) -> Any:
 def _check_inline(rows: int, values: int) -> None:
     if rows * values > MAX_INLINE:
         raise RequestError(
-            f"{rows} rows of {values} numbers are more than the {MAX_INLINE} that one answer holds. "
-            "Give an output, or ask for fewer."
+            f"{rows} rows of {values} values are too many for one answer, which holds {MAX_INLINE} values. "
+            "Give an output, or request fewer rows."
         )
 
 
 def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
-    """Yield the lines that hold something, with their numbers from 1; None for one that is too long."""
+    """Yield each line that is not empty with its number from 1; None for a line that is too long."""
     number = 0
     while line := stream.readline(MAX_LINE + 1):
         number += 1
@@ -288,9 +288,9 @@ def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
 
 
 _KINDS: dict[type, str] = {
-    int: "a whole number",
+    int: "an integer",
     float: "a number",
-    str: "a text",
+    str: "a string",
     list: "a list",
     dict: "an object",
     bool: "true or false",

@@ -1,7 +1,7 @@
-"""Completion in bash, zsh and fish: the scripts that `kvae completion` prints, and what answers them.
+"""Completion in bash, zsh and fish: the scripts that `kvae completion` prints, and the answers that they request.
 
-Zsh and fish have click's own scripts. Bash cuts words at `=` and `:` and leaves quoting to the script, so that
-`--condition hair=<TAB>` and the class "red panda" need one of ours.
+Zsh and fish use the scripts of click. Bash splits words at `=` and `:` and leaves quoting to the script, so
+`--condition hair=<TAB>` and the class "red panda" need a script of this package.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ VARIABLE = "_KVAE_COMPLETE"
 
 INSTALL = {
     "bash": """# Completion of kvae for bash, 4.4 or later. For this shell:  eval "$(kvae completion bash)"
-# For good: that line in ~/.bashrc; or, where bash-completion is installed,
+# For every shell: that line in ~/.bashrc; or, if bash-completion is installed,
 #   kvae completion bash > ~/.local/share/bash-completion/completions/kvae
 """,
     "zsh": """#compdef kvae
 # Completion of kvae for zsh. For this shell, after compinit:  eval "$(kvae completion zsh)"
-# For good: that line in ~/.zshrc; or a file _kvae with this in a folder of $fpath.
+# For every shell: that line in ~/.zshrc; or this script as a file _kvae in a folder of $fpath.
 """,
     "fish": """# Completion of kvae for fish. For this shell:  kvae completion fish | source
-# For good:  kvae completion fish > ~/.config/fish/completions/kvae.fish
+# For every shell:  kvae completion fish > ~/.config/fish/completions/kvae.fish
 """,
 }
 
@@ -55,14 +55,14 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 
 
 class Bash(shell_completion.ShellComplete):
-    """Completion in bash, from the whole line up to the cursor."""
+    """Completion in bash, from the line up to the cursor."""
 
     name = "bash"
     source_template = _BASH
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """Return the words before the cursor's, and what there is of its own."""
-        # COMP_POINT counts bytes in some locales and characters in others; the end of the line is the same in both.
+        """Return the complete words, and the word at the cursor."""
+        # COMP_POINT counts bytes in some locales and characters in others.
         line, point = os.environ["COMP_LINE"], int(os.environ["COMP_POINT"])
         data = line.encode(errors="surrogateescape")
         typed = line if point >= len(line) else data[:point].decode(errors="ignore")
@@ -78,22 +78,22 @@ class Bash(shell_completion.ShellComplete):
         return words[1:], incomplete
 
     def format_completion(self, item: shell_completion.CompletionItem) -> str:
-        """Return `type,value`, without what bash takes for words of their own."""
+        """Return `type,value`, without the part that bash treats as a separate word."""
         return f"{item.type},{item.value[self._cut :]}"
 
 
 class _WholeWords(shell_completion.ShellComplete):
-    """What shells need that put the completion in the place of the whole word: `--label=r` becomes `--label=red`."""
+    """Base for shells that replace the whole word: `--label=r` becomes `--label=red`."""
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """Return the words before the cursor's, and what there is of its value."""
+        """Return the complete words, and the value at the cursor."""
         words, incomplete = super().get_completion_args()
         option, equals, value = incomplete.partition("=")
         self._option = f"{option}=" if option.startswith("--") and equals else ""
         return ([*words, option], value) if self._option else (words, incomplete)
 
     def format_completion(self, item: shell_completion.CompletionItem) -> str:
-        """Return what click says of an item, with the option in front of the value."""
+        """Return the item in the format of the script, with the option before the value."""
         item.value = self._option + item.value
         return super().format_completion(item)
 
@@ -103,10 +103,10 @@ class Zsh(_WholeWords, shell_completion.ZshComplete):
 
 
 class Fish(_WholeWords, shell_completion.FishComplete):
-    """Completion in fish, whose script takes a comma in the help for its end."""
+    """Completion in fish, whose script ends the help at a comma."""
 
     def format_completion(self, item: shell_completion.CompletionItem) -> str:
-        """Return what click says of an item."""
+        """Return the item in the format of the script, without commas in the help."""
         item.help = (item.help or "").replace(",", ";") or None
         return super().format_completion(item)
 
@@ -115,13 +115,13 @@ _CLASSES: dict[str, type[shell_completion.ShellComplete]] = {"bash": Bash, "zsh"
 
 
 def script(shell: str) -> str:
-    """Return the script for a shell, with how to install it."""
+    """Return the script for a shell, after comments that explain its installation."""
     completer = _CLASSES[shell](None, {}, "kvae", VARIABLE)  # type: ignore[arg-type]
     return INSTALL[shell] + (completer.source_template % completer.source_vars()).lstrip()
 
 
 def answer(group: click.Group) -> int:
-    """Print what goes on from the line in the environment; return the exit code. Nothing that goes wrong is said."""
+    """Print the completions of the line in the environment; return the exit code. Errors print nothing."""
     shell, _, instruction = os.environ.get(VARIABLE, "").partition("_")
     if shell not in SHELLS or instruction != "complete":
         return 1
@@ -136,7 +136,7 @@ def answer(group: click.Group) -> int:
 
 
 def _ends_a_word(typed: str) -> bool:
-    """Tell whether the cursor stands behind a blank that is neither quoted nor escaped."""
+    """Tell whether the cursor follows a space that is neither quoted nor escaped."""
     if not typed[-1:].isspace():
         return False
     try:

@@ -21,7 +21,7 @@ class DamagedError(ValueError):
 
 
 def check_header(file: IO[bytes], num_bytes: int, source: str) -> None:
-    """Read the header of an array, and check that its elements and nothing else follow.
+    """Read the header of an array, and check that exactly its elements follow.
 
     Args:
         file: File at the start of the array. It is left after the header.

@@ -40,7 +40,7 @@ def encode(frames: np.ndarray, suffix: str, fps: float = 10.0, loop: Loop = "bou
         frames: uint8 `[num, height, width, channels]`, 1 channel (grey) or 3 (RGB).
         suffix: ".gif" or ".webp".
         fps: Frames per second, 0.1 to 50. A GIF rounds their duration to hundredths of a second.
-        loop: "bounce" plays back and forth, "forward" repeats from the start, "once" stops at the end.
+        loop: "bounce" plays forwards and backwards, "forward" repeats from the start, "once" stops at the end.
         comment: ASCII text of at most 255 characters for a GIF.
 
     Returns:

@@ -5,10 +5,10 @@ interrupt, a kill or a power loss, the path holds the old content or the new con
 
 Replacing a folder that has content takes two renames: the old folder aside, then the new one into its place. A kill or
 a power loss between the two leaves nothing at the path, and both folders next to it, complete, under temporary names.
-The next `new_folder` for that path first puts the old folder back.
+The next `new_folder` for that path first restores the old folder.
 
 Temporary names are `.NAME.XXXXXXXXXXXX.tmp` (new content) and `.NAME.XXXXXXXXXXXX.old` (a replaced folder). If a kill
-leaves them behind, the next write to the same path removes them: a `.tmp` once nothing was written to it for an hour.
+leaves them behind, the next write to the same path removes them: a `.tmp` after an hour without changes.
 """
 # os instead of pathlib: importing pathlib would slow down the start of `kvae sample`.
 # ruff: noqa: PTH100, PTH102, PTH104, PTH105, PTH108, PTH112, PTH113, PTH114, PTH116, PTH118, PTH120, PTH122, PTH208
@@ -145,7 +145,7 @@ def _aside(target: str, suffix: str) -> str:
 
 
 def _permissions(target: str) -> int | None:
-    """Return the permissions of the regular file at `target`, None if nothing is there. Refuse devices and folders."""
+    """Return the permissions of the regular file at `target`, None if it does not exist. Refuse devices and folders."""
     try:
         mode = os.stat(target).st_mode
     except FileNotFoundError:

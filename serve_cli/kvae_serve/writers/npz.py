@@ -1,7 +1,7 @@
 """Stream several arrays into one .npz file at the same time, in constant memory.
 
-`zipfile` writes one member after another, so all arrays but the first would need temporary storage. Here nothing is
-compressed and every size is known, so each member has a fixed position: chunks go directly there, and headers with
+`zipfile` writes one member after another, so all arrays but the first would need temporary storage. Here all sizes are
+known and members are not compressed, so each has a fixed position: chunks go directly there, and headers with
 checksums follow at the end. Every member is dated 1980, so equal rows give equal bytes.
 """
 

@@ -1,4 +1,4 @@
-"""`kvae train` on tables, folders of images and data that stay on disk: trained, exported, sampled, by command."""
+"""`kvae train` on tables, image folders and data on disk: training, export and sampling by command."""
 
 import csv
 import json
@@ -32,7 +32,7 @@ def settings(**changes):
 
 @pytest.fixture
 def table(tmp_path):
-    """People whose income depends on their job, and what they are asked about."""
+    """CSV of people whose income depends on their job."""
     rng = np.random.default_rng(0)
     with (tmp_path / "people.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -46,7 +46,7 @@ def table(tmp_path):
 
 @pytest.fixture
 def pictures(tmp_path):
-    """Two classes of grey images of 6 x 4, thirty of each."""
+    """Folder with two classes of gray images of 6 x 4, thirty of each."""
     rng = np.random.default_rng(0)
     for name in ("dog", "cat"):
         (tmp_path / "pictures" / name).mkdir(parents=True)
@@ -68,7 +68,7 @@ def flags(**changes):
         yield from (f"--{name.replace('_', '-')}", text)
 
 
-def test_a_table_goes_from_csv_to_drawn_rows_by_command(table, tmp_path):
+def test_table_is_trained_exported_and_sampled_by_command(table, tmp_path):
     asked = {
         "data": table, "likelihood": "mixed", "condition_columns": ("label", "Age"), "drop_columns": ("id",),
         "categorical_columns": ("Zip code",),
@@ -79,7 +79,7 @@ def test_a_table_goes_from_csv_to_drawn_rows_by_command(table, tmp_path):
         {"name": "label", "kind": "categorical", "classes": ["0", "1", "2"]},
         {"name": "age", "kind": "continuous", "range": [20.0, 69.0]},
     ]
-    # Scales are learned from the rows that are trained on, not from those held out.
+    # Scales are learned from the training rows, not from those held out.
     rows, _ = pipeline.hold_out(120, 20, 0)
     income = read_dataset(table, options=ReadOptions(drop_columns=("id",))).x[:, 2]
     assert facts["data"]["columns"][1]["mean"] == pytest.approx(income[rows].mean(), rel=1e-5)
@@ -93,7 +93,7 @@ def test_a_table_goes_from_csv_to_drawn_rows_by_command(table, tmp_path):
     assert draws.x.shape == (50, 3)
     assert set(draws.x[:, 0]) <= {0, 1}
     assert all(check.ok for check in served.verify())
-    # The same rows, read for the model from another order of columns, are what it was trained on.
+    # The same rows with the columns in another order are read as the model expects them.
     lines = list(csv.reader(table.open()))
     with (tmp_path / "turned.csv").open("w", newline="") as file:
         csv.writer(file).writerows(line[::-1] for line in lines)
@@ -103,7 +103,8 @@ def test_a_table_goes_from_csv_to_drawn_rows_by_command(table, tmp_path):
     assert served.encode(data.x, data.conditions)[0].shape == (120, 2)
 
 
-def test_an_exported_table_does_not_need_its_file(table, tmp_path):
+@pytest.mark.long
+def test_export_of_a_table_does_not_need_its_file(table, tmp_path):
     train.train(
         settings(data=str(table), likelihood="mixed", drop_columns=("id",), sigma="shared"),
         tmp_path / "run", quiet=True, export_check=False,
@@ -115,14 +116,15 @@ def test_an_exported_table_does_not_need_its_file(table, tmp_path):
         files = [(tmp_path / folder / f"{name}.onnx").read_bytes() for folder in "ab"]
         graphs = [file[: file.index(b"\x0a\x04kvae\x12") - 4] for file in files]  # all before the manifest's entry
         whole, without = (kvae.load(tmp_path / folder).graph_manifest(name).to_dict() for folder in "ab")
-        # Quantiles of the elbo are of the data: where those are gone, so are these, and nothing else.
+        # Only the quantiles of the elbo need the data.
         assert whole.pop("score")["examples"] == 100  # 20 were held out
         assert "score" not in without
         assert whole == without
         assert graphs[0] == graphs[1]
 
 
-def test_a_folder_of_images_trains_by_class_and_is_exported(pictures, tmp_path):
+@pytest.mark.long
+def test_image_folder_is_trained_by_class_and_exported(pictures, tmp_path):
     invoke(
         train_command, *flags(data=pictures, image_size="8x8", channels=3), "--conditional", "-o", tmp_path / "run",
         "-q", "--no-export-check",
@@ -134,7 +136,8 @@ def test_a_folder_of_images_trains_by_class_and_is_exported(pictures, tmp_path):
     assert served.sample(2, label="dog", seed=0).x.shape == (2, 8, 8, 3)
 
 
-def test_arrays_of_an_npz_are_conditions_by_name(tmp_path):
+@pytest.mark.long
+def test_npz_arrays_are_conditions_by_name(tmp_path):
     rng = np.random.default_rng(0)
     np.savez(
         tmp_path / "a.npz", x=rng.uniform(size=(60, 5)), slant=np.linspace(-1, 1, 60),
@@ -159,7 +162,7 @@ def refused(reason, error=InputDataError, **changes):
     assert str(found.value).isprintable()
 
 
-def test_what_does_not_go_together_is_one_line(table, pictures, tmp_path):
+def test_invalid_combinations_are_errors_of_one_line(table, pictures, tmp_path):
     people, images = str(table), str(pictures)
     drop = {"drop_columns": ("id",)}
     refused("is a table, which a bernoulli likelihood does not model. Use --likelihood mixed", data=people, **drop)
@@ -188,8 +191,8 @@ def test_what_does_not_go_together_is_one_line(table, pictures, tmp_path):
 
 
 @pytest.fixture(params=["npy", "images"])
-def halves(request, tmp_path, pictures, monkeypatch):
-    """A data set in memory, and the same on disk."""
+def near_and_far(request, tmp_path, pictures, monkeypatch):
+    """Configuration, data in memory, and the same data on disk."""
     if request.param == "npy":
         path = tmp_path / "a.npy"
         np.save(path, np.random.default_rng(0).uniform(size=(70, 5)))
@@ -201,8 +204,8 @@ def halves(request, tmp_path, pictures, monkeypatch):
     return chosen, near, sources.from_config(chosen.data)
 
 
-def test_data_on_disk_give_the_batches_of_data_in_memory(halves):
-    _, near, far = halves
+def test_batches_of_data_on_disk_equal_those_in_memory(near_and_far):
+    _, near, far = near_and_far
     assert isinstance(near.x, np.ndarray)
     assert isinstance(far.x, disk.OnDisk)
     assert (far.x.shape, far.x.dtype) == (near.x.shape, near.x.dtype)
@@ -221,8 +224,9 @@ def test_data_on_disk_give_the_batches_of_data_in_memory(halves):
         np.testing.assert_array_equal(own["age"], far_own["age"])
 
 
-def test_a_run_on_disk_learns_what_a_run_in_memory_learns(halves, tmp_path):
-    chosen, near, far = halves
+@pytest.mark.long
+def test_training_on_disk_equals_training_in_memory(near_and_far, tmp_path):
+    chosen, near, far = near_and_far
     first, second = (
         train.train(chosen, tmp_path / name, dataset=dataset, quiet=True, export_check=False)
         for name, dataset in (("near", near), ("far", far))
@@ -231,8 +235,8 @@ def test_a_run_on_disk_learns_what_a_run_in_memory_learns(halves, tmp_path):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
 
 
-def test_a_look_at_data_on_disk_is_the_look_at_them_in_memory(halves, monkeypatch):
-    chosen, near, far = halves
+def test_statistics_of_data_on_disk_equal_those_in_memory(near_and_far, monkeypatch):
+    chosen, near, far = near_and_far
     monkeypatch.setattr(disk, "CHUNK_ROWS", 16)
     assert disk.value_range(far.x) == disk.value_range(near.x) == (float(near.x.min()), float(near.x.max()))
     spec = factory.spec_of(far, chosen.model.likelihood)
@@ -243,7 +247,7 @@ def test_a_look_at_data_on_disk_is_the_look_at_them_in_memory(halves, monkeypatc
     assert run_data.fingerprint(far) == run_data.fingerprint(sources.from_config(chosen.data))
 
 
-def test_a_bad_value_on_disk_is_found(tmp_path, monkeypatch):
+def test_nan_on_disk_is_found(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "IN_MEMORY", 100)
     x = np.random.default_rng(0).uniform(size=(70, 5))
     x[33, 2] = np.nan
@@ -252,7 +256,8 @@ def test_a_bad_value_on_disk_is_found(tmp_path, monkeypatch):
         sources.from_config(settings(data=str(tmp_path / "a.npy")).data)
 
 
-def test_a_run_from_before_conditions_had_names_is_read(tmp_path):
+@pytest.mark.long
+def test_run_without_named_conditions_is_read(tmp_path):
     chosen = settings(data="mnist-sample", conditional=True)
     train.train(chosen, tmp_path / "run", quiet=True, export_check=False)
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -263,7 +268,7 @@ def test_a_run_from_before_conditions_had_names_is_read(tmp_path):
     assert model.conditions[0].classes == list("0123456789")
 
 
-def test_class_names_rename_the_classes_of_label(tmp_path):
+def test_class_names_replace_the_classes_of_label(tmp_path):
     words = ("nought", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
     given = settings(data="mnist-sample", conditional=True, class_names=words)
     renamed, plain = (
@@ -272,7 +277,7 @@ def test_class_names_rename_the_classes_of_label(tmp_path):
     )
     assert renamed.class_names == {"label": words}
     np.testing.assert_array_equal(renamed.conditions["label"], plain.conditions["label"])
-    # They are part of the run, and written into it.
+    # They are stored in the run.
     (tmp_path / "config.toml").write_text(given.to_toml())
     assert config.read(tmp_path / "config.toml") == given
 
@@ -285,12 +290,13 @@ def test_class_names_rename_the_classes_of_label(tmp_path):
         ({"class_names": tuple("abcdefghij")}, "add --conditional"),
     ],
 )
-def test_class_names_that_do_not_fit_are_refused(changes, words):
+def test_invalid_class_names_are_rejected(changes, words):
     with pytest.raises(InputDataError, match=words):
         sources.from_config(settings(data="mnist-sample", **changes).data)
 
 
-def test_measurements_under_a_gaussian_are_scaled_by_what_is_trained_on_and_have_no_bounds(tmp_path):
+@pytest.mark.long
+def test_measurements_are_scaled_by_training_rows_and_unbounded(tmp_path):
     x = np.random.default_rng(0).normal(20.0, 1.0, (120, 3)).astype("f4")
     _, held_out = pipeline.hold_out(120, 20, 0)
     x[held_out[0]] = 60.0
@@ -304,30 +310,31 @@ def test_measurements_under_a_gaussian_are_scaled_by_what_is_trained_on_and_have
     served = kvae.load(tmp_path / "out")
     assert not served.manifest.data.bounded
     assert all(check.ok for check in served.verify())
-    # What is far from all that was seen has a score like any other, and a worse one.
+    # An example far from the training data has a valid, much lower score.
     elbo = served.score(np.array([[20, 20, 20], [80, 80, 80]], "f4"), {"age": np.array([20, 20], "f4")}).elbo
     assert elbo[1] < elbo[0] - 10
     with pytest.raises(InputDataError, match="NaN"):
         served.score(np.full((1, 3), np.nan, "f4"), {"age": np.array([20], "f4")})
 
 
-def test_a_constant_column_of_numbers_is_refused(tmp_path):
+def test_constant_data_are_rejected(tmp_path):
     np.save(tmp_path / "a.npy", np.full((60, 3), 7.0))
     refused("every value of x is 7", data=str(tmp_path / "a.npy"), likelihood="gaussian")
 
 
-def test_a_vamp_prior_starts_at_examples_of_all_classes(pictures):
+def test_vamp_prior_starts_at_examples_of_all_classes(pictures):
     chosen = settings(data=str(pictures), prior="vamp", prior_components=10, conditional=True)
     setup = prepare(chosen, run_data.read(chosen), Distribution())
     start = 1 / (1 + np.exp(-np.asarray(setup.model.prior.logits)))
-    # The folder lies class by class; cats are light (0.7), dogs dark (0.3).
+    # The folder is sorted by class; cats are light (0.7), dogs dark (0.3).
     assert (start.mean(axis=(1, 2, 3)) > 0.5).tolist() == [True] * 5 + [False] * 5
     assert np.asarray(setup.model.prior.condition_vectors).argmax(1).tolist() == [0] * 5 + [1] * 5
     with pytest.raises(InputDataError, match="starts from 41 examples, but there are only 40"):
         prepare(chosen.replace(prior_components=41), run_data.read(chosen), Distribution())
 
 
-def test_embeddings_and_a_deep_prior_by_command(tmp_path):
+@pytest.mark.long
+def test_embeddings_and_a_prior_network_are_trained_by_command(tmp_path):
     tokens = np.random.default_rng(0).integers(0, 5, (100, 6, 2))
     np.savez(tmp_path / "a.npz", x=tokens, site=np.arange(100) % 4, age=np.linspace(0, 9, 100))
     asked = {
@@ -346,8 +353,8 @@ def test_embeddings_and_a_deep_prior_by_command(tmp_path):
     assert set(drawn.ravel()) <= {0, 1, 2, 3, 4}
 
 
-def test_an_embedding_sees_classes_without_an_order():
-    # Of 256 classes, whose indices bfloat16 would confuse.
+def test_one_hot_embedding_is_exact_under_mixed_precision():
+    # bfloat16 cannot represent all of 256 indices.
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         encoder = networks.embedded_encoder(networks.dense_encoder, (2,), 3, 256, embedding_dim=0, hidden=())
@@ -361,7 +368,8 @@ def test_an_embedding_sees_classes_without_an_order():
     np.testing.assert_allclose(seen.sum(-1), 1, atol=1e-4)
 
 
-def test_arrays_of_three_axes_are_sequences_to_an_lstm(tmp_path, monkeypatch):
+@pytest.mark.long
+def test_arrays_of_three_axes_are_sequences_for_an_lstm(tmp_path, monkeypatch):
     x = np.random.default_rng(0).normal(size=(60, 5, 3)).astype("f4")
     np.save(tmp_path / "a.npy", x)
     chosen = settings(data=str(tmp_path / "a.npy"), network="lstm", lstm_units=4, likelihood="gaussian")
@@ -388,7 +396,7 @@ def test_pseudo_inputs_learn_through_an_embedding():
         likelihood=kvae.likelihoods.Categorical(4), prior=kvae.priors.VampPrior((6,), 3),
     )  # fmt: skip
     model.compile("adam", run_eagerly=True)
-    start = [np.array(weight) for weight in model.trainable_weights]
+    start = [np.asarray(weight).copy() for weight in model.trainable_weights]
     model.fit(np.random.default_rng(0).integers(0, 4, (40, 6)), batch_size=20, verbose=0)
     for before, weight in zip(start, model.trainable_weights, strict=True):
         assert (before != np.asarray(weight)).any(), f"{weight.path} does not learn"

@@ -111,7 +111,7 @@ def test_the_card_and_the_list_tell_what_smaller_weights_cost(tmp_path):
     x = np.random.default_rng(0).choice([0.0, 255.0], (300, *SHAPE)).astype("f4")
     model.export(tmp_path / "out", weights="int8", trained_on=x[:200], held_out=x[200:], measured=measured)
     head, whole, small = measured
-    assert head[:2] == ("weights", "bytes")
+    assert head[:2] == ("Weights", "Bytes")
     assert [whole[0], small[0]] == ["float32", "int8"]
     served = kvae.load(tmp_path / "out")
     elbo = served.score(x[200:]).elbo.mean()
@@ -131,7 +131,7 @@ def test_the_card_and_the_list_tell_what_smaller_weights_cost(tmp_path):
 
 def test_what_wins_nothing_is_refused_and_leaves_nothing(tmp_path):
     small = kvae.VAE(networks.dense_encoder((4,), 2, (5,)), networks.dense_decoder((4,), 2, (5,)))
-    with pytest.raises(VerificationError, match="win nothing") as error:
+    with pytest.raises(VerificationError, match="do not make a model of this size smaller") as error:
         randomised(small).export(tmp_path / "out", weights="float16")
     assert error.value.exit_code == 6
     assert list(tmp_path.iterdir()) == []
@@ -139,13 +139,13 @@ def test_what_wins_nothing_is_refused_and_leaves_nothing(tmp_path):
 
 def test_the_rule_of_what_is_refused():
     row = weight_costs.Row("float32", 1000, 10.0, 1.0, 0.0, 0.0, -90.0)
-    worse = row._replace(weights="int8", largest=0.01, elbo=-91.0)
+    worse = row._replace(weights="int8", max_difference=0.01, elbo=-91.0)
     with pytest.raises(VerificationError):
         weight_costs.require_gain([row, worse])
     with pytest.raises(VerificationError):
-        weight_costs.require_gain([row, worse._replace(many=0.5)])
+        weight_costs.require_gain([row, worse._replace(batched=0.5)])
     weight_costs.require_gain([row, worse._replace(num_bytes=900)])
-    weight_costs.require_gain([row, worse._replace(many=0.5, one=8.0)])
+    weight_costs.require_gain([row, worse._replace(batched=0.5, single=8.0)])
     weight_costs.require_gain([row])
 
 

@@ -1,4 +1,4 @@
-"""`kvae evaluate` and `kvae score` as a user meets them: what they print and write, and what they refuse."""
+"""`kvae evaluate` and `kvae score`: output, files and errors."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ def data(tmp_path):
     return tmp_path / "data.npz"
 
 
-def test_evaluate_prints_and_writes_what_the_library_returns(kvae, tiny, data, tmp_path):
+def test_evaluate_prints_and_writes_the_result_of_the_library(kvae, tiny, data, tmp_path):
     command = ["evaluate", "-m", tiny / "conditional", "--data", data, "--limit", 50, "--importance-samples", 20]
     done = kvae(*command, "--json", "-o", "figures.json")
     assert done.returncode == 0, done.stderr
@@ -46,12 +46,12 @@ def test_evaluate_prints_and_writes_what_the_library_returns(kvae, tiny, data, t
         assert any(line.startswith(name.replace("_", " ") + "  ") for line in lines), name
 
 
-def test_threads_do_not_change_a_figure(kvae, tiny, data):
+def test_threads_do_not_change_results(kvae, tiny, data):
     command = ["evaluate", "-m", tiny / "conditional", "--data", data, "--limit", 20, "--json"]
     assert kvae(*command).stdout == kvae(*command, "--threads", 2).stdout
 
 
-def test_the_test_half_is_what_is_evaluated(kvae, tiny, tmp_path):
+def test_evaluate_uses_the_test_split_by_default(kvae, tiny, tmp_path):
     halves = {"x_train": X[:200], "y_train": LABEL[:200], "x_test": X[200:230], "y_test": LABEL[200:230]}
     np.savez(tmp_path / "halves.npz", **halves)
     command = ["evaluate", "-m", tiny / "conditional", "--data", "halves.npz", "--importance-samples", 1, "--json"]
@@ -59,14 +59,14 @@ def test_the_test_half_is_what_is_evaluated(kvae, tiny, tmp_path):
     assert json.loads(kvae(*command, "--split", "train").stdout)["n"] == 200
 
 
-def test_gray_levels_are_never_printed_as_a_likelihood(kvae, tiny, data):
+def test_gray_levels_without_binarisation_are_rejected(kvae, tiny, data):
     done = kvae("evaluate", "-m", tiny / "conditional", "--data", data, "--binarize", "none")
     assert (done.returncode, done.stdout) == (4, "")
     assert "a Bernoulli likelihood expects" in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("verb", "options", "code", "message"),
+    ("command", "options", "code", "words"),
     [
         ("evaluate", ["-o", "figures.csv"], 2, "unknown suffix; expected .json"),
         ("evaluate", ["-o", "nowhere/figures.json"], 7, "folder nowhere does not exist"),
@@ -80,23 +80,23 @@ def test_gray_levels_are_never_printed_as_a_likelihood(kvae, tiny, data):
         ("score", ["--condition", "size=3"], 2, "no condition size"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(kvae, tiny, data, tmp_path, verb, options, code, message):
-    given = ["--data", data] if verb == "evaluate" else [data]
-    done = kvae(verb, "-m", tiny / "conditional", *given, *options)
+def test_bad_request_fails_with_one_line_and_writes_nothing(kvae, tiny, data, tmp_path, command, options, code, words):
+    given = ["--data", data] if command == "evaluate" else [data]
+    done = kvae(command, "-m", tiny / "conditional", *given, *options)
     assert done.returncode == code, done.stderr
-    assert message in done.stderr
+    assert words in done.stderr
     assert (done.stdout, len(done.stderr.splitlines())) == ("", 1)
     assert list(tmp_path.iterdir()) == [data]
 
 
-def test_a_model_without_likelihood_says_how_to_get_it(kvae, tiny, data):
+def test_missing_likelihood_file_is_reported_with_the_remedy(kvae, tiny, data):
     done = kvae("evaluate", "-m", tiny / "conditional" / "encoder.onnx", "--data", data)
     assert done.returncode == 5
     assert "no likelihood.onnx" in done.stderr
     assert "kvae export" in done.stderr
 
 
-def test_conditions_come_from_the_data_or_the_command(kvae, tiny, data, tmp_path):
+def test_conditions_come_from_the_data_or_the_options(kvae, tiny, data, tmp_path):
     np.save(tmp_path / "x.npy", X[:4])
     without = kvae("score", "-m", tiny / "conditional", "x.npy")
     assert without.returncode == 4
@@ -106,7 +106,7 @@ def test_conditions_come_from_the_data_or_the_command(kvae, tiny, data, tmp_path
     assert [row["elbo"] for row in json.loads(as_dog.stdout)["scores"]] == expected.elbo.tolist()
 
 
-def test_scores_are_rows_in_order_in_every_form(kvae, tiny, data, tmp_path):
+def test_scores_are_the_same_in_every_format(kvae, tiny, data, tmp_path):
     expected = scoring.score(load(tiny / "conditional"), X, {"label": LABEL})
     low = float(np.quantile(expected.elbo, 0.1))
     command = ["score", "-m", tiny / "conditional", data, "--threshold", low]
@@ -147,7 +147,7 @@ def manifest_with(record):
     return Manifest.from_dict(plain | {"graph": "encoder", "score": record})
 
 
-def test_a_quantile_of_the_training_data_is_known_by_its_name():
+def test_threshold_accepts_stored_quantiles_and_numbers():
     found = threshold("q0.01", manifest_with(RECORD), 4, 9)
     assert found == (-45.5, 0.01)
     assert threshold("-12.5", manifest_with(None), 16, 0) == (-12.5, None)
@@ -173,12 +173,12 @@ def test_a_quantile_of_the_training_data_is_known_by_its_name():
         {**RECORD, "num_samples": 0},
     ],
 )
-def test_a_record_of_quantiles_that_is_none_is_refused(record):
+def test_malformed_quantile_record_is_rejected(record):
     with pytest.raises(ModelFileError, match="score"):
         threshold("q0.1", manifest_with(record), 4, 9)
 
 
-def test_scores_are_drawn_as_the_models_quantiles_were(kvae, tiny, data, tmp_path):
+def test_score_uses_the_draws_and_seed_of_the_quantiles_by_default(kvae, tiny, data, tmp_path):
     folder = with_quantiles(tiny, tmp_path / "model", RECORD)
     document = json.loads(kvae("score", "-m", folder, data, "--threshold", "q0.01", "--json").stdout)
     assert (document["samples"], document["seed"]) == (4, 9)
@@ -188,7 +188,7 @@ def test_scores_are_drawn_as_the_models_quantiles_were(kvae, tiny, data, tmp_pat
     assert document["mean"]["elbo"] == pytest.approx(expected.mean(), rel=1e-12)
 
 
-def test_the_methods_of_a_model_are_those_of_the_modules(tiny):
+def test_model_methods_equal_the_module_functions(tiny):
     model = load(tiny / "conditional")
     one, other = model.score(X[:5], label="dog"), scoring.score(model, X[:5], {"label": 1})
     assert (one.elbo == other.elbo).all()

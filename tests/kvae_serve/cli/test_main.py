@@ -1,4 +1,4 @@
-"""The real command in a process of its own: what it prints, where, and how it ends."""
+"""The command `kvae` in its own process: output, errors and exit codes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import sys
 import time
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
 import kvae_serve
-from kvae.__main__ import run
+from kvae.__main__ import COMMANDS, run
 from kvae_serve.sealed import noise
 from support import make_tiny_models
 from support.paths import python_path
@@ -40,10 +41,10 @@ def test_help_lists_the_commands_and_imports_nothing_heavy(command_environment):
         assert f"\n  {name} " in done.stdout
 
 
-def test_every_light_verb_has_help_without_numpy(command_environment):
+def test_help_of_light_commands_does_not_import_numpy(command_environment):
     code = (
         "import sys; from kvae.__main__ import run\n"
-        "codes = [run([verb, '--help']) for verb in ('sample', 'info', 'verify', 'models')]\n"
+        "codes = [run([name, '--help']) for name in ('sample', 'info', 'verify', 'models')]\n"
         "print(codes, 'numpy' in sys.modules, 'onnxruntime' in sys.modules)"
     )
     done = subprocess.run(
@@ -52,7 +53,7 @@ def test_every_light_verb_has_help_without_numpy(command_environment):
     assert done.stdout.splitlines()[-1] == "[0, 0, 0, 0] False False"
 
 
-def test_version_and_no_arguments(kvae):
+def test_version_is_printed_and_no_arguments_print_the_help(kvae):
     assert kvae("--version").stdout == f"kvae, version {kvae_serve.__version__}\n"
     done = kvae()
     assert done.returncode == 0
@@ -68,7 +69,7 @@ def test_sample_shows_images_as_text(kvae, tiny):
     assert kvae("sample", "-m", tiny / "conditional", "--label", "cat", "--seed", 1, "-n", 1).stdout == done.stdout
 
 
-def test_sample_writes_what_the_formula_says(kvae, tiny, tmp_path):
+def test_sample_matches_the_decoder_formula(kvae, tiny, tmp_path):
     done = kvae("sample", "-m", tiny / "conditional", "--label", "0", "-n", 3, "--seed", 7, "--start", 2, "-o", "a.npz")
     assert (done.returncode, done.stdout) == (0, "")
     z, _ = noise.latent_noise(7, 2, 3, 3)
@@ -80,7 +81,7 @@ def test_sample_writes_what_the_formula_says(kvae, tiny, tmp_path):
         )
 
 
-def test_without_a_label_there_is_one_of_each_and_sixteen_without_classes(kvae, tiny):
+def test_default_is_one_sample_per_class_or_sixteen_without_classes(kvae, tiny):
     done = kvae("sample", "-m", tiny / "conditional", "--json", "--seed", 0)
     assert json.loads(done.stdout)["conditions"] == {"label": ["cat", "dog", "0"]}
     assert json.loads(done.stdout)["rows"] == 3
@@ -88,14 +89,14 @@ def test_without_a_label_there_is_one_of_each_and_sixteen_without_classes(kvae, 
     assert json.loads(kvae("sample", "-m", tiny / "conditional", "--label", "cat", "--json").stdout)["rows"] == 16
 
 
-def test_a_seed_that_was_drawn_is_reported_and_draws_the_same_again(kvae, tiny, tmp_path):
+def test_reported_seed_repeats_the_sample(kvae, tiny, tmp_path):
     done = kvae("sample", "-m", tiny / "unconditional", "-o", "a.npy")
     seed = done.stderr.split()[-1]
     kvae("sample", "-m", tiny / "unconditional", "-o", "b.npy", "--seed", seed)
     assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
 
 
-def test_standard_output_carries_npy_bytes_alone(tiny, tmp_path, command_environment):
+def test_stdout_carries_only_npy_bytes(tiny, tmp_path, command_environment):
     done = subprocess.run(
         [sys.executable, "-m", "kvae", "sample", "-m", str(tiny / "unconditional"), "-o", "-", "-n", "5"],
         env=command_environment, cwd=tmp_path, capture_output=True, check=True,
@@ -103,7 +104,7 @@ def test_standard_output_carries_npy_bytes_alone(tiny, tmp_path, command_environ
     assert np.load(io.BytesIO(done.stdout)).shape == (5, 8, 6, 1)
 
 
-def test_every_form_of_output(kvae, tiny, tmp_path):
+def test_sample_writes_every_format(kvae, tiny, tmp_path):
     for path in ("a.png", "a.npz", "a.npy", "folder", "slash/"):
         done = kvae("sample", "-m", tiny / "conditional", "-o", path, "-q", "--draw", "--dtype", "uint8")
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -111,7 +112,7 @@ def test_every_form_of_output(kvae, tiny, tmp_path):
     assert len(names(tmp_path / "folder")) == 3
 
 
-def test_a_model_may_come_from_the_environment_or_be_a_link_or_a_file(kvae, tiny, tmp_path):
+def test_model_may_be_set_by_environment_or_be_a_link_to_a_file(kvae, tiny, tmp_path):
     assert kvae("sample", KVAE_MODEL=str(tiny / "unconditional")).returncode == 0
     (tmp_path / "link.onnx").symlink_to(tiny / "conditional" / "decoder.onnx")
     assert kvae("sample", "-m", "link.onnx").returncode == 0
@@ -153,7 +154,7 @@ SAMPLE_REFUSED = [
 
 
 @pytest.mark.parametrize(("arguments", "code", "words"), SAMPLE_REFUSED, ids=lambda value: repr(value)[:40])
-def test_a_bad_request_ends_with_its_code_and_leaves_nothing(kvae, tiny, tmp_path, arguments, code, words):
+def test_bad_request_fails_with_its_code_and_writes_nothing(kvae, tiny, tmp_path, arguments, code, words):
     (tmp_path / "exists.png").write_bytes(b"old" * 100)
     (tmp_path / "empty").mkdir()
     (tmp_path / "full").mkdir()
@@ -171,17 +172,41 @@ def test_a_bad_request_ends_with_its_code_and_leaves_nothing(kvae, tiny, tmp_pat
     assert (tmp_path / "exists.png").read_bytes() == b"old" * 100
 
 
-def test_a_label_for_an_unconditional_model(kvae, tiny):
+def test_label_for_an_unconditional_model_is_rejected(kvae, tiny):
     assert_refused(kvae("sample", "-m", tiny / "unconditional", "--label", 3), 2, "unconditional")
 
 
-def test_a_lone_decoder_with_a_learned_prior(kvae, tiny):
+def test_decoder_with_a_learned_prior_needs_the_prior_file(kvae, tiny):
     done = kvae("sample", "-m", tiny / "gaussian_prior" / "decoder.onnx")
     assert_refused(done, 5, "prior.onnx")
     assert kvae("sample", "-m", tiny / "gaussian_prior").returncode == 0
 
 
-def test_force_replaces(kvae, tiny, tmp_path):
+@pytest.mark.parametrize(
+    ("command", "former", "present"),
+    [("score", "--samples", "--num-samples"), ("evaluate", "--limit", "-n"),
+     ("evaluate", "--importance-samples", "--num-samples"), ("evaluate", "--samples", "--sample-metrics")],
+)  # fmt: skip
+def test_former_option_name_works_but_is_not_in_the_help(command, former, present):
+    click_command = COMMANDS[command].load()
+    arguments = ["--data", "x"] if command == "evaluate" else ["x"]
+    params = [click_command.make_context(command, [*arguments, each, "7"]).params for each in (former, present)]
+    assert params[0] == params[1]
+    help_text = click_command.get_help(click.Context(click_command))
+    assert present in help_text
+    assert f"{former} " not in help_text
+
+
+def test_many_images_on_a_terminal_are_rejected(tiny, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    errors = []
+    monkeypatch.setattr("kvae_serve.cli.main._print_error", errors.append)
+    assert run(["sample", "-m", str(tiny / "unconditional"), "-n", "101"]) == 2
+    assert "101 images do not fit on a terminal" in errors[0]
+    assert "-o FILE.png" in errors[0]
+
+
+def test_force_replaces_the_output(kvae, tiny, tmp_path):
     (tmp_path / "a.png").write_bytes(b"old")
     assert kvae("sample", "-m", tiny / "conditional", "-o", "a.png", "--force").returncode == 0
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
@@ -198,7 +223,7 @@ def test_unknown_option_is_rejected(kvae):
     assert_refused(kvae("--frobnicate"), 2, "No such option")
 
 
-def test_errors_are_json_on_request(kvae, tiny):
+def test_errors_are_json_with_the_option_json(kvae, tiny):
     for arguments, code in ((["--label", "cow"], 2), (["-n", "0"], 2), (["-m", "missing"], 5), (["-o", "-"], 2)):
         done = kvae("sample", "-m", tiny / "conditional", "--json", *arguments)
         assert (done.returncode, done.stdout) == (code, "")
@@ -207,7 +232,7 @@ def test_errors_are_json_on_request(kvae, tiny):
         assert error["message"]
 
 
-def test_info_tells_all_in_words_and_in_json(kvae, tiny):
+def test_info_shows_metadata_as_text_and_json(kvae, tiny):
     done = kvae("info", "-m", tiny / "conditional")
     assert done.returncode == 0
     for words in (
@@ -226,7 +251,7 @@ def test_info_tells_all_in_words_and_in_json(kvae, tiny):
     assert_refused(kvae("info", "-m", "missing"), 5)
 
 
-def test_verify_passes_and_fails_with_its_code(kvae, tiny, tmp_path):
+def test_verify_passes_or_fails_with_exit_code_6(kvae, tiny, tmp_path):
     from kvae_serve.model import load
 
     done = kvae("verify", "-m", tiny / "mixture_prior")
@@ -251,7 +276,7 @@ def test_verify_passes_and_fails_with_its_code(kvae, tiny, tmp_path):
     assert "at most 0.0255 is allowed" in error["message"]
 
 
-def test_models_lists_what_ships(kvae):
+def test_every_listed_model_opens(kvae):
     done = kvae("models", "--json")
     assert done.returncode == 0
     for model in json.loads(done.stdout):
@@ -273,7 +298,7 @@ def test_train_without_its_packages_names_the_extra(kvae, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_an_unknown_error_is_one_line_and_a_traceback_on_request(monkeypatch, capsys):
+def test_unexpected_error_is_one_line_and_a_traceback_with_kvae_debug(monkeypatch, capsys):
     def fail(*_):
         raise RuntimeError("strange\n\x1b[31m")
 
@@ -294,7 +319,7 @@ def start(arguments: list[object], tmp_path: Path, environment: dict[str, str], 
 
 
 @pytest.mark.parametrize("wait", [0.2, 1.0])
-def test_ctrl_c_ends_with_130_and_leaves_nothing(tiny, tmp_path, command_environment, wait):
+def test_ctrl_c_exits_with_130_and_writes_nothing(tiny, tmp_path, command_environment, wait):
     arguments = ["sample", "-m", tiny / "unconditional", "-n", 2_000_000, "--batch-size", 2, "-o", "a.npz"]
     process = start(arguments, tmp_path, command_environment)
     time.sleep(wait)
@@ -305,7 +330,7 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(tiny, tmp_path, command_environ
     assert names(tmp_path) == []
 
 
-def test_a_reader_that_has_had_enough_is_no_error(tiny, tmp_path, command_environment):
+def test_closed_pipe_is_not_an_error(tiny, tmp_path, command_environment):
     for output in (["-o", "-", "-n", 5000], ["-n", 5000]):
         arguments = ["sample", "-q", "-m", tiny / "unconditional", *output]
         process = start(arguments, tmp_path, command_environment, stdout=subprocess.PIPE)
@@ -318,7 +343,7 @@ def test_a_reader_that_has_had_enough_is_no_error(tiny, tmp_path, command_enviro
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 @pytest.mark.parametrize("output", [[], ["-o", "-", "-n", 500], ["--json"]])
-def test_a_full_standard_output_is_reported(tiny, tmp_path, command_environment, output):
+def test_full_stdout_is_reported(tiny, tmp_path, command_environment, output):
     with open("/dev/full", "wb") as full:  # noqa: PTH123
         process = start(
             ["sample", "-q", "-m", tiny / "unconditional", *output], tmp_path, command_environment, stdout=full
@@ -329,7 +354,7 @@ def test_a_full_standard_output_is_reported(tiny, tmp_path, command_environment,
     assert b"Traceback" not in error
 
 
-def test_closed_streams_and_a_poor_environment(tiny, tmp_path, command_environment):
+def test_closed_streams_and_a_minimal_environment_work(tiny, tmp_path, command_environment):
     command = f'"{sys.executable}" -m kvae sample -m "{tiny / "conditional"}"'
     for redirect, code in (("-o a.png >&-", 0), ("-o b.png 2>&-", 0), (">&-", 7), ("-o c.png >&- 2>&- <&-", 0)):
         done = subprocess.run(
@@ -343,7 +368,7 @@ def test_closed_streams_and_a_poor_environment(tiny, tmp_path, command_environme
     assert len(done.stdout.splitlines()) == 4
 
 
-def test_a_terminal_gets_colour_as_wide_as_it_is(tiny, tmp_path, command_environment):
+def test_terminal_shows_colour_in_its_full_width(tiny, tmp_path, command_environment):
     pty = pytest.importorskip("pty")
     import fcntl
     import struct
@@ -374,14 +399,14 @@ def test_a_terminal_gets_colour_as_wide_as_it_is(tiny, tmp_path, command_environ
             assert lines[0].count("▀") == 5 * 6  # Five images of six columns, two between each.
 
 
-def test_memory_stays_small(tiny, tmp_path, command_environment, peak_memory):
+def test_sample_needs_less_than_150_mb(tiny, tmp_path, command_environment, peak_memory):
     command = [sys.executable, "-m", "kvae", "sample", "-m", tiny / "conditional", "-o", "a.png"]
     done = peak_memory(command, cwd=tmp_path, env=command_environment)
     assert done.returncode == 0
     assert done.peak < 150e6
 
 
-def test_the_version_is_that_of_the_package():
+def test_version_equals_that_of_the_distribution():
     import importlib.metadata
 
     try:
@@ -391,7 +416,7 @@ def test_the_version_is_that_of_the_package():
     assert installed == kvae_serve.__version__
 
 
-def test_serve_cli_imports_nothing_but_its_base_packages():
+def test_kvae_serve_imports_only_its_base_packages():
     allowed = set(sys.stdlib_module_names) | {"kvae_serve", "numpy", "onnxruntime", "click", "PIL"}
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -1,4 +1,4 @@
-"""Requests by line: each is answered, nothing stops the next, and nothing leaves its folder."""
+"""Requests by line: every request is answered, and outputs stay in their folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def serve(tiny, lines, **rest):
     return [json.loads(line) for line in out.getvalue().splitlines()], failed
 
 
-def test_an_answer_holds_what_sample_draws(tiny, tmp_path):
+def test_answer_equals_the_samples_of_the_model(tiny, tmp_path):
     want = load(tiny / "conditional").sample(3, label="dog", seed=7, start=2)
     path = str(tmp_path / "a.npz")
     request = {"id": [1, "x"], "label": "dog", "n": 3, "seed": 7, "start": 2}
@@ -40,15 +40,15 @@ def test_an_answer_holds_what_sample_draws(tiny, tmp_path):
         np.testing.assert_array_equal(found["x"], want.x)
 
 
-def test_decode_is_the_formula(tiny):
+def test_decode_matches_the_decoder_formula(tiny):
     z = [[0.5, -1, 2], [0, 0, 0]]
-    (answer,), failed = serve(tiny, [{"verb": "decode", "z": z, "label": ["0", "cat"]}])
+    (answer,), failed = serve(tiny, [{"command": "decode", "z": z, "label": ["0", "cat"]}])
     assert failed is None
     want = make_tiny_models.decode(np.array(z), np.array([2, 0]))["x_mean"]
     np.testing.assert_allclose(answer["x"], want, atol=1e-3, rtol=1e-4)
 
 
-def test_defaults_hold_where_a_line_does_not_say(tiny):
+def test_defaults_apply_to_missing_keys(tiny):
     defaults = {"label": ["dog"], "n": 2, "seed": 3, "temperature": 0.0, "dtype": "uint8"}
     (first, second), _ = serve(tiny, [{}, {"condition": {"label": "cat"}, "n": 1}], defaults=defaults)
     assert (first["rows"], first["conditions"], first["seed"]) == (2, {"label": ["dog"]}, 3)
@@ -70,8 +70,8 @@ BAD = [
     (b'{"id": ' + b"[" * 20 + b"]" * 20 + b"}", 2),
     (b'{"id": "\\ud800"}', 2),
     (b'{"id": "' + b"x" * 2**20 + b'"}', 2),
-    ({"verb": "train"}, 2),
-    ({"verb": ["sample"]}, 2),
+    ({"command": "train"}, 2),
+    ({"command": ["sample"]}, 2),
     ({"lable": "dog"}, 2),
     ({"n": True}, 2),
     ({"n": 0}, 2),
@@ -97,16 +97,16 @@ BAD = [
     ({"output": "away.png", "force": True}, 2),
     ({"output": "old.png"}, 7),
     ({"output": "none/a.png"}, 7),
-    ({"verb": "decode"}, 2),
-    ({"verb": "decode", "z": [[1, 2]], "label": "dog"}, 4),
-    ({"verb": "decode", "z": [[1, 2, "x"]], "label": "dog"}, 4),
-    ({"verb": "decode", "z": [[1, 2], [3]], "label": "dog"}, 4),
-    ({"verb": "decode", "z": [[1e300, 0, 0]], "label": "dog"}, 4),
-    ({"verb": "decode", "z": [], "label": "dog"}, 4),
+    ({"command": "decode"}, 2),
+    ({"command": "decode", "z": [[1, 2]], "label": "dog"}, 4),
+    ({"command": "decode", "z": [[1, 2, "x"]], "label": "dog"}, 4),
+    ({"command": "decode", "z": [[1, 2], [3]], "label": "dog"}, 4),
+    ({"command": "decode", "z": [[1e300, 0, 0]], "label": "dog"}, 4),
+    ({"command": "decode", "z": [], "label": "dog"}, 4),
 ]
 
 
-def test_a_bad_line_is_answered_and_the_next_one_read(tiny, tmp_path):
+def test_bad_line_gets_an_error_and_the_next_is_answered(tiny, tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / "old.png").write_bytes(b"old")
@@ -128,7 +128,7 @@ def test_a_bad_line_is_answered_and_the_next_one_read(tiny, tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["away", "away.png", "old.png"]
 
 
-def test_a_partner_gets_each_answer_before_it_writes_the_next_line(tiny, tmp_path, command_environment):
+def test_each_answer_is_flushed_before_the_next_line(tiny, tmp_path, command_environment):
     process = subprocess.Popen(
         [sys.executable, "-m", "kvae", "sample", "-m", str(tiny / "conditional"), "--requests", "-"],
         cwd=tmp_path, env=command_environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -146,6 +146,6 @@ def test_a_partner_gets_each_answer_before_it_writes_the_next_line(tiny, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "code"), [(["--requests", "none.jsonl"], 4), (["--requests", "-", "-o", "none"], 7)]
 )
-def test_what_cannot_be_opened(kvae, tiny, arguments, code):
+def test_missing_request_file_or_folder_is_reported(kvae, tiny, arguments, code):
     done = kvae("sample", "-m", tiny / "conditional", *arguments)
     assert (done.returncode, done.stdout) == (code, "")

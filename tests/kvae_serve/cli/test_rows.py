@@ -1,4 +1,4 @@
-"""`encode`, `decode` and `reconstruct`, by command and from Python, against the formulas of the tiny models."""
+"""`encode`, `decode` and `reconstruct`, as commands and methods, compared with the formulas of the tiny models."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def piped(tiny, folder, environment, first: bytes, *arguments) -> subprocess.Com
     return subprocess.run(command, input=first, cwd=folder, env=environment, capture_output=True, check=False)
 
 
-def test_encode_writes_codes_with_the_labels_of_the_data(kvae, tiny, data):
+def test_encode_matches_the_encoder_formula_in_every_format(kvae, tiny, data):
     expected = tiny_models.encode(X, LABEL)
     arguments = ["encode", "-m", tiny / "conditional", "data.npz"]
     for form in ("c.npz", "c.npy", "c.csv"):
@@ -61,7 +61,7 @@ def test_encode_writes_codes_with_the_labels_of_the_data(kvae, tiny, data):
     assert kvae(*arguments, "-q").stdout == (data / "c.csv").read_text()
 
 
-def test_a_label_for_all_rows_wins_over_the_data_and_is_needed_without(kvae, tiny, data):
+def test_label_option_replaces_or_supplies_the_labels(kvae, tiny, data):
     assert kvae("encode", "-m", tiny / "conditional", "data.npz", "--label", "dog", "-o", "c.npy").returncode == 0
     np.testing.assert_allclose(np.load(data / "c.npy"), tiny_models.encode(X, np.ones(5, int))["z_mean"], **CLOSE)
     arguments = ["encode", "-m", tiny / "conditional"]
@@ -75,7 +75,7 @@ def test_a_label_for_all_rows_wins_over_the_data_and_is_needed_without(kvae, tin
     assert names(data) == ["c.npy", "data.npz", "x.npy"]
 
 
-def test_parts_of_the_data_are_the_whole(kvae, tiny, data):
+def test_encode_of_a_range_equals_the_range_of_the_whole(kvae, tiny, data):
     model = tiny / "conditional"
     kvae("encode", "-m", model, "data.npz", "--draw", "--seed", 7, "-o", "whole.npz")
     kvae("encode", "-m", model, "data.npz", "--draw", "--seed", 7, "--start", 2, "-n", 2, "-o", "part.npz")
@@ -89,7 +89,7 @@ def test_parts_of_the_data_are_the_whole(kvae, tiny, data):
 
 
 @pytest.mark.parametrize("form", ["codes.npz", "codes.csv", "codes.npy"])
-def test_what_encode_writes_decode_reads(kvae, tiny, data, form):
+def test_decode_reads_the_output_of_encode(kvae, tiny, data, form):
     model = tiny / "conditional"
     assert kvae("encode", "-m", model, "data.npz", "-o", form).returncode == 0
     told = ["--label", "dog"] if form.endswith(".npy") else []  # An .npy holds no labels.
@@ -105,7 +105,7 @@ def test_what_encode_writes_decode_reads(kvae, tiny, data, form):
             np.testing.assert_allclose(np.load(data / "r.npy"), found["x"], atol=1e-3)
 
 
-def test_pipes_carry_codes_and_data(tiny, data, command_environment):
+def test_encode_decode_and_reconstruct_work_in_pipes(tiny, data, command_environment):
     model = tiny / "unconditional"
     done = piped(tiny, data, command_environment, b"", "encode", "-m", model, "x.npy", "-o", "-")
     assert done.stderr == b"5 rows of unconditional\n"
@@ -123,7 +123,7 @@ def test_pipes_carry_codes_and_data(tiny, data, command_environment):
     assert names(data) == ["data.npz", "x.npy"]
 
 
-def test_piped_rows_are_given_in_order_and_skipped_where_nobody_wants_them():
+def test_piped_rows_are_read_in_order_and_may_be_skipped():
     z = np.arange(5000, dtype="<f8").reshape(1000, 5)
     buffer = io.BytesIO()
     np.save(buffer, z)
@@ -138,7 +138,7 @@ def test_piped_rows_are_given_in_order_and_skipped_where_nobody_wants_them():
             latent_files.PipedRows(io.BytesIO(buffer.getvalue()), "it")
 
 
-def test_reconstruct_shows_each_example_beside_what_the_model_keeps(kvae, tiny, data):
+def test_reconstruct_pairs_each_example_with_its_reconstruction(kvae, tiny, data):
     arguments = ["reconstruct", "-m", tiny / "conditional", "data.npz"]
     for form in ("r.png", "r.npz", "r.npy", "folder"):
         assert kvae(*arguments, "-o", form).returncode == 0
@@ -176,7 +176,7 @@ def test_decode_can_draw_x(kvae, tiny, data):
         assert (end["x"] == found["x"][4:]).all()
 
 
-def test_json_tells_what_was_done(kvae, tiny, data):
+def test_json_reports_the_request(kvae, tiny, data):
     done = kvae("encode", "-m", tiny / "conditional", "data.npz", "-o", "c.npz", "--json")
     found = json.loads(done.stdout)
     assert (found["rows"], found["data"], found["output"], found["start"]) == (5, "data.npz", "c.npz", 0)
@@ -200,13 +200,13 @@ def test_json_tells_what_was_done(kvae, tiny, data):
         ("long.npz", {"z": np.zeros((2, 3)), "label": np.zeros(3, int)}),
     ],
 )
-def test_bad_codes_are_refused(kvae, tiny, tmp_path, name, arrays):
+def test_bad_latent_files_are_rejected(kvae, tiny, tmp_path, name, arrays):
     np.savez(tmp_path / name, **arrays)
     done = kvae("decode", "-m", tiny / "conditional", name, *(() if "label" in arrays else ("--label", "cat")))
     assert_refused(done, 4, name.split(".")[0] if name != "nan.npz" else "nan")
 
 
-def test_codes_in_a_table_go_by_the_names_of_their_columns(tiny, tmp_path):
+def test_latent_table_is_read_by_column_name(tiny, tmp_path):
     manifest = load(tiny / "conditional").manifest
     path = tmp_path / "z.csv"
     path.write_text("z_1,note,z_0,label,z_2\n1,a,0,dog,2\n4,b,3,0,5\n")
@@ -256,7 +256,7 @@ def a_table_model(tmp_path) -> str:
     return str(tmp_path / "decoder.onnx")
 
 
-def test_sample_of_a_table_with_two_conditions_is_csv_with_its_columns(kvae, tmp_path):
+def test_table_sample_is_csv_with_conditions_and_columns(kvae, tmp_path):
     path = a_table_model(tmp_path)
     arguments = ["sample", "-m", path, "--condition", "age=0.3", "--condition", "species=cat", "--seed", 5, "-n", 3]
     done = kvae(*arguments, "-o", "rows.csv")
@@ -280,7 +280,7 @@ def test_sample_of_a_table_with_two_conditions_is_csv_with_its_columns(kvae, tmp
     assert_refused(kvae(*arguments, "-o", "a.png"), 2, "pictures", "table data")
 
 
-def test_a_long_table_is_the_same_rows(tmp_path):
+def test_long_table_equals_the_samples_of_the_model(tmp_path):
     model = load(a_table_model(tmp_path))
     rows = model.plan(6000, conditions={"age": [0.1], "species": "all"}, seed=1).row_stream()
     dispatch.stream(str(tmp_path / "a.csv"), rows, quiet=True)
@@ -291,7 +291,7 @@ def test_a_long_table_is_the_same_rows(tmp_path):
     assert isinstance(whole, Draws)
 
 
-def test_python_methods_work_from_eight_threads_at_once(tiny):
+def test_methods_are_thread_safe(tiny):
     model, z = load(tiny / "conditional"), noise.normals(0, 0, 0, 300, 3)
     x = binary_images(300)
     label = np.arange(300) % 3
@@ -341,15 +341,15 @@ WITH_PROVIDER = {
 }
 
 
-@pytest.mark.parametrize("verb", WITH_PROVIDER)
-def test_a_provider_that_is_not_there_is_refused_with_those_that_are(kvae, tiny, data, verb):
+@pytest.mark.parametrize("command", WITH_PROVIDER)
+def test_unknown_provider_is_rejected_with_the_available_ones(kvae, tiny, data, command):
     before = names(data)
-    done = kvae(verb, "-m", tiny / "conditional", *WITH_PROVIDER[verb], "--provider", "abacus")
+    done = kvae(command, "-m", tiny / "conditional", *WITH_PROVIDER[command], "--provider", "abacus")
     assert_refused(done, 2, "no provider abacus", "it has cpu")
     assert names(data) == before
 
 
-def test_every_verb_that_runs_a_graph_opens_it_with_the_provider_that_was_asked_for(tiny, data, monkeypatch):
+def test_every_command_runs_its_graphs_on_the_chosen_provider(tiny, data, monkeypatch):
     import onnxruntime as ort
 
     from kvae.__main__ import run
@@ -367,15 +367,15 @@ def test_every_verb_that_runs_a_graph_opens_it_with_the_provider_that_was_asked_
         return made
 
     monkeypatch.setattr(ort, "InferenceSession", session)
-    for verb, given in WITH_PROVIDER.items():
+    for command, given in WITH_PROVIDER.items():
         asked.clear()
-        arguments = [verb, "-m", tiny / "conditional", *given, "--provider", "CUDAExecutionProvider"]
-        assert run([str(each) for each in arguments]) == 0, verb
-        assert asked, verb
-        assert set(asked) == {"CUDAExecutionProvider"}, verb
+        arguments = [command, "-m", tiny / "conditional", *given, "--provider", "CUDAExecutionProvider"]
+        assert run([str(each) for each in arguments]) == 0, command
+        assert asked, command
+        assert set(asked) == {"CUDAExecutionProvider"}, command
 
 
-def test_providers_go_by_short_names(tiny):
+def test_providers_have_short_names(tiny):
     assert providers.available()[0] == "cpu"
     for name in ("cpu", "CPU", "CPUExecutionProvider"):
         model = load(tiny / "conditional", provider=name)
@@ -386,7 +386,7 @@ def test_providers_go_by_short_names(tiny):
             load(tiny / "conditional", provider=bad)
 
 
-def test_a_provider_that_does_not_start_is_no_silent_cpu(tiny, monkeypatch):
+def test_provider_that_fails_to_start_does_not_fall_back_to_cpu(tiny, monkeypatch):
     import onnxruntime as ort
 
     # ONNX Runtime built for a GPU names it though there is none, and then runs on the CPU with a warning.
@@ -407,6 +407,6 @@ def test_a_provider_that_does_not_start_is_no_silent_cpu(tiny, monkeypatch):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
-def test_a_folder_that_may_not_be_written_to_is_said(kvae, tiny, data):
+def test_missing_output_folder_is_reported(kvae, tiny, data):
     done = kvae("encode", "-m", tiny / "conditional", "data.npz", "-o", "none/a.npz")
     assert_refused(done, 7, "does not exist")

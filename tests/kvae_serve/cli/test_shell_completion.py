@@ -1,4 +1,4 @@
-"""What TAB offers: asked of the command as a shell asks it, and in the shells that are here."""
+"""Shell completion: the answers to the shell, and the scripts in a real bash."""
 
 from __future__ import annotations
 
@@ -8,56 +8,73 @@ import sys
 
 import pytest
 
-from kvae.__main__ import COMMANDS
+from kvae.__main__ import COMMANDS, run
 from kvae_serve.cli.shell_completion import script
+
+LINE = {"_KVAE_COMPLETE": "bash_complete", "COMP_BREAKS": " \t\n\"'><=;|&(:"}
+"""Environment in which bash requests a completion, without the line itself."""
 
 
 @pytest.fixture
-def offered(tmp_path, command_environment):
-    """What bash is told for a line with the cursor at its end, and the modules that were imported for it."""
+def completions(tmp_path, monkeypatch, capsys):
+    """Answers to bash for a line with the cursor at its end."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in LINE.items():
+        monkeypatch.setenv(name, value)
 
-    def ask(line, **environment):
-        code = (
-            "import sys; from kvae.__main__ import run; code = run([])\n"
-            "print(code, *[name for name in ('numpy', 'onnxruntime', 'PIL', 'kvae.data') if name in sys.modules], "
-            "file=sys.stderr)"
-        )
-        given = {"_KVAE_COMPLETE": "bash_complete", "COMP_LINE": line, "COMP_POINT": str(len(line)),
-                 "COMP_BREAKS": " \t\n\"'><=;|&(:"}  # fmt: skip
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, env=command_environment | given | environment,
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        assert done.stderr == "0\n"
-        return done.stdout.splitlines()
+    def complete(line, **environment):
+        for name, value in {"COMP_LINE": line, "COMP_POINT": str(len(line)), **environment}.items():
+            monkeypatch.setenv(name, value)
+        assert run([]) == 0
+        captured = capsys.readouterr()
+        assert captured.err == ""
+        return captured.out.splitlines()
 
-    return ask
+    return complete
 
 
-def test_verbs_options_models_and_labels_are_offered_without_numpy(offered, tiny):
-    assert offered("kvae ") == [f"plain,{verb}" for verb in COMMANDS]
-    assert offered("kvae samp") == ["plain,sample"]
-    assert "plain,--label" in offered("kvae sample --la")
-    assert offered("kvae verify -m mni") == ["plain,mnist", "plain,mnist-vae", "file,mni"]
+def test_commands_options_models_and_labels_are_completed(completions, tiny):
+    assert completions("kvae ") == [f"plain,{name}" for name in COMMANDS]
+    assert completions("kvae samp") == ["plain,sample"]
+    assert "plain,--label" in completions("kvae sample --la")
+    assert completions("kvae verify -m mni") == ["plain,mnist", "plain,mnist-vae", "file,mni"]
     model = f"kvae sample -m {tiny / 'conditional'}"
-    assert offered(f"{model} --label ") == ["plain,cat", "plain,dog", "plain,0", "plain,all"]
-    assert offered(f"{model} --label d") == ["plain,dog"]
-    assert offered(f"{model} --label=d") == ["plain,dog"]
-    assert offered(f"{model} --condition ") == ["plain,label="]
-    assert offered(f"{model} --condition label=c") == ["plain,cat"]
-    assert offered("kvae sample --label c", KVAE_MODEL=str(tiny / "conditional")) == ["plain,cat"]
-    assert offered("kvae traverse --loop o") == ["plain,once"]
-    assert offered("kvae sample -o ") == ["file,"]
-    assert offered(f"{model} ") == []
+    assert completions(f"{model} --label ") == ["plain,cat", "plain,dog", "plain,0", "plain,all"]
+    assert completions(f"{model} --label d") == ["plain,dog"]
+    assert completions(f"{model} --label=d") == ["plain,dog"]
+    assert completions(f"{model} --condition ") == ["plain,label="]
+    assert completions(f"{model} --condition label=c") == ["plain,cat"]
+    assert completions("kvae sample --label c", KVAE_MODEL=str(tiny / "conditional")) == ["plain,cat"]
+    assert completions("kvae traverse --loop o") == ["plain,once"]
+    assert completions("kvae sample -o ") == ["file,"]
+    assert completions(f"{model} ") == []
 
 
-def test_a_bad_model_offers_nothing_and_says_nothing(offered, tiny, tmp_path):
+def test_former_option_names_are_not_completed(completions):
+    assert completions("kvae score --num-s") == ["plain,--num-samples"]
+    assert completions("kvae score --sam") == []
+
+
+def test_completion_imports_nothing_heavy(tiny, tmp_path, command_environment):
+    line = f"kvae sample -m {tiny / 'conditional'} --label "
+    code = (
+        "import sys; from kvae.__main__ import run; code = run([])\n"
+        "print(code, *[name for name in ('numpy', 'onnxruntime', 'PIL', 'kvae.data') if name in sys.modules])"
+    )
+    environment = command_environment | LINE | {"COMP_LINE": line, "COMP_POINT": str(len(line))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["plain,cat", "plain,dog", "plain,0", "plain,all", "0"]
+
+
+def test_bad_model_gives_no_completions_and_no_error(completions, tiny, tmp_path):
     (tmp_path / "decoder.onnx").write_bytes((tiny / "conditional" / "decoder.onnx").read_bytes()[:-9])
     for model in (tmp_path, "none", tiny / "unconditional"):
-        assert offered(f"kvae sample -m {model} --label ") == []
+        assert completions(f"kvae sample -m {model} --label ") == []
 
 
-def test_the_script_tells_how_to_install_it(kvae):
+def test_script_explains_its_installation(kvae):
     for shell in ("bash", "zsh", "fish"):
         done = kvae("completion", shell)
         assert (done.returncode, done.stdout) == (0, script(shell))
@@ -66,7 +83,7 @@ def test_the_script_tells_how_to_install_it(kvae):
     assert kvae("completion", SHELL="/bin/csh").returncode == 2
 
 
-def test_bash_quotes_a_class_with_blanks(tiny, tmp_path, command_environment):
+def test_bash_quotes_classes_with_spaces(tiny, tmp_path, command_environment):
     bash = shutil.which("bash")
     if bash is None:
         pytest.skip("no bash here")

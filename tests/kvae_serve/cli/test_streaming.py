@@ -1,4 +1,4 @@
-"""Rows written as they are made: as all at once, read by other tools, in little memory, whole or not at all."""
+"""Row streams: equal to files written at once, readable by other tools, in constant memory, complete or absent."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def conditional(tiny: Path):
     return load(tiny / "conditional")
 
 
-@pytest.mark.parametrize(("num", "batch_size"), [(5000, 64), (5000, 7), (700, 64), (3, 2)])
+@pytest.mark.parametrize(("num", "batch_size"), [(5000, 64), (1500, 7), (3, 2)])
 @pytest.mark.parametrize("draw", [False, True])
-def test_batches_are_the_rows_of_sample_and_each_stands_alone(conditional, num, batch_size, draw):
+def test_sample_batches_concatenate_to_sample_and_repeat_alone(conditional, num, batch_size, draw):
     request = {"label": ["dog", "0"], "seed": 4, "start": 11, "draw": draw}
     whole = conditional.sample(num, **request)
     chunks = list(conditional.sample_batches(num, batch_size=batch_size, **request))
@@ -46,19 +46,19 @@ def test_batches_are_the_rows_of_sample_and_each_stands_alone(conditional, num, 
     assert (again.x == last.x).all()
 
 
-def test_a_bad_request_for_batches_is_refused_at_once(conditional):
+def test_bad_request_for_batches_is_rejected_before_the_first_batch(conditional):
     with pytest.raises(RequestError, match="no label 'cow'"):
         conditional.sample_batches(3, label="cow")
     assert len(next(conditional.sample_batches(10**12, label="cat", seed=0))) <= 4096
 
 
-def test_36_combinations_of_threads_batch_size_and_optimisation_give_one_bit_pattern(tiny, monkeypatch):
+def test_threads_batch_size_and_optimisation_do_not_change_a_bit(tiny, monkeypatch):
     import onnxruntime as ort
 
     opened = ort.SessionOptions
     for path in (tiny / "conditional", "mnist"):
         found = set()
-        for level in ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_ALL"):
+        for level in ("ORT_DISABLE_ALL", "ORT_ENABLE_ALL"):
 
             def options(level=level):
                 made = opened()
@@ -66,14 +66,14 @@ def test_36_combinations_of_threads_batch_size_and_optimisation_give_one_bit_pat
                 return made
 
             monkeypatch.setattr(ort, "SessionOptions", options)
-            for threads in (1, 2, 4):
+            for threads in (1, 4):
                 model = load(path, threads=threads)
-                for batch_size in (1, 7, 32, 100):
+                for batch_size in (1, 7, 100):
                     found.add(model.sample(20, label="all", seed=5, batch_size=batch_size).x.tobytes())
         assert len(found) == 1
 
 
-def test_parts_by_start_are_the_whole_in_files(kvae, tiny, tmp_path):
+def test_files_of_ranges_concatenate_to_the_whole(kvae, tiny, tmp_path):
     arguments = ["sample", "-m", tiny / "unconditional", "--seed", 9, "--draw"]
     assert kvae(*arguments, "-n", 100, "-o", "whole.npy").returncode == 0
     for start in (0, 25, 50, 75):
@@ -83,7 +83,7 @@ def test_parts_by_start_are_the_whole_in_files(kvae, tiny, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
-def test_a_stream_gives_the_bytes_of_what_is_written_at_once(conditional, tmp_path, dtype):
+def test_streamed_file_equals_file_written_at_once(conditional, tmp_path, dtype):
     request = {"label": "all", "seed": 1, "start": 3}
     for form in ("a.npz", "a.npy", "a.png", "folder"):
         draws = conditional.sample(2500 if form[0] == "a" else 30, **request)
@@ -98,7 +98,7 @@ def test_a_stream_gives_the_bytes_of_what_is_written_at_once(conditional, tmp_pa
         assert (tmp_path / "stream_folder" / path.name).read_bytes() == path.read_bytes()
 
 
-def test_an_npz_is_a_proper_zip_archive(conditional, tmp_path):
+def test_npz_is_a_valid_zip_archive(conditional, tmp_path):
     dispatch.stream(str(tmp_path / "a.npz"), conditional.plan(2500, label="cat", seed=0).row_stream(), quiet=True)
     with zipfile.ZipFile(tmp_path / "a.npz") as bundle:
         assert bundle.testzip() is None
@@ -143,7 +143,8 @@ class Sparse(io.RawIOBase):
         return bytes(found)
 
 
-def test_an_archive_beyond_4_gibibytes_is_read_by_zipfile(conditional):
+@pytest.mark.long
+def test_npz_beyond_4_gib_is_read_by_zipfile(conditional):
     """Its directory and headers say where 4.25 GiB of x and what follows them are; nothing that large is made here."""
     rows = 2**22 + 2**18
     chunk = {"x": np.zeros((2**18, 1024), np.uint8), "label": np.full(2**18, 7, np.uint8)}
@@ -166,7 +167,7 @@ def test_an_archive_beyond_4_gibibytes_is_read_by_zipfile(conditional):
             assert np.lib.format.read_array_header_1_0(member)[0] == (rows, 1024)
 
 
-def test_pieces_that_do_not_add_up_are_a_bug_and_leave_no_file(conditional, tmp_path):
+def test_wrong_number_of_rows_raises_and_leaves_no_file(conditional, tmp_path):
     for form in ("a.npz", "a.npy"):
         arrays = {"x": Array(np.dtype("f4"), (2,))}
         rows = RowStream(conditional.manifest, 3, arrays, ("x",), iter([{"x": np.zeros((2, 2), "f4")}]))
@@ -194,7 +195,7 @@ def test_prefetch_keeps_the_order_raises_in_its_place_and_ends_when_closed():
     assert threading.active_count() == before
 
 
-def test_what_does_not_fit_on_the_disk_is_refused_with_the_sum_done(kvae, tiny, tmp_path, monkeypatch):
+def test_output_larger_than_the_free_disk_space_is_rejected(kvae, tiny, tmp_path, monkeypatch):
     model = load(tiny / "unconditional")
     monkeypatch.setattr(disk_space, "free_bytes", lambda folder: 1_000_000)
     for form, size in (("a.npy", "1.9 MB"), ("a.npz", "2.0 MB"), ("folder", "41.0 MB")):
@@ -209,7 +210,7 @@ def test_what_does_not_fit_on_the_disk_is_refused_with_the_sum_done(kvae, tiny, 
     assert "would take 1920.0 TB" in done.stderr
 
 
-def test_free_space_is_that_of_the_folder(tmp_path):
+def test_free_space_matches_the_folder(tmp_path):
     free = disk_space.free_bytes(str(tmp_path))
     import shutil
 
@@ -224,7 +225,7 @@ def test_free_space_is_that_of_the_folder(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["a.npz", "a.npy", "folder"])
-def test_ctrl_c_in_the_middle_of_writing_leaves_nothing(tiny, tmp_path, command_environment, form):
+def test_ctrl_c_while_writing_leaves_no_file(tiny, tmp_path, command_environment, form):
     code = """
 import sys
 from kvae.__main__ import main
@@ -256,7 +257,7 @@ main()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_progress_is_shown_on_a_terminal_alone_and_taken_away(conditional, tmp_path, monkeypatch):
+def test_progress_is_shown_on_a_terminal_and_removed(conditional, tmp_path, monkeypatch):
     from kvae_serve import progress
 
     class Terminal(io.StringIO):
@@ -273,20 +274,20 @@ def test_progress_is_shown_on_a_terminal_alone_and_taken_away(conditional, tmp_p
             assert stream.getvalue().rpartition("\r")[2] in ("", "\x1b[K")
 
 
-def test_memory_does_not_grow_with_the_rows(tiny, tmp_path, command_environment, peak_memory):
-    command = [sys.executable, "-m", "kvae", "sample", "-q", "-m", "mnist", "--label", "3", "-n", "20000"]
-    for form in ("a.npz", "a.npy"):
-        done = peak_memory([*command, "-o", form], cwd=tmp_path, env=command_environment)
+@pytest.mark.parametrize("name", ["a.npy", pytest.param("a.npz", marks=pytest.mark.long)])
+def test_memory_does_not_grow_with_the_rows(tmp_path, command_environment, peak_memory, name):
+    kvae = [sys.executable, "-m", "kvae"]
+    for arguments in (
+        ["sample", "-q", "-m", "mnist", "--label", "3", "-n", "20000", "-o", name],
+        ["encode", "-q", name, "--label", "3", "-o", "codes.npz"],
+    ):
+        done = peak_memory([*kvae, *arguments], cwd=tmp_path, env=command_environment)
         assert done.returncode == 0, done.stderr
-        assert (tmp_path / form).stat().st_size > 62e6
         assert done.peak < 120 * MB
-    command = [sys.executable, "-m", "kvae", "encode", "-q", "a.npy", "--label", "3", "-o", "codes.npz"]
-    done = peak_memory(command, cwd=tmp_path, env=command_environment)
-    assert done.returncode == 0, done.stderr
-    assert done.peak < 120 * MB
+    assert (tmp_path / name).stat().st_size > 62e6
 
 
-def test_a_sample_takes_120_megabytes_and_runs_under_a_limit_of_400(tmp_path, command_environment, peak_memory):
+def test_sample_needs_120_mb_and_runs_under_a_limit_of_400_mb(tmp_path, command_environment, peak_memory):
     limit = (
         "import resource, sys\nresource.setrlimit(resource.RLIMIT_AS, (400 * 2**20, 400 * 2**20))\n"
         "from kvae.__main__ import main\nmain()"

@@ -45,8 +45,8 @@ def test_formulas_in_class_names_are_escaped_in_csv_and_read_back(tmp_path, kvae
     drawn = np.rint(load(tmp_path / "m.onnx").sample(64, seed=0).x[:, 1]).astype(int)
     assert set(drawn) == {0, 1, 2}
     assert [row[1] for row in rows[1:]] == [["'=1+2", "-3", "'@x"][index] for index in drawn]
-    shown = kvae("sample", "-m", "m.onnx", "-n", 64, "--seed", 0).stdout
-    assert shown.splitlines()[0] == "'=A1,b,-3"
+    output = kvae("sample", "-m", "m.onnx", "-n", 64, "--seed", 0).stdout
+    assert output.splitlines()[0] == "'=A1,b,-3"
     text = (tmp_path / "out.csv").read_text().replace(",-3\n", ",c\n", 1)  # No number names a column that is read.
     (tmp_path / "in.csv").write_text(text)
     again = read_dataset(tmp_path / "in.csv")

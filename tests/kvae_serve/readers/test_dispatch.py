@@ -19,7 +19,7 @@ LABEL = np.array([0, 2, 1, 2, 0], np.uint8)
 
 
 def idx(array: np.ndarray, code: int = 8) -> bytes:
-    """By the words of the format: two zero bytes, type, number of axes, sizes, values; all big-endian."""
+    """Encode by the specification: two zero bytes, type, number of axes, sizes, values, all big-endian."""
     body = array.astype(array.dtype.newbyteorder(">")).tobytes()
     return bytes([0, 0, code, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + body
 
@@ -60,9 +60,9 @@ def test_labels_are_found_next_to_a_file_of_images(tmp_path):
 def test_every_idx_type_is_read(tmp_path, code, dtype):
     array = np.arange(12).reshape(3, 4).astype(dtype)
     (tmp_path / "a.idx").write_bytes(idx(array, code))
-    found = read_idx(tmp_path / "a.idx")
-    assert found.dtype == array.dtype
-    assert (found == array).all()
+    values = read_idx(tmp_path / "a.idx")
+    assert values.dtype == array.dtype
+    assert (values == array).all()
 
 
 def test_npz_has_x_and_each_type_of_condition(tmp_path):
@@ -98,7 +98,7 @@ def test_packaged_digits_are_read_by_name(tmp_path, monkeypatch):
     test, train = read_dataset("mnist-sample", "test"), read_dataset("mnist-sample")
     assert (test.x.shape, train.x.shape, test.source) == ((200, 28, 28, 1), (600, 28, 28, 1), "mnist-sample")
     assert set(test.conditions["label"].tolist()) == set(range(10))
-    # What is really there wins over the name; a path is never a name; other names are for training.
+    # An existing folder has precedence over the name. Other names and paths are not replaced.
     (tmp_path / "mnist-sample").mkdir()
     mnist_folder(tmp_path / "mnist-sample")
     assert len(read_dataset("mnist-sample").x) == len(X)
@@ -152,11 +152,11 @@ def test_bad_idx_file_is_refused_with_the_reason(tmp_path, name, zipped):
     refused(tmp_path, reason)
 
 
-@pytest.mark.parametrize("kept", [5, 20, -1, -9])
-def test_truncated_gzip_file_is_refused(tmp_path, kept):
+@pytest.mark.parametrize("length", [5, 20, -1, -9])
+def test_truncated_gzip_file_is_refused(tmp_path, length):
     mnist_folder(tmp_path, zipped=True)
     path = tmp_path / "train-images-idx3-ubyte.gz"
-    path.write_bytes(path.read_bytes()[:kept])
+    path.write_bytes(path.read_bytes()[:length])
     refused(tmp_path, "cannot be unzipped")
 
 

@@ -26,7 +26,7 @@ def save(path: Path, pixels: np.ndarray, **kwargs) -> Path:
 
 
 def classes(folder: Path, images: np.ndarray = GRAY) -> Path:
-    """Two dogs and two cats; names and times say nothing of the order of writing."""
+    """Write two dogs and two cats, not in the order of their names."""
     for name, pixels in zip(("dog/b.png", "cat/z.PNG", "dog/a.png", "cat/10.png"), images, strict=True):
         save(folder / name, pixels)
     return folder
@@ -200,12 +200,12 @@ def test_total_number_of_pixels_is_limited(tmp_path, monkeypatch):
 
 def test_images_on_disk_equal_images_in_memory(tmp_path):
     classes(tmp_path, COLOUR)
-    whole = read_dataset(tmp_path).x
+    in_memory = read_dataset(tmp_path).x
     lazy = read_dataset(tmp_path, options=ReadOptions(in_memory=100)).x
     assert type(lazy).__name__ == "ImagesOnDisk"
-    assert lazy.shape == whole.shape
-    assert lazy.nbytes == whole.nbytes
-    np.testing.assert_array_equal(lazy[:], whole)
-    np.testing.assert_array_equal(lazy[2], whole[2])
-    np.testing.assert_array_equal(lazy[np.array([3, 0, 3])], whole[[3, 0, 3]])
-    np.testing.assert_array_equal(lazy[1:3], whole[1:3])
+    assert lazy.shape == in_memory.shape
+    assert lazy.nbytes == in_memory.nbytes
+    np.testing.assert_array_equal(lazy[:], in_memory)
+    np.testing.assert_array_equal(lazy[2], in_memory[2])
+    np.testing.assert_array_equal(lazy[np.array([3, 0, 3])], in_memory[[3, 0, 3]])
+    np.testing.assert_array_equal(lazy[1:3], in_memory[1:3])

@@ -35,9 +35,9 @@ def picture(path: Path) -> np.ndarray:
 def test_pillow_reads_png_pixels_and_text(shape):
     image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     data = encode(image, {"kvae seed": "3"})
-    with PIL.open(io.BytesIO(data)) as found:
-        assert found.text == {"kvae seed": "3"}
-        assert (np.asarray(found).reshape(image.shape) == image).all()
+    with PIL.open(io.BytesIO(data)) as result:
+        assert result.text == {"kvae seed": "3"}
+        assert (np.asarray(result).reshape(image.shape) == image).all()
 
 
 @pytest.mark.parametrize(
@@ -50,11 +50,11 @@ def test_png_refuses_arrays_that_are_not_images(image):
 
 def test_grid_places_images_row_by_row_with_a_gap():
     images = np.arange(5, dtype=np.float32).reshape(5, 1, 1, 1) * np.ones((5, 2, 3, 1), np.float32)
-    found = grid(images, 3, (0, 4))
-    assert found.shape == (6, 13, 1)
-    assert found[:, :, 0][[0, 0, 0, 4], [0, 5, 10, 0]].tolist() == [0, 64, 128, 191]
-    assert found[4, 5, 0] == 255
-    assert (found[2:4] == 0).all()
+    result = grid(images, 3, (0, 4))
+    assert result.shape == (6, 13, 1)
+    assert result[:, :, 0][[0, 0, 0, 4], [0, 5, 10, 0]].tolist() == [0, 64, 128, 191]
+    assert result[4, 5, 0] == 255
+    assert (result[2:4] == 0).all()
     assert grid(images[:1], None, (0, 4)).shape == (2, 3, 1)
     assert grid(images).shape == (6, 13, 1)
     with pytest.raises(ValueError, match="at least one"):
@@ -70,9 +70,9 @@ def test_data_values_are_scaled_rounded_and_clipped():
 
 def test_png_output_has_one_row_per_label(draws, tmp_path):
     dispatch.write(str(tmp_path / "a.png"), draws)
-    found = picture(tmp_path / "a.png")
-    assert found.shape == (2 * 8 + 2, 4 * 6 + 3 * 2)
-    assert (found[10:18, 8:14] == np.rint(draws.x[5, :, :, 0])).all()
+    result = picture(tmp_path / "a.png")
+    assert result.shape == (2 * 8 + 2, 4 * 6 + 3 * 2)
+    assert (result[10:18, 8:14] == np.rint(draws.x[5, :, :, 0])).all()
     with PIL.open(tmp_path / "a.png") as image:
         assert image.text["kvae seed"] == str(2**64 - 1)
         assert image.text["kvae start"] == "5"
@@ -82,14 +82,14 @@ def test_png_output_has_one_row_per_label(draws, tmp_path):
 
 def test_npz_has_all_arrays_and_reads_back_as_a_dataset(draws, tmp_path):
     dispatch.write(str(tmp_path / "a.npz"), draws)
-    with np.load(tmp_path / "a.npz") as found:
-        assert sorted(found.files) == ["label", "scheme", "seed", "start", "x", "z"]
-        assert (found["x"] == draws.x).all()
-        assert (found["z"] == draws.z).all()
-        assert found["label"].tolist() == [1] * 4 + [2] * 4
-        assert found["seed"].dtype == np.uint64
-        assert int(found["seed"]) == 2**64 - 1
-        assert str(found["scheme"]) == draws.scheme
+    with np.load(tmp_path / "a.npz") as result:
+        assert sorted(result.files) == ["label", "scheme", "seed", "start", "x", "z"]
+        assert (result["x"] == draws.x).all()
+        assert (result["z"] == draws.z).all()
+        assert result["label"].tolist() == [1] * 4 + [2] * 4
+        assert result["seed"].dtype == np.uint64
+        assert int(result["seed"]) == 2**64 - 1
+        assert str(result["scheme"]) == draws.scheme
     again = read_dataset(tmp_path / "a.npz")
     assert (again.x == draws.x).all()
     assert list(again.conditions) == ["label"]
@@ -167,9 +167,9 @@ def ramp(num: int, height: int, width: int) -> np.ndarray:
 
 
 def test_text_without_colour_is_ascii_of_the_given_width():
-    found = ascii.render(ramp(3, 28, 28), (0, 255), 80, colour=False)
-    assert found.isascii()
-    lines = found.splitlines()
+    result = ascii.render(ramp(3, 28, 28), (0, 255), 80, colour=False)
+    assert result.isascii()
+    lines = result.splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[0].startswith(" ")
     assert lines[0][27] == "@"
@@ -183,16 +183,16 @@ def test_text_without_colour_is_ascii_of_the_given_width():
 def test_text_of_any_images_fits_any_width(num, height, width, columns):
     for colour in (False, True):
         lines = ascii.render(ramp(num, height, width), (0, 255), columns, colour).splitlines()
-        shown = [line.count("▀") + 2 * line.count("\x1b[0m  ") if colour else len(line) for line in lines]
-        assert max(shown) <= columns
+        widths = [line.count("▀") + 2 * line.count("\x1b[0m  ") if colour else len(line) for line in lines]
+        assert max(widths) <= columns
 
 
 def test_each_colour_character_shows_two_pixels():
     image = np.array([[[255, 0, 0], [1, 2, 3]], [[0, 0, 255], [4, 5, 6]]], np.float32)[None]
-    found = ascii.render(image, (0, 255), 80, colour=True)
-    assert found == "\x1b[38;2;255;0;0;48;2;0;0;255m▀\x1b[38;2;1;2;3;48;2;4;5;6m▀\x1b[0m\n"
+    result = ascii.render(image, (0, 255), 80, colour=True)
+    assert result == "\x1b[38;2;255;0;0;48;2;0;0;255m▀\x1b[38;2;1;2;3;48;2;4;5;6m▀\x1b[0m\n"
 
 
 def test_each_label_starts_a_new_row_if_it_fits():
-    found = ascii.render(ramp(6, 4, 4), (0, 255), 80, colour=False, per_row=3)
-    assert [len(block.splitlines()) for block in found.split("\n\n")] == [2, 2]
+    result = ascii.render(ramp(6, 4, 4), (0, 255), 80, colour=False, per_row=3)
+    assert [len(block.splitlines()) for block in result.split("\n\n")] == [2, 2]

@@ -1,4 +1,4 @@
-"""Work cut up by --start and -n: the parts, put together, are the whole, bit for bit; so workers can share a job."""
+"""Ranges of rows by --start and -n: concatenated, they equal the whole bit for bit."""
 
 import io
 import json
@@ -36,9 +36,9 @@ def arrays(path):
     ],
     ids=str,
 )
-def test_parts_are_the_whole(kvae, tiny, data, tmp_path, request_):
-    verb, *rest = request_
-    command = [verb, "-m", tiny / "conditional", *rest, "-q"]
+def test_ranges_concatenate_to_the_whole(kvae, tiny, data, tmp_path, request_):
+    name, *rest = request_
+    command = [name, "-m", tiny / "conditional", *rest, "-q"]
     assert kvae(*command, "-n", 40, "-o", "whole.npz").returncode == 0
     parts = []
     for start, num in CUTS:
@@ -48,7 +48,7 @@ def test_parts_are_the_whole(kvae, tiny, data, tmp_path, request_):
         assert np.concatenate([part[name] for part in parts]).tobytes() == values.tobytes(), name
 
 
-def test_labels_of_a_part_each_have_their_rows(kvae, tiny, tmp_path):
+def test_range_applies_to_each_label(kvae, tiny, tmp_path):
     """-n counts per label, so a part holds its stretch of each."""
     command = ["sample", "-m", tiny / "conditional", "--label", "all", "--seed", 8, "-q"]
     kvae(*command, "-n", 9, "-o", "whole.npz")
@@ -59,7 +59,7 @@ def test_labels_of_a_part_each_have_their_rows(kvae, tiny, tmp_path):
 
 
 @pytest.mark.parametrize("threshold", [(), ("--threshold", "-30")], ids=["scores", "anomalies"])
-def test_scores_of_parts_put_together_are_those_of_the_whole(kvae, tiny, data, tmp_path, threshold):
+def test_scores_of_ranges_concatenate_to_the_whole(kvae, tiny, data, tmp_path, threshold):
     command = ["score", "-m", tiny / "conditional", data, *threshold]
     whole = kvae(*command, "-o", "whole.jsonl")
     assert whole.returncode == 0, whole.stderr
@@ -70,7 +70,7 @@ def test_scores_of_parts_put_together_are_those_of_the_whole(kvae, tiny, data, t
     assert [json.loads(line)["index"] for line in together.splitlines()] == list(range(40))
 
 
-def test_a_part_of_the_scores_tells_where_it_starts(kvae, tiny, data):
+def test_scores_of_a_range_report_its_start(kvae, tiny, data):
     document = json.loads(kvae("score", "-m", tiny / "conditional", data, "--start", 35, "-n", 100, "--json").stdout)
     expected = scoring.score(load(tiny / "conditional"), X, {"label": LABEL})
     assert (document["start"], document["n"]) == (35, 5)  # fewer than asked for, where the data end
@@ -80,14 +80,14 @@ def test_a_part_of_the_scores_tells_where_it_starts(kvae, tiny, data):
     assert np.loadtxt(io.StringIO(table), delimiter=",", skiprows=1)[:, 0].tolist() == [38, 39]
 
 
-def test_there_is_nothing_to_score_beyond_the_data(kvae, tiny, data, tmp_path):
+def test_start_beyond_the_data_is_rejected(kvae, tiny, data, tmp_path):
     done = kvae("score", "-m", tiny / "conditional", data, "--start", 40, "-o", "scores.csv")
     assert done.returncode == 2
     assert "no row 40" in done.stderr
     assert not (tmp_path / "scores.csv").exists()
 
 
-def test_parts_of_data_divided_by_255_are_refused_together(tiny):
+def test_unit_range_data_is_rejected_from_its_first_rows(tiny):
     """The first rows tell, also where the part itself is elsewhere."""
     model, x = load(tiny / "conditional"), (X / 255).astype(np.float32)
     for first in (0, 39):
@@ -104,7 +104,7 @@ def test_parts_of_data_divided_by_255_are_refused_together(tiny):
 
 @pytest.mark.parametrize("draw", [False, True])
 @pytest.mark.parametrize("folder", ["conditional", "mixture_prior", "unconditional"])
-def test_any_rows_of_a_plan_in_any_order(tiny, folder, draw):
+def test_plan_gives_any_rows_in_any_order(tiny, folder, draw):
     model = load(tiny / folder)
     whole = model.sample(20, seed=4, start=3, draw=draw, label="all" if model.manifest.conditions else None)
     plan = model.plan(20, seed=4, start=3, draw=draw, label="all" if model.manifest.conditions else None)
@@ -115,7 +115,7 @@ def test_any_rows_of_a_plan_in_any_order(tiny, folder, draw):
             assert values.tobytes() == whole.arrays()[name][rows].tobytes(), name
 
 
-def test_rows_that_a_plan_does_not_have_are_refused(tiny):
+def test_rows_outside_of_a_plan_are_rejected(tiny):
     plan = load(tiny / "unconditional").plan(4, seed=0)
     for rows, message in (
         ([4], "0 to 3, got 4 to 4"),

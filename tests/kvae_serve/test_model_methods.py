@@ -1,4 +1,4 @@
-"""The Python face: what the command does, a loaded model does, with types and words for it, from several threads."""
+"""Methods of `Model`: typed and documented, equal to the commands, and thread-safe."""
 
 from __future__ import annotations
 
@@ -17,12 +17,23 @@ from support.tiny import LABEL, binary_images
 
 X = binary_images(12)
 LABELS = np.resize(LABEL, 12)
-VERBS = ("sample", "encode", "decode", "reconstruct", "traverse", "interpolate", "score", "evaluate", "info", "verify")
-METHODS = (*VERBS, "sample_batches", "draw_codes", "log_likelihood")
+COMMANDS = (
+    "sample",
+    "encode",
+    "decode",
+    "reconstruct",
+    "traverse",
+    "interpolate",
+    "score",
+    "evaluate",
+    "info",
+    "verify",
+)
+METHODS = (*COMMANDS, "sample_batches", "draw_codes", "log_likelihood")
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_verb_is_a_method_with_types_and_words_for_each_argument(name):
+def test_every_method_has_types_and_documents_each_argument(name):
     method = getattr(Model, name)
     signature = inspect.signature(method)
     arguments = [each for each in signature.parameters.values() if each.name != "self"]
@@ -36,7 +47,7 @@ def test_every_verb_is_a_method_with_types_and_words_for_each_argument(name):
 
 
 def everything(model: Model) -> list[np.ndarray]:
-    """The numbers of every verb."""
+    """Results of every method."""
     z = np.linspace(-1, 1, 36, dtype="f4").reshape(12, 3)
     at = {"label": LABELS}
     scores = model.score(X, at, num_samples=3)
@@ -62,7 +73,7 @@ def everything(model: Model) -> list[np.ndarray]:
     return [np.asarray(each) for each in found]
 
 
-def test_eight_threads_that_share_a_model_get_what_one_gets(tiny):
+def test_eight_threads_on_one_model_get_the_results_of_one_thread(tiny):
     want = everything(load(tiny / "conditional"))
     shared = load(tiny / "conditional")  # Nothing is opened yet: they also open it together.
     ready = threading.Barrier(8)
@@ -75,12 +86,12 @@ def test_eight_threads_that_share_a_model_get_what_one_gets(tiny):
         assert list(pool.map(work, range(8))) == [True] * 8
 
 
-def test_draws_of_codes_and_from_the_decoder_are_those_of_the_command(kvae, tiny, tmp_path):
+def test_draws_equal_those_of_the_command(kvae, tiny, tmp_path):
     np.savez(tmp_path / "data.npz", x=X, label=LABELS)
     model = load(tiny / "conditional")
-    for verb, file in (("encode", "data.npz"), ("decode", "z.npz")):
+    for command, file in (("encode", "data.npz"), ("decode", "z.npz")):
         form = ["-m", tiny / "conditional", file, "--draw", "--seed", 5, "-q", "-o"]
-        assert kvae(verb, *form, "z.npz" if verb == "encode" else "x.npz").returncode == 0
+        assert kvae(command, *form, "z.npz" if command == "encode" else "x.npz").returncode == 0
     with np.load(tmp_path / "z.npz") as codes, np.load(tmp_path / "x.npz") as made:
         assert (model.draw_codes(X, label=LABELS, seed=5) == codes["z"]).all()
         assert (model.decode(codes["z"], label=LABELS, draw=True, seed=5) == made["x"]).all()
@@ -92,7 +103,7 @@ def test_draws_of_codes_and_from_the_decoder_are_those_of_the_command(kvae, tiny
         assert (model.decode(codes["z"], label=LABELS, draw=True) != made["x"]).any()
 
 
-def test_what_makes_no_sense_is_refused(tiny):
+def test_invalid_arguments_are_rejected(tiny):
     model, z = load(tiny / "conditional"), np.zeros((12, 3))
     for wrong in ({"seed": -1}, {"start": -1}, {"start": 2**63 - 5}, {"start": 1.5}):
         with pytest.raises(RequestError):
@@ -105,6 +116,6 @@ def test_what_makes_no_sense_is_refused(tiny):
         model.traverse(label=0, data={"x": X[:, :1], "label": LABELS})
 
 
-def test_info_is_that_of_the_command(kvae, tiny):
+def test_info_equals_that_of_the_command(kvae, tiny):
     path = tiny / "conditional"
     assert json.loads(kvae("info", "-m", path, "--json").stdout) == json.loads(json.dumps(load(path).info()))
