@@ -34,6 +34,7 @@ _UNQUOTED = frozenset({"model", "path", "history", "threads", "as_json", "card",
     cls=options.RenamedOption,
     former=("--limit",),
     type=options.MIN_1,
+    metavar="N",
     help="Number of examples to use, from the first.  [default: all]",
 )
 @click.option(
@@ -78,7 +79,14 @@ _UNQUOTED = frozenset({"model", "path", "history", "threads", "as_json", "card",
     help="Folder that caches the classifier of --sample-metrics, or a classifier.  [default: the user's cache folder]",
 )
 @click.option("--card", metavar="FILE.md", help="Model card whose section Measured is replaced by the results.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of noise and binarisation, 0 to 2**64 - 1.")
+@click.option(
+    "--seed",
+    type=int,
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Seed of noise and binarisation, 0 to 2**64 - 1.",
+)
 @click.option(
     "--history",
     metavar="FILE.csv",

@@ -18,7 +18,7 @@ def prepare(model: Model, history: str | None) -> Any:
 
     Args:
         model: A loaded model.
-        history: File of training curves. None is the one next to the model, if it exists.
+        history: File of training curves; the default is the one next to the model, if it exists.
 
     Raises:
         MissingExtraError: The package that draws charts is not installed.

@@ -18,7 +18,7 @@ def measure(model: Model, data: str, split: str | None, values: dict[str, Any], 
         model: A loaded model.
         data: Real images.
         split: Split of `data` that the user chose. The training split is the baseline, so it is not allowed.
-        values: Conditions for all rows. Samples use the labels of the real images, so none are allowed.
+        values: Conditions for all rows. They must be empty, because samples use the labels of the real images.
         options: As of `kvae.sample_metrics.measure`.
 
     Returns:

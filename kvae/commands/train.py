@@ -12,7 +12,7 @@ from kvae_serve.errors import RequestError
 
 
 class Widths(click.ParamType):
-    """Layer widths: `512,256` is (512, 256); an empty text or 0 is no layer."""
+    """Layer widths: `512,256` is (512, 256); an empty text or 0 means zero layers."""
 
     name = "widths"
 
@@ -154,7 +154,7 @@ def train(
 
 
 def _devices(value):
-    """Parse `--devices`; None is all."""
+    """Parse `--devices`; `all` gives None."""
     if value == "all":
         return None
     if not value.isdecimal() or not 1 <= int(value) <= 1024:

@@ -75,7 +75,7 @@ def everything(model: Model) -> list[np.ndarray]:
 
 def test_eight_threads_on_one_model_get_the_results_of_one_thread(tiny):
     want = everything(load(tiny / "conditional"))
-    shared = load(tiny / "conditional")  # Nothing is opened yet: they also open it together.
+    shared = load(tiny / "conditional")  # Not opened yet, so the threads open it together.
     ready = threading.Barrier(8)
 
     def work(_: int) -> bool:
@@ -95,11 +95,11 @@ def test_draws_equal_those_of_the_command(kvae, tiny, tmp_path):
     with np.load(tmp_path / "z.npz") as codes, np.load(tmp_path / "x.npz") as made:
         assert (model.draw_codes(X, label=LABELS, seed=5) == codes["z"]).all()
         assert (model.decode(codes["z"], label=LABELS, draw=True, seed=5) == made["x"]).all()
-        # A part is the part of the whole.
+        # A range equals the range of the whole.
         part = {"label": LABELS[7:], "seed": 5, "start": 7}
         assert (model.draw_codes(X[7:], **part) == codes["z"][7:]).all()
         assert (model.decode(codes["z"][7:], draw=True, **part, batch_size=2) == made["x"][7:]).all()
-        # Other seeds are other draws, and a new one is made where none is given.
+        # Without a seed, a new one is drawn.
         assert (model.decode(codes["z"], label=LABELS, draw=True) != made["x"]).any()
 
 

@@ -51,7 +51,7 @@ COMMANDS: dict[str, Command] = {
 
 
 def is_light(name: str, commands: Commands) -> bool:
-    """Tell whether a command needs no extra. `--help` and unknown names are light too."""
+    """Tell whether a command works without extras. `--help` and unknown names do."""
     return name not in commands or not commands[name].extra
 
 

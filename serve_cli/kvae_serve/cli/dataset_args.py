@@ -47,7 +47,7 @@ class DatasetArgs:
         Args:
             model: Model whose data shape and conditions apply.
             conditions: Values for all rows; they replace those of the file.
-            default_split: Split to use if `--split` is missing and the data is split; None is the training split.
+            default_split: Split to use without `--split`, if the data is split. `None` selects the training split.
 
         Raises:
             InputDataError: The data is missing or bad, or lacks a condition of the model.

@@ -87,13 +87,14 @@ draw: Decorator = click.option("--draw", is_flag=True, help="Draw x from p(x giv
 seed: Decorator = click.option(
     "--seed",
     type=int,
+    metavar="N",
     help="Seed from 0 to 2**64 - 1; the same seed gives the same output.  [default: a new one, which is reported]",
 )
 
 
 @dataclass(frozen=True)
 class RuntimeArgs:
-    """How to run a model: `--batch-size`, `--threads` and `--provider`."""
+    """Runtime of a model: `--batch-size`, `--threads` and `--provider`."""
 
     threads: int
     provider: str
@@ -111,6 +112,7 @@ def runtime_args(batch_size: bool = True) -> Decorator:
     batch = click.option(
         "--batch-size",
         type=MIN_1,
+        metavar="N",
         default=64,
         show_default=True,
         help="Rows per run of a graph. Affects memory and speed, not the result.",
@@ -122,6 +124,7 @@ def runtime_args(batch_size: bool = True) -> Decorator:
         click.option(
             "--threads",
             type=click.IntRange(1, 256),
+            metavar="N",
             default=1,
             show_default=True,
             help="Number of ONNX Runtime threads.",
@@ -167,7 +170,7 @@ class ConditionArgs:
 def condition_args(
     label: str = "Class of all rows, by name or index; short for the condition named label.  "
     "[default: the labels of the data]",
-    condition: str = "Value of any condition, for all rows. May be repeated for several conditions.",
+    condition: str = "Value of any condition for all rows. May be repeated for several conditions.",
 ) -> Decorator:
     """Pass the options of `ConditionArgs` as `conditions`; the arguments are their help."""
     return group(
@@ -193,14 +196,14 @@ def row_args(num: str = "Number of rows to use.  [default: all]") -> Decorator:
     return group(
         "rows",
         RowArgs,
-        click.option("-n", "--num", type=MIN_1, help=num),
+        click.option("-n", "--num", type=MIN_1, metavar="N", help=num),
         start("Index of the first row, for splitting the work into several runs."),
     )
 
 
 def start(text: str) -> Decorator:
     """`--start`."""
-    return click.option("--start", type=click.IntRange(min=0), default=0, show_default=True, help=text)
+    return click.option("--start", type=click.IntRange(min=0), metavar="N", default=0, show_default=True, help=text)
 
 
 @dataclass(frozen=True)
@@ -215,7 +218,7 @@ class OutputArgs:
 
     @property
     def shows_text(self) -> bool:
-        """Whether the result itself is printed as text."""
+        """True if the result itself is printed as text."""
         return self.path is None and not self.as_json
 
     @property

@@ -39,6 +39,7 @@ style_args: options.Decorator = options.group(
     click.option(
         "--fps",
         type=click.FloatRange(0.1, 50),
+        metavar="N",
         default=10.0,
         show_default=True,
         help="Frames per second of an animation.",
@@ -53,6 +54,7 @@ style_args: options.Decorator = options.group(
     click.option(
         "--scale",
         type=click.IntRange(1, 64),
+        metavar="N",
         default=1,
         show_default=True,
         help="Factor that enlarges images, without smoothing.",

@@ -12,7 +12,7 @@ from kvae_serve.model import load
 
 X = (np.random.default_rng(3).random((40, 8, 6, 1)) * 256).astype(np.uint8)
 LABEL = np.arange(40) % 3
-CUTS = [(0, 13), (13, 1), (14, 26)]  # First row and how many: no multiples of any batch.
+CUTS = [(0, 13), (13, 1), (14, 26)]  # First row and number of rows, not multiples of a batch.
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_scores_of_ranges_concatenate_to_the_whole(kvae, tiny, data, tmp_path, t
 def test_scores_of_a_range_report_its_start(kvae, tiny, data):
     document = json.loads(kvae("score", "-m", tiny / "conditional", data, "--start", 35, "-n", 100, "--json").stdout)
     expected = scoring.score(load(tiny / "conditional"), X, {"label": LABEL})
-    assert (document["start"], document["n"]) == (35, 5)  # fewer than asked for, where the data end
+    assert (document["start"], document["n"]) == (35, 5)  # fewer than requested, because the data ends
     assert [row["elbo"] for row in document["scores"]] == expected.elbo[35:].tolist()
     assert document["mean"]["kl"] == pytest.approx(expected.kl[35:].mean())
     table = kvae("score", "-m", tiny / "conditional", data, "--start", 38, "-q").stdout
@@ -88,12 +88,12 @@ def test_start_beyond_the_data_is_rejected(kvae, tiny, data, tmp_path):
 
 
 def test_unit_range_data_is_rejected_from_its_first_rows(tiny):
-    """The first rows tell, also where the part itself is elsewhere."""
+    """The first rows decide, even if they are outside of the range."""
     model, x = load(tiny / "conditional"), (X / 255).astype(np.float32)
     for first in (0, 39):
         with pytest.raises(ValueError, match="divided by 255"):
             list(scoring.stream(model, x, {"label": LABEL}, first=first))
-    # And where they are fine, a nearly black row is scored as it is in the whole.
+    # If the first rows are valid, a nearly black row is scored as in the whole.
     x = X.astype(np.float32)
     x[39] = 0
     x[39, 0] = 1

@@ -57,7 +57,7 @@ def test_encode_matches_the_encoder_formula_in_every_format(kvae, tiny, data):
         assert lines[0] == "label,z_mean_0,z_mean_1,z_mean_2,z_log_var_0,z_log_var_1,z_log_var_2"
         assert [line.split(",")[0] for line in lines[1:]] == [tiny_models.CLASSES[each] for each in LABEL]
         table = np.array([line.split(",")[1:] for line in lines[1:]], np.float32)
-        assert (table == np.hstack([found["z_mean"], found["z_log_var"]])).all()  # Nine digits bring a float32 back.
+        assert (table == np.hstack([found["z_mean"], found["z_log_var"]])).all()  # Nine digits restore a float32.
     assert kvae(*arguments, "-q").stdout == (data / "c.csv").read_text()
 
 
@@ -92,14 +92,14 @@ def test_encode_of_a_range_equals_the_range_of_the_whole(kvae, tiny, data):
 def test_decode_reads_the_output_of_encode(kvae, tiny, data, form):
     model = tiny / "conditional"
     assert kvae("encode", "-m", model, "data.npz", "-o", form).returncode == 0
-    told = ["--label", "dog"] if form.endswith(".npy") else []  # An .npy holds no labels.
-    label = np.ones(5, int) if told else LABEL
-    assert kvae("decode", "-m", model, form, *told, "-o", "x_again.npz").returncode == 0
+    label_option = ["--label", "dog"] if form.endswith(".npy") else []  # An .npy does not have labels.
+    label = np.ones(5, int) if label_option else LABEL
+    assert kvae("decode", "-m", model, form, *label_option, "-o", "x_again.npz").returncode == 0
     z = tiny_models.encode(X, LABEL)["z_mean"]
     with np.load(data / "x_again.npz") as found:
         np.testing.assert_allclose(found["x"], tiny_models.decode(z, label)["x_mean"], **CLOSE)
         assert (found["label"] == label).all()
-    if not told:
+    if not label_option:
         assert kvae("reconstruct", "-m", model, "data.npz", "-o", "r.npy").returncode == 0
         with np.load(data / "x_again.npz") as found:
             np.testing.assert_allclose(np.load(data / "r.npy"), found["x"], atol=1e-3)
@@ -148,7 +148,7 @@ def test_reconstruct_pairs_each_example_with_its_reconstruction(kvae, tiny, data
         assert (found["x"] == X).all()
         np.testing.assert_allclose(found["x_mean"], expected, **CLOSE)
         x_mean = found["x_mean"]
-    assert read_dataset(data / "r.npz").x.tobytes() == X.astype("f4").tobytes()  # It is a data set again.
+    assert read_dataset(data / "r.npz").x.tobytes() == X.astype("f4").tobytes()  # The file is a dataset.
     with PIL.open(data / "r.png") as image:
         picture = np.asarray(image)
     assert picture.shape == (2 * 8 + 2, 3 * 12 + 2 * 2)
@@ -234,7 +234,7 @@ def table_manifest() -> Manifest:
 
 
 def a_table_model(tmp_path) -> str:
-    """x_mean of column b is the class, of a: age + sum(z); written by hand for `sample` with two conditions."""
+    """A decoder written by hand: x_mean of column b is the class, of column a it is age + sum(z)."""
     manifest = table_manifest()
     shape = ["batch", 2]
     nodes = [
@@ -321,7 +321,7 @@ def test_row_streams_check_each_chunk(tiny):
     rows = transforms.encode(model, x, {"label": 1})
     with pytest.raises(InputDataError, match="expected 0 to 255"):
         list(rows.chunks)
-    x[2990] = 0.5  # The last chunk is nearly black: no sign of pixels that were divided by 255.
+    x[2990] = 0.5  # The last chunk is nearly black, which is valid because the first chunks are not.
     x[2048:] = np.minimum(x[2048:], 1)
     assert sum(len(chunk["z_mean"]) for chunk in transforms.encode(model, x, {"label": 1}).chunks) == 3000
     with pytest.raises(InputDataError, match="divided by 255"):
@@ -358,21 +358,21 @@ def test_every_command_runs_its_graphs_on_the_chosen_provider(tiny, data, monkey
     monkeypatch.chdir(data)
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
     opened = ort.InferenceSession
-    asked: list[str] = []
+    opened_with: list[str] = []
 
     def session(*arguments, providers, **options):
-        asked.append(providers[0][0])
+        opened_with.append(providers[0][0])
         made = opened(*arguments, providers=["CPUExecutionProvider"], **options)
         monkeypatch.setattr(made, "get_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
         return made
 
     monkeypatch.setattr(ort, "InferenceSession", session)
     for command, given in WITH_PROVIDER.items():
-        asked.clear()
+        opened_with.clear()
         arguments = [command, "-m", tiny / "conditional", *given, "--provider", "CUDAExecutionProvider"]
         assert run([str(each) for each in arguments]) == 0, command
-        assert asked, command
-        assert set(asked) == {"CUDAExecutionProvider"}, command
+        assert opened_with, command
+        assert set(opened_with) == {"CUDAExecutionProvider"}, command
 
 
 def test_providers_have_short_names(tiny):
@@ -389,7 +389,7 @@ def test_providers_have_short_names(tiny):
 def test_provider_that_fails_to_start_does_not_fall_back_to_cpu(tiny, monkeypatch):
     import onnxruntime as ort
 
-    # ONNX Runtime built for a GPU names it though there is none, and then runs on the CPU with a warning.
+    # ONNX Runtime built for a GPU lists the GPU even if there is none, and then runs on the CPU with a warning.
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
     opened = ort.InferenceSession
     asked = []

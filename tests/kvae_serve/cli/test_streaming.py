@@ -107,7 +107,7 @@ def test_npz_is_a_valid_zip_archive(conditional, tmp_path):
 
 
 class Sparse(io.RawIOBase):
-    """A file that keeps the chunks that are no long run of one byte: gigabytes of zeros in a few kilobytes."""
+    """Sparse file in memory: it stores only short writes, so gigabytes of zeros take a few kilobytes."""
 
     def __init__(self) -> None:
         self.place, self.kept, self.end = 0, {}, 0
@@ -145,7 +145,7 @@ class Sparse(io.RawIOBase):
 
 @pytest.mark.long
 def test_npz_beyond_4_gib_is_read_by_zipfile(conditional):
-    """Its directory and headers say where 4.25 GiB of x and what follows them are; nothing that large is made here."""
+    """The archive has 4.25 GiB of zeros, which the sparse file does not store."""
     rows = 2**22 + 2**18
     chunk = {"x": np.zeros((2**18, 1024), np.uint8), "label": np.full(2**18, 7, np.uint8)}
     arrays = {"x": Array(np.dtype("u1"), (1024,)), "label": Array(np.dtype("u1"), ())}
@@ -234,7 +234,7 @@ from kvae_serve.runtime.session import Session
 run, calls = Session.run, [0]
 def counted(*arguments, **named):
     calls[0] += 1
-    if calls[0] == 4:  # Pieces before this one are made and on their way into the file.
+    if calls[0] == 4:  # Earlier chunks are being written.
         print("under way", flush=True)
     return run(*arguments, **named)
 
@@ -294,7 +294,7 @@ def test_sample_needs_120_mb_and_runs_under_a_limit_of_400_mb(tmp_path, command_
     )
     for code in (["-m", "kvae"], ["-c", limit]):
         if sys.platform == "darwin" and "-c" in code:
-            continue  # RLIMIT_AS means nothing there.
+            continue  # macOS ignores RLIMIT_AS.
         command = [sys.executable, *code, "sample", "--label", "3", "--seed", "0", "-o", "a.png", "--force"]
         done = peak_memory(command, cwd=tmp_path, env=command_environment)
         assert (done.returncode, done.stderr.strip()) == (0, "16 images of mnist to a.png, seed 0")

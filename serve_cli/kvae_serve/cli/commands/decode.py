@@ -42,13 +42,13 @@ def decode(
     output.check(dispatch.check)
     values = conditions.for_all_rows()
     loaded = runtime.load(model)
-    z, found = latent_files.read(codes, loaded.manifest)
+    z, file_conditions = latent_files.read(codes, loaded.manifest)
     if draw:
         seed = sampling.checked_seed(seed)
     stream = transforms.decode(
         loaded,
         z,
-        found | values,
+        file_conditions | values,
         seed=seed,
         draw=draw,
         batch_size=runtime.batch_size,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--seed",
     type=int,
+    metavar="N",
     multiple=True,
     help="Seed of the draws at the ends. Two seeds connect their draws; one seed connects each draw to the next.  "
     "[default: a new one, which is reported]",
@@ -29,11 +30,18 @@ if TYPE_CHECKING:
 @options.start("Index of the first draw.")
 @path_output.condition_args("the first is that of the start, the second that of the end.  [default: the first class]")
 @click.option(
-    "-n", "--num", type=options.MIN_1, default=1, show_default=True, help="Number of interpolations, one per row."
+    "-n",
+    "--num",
+    type=options.MIN_1,
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Number of interpolations, one per row.",
 )
 @click.option(
     "--steps",
     type=click.IntRange(2, 10_000),
+    metavar="N",
     default=9,
     show_default=True,
     help="Number of images, including both ends.",
@@ -93,16 +101,16 @@ def interpolate(
     }
     with Busy("Decoding", output.quiet):
         if source is not None and target is not None:
-            found = between_files(loaded, source, target, first, last, num, **method)
+            interpolation = between_files(loaded, source, target, first, last, num, **method)
         else:
-            found, seeds = _between_draws(loaded, seed, start, num, first, last, method)
-    path_output.deliver(found.path(), output, style)
+            interpolation, seeds = _between_draws(loaded, seed, start, num, first, last, method)
+    path_output.deliver(interpolation.path(), output, style)
     facts = {
         "rows": num,
         "steps": steps,
-        "method": found.method,
-        "classes": found.classes,
-        "conditions": path_output.condition_names(manifest, found.conditions),
+        "method": interpolation.method,
+        "classes": interpolation.classes,
+        "conditions": path_output.condition_names(manifest, interpolation.conditions),
         "seed": seeds or None,
         "start": start if seeds else None,
         "ends": [source, target] if source is not None else None,
@@ -111,7 +119,7 @@ def interpolate(
         manifest,
         facts,
         f"{num} interpolation{'s' if num > 1 else ''} of {steps} steps in {printable(manifest.name, 60)}"
-        f"{path_output.condition_summary(manifest, found.conditions)}{output.destination}"
+        f"{path_output.condition_summary(manifest, interpolation.conditions)}{output.destination}"
         + (f", seed {' to '.join(map(str, seeds))}" if seeds else ""),
     )
 

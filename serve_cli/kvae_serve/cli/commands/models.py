@@ -15,18 +15,18 @@ def models(as_json: bool) -> None:
     from kvae_serve.model import load
     from kvae_serve.runtime.locate import DEFAULT, shipped
 
-    found = []
+    shipped_models = []
     for name, path in shipped().items():
         manifest = load(path).manifest
-        found.append({"name": name, "path": path, "kind": manifest.kind, "data": manifest.raw["data"]})
+        shipped_models.append({"name": name, "path": path, "kind": manifest.kind, "data": manifest.raw["data"]})
     if as_json:
-        options.echo_json(found)
+        options.echo_json(shipped_models)
         return
-    for model in found:
+    for model in shipped_models:
         shape = " x ".join(map(str, model["data"]["shape"]))
         default = " (default)" if model["name"] == DEFAULT else ""
         click.echo(
             f"{printable(model['name'], 40):<16}{printable(model['kind'])}, {model['data']['kind']} {shape}{default}"
         )
-    if not found:
+    if not shipped_models:
         click.echo("This installation has no models. Export your own with `kvae export`.", err=True)

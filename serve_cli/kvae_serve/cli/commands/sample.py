@@ -17,6 +17,7 @@ from kvae_serve.errors import RequestError, printable
     "-n",
     "--num",
     type=options.MIN_1,
+    metavar="N",
     help="Number of samples per label.  [default: 16; 1 for a conditional model without a label]",
 )
 @options.condition_args(
@@ -63,7 +64,7 @@ def sample(
 ) -> None:
     """Draw samples from a model, and show or write them.
 
-    Sample i of a seed is the same whichever other samples are drawn.
+    Sample i of a seed does not depend on the number of samples or on other labels.
     """
     if ctx.args:
         extra = printable(ctx.args[0], 40)

@@ -38,7 +38,12 @@ _NAMES = ("elbo", "reconstruction", "kl")
     metavar="K",
     help="Number of draws of z, the same for each example.  [default: 16, or as the model's quantiles]",
 )
-@click.option("--seed", type=int, help="Seed of the draws, 0 to 2**64 - 1.  [default: 0, or as the model's quantiles]")
+@click.option(
+    "--seed",
+    type=int,
+    metavar="N",
+    help="Seed of the draws, 0 to 2**64 - 1.  [default: 0, or as the model's quantiles]",
+)
 @options.output_args("Output: .csv or .jsonl, one row per example.  [default: CSV on standard output]")
 @options.runtime_args()
 def score(
@@ -123,14 +128,14 @@ class _Summary:
 
     def document(self) -> dict[str, Any]:
         """Return the summary as JSON facts."""
-        found: dict[str, Any] = {
+        facts: dict[str, Any] = {
             "n": self._num,
             "mean": {name: value / self._num for name, value in self._sums.items()},
         }
         if self._below is not None:
-            found["threshold"] = {"elbo": self._below.elbo, "quantile": self._below.quantile}
-            found["anomalies"] = self._anomalies
-        return found if self.kept is None else found | {"scores": self.kept}
+            facts["threshold"] = {"elbo": self._below.elbo, "quantile": self._below.quantile}
+            facts["anomalies"] = self._anomalies
+        return facts if self.kept is None else facts | {"scores": self.kept}
 
     def line(self, model: str, destination: str) -> str:
         """Return the summary as one line."""

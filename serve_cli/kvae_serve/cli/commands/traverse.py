@@ -11,11 +11,14 @@ from kvae_serve.progress import Busy
 
 @click.command(epilog="Example: kvae traverse --label 3 -n 5 -o axes.gif")
 @options.model
-@click.option("-n", "--num", type=options.MIN_1, help="Number of dimensions, the most active first.  [default: 10]")
+@click.option(
+    "-n", "--num", type=options.MIN_1, metavar="N", help="Number of dimensions, the most active first.  [default: 10]"
+)
 @click.option("--dims", metavar="LIST", help="Dimensions to use instead of the most active: 3,7 or 0-4 or `all`.")
 @click.option(
     "--steps",
     type=click.IntRange(2, 10_000),
+    metavar="N",
     default=11,
     show_default=True,
     help="Number of images along each dimension.",
@@ -30,7 +33,7 @@ from kvae_serve.progress import Busy
 )
 @click.option("--quantiles", is_flag=True, help="Steps of equal probability instead of equal length.")
 @path_output.condition_args("each class is a block of rows.  [default: the first class]")
-@click.option("--seed", type=int, help="Seed of a draw to start from instead of the prior's mean.")
+@click.option("--seed", type=int, metavar="N", help="Seed of a draw to start from instead of the prior's mean.")
 @options.start("Index of the draw under the seed.")
 @path_output.file(
     "--from", "source", "Example whose posterior mean is the start, with the row if the file has several."
