@@ -10,12 +10,14 @@ import json
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-import keras
 import numpy as np
 
 from kvae_serve.writers import atomic
+
+if TYPE_CHECKING:
+    import keras
 
 _MAGIC = b"kvae checkpoint 1\n"
 _START = len(_MAGIC) + 8
@@ -122,12 +124,12 @@ def _parse(body: memoryview) -> Checkpoint:
     return Checkpoint(header["state"], arrays)
 
 
-def capture(model: keras.Model) -> dict[str, np.ndarray]:
+def capture(model: "keras.Model") -> dict[str, np.ndarray]:
     """Copy all variables of a compiled model and of its optimizer, by name."""
     return {name: np.array(variable.numpy()) for name, variable in _variables(model)}
 
 
-def restore(model: keras.Model, checkpoint: Checkpoint) -> None:
+def restore(model: "keras.Model", checkpoint: Checkpoint) -> None:
     """Assign all variables of a compiled model and of its optimizer.
 
     Raises:
@@ -136,7 +138,7 @@ def restore(model: keras.Model, checkpoint: Checkpoint) -> None:
     _assign(_variables(model), checkpoint.arrays)
 
 
-def restore_weights(model: keras.Model, checkpoint: Checkpoint) -> None:
+def restore_weights(model: "keras.Model", checkpoint: Checkpoint) -> None:
     """Assign the variables of a model alone: those of the best epoch if the checkpoint has them.
 
     Raises:
@@ -161,7 +163,7 @@ def _assign(variables: Iterable[tuple[str, Any]], arrays: dict[str, np.ndarray])
         variable.assign(arrays[name])
 
 
-def _variables(model: keras.Model) -> Iterator[tuple[str, Any]]:
+def _variables(model: "keras.Model") -> Iterator[tuple[str, Any]]:
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     for kind, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):

@@ -1,7 +1,6 @@
-"""A run that was cut off and resumed is the run that was not: weights, optimiser, figures, bit for bit."""
+"""An interrupted and resumed run equals the uninterrupted one, bit for bit: weights, optimizer, metrics, history."""
 
 import csv
-import errno
 import json
 import os
 import random
@@ -15,35 +14,27 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import kvae
 from kvae import networks
 from kvae.commands.train import train as train_command
 from kvae.data import disk, sources
 from kvae.training import callbacks, checkpoint, config, run_data, run_folder, saved_run
-from kvae.training import train as training
 from kvae_serve.errors import InputDataError, OutputError, RequestError, VerificationError
-
-SMALL = {
-    "data": "mnist-sample", "validation": 100, "epochs": 4, "latent_dim": 3, "batch_size": 50, "steps_per_execution": 4,
-    "encoder_hidden": (16,), "decoder_hidden": (16,), "checkpoint_every": 1,
-}  # fmt: skip
+from support.runs import SMALL, latest, settings, train
 
 
-def settings(**changes):
-    return config.Config().replace(**{**SMALL, **changes})
-
-
-def train(directory, **changes):
-    return training.train(settings(**changes), directory, quiet=True, export_check=False)
+def resume(directory, **changes):
+    return kvae.resume(directory, quiet=True, **changes)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run that nothing cut off."""
+    """Folder of an uninterrupted run."""
     return train(tmp_path_factory.mktemp("whole") / "run").directory
 
 
 def assert_same_run(one, other):
-    """The files that hold all there is of a run, byte by byte, and the model that is exported."""
+    """Compare the files of two runs byte by byte, and their models."""
     names = [path.name for path in checkpoint.Store(one / run_folder.CHECKPOINTS).paths()]
     assert names == [path.name for path in checkpoint.Store(other / run_folder.CHECKPOINTS).paths()]
     for name in (
@@ -56,120 +47,125 @@ def assert_same_run(one, other):
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
     for ours, theirs in zip(saved_run.load(one)[0].variables, saved_run.load(other)[0].variables, strict=True):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
-    assert leftovers(other) == []
+    assert [path.name for path in other.rglob(".*")] == []
 
 
-def leftovers(directory):
-    return [path.name for path in directory.rglob(".*")]
+def unfinished_copy(run, target):
+    """Copy a run without its model, as if it was killed after its last checkpoint."""
+    shutil.copytree(run, target)
+    metadata = json.loads((run / run_folder.METADATA).read_text())
+    (target / run_folder.METADATA).write_text(json.dumps({**metadata, "finished": False}))
+    (target / run_folder.MODEL).unlink()
+    return target
 
 
-def cut(monkeypatch, epoch):
-    """From here on a run ends with an error at the end of `epoch`, its checkpoint written."""
-
-    def on_epoch_end(self, finished, logs=None):
-        if finished + 1 == epoch:
-            raise RuntimeError("power cut")
-
-    monkeypatch.setattr(callbacks.SaveModel, "on_epoch_end", on_epoch_end)
+CHANGES = {
+    "linear": {"beta_schedule": "linear", "warmup_epochs": 3.0, "conditional": True, "patience": 3},
+    "cyclical": {
+        "learning_rate_schedule": "exponential", "beta_schedule": "cyclical", "warmup_epochs": 1.5, "prior": "vamp"
+    },
+    "capacity": {
+        "learning_rate_schedule": "constant", "objective": "capacity", "warmup_epochs": 3.0, "gamma": 5.0
+    },
+    "importance": {"objective": "importance_weighted", "num_samples": 3, "mixed_precision": True, "validation": 0},
+    "patience": {"likelihood": "gaussian", "learning_rate": 0.01, "patience": 2, "epochs": 5},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"learning_rate_schedule": "cosine", "beta_schedule": "linear", "warmup_epochs": 3.0, "conditional": True},
-        {"learning_rate_schedule": "exponential", "beta_schedule": "cyclical", "warmup_epochs": 1.5, "prior": "vamp"},
-        {"learning_rate_schedule": "constant", "objective": "capacity", "warmup_epochs": 3.0, "gamma": 5.0},
-        {"objective": "importance_weighted", "num_samples": 3, "mixed_precision": True, "validation": 0},
-        {"likelihood": "gaussian", "sigma": "optimal", "learning_rate": 0.01, "patience": 2, "epochs": 5},
+        pytest.param(value, id=name, marks=[] if name == "linear" else pytest.mark.long)
+        for name, value in CHANGES.items()
     ],
-    ids=["linear", "cyclical", "capacity", "importance", "patience"],
 )
-def test_a_resumed_run_is_the_uninterrupted_one(changes, tmp_path, monkeypatch):
-    kept = callbacks.SaveModel.on_epoch_end
+def test_resumed_run_equals_the_uninterrupted_one(changes, tmp_path, monkeypatch):
+    save = callbacks.SaveModel.on_epoch_end
 
-    def on_epoch_end(self, finished, logs=None):
-        if finished + 1 == 2:  # What lies on the disk at this moment is all that a power cut would leave.
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch + 1 == 2:  # A power cut at this moment would leave these files.
             shutil.copytree(tmp_path / "whole", tmp_path / "cut")
-        kept(self, finished, logs)
+        save(self, epoch, logs)
 
     with monkeypatch.context() as patch:
         patch.setattr(callbacks.SaveModel, "on_epoch_end", on_epoch_end)
         whole = train(tmp_path / "whole", **changes)
     assert not run_folder.open_existing(tmp_path / "cut", {})[1]["finished"]
-    assert checkpoint.Store(tmp_path / "cut" / run_folder.CHECKPOINTS).paths()[0].name == "epoch-000002.checkpoint"
-    resumed = training.resume(tmp_path / "cut", quiet=True)
-    assert_same_run(whole.directory, resumed.directory)
+    assert latest(tmp_path / "cut").state["epoch"] == 2
+    assert_same_run(whole.directory, resume(tmp_path / "cut").directory)
 
 
-def test_a_resumed_run_of_data_on_disk_is_the_run_of_the_same_data_in_memory(whole, tmp_path, monkeypatch):
+@pytest.mark.long
+def test_resumed_run_with_data_on_disk_equals_the_run_with_data_in_memory(whole, tmp_path, monkeypatch):
+    def power_cut(self, epoch, logs=None):
+        if epoch + 1 == 2:
+            raise RuntimeError("power cut")
+
     np.save(tmp_path / "mnist-sample", sources.load("mnist-sample").x)
     with monkeypatch.context() as patch:
         patch.setattr(sources, "IN_MEMORY", 1000)
         changes = {"data": str(tmp_path / "mnist-sample.npy")}
         assert isinstance(run_data.read(settings(**changes)).x, disk.OnDisk)
-        cut(patch, 2)
+        patch.setattr(callbacks.SaveModel, "on_epoch_end", power_cut)
         with pytest.raises(RuntimeError, match="power cut"):
             train(tmp_path / "run", **changes)
-    training.resume(tmp_path / "run", quiet=True)
+    resume(tmp_path / "run")
     assert (whole / run_folder.HISTORY).read_bytes() == (tmp_path / "run" / run_folder.HISTORY).read_bytes()
-    ours, theirs = (
-        checkpoint.Store(run / run_folder.CHECKPOINTS).latest()[0].arrays for run in (whole, tmp_path / "run")
-    )
-    np.testing.assert_equal(ours, theirs)
+    np.testing.assert_equal(latest(whole).arrays, latest(tmp_path / "run").arrays)
 
 
-def test_ctrl_c_within_an_epoch_keeps_what_was_learned_and_the_epoch_is_done_again(whole, tmp_path, monkeypatch):
-    def on_train_batch_begin(self, batch, logs=None):
+def test_ctrl_c_saves_the_model_as_it_is_and_resume_continues_after_the_last_finished_epoch(
+    whole, tmp_path, monkeypatch
+):
+    def interrupt(self, batch, logs=None):
         if int(self.model.optimizer.iterations) == 20:
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.StopOnNaN, "on_train_batch_begin", on_train_batch_begin)
-        stopped = train(tmp_path / "run")
+        patch.setattr(callbacks.StopOnNaN, "on_train_batch_begin", interrupt)
+        # Epochs take less than 20 seconds, so only the first is saved when it ends.
+        stopped = train(tmp_path / "run", checkpoint_every=0)
     assert stopped.interrupted
     assert stopped.resumable == 2
     assert stopped.metadata["training"]["epochs"] == 2.4
     assert not stopped.metadata["finished"]
-    learned = saved_run.load(tmp_path / "run")[0].get_weights()
-    for ours, theirs in zip(stopped.model.get_weights(), learned, strict=True):
+    assert latest(tmp_path / "run").state["epoch"] == 2
+    assert len(latest(tmp_path / "run").state["history"]) == 2
+    saved = saved_run.load(tmp_path / "run")[0].get_weights()
+    for ours, theirs in zip(stopped.model.get_weights(), saved, strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    training.resume(tmp_path / "run", quiet=True)
+    resume(tmp_path / "run")
     assert_same_run(whole, tmp_path / "run")
 
 
-def test_a_run_cut_off_before_its_first_checkpoint_starts_again(whole, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(callbacks.History, "on_epoch_end", lambda *_: (_ for _ in ()).throw(RuntimeError("power cut")))
-        with pytest.raises(RuntimeError, match="power cut"):
-            train(tmp_path / "run")
-    training.resume(tmp_path / "run", quiet=True)
-    assert_same_run(whole, tmp_path / "run")
+def test_run_killed_before_its_first_checkpoint_starts_at_the_first_epoch(whole, tmp_path, capsys):
+    run = unfinished_copy(whole, tmp_path / "run")
+    shutil.rmtree(run / run_folder.CHECKPOINTS)
+    (run / run_folder.HISTORY).unlink()
+    kvae.resume(run)
+    assert "Starting at the first epoch." in capsys.readouterr().err
+    assert_same_run(whole, run)
 
 
-def test_a_run_cut_off_after_its_last_epoch_is_finished_by_resume(whole, tmp_path):
-    shutil.copytree(whole, tmp_path / "run")
-    facts = json.loads((whole / run_folder.METADATA).read_text())
-    (tmp_path / "run" / run_folder.METADATA).write_text(json.dumps({**facts, "finished": False}))
-    (tmp_path / "run" / run_folder.MODEL).unlink()
-    training.resume(tmp_path / "run", quiet=True)
-    assert_same_run(whole, tmp_path / "run")
+def test_run_killed_after_its_last_epoch_is_finished_by_resume(whole, tmp_path):
+    run = unfinished_copy(whole, tmp_path / "run")
+    resume(run)
+    assert_same_run(whole, run)
 
 
-def test_a_damaged_checkpoint_is_noticed_and_the_one_before_taken(whole, tmp_path, capsys):
-    shutil.copytree(whole, tmp_path / "run")
-    newest = checkpoint.Store(tmp_path / "run" / run_folder.CHECKPOINTS).paths()[0]
+def test_corrupted_checkpoint_is_reported_and_the_one_before_used(whole, tmp_path, capsys):
+    run = unfinished_copy(whole, tmp_path / "run")
+    newest = checkpoint.Store(run / run_folder.CHECKPOINTS).paths()[0]
     data = bytearray(newest.read_bytes())
     data[len(data) // 2] ^= 1
     newest.write_bytes(data)
-    facts = json.loads((whole / run_folder.METADATA).read_text())
-    (tmp_path / "run" / run_folder.METADATA).write_text(json.dumps({**facts, "finished": False}))
-    training.resume(tmp_path / "run", quiet=True)
+    resume(run)
     assert capsys.readouterr().err.count(f"{newest} is corrupted (its SHA-256 does not match its content)") == 1
-    assert_same_run(whole, tmp_path / "run")
-    for path in checkpoint.Store(tmp_path / "run" / run_folder.CHECKPOINTS).paths():
+    assert_same_run(whole, run)
+    for path in checkpoint.Store(run / run_folder.CHECKPOINTS).paths():
         path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(InputDataError, match="does not contain a valid checkpoint"):
-        training.resume(tmp_path / "run", epochs=9, quiet=True)
+        resume(run, epochs=9)
 
 
 SLOW = """
@@ -179,7 +175,7 @@ from kvae.commands.train import train
 
 write = checkpoint.write
 
-class Slow:
+class SlowFile:
     def __init__(self, file):
         self.file = file
 
@@ -191,155 +187,78 @@ class Slow:
         self.file.write(data[len(data) // 2 :])
         print("written", flush=True)
 
-checkpoint.write = lambda file, whole: write(Slow(file), whole)
+checkpoint.write = lambda file, content: write(SlowFile(file), content)
 train(sys.argv[1:])
 """
 
 
-def kill_in_the_middle(arguments, chance, in_write):
-    """Start the command and kill it: in the middle of writing a checkpoint, or at any moment from the first one on.
+def kill_the_command(arguments, chance, in_write):
+    """Start the command and kill it in the middle of writing a checkpoint, or at any time after the first one began.
 
     Returns:
-        Whether it was in the middle of a write: the file has no name yet, so the folder does not show it.
+        Whether it was killed in the middle of a write. The file has no name yet then, so the folder does not show it.
     """
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    wanted, seen, written = chance.randint(1, 60), 0, 0
+    target, started, written = chance.randint(1, 60), 0, 0
     for line in process.stdout:
-        seen += line == "writing\n"
+        started += line == "writing\n"
         written += line == "written\n"
-        if seen >= (wanted if in_write else 1):
+        if started >= (target if in_write else 1):
             time.sleep(chance.uniform(0.0, 0.008 if in_write else 1.0))
             break
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, process.stderr.read()
     rest = process.communicate()[0].splitlines()
-    return seen + rest.count("writing") > written + rest.count("written")
+    return started + rest.count("writing") > written + rest.count("written")
 
 
-def kill_and_resume(tmp_path, kills, epochs, seed):
-    chance = random.Random(seed)
-    run, in_writes = tmp_path / "run", 0
-    flags = [f"--{name.replace('_', '-')}={_shown(value)}" for name, value in {**SMALL, "epochs": epochs}.items()]
+@pytest.mark.parametrize(
+    ("kills", "epochs", "seed", "least_in_writes"),
+    [
+        pytest.param(3, 12, 0, 1, marks=pytest.mark.long),
+        pytest.param(20, 90, 1, 10, marks=pytest.mark.slow),
+        pytest.param(20, 90, 2, 10, marks=pytest.mark.slow),
+    ],
+)
+def test_run_killed_several_times_equals_the_uninterrupted_one(kills, epochs, seed, least_in_writes, tmp_path):
+    chance, run, in_writes = random.Random(seed), tmp_path / "run", 0
+    flags = [f"--{name.replace('_', '-')}={_flag(value)}" for name, value in {**SMALL, "epochs": epochs}.items()]
     arguments = [*flags, "--no-export-check", "-o", str(run)]
     for number in range(kills):
-        in_writes += kill_in_the_middle(arguments, chance, in_write=number % 3 != 1)
+        in_writes += kill_the_command(arguments, chance, in_write=number % 3 != 1)
         arguments = ["--resume", str(run)]
-    training.resume(run, quiet=True)
+    resume(run)
     assert_same_run(train(tmp_path / "whole", epochs=epochs).directory, run)
     with (run / run_folder.HISTORY).open() as file:
         assert [int(row["epoch"]) for row in csv.DictReader(file)] == list(range(epochs))
-    return in_writes
+    assert in_writes >= least_in_writes
 
 
-def _shown(value):
+def _flag(value):
     return ",".join(map(str, value)) if isinstance(value, tuple) else value
 
 
-def test_kill_9_three_times_and_nothing_is_lost(tmp_path):
-    assert kill_and_resume(tmp_path, kills=3, epochs=12, seed=0) >= 1
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
-def test_kill_9_twenty_times_and_nothing_is_lost(seed, tmp_path):
-    assert kill_and_resume(tmp_path, kills=20, epochs=90, seed=seed) >= 10
-
-
-CHECKPOINT = checkpoint.Checkpoint(
-    {"epoch": 1, "history": [{"epoch": 0, "elbo": -103.31}]},
-    {
-        "model/0": np.arange(6, dtype="float32").reshape(2, 3),
-        "optimizer/0": np.int64(7),
-        "none": np.zeros((0, 2), "f4"),
-    },
-)
-
-
-def test_a_checkpoint_gives_back_what_it_was_given(tmp_path):
-    store = checkpoint.Store(tmp_path / "checkpoints")
-    store.save(1, CHECKPOINT)
-    read, damaged = store.latest()
-    assert damaged == []
-    assert read.state == CHECKPOINT.state
-    for name, array in CHECKPOINT.arrays.items():
-        assert read.arrays[name].dtype == array.dtype
-        np.testing.assert_array_equal(read.arrays[name], array)
-
-
-def test_the_last_two_checkpoints_are_kept(tmp_path):
-    store = checkpoint.Store(tmp_path / "checkpoints")
-    for epoch in (8, 9, 10, 11):
-        store.save(epoch, CHECKPOINT)
-    assert [path.name for path in store.paths()] == ["epoch-000011.checkpoint", "epoch-000010.checkpoint"]
-
-
-def test_every_flipped_byte_and_every_cut_of_a_checkpoint_is_noticed(tmp_path):
-    store = checkpoint.Store(tmp_path / "checkpoints")
-    store.save(1, CHECKPOINT)
-    path = store.paths()[0]
-    good = path.read_bytes()
-    for position in range(len(good)):
-        path.write_bytes(good[:position] + bytes([good[position] ^ 0x10]) + good[position + 1 :])
-        with pytest.raises(checkpoint.CorruptedError):
-            checkpoint.read(path)
-        path.write_bytes(good[:position])
-        with pytest.raises(checkpoint.CorruptedError):
-            checkpoint.read(path)
-    assert store.latest()[0] is None
-
-
-def test_a_disk_that_fills_up_at_any_write_leaves_the_checkpoint_before(tmp_path, monkeypatch):
-    store = checkpoint.Store(tmp_path / "checkpoints")
-    store.save(1, CHECKPOINT)
-    full, count, write = OSError(errno.ENOSPC, "No space left on device"), [0, 0], checkpoint.write
-
-    class Filling:
-        def __init__(self, file):
-            self.file = file
-
-        def write(self, data):
-            count[0] += 1
-            if count[0] == count[1]:
-                self.file.write(data[: len(data) // 2])
-                raise full
-            self.file.write(data)
-
-    monkeypatch.setattr(checkpoint, "write", lambda file, whole: write(Filling(file), whole))
-    for number in range(1, 8):  # magic, length, header, three arrays, digest
-        count[:] = 0, number
-        with pytest.raises(OutputError, match="No space left"):
-            store.save(2, CHECKPOINT)
-    for function in ("fsync", "replace"):
-        with monkeypatch.context() as patch:
-            patch.setattr(os, function, lambda *_: (_ for _ in ()).throw(full))
-            with pytest.raises(OutputError, match="No space left"):
-                store.save(2, CHECKPOINT)
-    assert [path.name for path in store.directory.iterdir()] == ["epoch-000001.checkpoint"]
-    assert store.latest()[0].state == CHECKPOINT.state
-    count[:] = 0, 8
-    store.save(2, CHECKPOINT)
-
-
-def test_a_full_disk_ends_the_run_with_exit_code_7_and_the_run_goes_on_when_there_is_room(whole, tmp_path, monkeypatch):
+@pytest.mark.long
+def test_full_disk_is_exit_code_7_and_the_run_can_be_resumed(whole, tmp_path, monkeypatch):
     save = checkpoint.Store.save
 
-    def fails_at_3(self, epoch, whole):
+    def full_at_epoch_3(self, epoch, content):
         if epoch == 3:
             raise OutputError("epoch-000003.checkpoint cannot be written: No space left on device.")
-        save(self, epoch, whole)
+        save(self, epoch, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.Store, "save", fails_at_3)
+        patch.setattr(checkpoint.Store, "save", full_at_epoch_3)
         with pytest.raises(OutputError, match=r"No space left on device\. .* --resume") as error:
             train(tmp_path / "run")
     assert error.value.exit_code == 7
-    training.resume(tmp_path / "run", quiet=True)
+    resume(tmp_path / "run")
     assert_same_run(whole, tmp_path / "run")
 
 
-def test_weights_that_are_no_numbers_reach_no_checkpoint(tmp_path, monkeypatch):
+def test_nan_weights_are_not_saved_in_a_checkpoint(tmp_path, monkeypatch):
     def poison(self, epoch, logs=None):
         if epoch == 2:
             self.model.trainable_variables[0].assign(self.model.trainable_variables[0] * float("nan"))
@@ -348,34 +267,39 @@ def test_weights_that_are_no_numbers_reach_no_checkpoint(tmp_path, monkeypatch):
     with pytest.raises(VerificationError, match="weight became infinite or NaN") as error:
         train(tmp_path / "run")
     assert error.value.exit_code == 6
-    last, _ = checkpoint.Store(tmp_path / "run" / run_folder.CHECKPOINTS).latest()
+    last = latest(tmp_path / "run")
     assert last.state["epoch"] == 2
     assert checkpoint.is_finite(last.arrays)
-    # No model was saved yet: what the last checkpoint holds can be exported.
+    # No model was saved yet, so the weights of the last checkpoint are exported.
     for ours, array in zip(saved_run.load(tmp_path / "run")[0].variables, last.arrays.values(), strict=False):
         np.testing.assert_array_equal(ours.numpy(), array)
 
 
-def test_a_longer_run_is_the_run_that_was_long_from_the_start(whole, tmp_path):
+@pytest.mark.long
+def test_run_with_more_epochs_equals_the_longer_run_at_a_constant_learning_rate(tmp_path):
     changes = {"learning_rate_schedule": "constant"}
     train(tmp_path / "run", epochs=2, **changes)
-    training.resume(tmp_path / "run", epochs=4, quiet=True)
+    resume(tmp_path / "run", epochs=4)
     assert_same_run(train(tmp_path / "whole", epochs=4, **changes).directory, tmp_path / "run")
     assert config.read(tmp_path / "run" / run_folder.CONFIG).training.epochs == 4
-    with pytest.raises(RequestError, match="already trained 4 epochs"):
-        training.resume(tmp_path / "run", epochs=3, quiet=True)
 
 
-def resume(*arguments):
+def test_fewer_epochs_than_trained_are_refused(whole):
+    with pytest.raises(RequestError, match=r"already trained 4 epochs\. Set --epochs to at least that"):
+        resume(whole, epochs=3)
+
+
+def run_command(*arguments):
     return CliRunner().invoke(train_command, ["--resume", *map(str, arguments)])
 
 
-def test_a_finished_run_says_so(whole):
+def test_finished_run_is_left_unchanged(whole):
     before = {path: path.read_bytes() for path in whole.rglob("*.*")}
-    result = resume(whole)
+    result = run_command(whole)
     assert result.exit_code == 0
-    assert result.stderr == f"{whole} is finished (4 epochs); --epochs with a larger number trains on.\n"
-    assert json.loads(resume(whole, "--json", "-q").stdout)["finished"] is True
+    assert str(whole) in result.stderr
+    assert "--epochs" in result.stderr
+    assert json.loads(run_command(whole, "--json", "-q").stdout)["finished"] is True
     assert before == {path: path.read_bytes() for path in whole.rglob("*.*")}
 
 
@@ -384,56 +308,58 @@ def test_a_finished_run_says_so(whole):
     [
         (["--latent-dim", "5"], "--latent-dim cannot change when a run is resumed"),
         (["--seed", "1"], "--seed cannot change"),
-        (["-o", "other"], "--output cannot be combined with --resume"),
-        (["--preset", "gated"], "--preset cannot be combined with --resume"),
+        (["-o", "other"], "--output"),
+        (["--preset", "gated"], "--preset"),
     ],
 )
-def test_what_makes_it_another_run_is_refused(flags, words, whole):
-    result = resume(whole, *flags)
+def test_change_that_makes_a_different_run_is_refused(flags, words, whole):
+    result = run_command(whole, *flags)
     assert isinstance(result.exception, RequestError)
     assert words in str(result.exception)
 
 
-def test_a_run_goes_on_with_the_same_data_only(whole, tmp_path):
-    sample = np.load(_sample(tmp_path, flip=False))
-    assert len(sample["x"]) == 600
-    result = resume(whole, "--epochs", "5", "--data", _sample(tmp_path, flip=True))
-    assert isinstance(result.exception, InputDataError)
-    assert "differs from the data of" in str(result.exception)
-
-
-def _sample(tmp_path, flip):
+def test_changed_data_are_refused(whole, tmp_path):
     sample = sources.load("mnist-sample")
-    x = sample.x.copy()
-    x[3, 3, 3] ^= flip
-    np.savez(tmp_path / f"{flip}.npz", x=x, label=sample.conditions["label"])
-    return tmp_path / f"{flip}.npz"
+    sample.x[3, 3, 3] ^= 1
+    np.savez(tmp_path / "changed.npz", x=sample.x, label=sample.conditions["label"])
+    with pytest.raises(InputDataError, match=r"changed\.npz differs from the data of .* Set --data to the same data"):
+        resume(whole, epochs=5, data=str(tmp_path / "changed.npz"))
 
 
-def test_two_processes_do_not_train_in_one_folder(tmp_path):
+def test_missing_data_name_the_option_that_sets_their_path(whole, tmp_path):
+    run = unfinished_copy(whole, tmp_path / "run")
+    run_folder.write(run, settings(data="digits/mnist.npz"))
+    result = run_command(run)
+    assert isinstance(result.exception, InputDataError)
+    assert "was trained on --data digits/mnist.npz" in str(result.exception)
+    assert "add --data with their path" in str(result.exception)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="flock")
+def test_second_process_cannot_train_in_the_same_folder(tmp_path):
     with run_folder.lock(tmp_path), pytest.raises(OutputError, match="Another process"), run_folder.lock(tmp_path):
         pass
 
 
 @pytest.mark.parametrize("name", ["config.toml", "run.json"])
-def test_a_folder_that_is_no_run_is_not_resumed(name, whole, tmp_path):
+def test_folder_without_a_valid_run_is_not_resumed(name, whole, tmp_path):
     shutil.copytree(whole, tmp_path / "run", ignore=lambda *_: {name})
-    assert f"{name} is missing" in str(resume(tmp_path / "run").exception)
+    assert f"{name} is missing" in str(run_command(tmp_path / "run").exception)
     (tmp_path / "run" / name).write_text("{")
-    assert isinstance(resume(tmp_path / "run").exception, (InputDataError, RequestError))
+    assert isinstance(run_command(tmp_path / "run").exception, (InputDataError, RequestError))
 
 
-def test_a_model_that_cannot_be_exported_is_refused_before_training(tmp_path, monkeypatch):
-    exported = networks.dense_encoder
+def test_model_that_cannot_be_exported_is_refused_before_training(tmp_path, monkeypatch):
+    encoder = networks.dense_encoder
     monkeypatch.setattr(
-        networks, "dense_encoder", lambda *sizes, activation, **rest: exported(*sizes, activation="gelu", **rest)
+        networks, "dense_encoder", lambda *sizes, activation, **rest: encoder(*sizes, activation="gelu", **rest)
     )
     with pytest.raises(RequestError, match=r"Nothing was trained\. --no-export-check"):
-        training.train(settings(), tmp_path / "run", quiet=True)
+        train(tmp_path / "run", export_check=True)
     assert not (tmp_path / "run").exists()
-    assert train(tmp_path / "run", epochs=1).metadata["finished"]
 
 
-def test_the_export_check_changes_nothing_of_what_is_trained(whole, tmp_path):
-    training.train(settings(), tmp_path / "run", quiet=True)
+@pytest.mark.long
+def test_export_check_does_not_change_the_training(whole, tmp_path):
+    train(tmp_path / "run", export_check=True)
     assert_same_run(whole, tmp_path / "run")
