@@ -1,8 +1,12 @@
 """The command `kvae export`."""
 
+from __future__ import annotations
+
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -31,7 +35,16 @@ _KERAS = ".keras"
 @click.option("--force", is_flag=True, help="Replace the output folder if it exists.")
 @options.as_json
 @options.quiet
-def export(run, output, triton, name, weights, force, as_json, quiet):
+def export(
+    run: Path,
+    output: Path | None,
+    triton: Path | None,
+    name: str | None,
+    weights: str,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Export the model of RUN to ONNX. RUN is the folder that `kvae train` wrote, or a .keras file of a kvae model.
 
     Every file is run in ONNX Runtime and compared with Keras first. If they disagree, the command fails and writes
@@ -66,6 +79,7 @@ def export(run, output, triton, name, weights, force, as_json, quiet):
 
         repository.refuse_existing(triton, model_name, force)
     if output is None:
+        assert triton is not None
         import tempfile
 
         with tempfile.TemporaryDirectory() as folder:
@@ -79,10 +93,12 @@ def export(run, output, triton, name, weights, force, as_json, quiet):
         rows = [dict(zip(table[0], row, strict=True)) for row in table[1:]]
         click.echo(json.dumps({"output": str(output), "files": sizes, "weights": rows}))
     if not quiet:
+        from kvae_export import weight_costs
+
         for file, size in sizes.items():
             click.echo(f"{output / file}  {size:,} bytes", err=True)
-        click.echo(f"\n{_aligned(table)}\n", err=True)
-        click.echo(f"Next: kvae sample -m {output}{_asked(conditions)}", err=True)
+        click.echo(f"\n{weight_costs.aligned(table)}\n", err=True)
+        click.echo(f"Next: kvae sample -m {output}{_example_conditions(conditions)}", err=True)
     if triton is not None:
         _report(_to_triton(output, triton, name, force), triton, False, quiet)
 
@@ -105,8 +121,11 @@ def _export(run, output, name, weights, force, quiet):
     model, facts = saved_run.load(run)
     trained_on, held_out = run_data.splits(run)
     if trained_on is None and not quiet:
-        click.echo(f"{run}: its data are not at hand, so the files get no thresholds for kvae score.", err=True)
-    # How it was trained, for people and for the curves of `kvae evaluate -o REPORT.html`.
+        click.echo(
+            f"{run}: the training data is missing, so the files do not contain thresholds for kvae score.",
+            err=True,
+        )
+    # The configuration and history of the run; `kvae evaluate -o REPORT.html` draws the curves.
     recipe = {
         name: (run / name).read_bytes() for name in (run_folder.CONFIG, run_folder.HISTORY) if (run / name).is_file()
     }
@@ -122,13 +141,7 @@ def _export(run, output, name, weights, force, quiet):
     return paths, facts["conditions"], measured
 
 
-def _aligned(table):
-    from kvae_export import weight_costs
-
-    return weight_costs.aligned(table)
-
-
-def _is_exported(path):
+def _is_exported(path: Path) -> bool:
     """Tell whether a path or a shipped name is an exported model instead of a run."""
     from kvae.training import run_folder
     from kvae_serve.runtime import locate
@@ -140,14 +153,14 @@ def _is_exported(path):
     return (path.is_file() and path.suffix != _KERAS) or str(path) in locate.shipped()
 
 
-def _to_triton(path, directory, name, force):
+def _to_triton(path: Path, directory: Path, name: str | None, force: bool) -> list[Path]:
     from kvae_export import triton
     from kvae_serve.model import load
 
     return triton.write(load(path), directory, name=name, force=force)
 
 
-def _report(paths, directory, as_json, quiet):
+def _report(paths: Sequence[Path], directory: Path, as_json: bool, quiet: bool) -> None:
     """Report the files of a model repository."""
     if as_json:
         sizes = {path.relative_to(directory).as_posix(): path.stat().st_size for path in paths}
@@ -158,7 +171,7 @@ def _report(paths, directory, as_json, quiet):
         click.echo(f"Next: tritonserver --model-repository {shlex.quote(str(directory.absolute()))}", err=True)
 
 
-def _asked(conditions):
+def _example_conditions(conditions: Sequence[dict[str, Any]]) -> str:
     """Return example options with a value for each condition."""
     words = ""
     for facts in conditions:

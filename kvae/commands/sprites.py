@@ -46,7 +46,17 @@ def _counts(function):
 @options.force
 @options.as_json
 @options.quiet
-def sprites(output, num, seed, as_condition, original, force, as_json, quiet, **counts):
+def sprites(
+    output: str,
+    num: int | None,
+    seed: int | None,
+    as_condition: tuple[str, ...],
+    original: str | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    **counts: int,
+) -> None:
     """Render 64 x 64 images of a white square, ellipse or heart with the factors of dSprites.
 
     The factors are shape, scale, orientation, position_x and position_y. The default is all 737,280 combinations.

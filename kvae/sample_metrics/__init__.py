@@ -3,7 +3,7 @@
 Of labels: `label_consistency`. Of images and labels: `classification_accuracy_score`, `within_class_spread`. Of points
 `[num, dim]`, mostly features of a classifier: `frechet_distance`, `precision_recall_density_coverage`, `squared_mmd`.
 They need numpy alone and take anyone's arrays. `figures` makes them all for a model, each beside the same figure of
-real images; `measure` does so from paths, as `kvae evaluate --samples` does.
+real images; `measure` does so from paths, as `kvae evaluate --sample-metrics` does.
 
 Figures in features depend on the classifier, on the number of images and on the pixels (means of p(x given z) are
 smoother than draws from it and than data): compare what was measured alike, and look at the floor.

@@ -1,4 +1,4 @@
-"""From paths to figures: what `kvae evaluate --samples` does."""
+"""From paths to figures: what `kvae evaluate --sample-metrics` does."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def threshold(text: str, manifest: Manifest, num_samples: int, seed: int) -> Thr
     if (num_samples, seed) != (kept_samples, kept_seed):
         raise RequestError(
             f"The quantiles of {printable(manifest.name, 60)} hold for {kept_samples} draws and seed {kept_seed}, "
-            f"not for {num_samples} and seed {seed}. Leave --samples and --seed out."
+            f"not for {num_samples} and seed {seed}. Leave out --num-samples and --seed."
         )
     if wanted not in known:
         listed = ", ".join(f"q{quantile:g}" for quantile in sorted(known))
