@@ -254,7 +254,7 @@ class Encoder(_ExampleActor):
         x, conditions, others = self._split(batch)
         feeds = self._model.feeds(conditions, None, x=x, first=self._rows)
         self._rows += len(x)
-        return others | self._model.run("encoder", feeds, wanted=["z_mean", "z_log_var"])
+        return others | self._model.run("encoder", feeds, outputs=["z_mean", "z_log_var"])
 
 
 def _open(model: str | os.PathLike[str] | Model, threads: int, model_id: str | None) -> Model:

@@ -58,6 +58,7 @@ ORDER = {
         ["readers", "runtime"],
         ["row_stream", "prefetch", "progress"],
         ["sealed"],
+        ["numbers", "strict_json"],
         ["errors", ""],
     ],
 }

@@ -54,7 +54,7 @@ def measure(models: Sequence[Model], held_out: tuple[np.ndarray, Mapping[str, An
         held_out: Held-out data `[num, *shape]` and its conditions.
     """
     feeds = golden.golden_inputs(models[0].manifest, models[0].session("decoder").inputs, seed=1, num=DIFFERENCE_ROWS)
-    means = [model.run("decoder", feeds, wanted=["x_mean"])["x_mean"].astype(np.float64) for model in models]
+    means = [model.run("decoder", feeds, outputs=["x_mean"])["x_mean"].astype(np.float64) for model in models]
     low, high = models[0].manifest.data.range or (0.0, 1.0)
     single, batched = (_times(models, feeds, batch) for batch in (1, 64))
     elbos = [_elbo(model, held_out) for model in models]

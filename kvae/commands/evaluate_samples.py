@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kvae_serve.errors import RequestError
-from kvae_serve.inference.scoring import need
 
 if TYPE_CHECKING:
     from kvae_serve.model import Model
@@ -29,7 +28,7 @@ def measure(model: Model, data: str, split: str | None, values: dict[str, Any], 
     if split == "train" and options.get("train_data") is None:
         raise RequestError("--sample-metrics compares with the training split. Leave out --split train.")
     for graph in ("decoder", "encoder", "likelihood"):  # Needed by the rest of the evaluation; fail before long work.
-        need(model, graph)
+        model.need(graph)
     from kvae.sample_metrics.measure import measure as measure_samples
 
     found = measure_samples(model, data, split=split, **options)

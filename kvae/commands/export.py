@@ -149,7 +149,7 @@ def _is_exported(path: Path) -> bool:
     if (path / run_folder.METADATA).is_file():
         return False
     if path.is_dir():
-        return any((path / f"{graph}.onnx").is_file() for graph in locate.GRAPHS)
+        return any((path / f"{graph}.onnx").is_file() for graph in locate.MANIFEST_ORDER)
     return (path.is_file() and path.suffix != _KERAS) or str(path) in locate.shipped()
 
 

@@ -11,9 +11,7 @@ from keras import ops
 
 from kvae.backends.initializers import RandomNormal
 from kvae.serialization import register
-
-#: Names of graph inputs and of arrays in sample files, which a condition must not reuse.
-_RESERVED = ("x", "z", "component", "seed", "start", "scheme")
+from kvae_serve.sealed.manifest import RESERVED
 
 
 class Condition(keras.layers.Layer):
@@ -31,10 +29,10 @@ class Condition(keras.layers.Layer):
 
     def __init__(self, name: str, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
-        if not re.fullmatch(r"[a-z_][a-z0-9_]*", name) or name in _RESERVED:
+        if not re.fullmatch(r"[a-z_][a-z0-9_]*", name) or name in RESERVED:
             raise ValueError(
                 f"The condition's name is {name!r}; expected lower-case letters, digits and _, "
-                f"and none of {', '.join(_RESERVED)}."
+                f"and none of {', '.join(sorted(RESERVED))}."
             )
 
     def vector(self, values: Any) -> Any:

@@ -1,36 +1,45 @@
-"""A model from its sealed files: load it, sample, decode, encode, score and verify, with numpy and ONNX Runtime alone.
+"""Exported model: load it, then sample, decode, encode, reconstruct, score, traverse, interpolate, evaluate or verify.
 
 ```python
 model = load("mnist")
 draws = model.sample(16, label=3, seed=0)
 draws.x  # float32 [16, 28, 28, 1], pixels 0 to 255
 ```
+
+NumPy and ONNX Runtime are the only packages that are needed.
 """
 
 from __future__ import annotations
 
+import functools
 import os
-import threading
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from kvae_serve.errors import InputDataError, ModelFileError, RequestError, VerificationError, printable
-from kvae_serve.model_figures import Figures
-from kvae_serve.model_rows import Rows
-from kvae_serve.model_walks import Walks
+from kvae_serve.errors import RequestError, VerificationError, printable
+from kvae_serve.inference import sampling
+from kvae_serve.inference.likelihoods import get_likelihood
+from kvae_serve.inference.sampling import Draws, Plan
 from kvae_serve.runtime import conditions as conditions_of
 from kvae_serve.runtime import locate, providers
+from kvae_serve.runtime.graphs import Graphs
 from kvae_serve.runtime.providers import CPU
-from kvae_serve.runtime.session import BATCH_SIZE, Session, mebibytes
-from kvae_serve.sealed import file as onnx_file
-from kvae_serve.sealed import golden, signature
-from kvae_serve.sealed.manifest import GRAPHS, Manifest
+from kvae_serve.runtime.session import BATCH_SIZE, mebibytes
+from kvae_serve.sealed import file as sealed_file
+from kvae_serve.sealed import golden
+
+# The other modules are imported when they are used, because `kvae sample` shall start quickly.
+if TYPE_CHECKING:
+    from kvae_serve.inference.scoring import Scores
+    from kvae_serve.latent.interpolation import Classes, Interpolation, Method
+    from kvae_serve.latent.traversal import Spacing, Traversal
+    from kvae_serve.readers import Dataset
 
 
 class Check(NamedTuple):
-    """One line of `Model.verify`: the worst difference of an output from its golden values, and what is allowed."""
+    """Result of `Model.verify` for one output: its largest difference from the golden values, and the tolerance."""
 
     graph: str
     output: str
@@ -43,24 +52,25 @@ def load(
     path_or_name: str | os.PathLike[str],
     *,
     threads: int = 1,
-    provider: str = "cpu",
+    provider: str = CPU,
     max_bytes: int | None = None,
     max_memory: int | None = None,
 ) -> Model:
-    """Load a model; each of its files is read and opened when it is first needed.
+    """Load a model. Each of its files is read and opened on first use.
 
     Args:
-        path_or_name: the name of a shipped model, a folder of .onnx files, or one .onnx file. A path with a
-            separator, such as `./mnist`, is never taken for a name.
-        threads: threads within one run; results do not depend on it.
-        provider: execution provider of ONNX Runtime, such as "cpu" or "cuda"; see
-            `kvae_serve.runtime.providers`. What is promised of equal bits and of memory holds for "cpu".
-        max_bytes: largest file that is read; 128 MiB, or `$KVAE_MAX_FILE` in MiB.
-        max_memory: most bytes that one graph may take; chosen by the model's size, or `$KVAE_MAX_MEMORY` in MiB.
+        path_or_name: Name of a shipped model, folder of .onnx files, or .onnx file. A path with a separator, such as
+            `./mnist`, is never a name.
+        threads: Threads per run. They do not change the results.
+        provider: Execution provider of ONNX Runtime, such as "cpu" or "cuda"; see `kvae_serve.runtime.providers`. Equal
+            bits and the memory limit are guaranteed for "cpu" only.
+        max_bytes: Size limit of a file; by default 128 MiB, or `$KVAE_MAX_FILE` in MiB.
+        max_memory: Memory limit of a graph in bytes; by default chosen by the model's size, or `$KVAE_MAX_MEMORY` in
+            MiB.
 
     Raises:
-        RequestError: that is no path and no name, or this onnxruntime has no such provider.
-        ModelFileError: there is no such model.
+        RequestError: The argument is not a path, or this onnxruntime does not have the provider.
+        ModelFileError: The model does not exist.
     """
     if provider != CPU:
         provider = providers.check(provider)
@@ -70,110 +80,219 @@ def load(
         paths,
         threads=threads,
         provider=provider,
-        max_bytes=max_bytes or mebibytes("KVAE_MAX_FILE") or onnx_file.MAX_BYTES,
+        max_bytes=max_bytes or mebibytes("KVAE_MAX_FILE") or sealed_file.MAX_BYTES,
         max_memory=max_memory or mebibytes("KVAE_MAX_MEMORY"),
     )
 
 
-def _load(path: str, threads: int, max_bytes: int, max_memory: int | None, provider: str = CPU) -> Model:
-    return load(path, threads=threads, provider=provider, max_bytes=max_bytes, max_memory=max_memory)
+class Model(Graphs):
+    """Exported model; use `load` to create it. Several threads may share an instance.
 
+    Data are in data units, as in the user's files: pixels are 0 to 255, images `[height, width, channels]`. Conditions
+    are given by name, one value for all rows or one per row: class names or indices for a categorical condition,
+    numbers for a continuous one. `label` is short for `conditions={"label": ...}`.
 
-class Model(Rows, Walks, Figures):
-    """The graphs of one model; made by `load`. Safe to use from several threads.
-
-    Data is in data units throughout, as the user's files hold it: pixels are 0 to 255, images `[height, width,
-    channels]`. Conditions are given by name: for a categorical one class names or indices, for a continuous one
-    numbers; one for all rows or one for each. `label` is short for the condition of that name.
+    All methods raise `RequestError` if a condition is missing or unknown or an argument is out of range, and
+    `ModelFileError` if a graph is missing or invalid.
     """
-
-    def __init__(
-        self,
-        path: str,
-        paths: dict[str, str],
-        *,
-        threads: int,
-        max_bytes: int,
-        max_memory: int | None,
-        provider: str = CPU,
-    ) -> None:
-        self.path = path
-        self.provider = provider
-        self._paths = paths
-        self._threads, self._max_bytes, self._max_memory = threads, max_bytes, max_memory
-        self._lock = threading.RLock()
-        self._graphs: dict[str, tuple[onnx_file.SealedGraph, Manifest]] = {}
-        self._sessions: dict[str, Session] = {}
-        if "" in paths:  # A lone file says itself which graph it is.
-            graph, manifest = self._read(paths[""])
-            self._graphs[manifest.graph] = graph, manifest
-            self._paths = {manifest.graph: paths[""]}
 
     def __repr__(self) -> str:
         return f"<kvae model {printable(self.path)!r}: {', '.join(self.graphs)}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle and copy as a path and options: sessions stay behind, and are opened again on first use."""
-        options = self._threads, self._max_bytes, self._max_memory, self.provider
-        return _load, (os.path.abspath(self.path), *options)  # noqa: PTH100
+        """Pickle and copy the path and the options. The copy opens its own sessions on first use."""
+        reopen = functools.partial(
+            load,
+            threads=self._threads,
+            provider=self.provider,
+            max_bytes=self._max_bytes,
+            max_memory=self._max_memory,
+        )
+        return reopen, (os.path.abspath(self.path),)  # noqa: PTH100
 
-    @property
-    def graphs(self) -> tuple[str, ...]:
-        """Which graphs there are, of encoder, decoder, prior and likelihood."""
-        return tuple(graph for graph in GRAPHS if graph in self._paths)
+    def sample(
+        self,
+        num: int,
+        *,
+        label: Any = None,
+        conditions: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        start: int = 0,
+        temperature: float = 1.0,
+        draw: bool = False,
+        batch_size: int = BATCH_SIZE,
+    ) -> Draws:
+        """Draw z from the prior and decode it.
 
-    @property
-    def manifest(self) -> Manifest:
-        """What the model says about itself, from the first of its files."""
-        return self.graph_manifest(next(graph for graph in locate.GRAPHS if graph in self._paths))
+        Row i of each label depends on (seed, start + i) only. It is the same in any batch and with any other labels,
+        and has the same noise as row i of the other labels.
 
-    def graph_manifest(self, graph: str) -> Manifest:
-        """Return the manifest of one graph: as the model's, with golden values of its own."""
-        return self.sealed(graph)[1]
+        Args:
+            num: Number of rows of each label (or each combination of conditions). Rows are ordered by label.
+            label: Class name, index, several of them, or "all".
+            conditions: One or several values per condition. A class name has precedence over an index. A model with one
+                categorical condition uses all its classes by default.
+            seed: Seed, 0 to 2**64 - 1; a random one if None. The result contains it.
+            start: Index of the first row, for drawing a large set in parts.
+            temperature: Factor of the prior's standard deviation. 1 is the prior itself, 0 its mean.
+            draw: Whether to draw x from p(x|z). By default x is its mean.
+            batch_size: Rows decoded at a time. It does not change the result.
 
-    def has(self, graph: str) -> bool:
-        """Tell whether a graph (`"encoder"`, ...) is there."""
-        return graph in self._paths
+        Returns:
+            `Draws`, with x float32 `[rows, *shape]` in data units.
+        """
+        options = {"seed": seed, "start": start, "temperature": temperature, "draw": draw, "batch_size": batch_size}
+        return self.plan(num, label=label, conditions=conditions, **options).draw_all()
 
-    def sealed(self, graph: str) -> tuple[onnx_file.SealedGraph, Manifest]:
-        """Return a graph's checked file and manifest, read on first use.
+    def sample_batches(
+        self,
+        num: int,
+        *,
+        label: Any = None,
+        conditions: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        start: int = 0,
+        temperature: float = 1.0,
+        draw: bool = False,
+        batch_size: int = BATCH_SIZE,
+    ) -> Iterator[Draws]:
+        """Draw like `sample`, in chunks of about 4 MiB, so that memory does not grow with the number of rows.
+
+        Each chunk is a `Draws`, equal to what `sample` returns for its labels, `start`, `num` and `seed`. Joined
+        together the chunks equal the rows of `sample`, bit for bit. Arguments are checked by this call, not by the
+        first chunk.
+
+        Args:
+            num: As of `sample`.
+            label: As of `sample`.
+            conditions: As of `sample`.
+            seed: As of `sample`. A random seed is the same for all chunks.
+            start: As of `sample`.
+            temperature: As of `sample`.
+            draw: As of `sample`.
+            batch_size: Rows decoded at a time. A chunk has a multiple of it.
+        """
+        options = {"seed": seed, "start": start, "temperature": temperature, "draw": draw, "batch_size": batch_size}
+        return self.plan(num, label=label, conditions=conditions, **options).chunks()
+
+    def plan(self, num: int, *, label: Any = None, conditions: Mapping[str, Any] | None = None, **options: Any) -> Plan:
+        """Check a request to `sample` without drawing.
+
+        Args:
+            num: As of `sample`.
+            label: As of `sample`.
+            conditions: As of `sample`.
+            **options: `seed`, `start`, `temperature`, `draw` and `batch_size`, as of `sample`.
+
+        Returns:
+            `Plan`, which draws all rows (`draw_all`), chunks (`chunks`), some rows (`at`) or a stream for a writer.
+        """
+        return sampling.plan(self, num, conditions=self.with_label(label, conditions), **options)
+
+    def decode(
+        self,
+        z: np.ndarray,
+        conditions: Mapping[str, Any] | None = None,
+        *,
+        label: Any = None,
+        draw: bool = False,
+        seed: int | None = None,
+        start: int = 0,
+        batch_size: int = BATCH_SIZE,
+    ) -> np.ndarray:
+        """Return the mean of p(x|z) or, with `draw`, a draw from it.
+
+        Args:
+            z: float `[rows, latent_dim]`.
+            conditions: One value, or one per row, for each condition.
+            label: Short for `conditions={"label": ...}`.
+            draw: Whether to draw x. By default x is its mean.
+            seed: Seed of the draws, 0 to 2**64 - 1; a random one if None.
+            start: Index of the first row. The draw of row i depends on (seed, start + i), z and the conditions only.
+            batch_size: Rows decoded at a time.
+
+        Returns:
+            float32 `[rows, *shape]` in data units.
 
         Raises:
-            ModelFileError: it is not there, is bad, or belongs to another model than the other files.
+            InputDataError: z has the wrong type or shape, or is not finite.
         """
-        with self._lock:
-            if graph not in self._paths:
-                raise ModelFileError(
-                    f"{printable(self.path)} has no {graph}.onnx, which this needs. Copy it beside the others."
-                )
-            if graph not in self._graphs:
-                file, manifest = self._read(self._paths[graph])
-                if manifest.graph != graph:
-                    raise ModelFileError(
-                        f"{printable(file.path)} holds the {manifest.graph} of a model. Give it its own name back."
-                    )
-                for _, other in self._graphs.values():
-                    self._check_same_model(manifest, other)
-                self._graphs[graph] = file, manifest
-            return self._graphs[graph]
+        feeds = self.feeds(conditions, label, z=z)
+        if not draw:
+            return sampling.decode(self, feeds, batch_size)
+        num = len(feeds["z"])
+        index = np.arange(num) + sampling.first_index(start, num)
+        likelihood = get_likelihood(self.manifest)
+        return sampling.decode(self, feeds, batch_size, likelihood, sampling.checked_seed(seed), index)
 
-    def run(
+    def encode(
         self,
-        graph: str,
-        feeds: Mapping[str, np.ndarray],
+        x: np.ndarray,
+        conditions: Mapping[str, Any] | None = None,
+        *,
+        label: Any = None,
         batch_size: int = BATCH_SIZE,
-        wanted: Collection[str] | None = None,
-    ) -> dict[str, np.ndarray]:
-        """Run one graph on all rows of its inputs, in batches; see `Session.run`."""
-        return self.session(graph).run(feeds, batch_size, wanted)
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and log variance of q(z|x), each float32 `[rows, latent_dim]`.
 
-    def session(self, graph: str) -> Session:
-        """Return the session of a graph, opened on first use."""
-        with self._lock:
-            if graph not in self._sessions:
-                file, manifest = self.sealed(graph)
-                self._sessions[graph] = Session(file, manifest, self._threads, self._max_memory, self.provider)
-            return self._sessions[graph]
+        Args:
+            x: `[rows, *shape]` in data units.
+            conditions: One value, or one per row, for each condition.
+            label: Short for `conditions={"label": ...}`.
+            batch_size: Rows encoded at a time.
+
+        Raises:
+            InputDataError: x has the wrong type, shape or range.
+        """
+        outputs = sampling.encode(self, self.feeds(conditions, label, x=x), batch_size)
+        return outputs["z_mean"], outputs["z_log_var"]
+
+    def draw_codes(
+        self,
+        x: np.ndarray,
+        conditions: Mapping[str, Any] | None = None,
+        *,
+        label: Any = None,
+        seed: int | None = None,
+        start: int = 0,
+        batch_size: int = BATCH_SIZE,
+    ) -> np.ndarray:
+        """Return a draw of z from q(z|x) for each example, float32 `[rows, latent_dim]`, like `kvae encode --draw`.
+
+        Args:
+            x: `[rows, *shape]` in data units.
+            conditions: One value, or one per row, for each condition.
+            label: Short for `conditions={"label": ...}`.
+            seed: Seed of the draws, 0 to 2**64 - 1; a random one if None.
+            start: Index of the first row. z of row i depends on (seed, start + i) and the example only.
+            batch_size: Rows encoded at a time.
+
+        Raises:
+            InputDataError: x has the wrong type, shape or range.
+        """
+        start, seed = sampling.first_index(start, len(x)), sampling.checked_seed(seed)
+        return sampling.draw_posterior(*self.encode(x, conditions, label=label, batch_size=batch_size), seed, start)
+
+    def reconstruct(
+        self,
+        x: np.ndarray,
+        conditions: Mapping[str, Any] | None = None,
+        *,
+        label: Any = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> np.ndarray:
+        """Return the mean of p(x|z) at the mean of q(z|x), float32 `[rows, *shape]` in data units.
+
+        Args:
+            x: `[rows, *shape]` in data units.
+            conditions: One value, or one per row, for each condition.
+            label: Short for `conditions={"label": ...}`.
+            batch_size: Rows per run.
+
+        Raises:
+            InputDataError: x has the wrong type, shape or range.
+        """
+        return sampling.reconstruct(self, self.feeds(conditions, label, x=x), batch_size)
 
     def log_likelihood(
         self,
@@ -184,17 +303,17 @@ class Model(Rows, Walks, Figures):
         label: Any = None,
         batch_size: int = BATCH_SIZE,
     ) -> np.ndarray:
-        """Return log p(x given z), every constant included: float32 `[rows]`, in nats per example.
+        """Return log p(x|z) of each example with all constants, float32 `[rows]` in nats.
 
         Args:
-            x: `[rows, *shape]` in data units; for a Bernoulli likelihood the lowest or highest value each.
+            x: `[rows, *shape]` in data units. Under a Bernoulli likelihood every value must be an end of the range.
             z: float `[rows, latent_dim]`.
-            conditions: a value, or one for each row, for each condition.
-            label: short for `conditions={"label": ...}`.
-            batch_size: rows at a time.
+            conditions: One value, or one per row, for each condition.
+            label: Short for `conditions={"label": ...}`.
+            batch_size: Rows per run.
 
         Raises:
-            InputDataError: x is not such data; gray levels are no outcomes of a Bernoulli.
+            InputDataError: x has the wrong type, shape or range, or has gray levels under a Bernoulli likelihood.
         """
         feeds = self.feeds(conditions, label, x=x, z=z)
         if self.manifest.likelihood["name"] == "bernoulli":
@@ -203,75 +322,241 @@ class Model(Rows, Walks, Figures):
             check_outcomes(feeds["x"], self.manifest.data.range, "x")
         return self.run("likelihood", feeds, batch_size)["log_likelihood"]
 
-    def info(self) -> dict[str, Any]:
-        """Return all that the model says about itself, after checking every file of it, as plain values.
+    def score(
+        self,
+        x: np.ndarray,
+        conditions: Mapping[str, Any] | None = None,
+        *,
+        label: Any = None,
+        num_samples: int = 16,
+        seed: int = 0,
+        batch_size: int = BATCH_SIZE,
+    ) -> Scores:
+        """Compute reconstruction, kl and elbo of each example, float64 `[rows]` in nats. An anomaly has a low elbo.
 
-        Returns:
-            `path`; `manifest`, as docs/format.md tells it; and `files`, for each graph its `graph`, `path`, `bytes`,
-            `parameters`, `nodes`, and `inputs` and `outputs` by name, each its type and then the size of each axis.
+        Every example gets the same noise, so its score depends on the example only.
+
+        Args:
+            x: `[rows, *shape]` in data units. Under a Bernoulli likelihood gray levels are drawn to black and white.
+            conditions: One value, or one per row, for each condition.
+            label: Short for `conditions={"label": ...}`.
+            num_samples: Draws of z per example.
+            seed: Seed of the draws, 0 to 2**64 - 1.
+            batch_size: Rows per run. It does not change the result.
 
         Raises:
-            ModelFileError: a file is bad, or belongs to another model than the others.
+            InputDataError: x has the wrong type, shape or range.
+        """
+        from kvae_serve.inference.scoring import score
+
+        requested = self.with_label(label, conditions)
+        return score(self, x, requested, num_samples=num_samples, seed=seed, batch_size=batch_size)
+
+    def evaluate(
+        self,
+        x: np.ndarray,
+        conditions: Mapping[str, Any] | None = None,
+        *,
+        label: Any = None,
+        importance_samples: int = 100,
+        seed: int = 0,
+        limit: int | None = None,
+        binarize: str | None = None,
+        over_labels: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> dict[str, Any]:
+        """Compute the metrics of the model on data; see `kvae_serve.evaluation.evaluate` for the result.
+
+        Args:
+            x: `[rows, *shape]` in data units.
+            conditions: One value, or one per row, for each condition.
+            label: Short for `conditions={"label": ...}`.
+            importance_samples: K, draws of z per example.
+            seed: Seed of noise and dynamic binarisation, 0 to 2**64 - 1.
+            limit: Number of examples; None for all. The first ones are used.
+            binarize: "dynamic" (default), "static" or "none", for a Bernoulli likelihood.
+            over_labels: "uniform" or "data", the p(y) of a sum over the classes; None for no sum.
+            progress: Called with the number of finished draws and the number of all draws.
+
+        Raises:
+            InputDataError: x has the wrong type, shape or range.
+        """
+        from kvae_serve.evaluation import evaluate
+
+        return evaluate(
+            self,
+            x,
+            self.with_label(label, conditions),
+            importance_samples=importance_samples,
+            seed=seed,
+            limit=limit,
+            binarize=binarize,
+            over_labels=over_labels,
+            progress=progress,
+        )
+
+    def traverse(
+        self,
+        *,
+        dims: Sequence[int] | None = None,
+        num: int | None = None,
+        steps: int = 11,
+        span: tuple[float, float] = (-3.0, 3.0),
+        spacing: Spacing = "even",
+        label: Any = None,
+        conditions: Mapping[str, Any] | None = None,
+        base: np.ndarray | None = None,
+        seed: int | None = None,
+        start: int = 0,
+        example: str | None = None,
+        data: Dataset | Mapping[str, Any] | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> Traversal:
+        """Move one latent coordinate at a time and keep the others fixed.
+
+        Args:
+            dims: Dimensions to traverse; None for the `num` most active ones, the most active first.
+            num: Number of dimensions, 10 by default.
+            steps: Images per dimension.
+            span: First and last position, in standard deviations of the prior from its mean.
+            spacing: "even", or "quantile" for steps of equal probability.
+            label: Short for `conditions={"label": ...}`.
+            conditions: One or several values per condition. A single categorical condition uses its first class by
+                default.
+            base: Point that the paths pass, float `[latent_dim]` or `[combinations, latent_dim]`; by default the mean
+                of the prior.
+            seed: Seed of a draw from the prior to use as the base.
+            start: Index of that draw.
+            example: Example whose posterior mean is the base, as `FILE` or `FILE:ROW`. It is encoded with the
+                conditions of the file, and decoded with them unless others are given.
+            data: Examples for ranking dimensions by their kl: arrays by name (`x` `[rows, *shape]` in data units, and
+                each condition), or the result of `kvae_serve.readers.read_for`. The default is the kl in the model
+                file, or the change of x if there is none.
+            batch_size: Rows decoded at a time. It does not change the result.
+
+        Returns:
+            `Traversal`, with x float32 `[combinations, dims, steps, *shape]` in data units, z, dims, values and
+            activity.
+
+        Raises:
+            RequestError: An argument is out of range, a label or condition does not exist, or there are two bases.
+        """
+        from kvae_serve.latent import traversal
+
+        if sum(each is not None for each in (base, seed, example)) > 1:
+            raise RequestError("base, seed and example exclude each other. Give one of them.")
+        requested: Mapping[str, Any] = self.with_label(label, conditions)
+        if example is not None:
+            base, requested = traversal.from_example(self, example, requested)
+        elif seed is not None:
+            base = traversal.from_draw(self, requested, seed, start)
+        return traversal.traverse(
+            self,
+            conditions=requested,
+            dims=dims,
+            num=num,
+            steps=steps,
+            span=span,
+            spacing=spacing,
+            base=base,
+            data=traversal.examples(data),
+            batch_size=batch_size,
+        )
+
+    def interpolate(
+        self,
+        z_from: np.ndarray,
+        z_to: np.ndarray,
+        conditions: Mapping[str, Any] | None = None,
+        to_conditions: Mapping[str, Any] | None = None,
+        *,
+        label: Any = None,
+        to_label: Any = None,
+        steps: int = 9,
+        method: Method = "slerp",
+        classes: Classes = "blend",
+        batch_size: int = BATCH_SIZE,
+    ) -> Interpolation:
+        """Decode the points of paths between pairs of latent vectors.
+
+        Args:
+            z_from: float `[latent_dim]`, or `[pairs, latent_dim]`.
+            z_to: Same shape. A single point is the end of all pairs.
+            conditions: Conditions at the beginning: one value, or one per pair, for each.
+            to_conditions: Conditions at the end; by default the same. Numbers are interpolated linearly.
+            label: Short for `conditions={"label": ...}`.
+            to_label: Short for `to_conditions={"label": ...}`.
+            steps: Images per pair, both ends included.
+            method: "slerp" for the great circle in coordinates in which the prior is N(0, I), or "lerp" for a line.
+            classes: "blend" for the mean of x if the class changes with the probability t, or "switch" for the class of
+                the nearer end.
+            batch_size: Rows decoded at a time.
+
+        Returns:
+            `Interpolation`, with x float32 `[pairs, steps, *shape]` in data units, z, t and conditions. Both ends of z
+            equal the given points bit for bit.
+        """
+        from kvae_serve.latent import interpolation
+
+        to = None if to_label is None and to_conditions is None else self.with_label(to_label, to_conditions)
+        return interpolation.interpolate(
+            self,
+            z_from,
+            z_to,
+            conditions=self.with_label(label, conditions),
+            to_conditions=to,
+            steps=steps,
+            method=method,
+            classes=classes,
+            batch_size=batch_size,
+        )
+
+    def info(self) -> dict[str, Any]:
+        """Check all files and return the metadata of the model as plain values.
+
+        Returns:
+            `path`; `manifest`, as described in docs/format.md; and `files`, with `graph`, `path`, `bytes`,
+            `parameters`, `nodes`, and `inputs` and `outputs` by name, each a list of its type and the size of each
+            axis.
         """
         files = []
         for graph in self.graphs:
             file, _ = self.sealed(graph)
-            faces = {"inputs": file.inputs, "outputs": file.outputs}
+            tensors = {"inputs": file.inputs, "outputs": file.outputs}
             sizes = {"bytes": len(file.data), "parameters": file.num_parameters, "nodes": file.num_nodes}
             files.append(
                 {"graph": graph, "path": file.path, **sizes}
                 | {
                     side: {name: [value.dtype, *value.shape] for name, value in values.items()}
-                    for side, values in faces.items()
+                    for side, values in tensors.items()
                 }
             )
         return {"path": self.path, "manifest": self.manifest.to_dict(), "files": files}
 
     def verify(self) -> list[Check]:
-        """Run the golden inputs through every graph and hold the outputs against what Keras gave.
+        """Run every graph on its golden inputs and compare the outputs with those of Keras.
 
         Returns:
-            One `Check` for each output; all of them ok where the model still does here what it did where it was made.
+            One `Check` per output. All are ok if the model computes here what Keras computed at the export.
 
         Raises:
-            VerificationError: a file has no golden values.
+            VerificationError: A file does not contain golden values.
         """
         checks = []
         for graph in self.graphs:
             manifest = self.graph_manifest(graph)
             if not (manifest.golden or {}).get("outputs"):
                 raise VerificationError(
-                    f"{graph}.onnx has no golden values, so it cannot be verified. Export it again."
+                    f"{graph}.onnx does not contain golden values, so it cannot be verified. Export it again."
                 )
             session = self.session(graph)
             outputs = session.run(golden.golden_inputs(manifest, session.inputs))
             checks += [Check(graph, *each) for each in golden.compare(manifest, outputs)]
         return checks
 
-    def _read(self, path: str) -> tuple[onnx_file.SealedGraph, Manifest]:
-        file = onnx_file.read(path, self._max_bytes)
-        manifest = Manifest.parse(file.manifest_json, printable(path))
-        signature.check(manifest, file.inputs, file.outputs, printable(path))
-        return file, manifest
-
-    def _check_same_model(self, one: Manifest, other: Manifest) -> None:
-        keys = ("model_id", "latent_dim", "data", "conditions", "likelihood", "prior")
-        if any(getattr(one, key) != getattr(other, key) for key in keys):
-            raise ModelFileError(
-                f"{printable(self.path)} mixes two models: {one.graph}.onnx is of {one.model_id[:12]}, "
-                f"{other.graph}.onnx of {other.model_id[:12]}. Copy all files of one export together."
-            )
-
     def with_label(self, label: Any, conditions: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return the conditions with the label among them, under its name."""
-        asked = dict(conditions or {})
-        if label is None:
-            return asked
-        if "label" in asked:
-            raise RequestError("The label is given twice: as label, and as the condition named label.")
-        if not self.manifest.conditions:
-            raise RequestError(f"{self.manifest.name} is unconditional, so it takes no label. Leave it out.")
-        return {"label": label} | asked
+        """Return the conditions, with the label added under its name."""
+        return conditions_of.with_label(self.manifest, label, conditions)
 
     def feeds(
         self,
@@ -281,37 +566,7 @@ class Model(Rows, Walks, Figures):
         z: np.ndarray | None = None,
         first: int = 0,
     ) -> dict[str, np.ndarray]:
-        """Return what a graph takes, checked, for as many rows as x or z have.
+        """Return the checked inputs of a graph for the rows of x or z; see `kvae_serve.inference.inputs.feeds`."""
+        from kvae_serve.inference import inputs
 
-        Args:
-            conditions: a value, or one for each row, for each condition.
-            label: short for `conditions={"label": ...}`.
-            x: `[rows, *shape]` in data units.
-            z: `[rows, latent_dim]`.
-            first: row of the first in the data that these are a part of.
-        """
-        manifest = self.manifest
-        feeds = {}
-        if x is not None:
-            feeds["x"] = _rows(x, manifest.data.shape, "x")
-            from kvae_serve.readers.checks import check_data, check_units
-
-            check_data(feeds["x"], manifest.data, "x", first)
-            if first == 0:  # Of a part alone it may be wrong: some images are nearly black.
-                check_units(np.asarray(x), manifest.data.range, "x")
-        if z is not None:
-            feeds["z"] = _rows(z, (manifest.latent_dim,), "z")
-        num = len(next(iter(feeds.values())))
-        return feeds | conditions_of.columns(manifest, self.with_label(label, conditions), num)
-
-
-def _rows(values: Any, shape: Sequence[int], name: str) -> np.ndarray:
-    """Return float32 `[rows, *shape]`; an axis of one channel may be left out."""
-    rows = np.asarray(values)
-    if rows.dtype.kind not in "uifb":
-        raise InputDataError(f"{name} has the type {rows.dtype}, expected numbers.")
-    if len(shape) > 1 and shape[-1] == 1 and rows.shape[1:] == tuple(shape[:-1]):
-        rows = rows[..., None]
-    if rows.ndim != 1 + len(shape) or rows.shape[1:] != tuple(shape):
-        raise InputDataError(f"{name} has the shape {list(rows.shape)}, expected {['rows', *shape]}.")
-    return rows.astype(np.float32)
+        return inputs.feeds(self.manifest, self.with_label(label, conditions), x=x, z=z, first=first)

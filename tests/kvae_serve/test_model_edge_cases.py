@@ -61,7 +61,7 @@ def test_whole_numbers_of_any_type_and_nothing_else(model, name):
     for good in (2, np.int64(2), np.uint8(2), np.array(2), 2.0):
         assert len(model.sample(**({"num": 2} | {name: good}))) == 2
     for bad in (True, np.True_, 1.5, np.float64(1.5), "2", b"2", float("nan"), float("inf"), [2], -1, np.int64(-1)):
-        with pytest.raises(RequestError, match="whole number"):
+        with pytest.raises(RequestError, match=f"^{name} is .* expected an integer"):
             model.sample(**({"num": 2} | {name: bad}))
 
 
@@ -75,7 +75,7 @@ def test_a_temperature_is_a_number(model):
 
 @pytest.mark.parametrize("what", [None, 3, 1.5, ["mnist"], object()])
 def test_load_takes_paths_and_names(what):
-    with pytest.raises(RequestError, match="as a path or a name"):
+    with pytest.raises(RequestError, match="expected a path or a name"):
         load(what)
 
 
@@ -96,7 +96,7 @@ def test_draws_are_shown_in_one_short_line(tiny):
 
 
 @pytest.mark.parametrize(
-    ("label", "shown"), [("", "There is no label ''"), (" 1", "no label ' 1'"), ("01", "'01'"), ("00", "'00'")]
+    ("label", "shown"), [("", "Unknown label ''"), (" 1", "Unknown label ' 1'"), ("01", "'01'"), ("00", "'00'")]
 )
 def test_labels_are_quoted_and_indices_written_in_one_way(kvae, tiny, label, shown):
     assert_refused(kvae("sample", "-m", tiny / "conditional", "--label", label), 2, shown)
@@ -104,9 +104,9 @@ def test_labels_are_quoted_and_indices_written_in_one_way(kvae, tiny, label, sho
 
 def test_a_lone_encoder_cannot_sample(kvae, tiny, tmp_path):
     done = kvae("sample", "-m", tiny / "conditional" / "encoder.onnx")
-    assert_refused(done, 5, "lone encoder, which cannot sample", "Give the folder", "decoder.onnx")
+    assert_refused(done, 5, "does not include decoder.onnx", "give the folder")
     (tmp_path / "encoder.onnx").write_bytes((tiny / "conditional" / "encoder.onnx").read_bytes())
-    with pytest.raises(ModelFileError, match=r"has no decoder\.onnx"):
+    with pytest.raises(ModelFileError, match=r"does not include decoder\.onnx"):
         load(tmp_path).sample(1)
 
 
@@ -119,7 +119,7 @@ def test_an_output_needs_a_name(kvae, tiny, tmp_path, path):
 @pytest.mark.parametrize("verb", ["sample", "verify"])
 def test_threads_are_limited(kvae, tiny, verb):
     assert_refused(kvae(verb, "-m", tiny / "unconditional", "--threads", 257), 2, "1<=x<=256")
-    with pytest.raises(RequestError, match="1 to 256 threads"):
+    with pytest.raises(RequestError, match="threads is 1000000; expected 1 to 256"):
         load(tiny / "unconditional", threads=10**6).sample(1)
 
 

@@ -110,7 +110,7 @@ def test_invalid_arguments_are_rejected(tiny):
             model.decode(z, label=0, draw=True, **wrong)
         with pytest.raises(RequestError):
             model.draw_codes(X, label=0, **wrong)
-    with pytest.raises(RequestError, match="expected x"):
+    with pytest.raises(RequestError, match="expected an array x"):
         model.traverse(label=0, data={"y": X})
     with pytest.raises(InputDataError):
         model.traverse(label=0, data={"x": X[:, :1], "label": LABELS})

@@ -172,7 +172,7 @@ def _bomb(name: str) -> Case:
         return graph(nodes, tensors)
 
     # Tile refuses by itself to make so much.
-    return holds(data)._replace(words="" if name == "Tile" else "MiB that it may take")
+    return holds(data)._replace(words="" if name == "Tile" else "than its limit of")
 
 
 def _filled(mebibytes: int, code: int) -> Case:

@@ -246,7 +246,7 @@ def _use(manifest: Manifest, outputs: dict[str, np.ndarray]) -> None:
     assert all(isinstance(value, str) for _, value in info._lines(manifest))
     json.dumps(manifest.to_dict(), allow_nan=False)
     if manifest.graph == "decoder":
-        likelihood = likelihoods.of(manifest)
+        likelihood = likelihoods.get_likelihood(manifest)
         words = noise.words(0, noise.STREAM_DRAW, 0, 2, likelihood.num_words(manifest.data))
         likelihood.draw(outputs, words, manifest.data)
     if manifest.graph == "encoder":

@@ -9,10 +9,7 @@ import numpy as np
 
 from kvae.backends import latent_sums
 from kvae.training.callbacks.progress import print_line
-
-#: A dimension is active if the variance of its posterior mean over the data exceeds this (Burda et al. 2016,
-#: appendix C).
-ACTIVE_VARIANCE = 0.01
+from kvae_serve.evaluation.metrics import ACTIVE_VARIANCE
 
 
 class LatentUsage(keras.callbacks.Callback):

@@ -67,6 +67,6 @@ def _conditions(ctx: click.Context) -> tuple[Condition, ...]:
 
         name = ctx.params.get("model") or os.environ.get("KVAE_MODEL") or locate.DEFAULT
         _, paths = locate.find(os.path.expanduser(name))  # noqa: PTH111
-        file = onnx_file.read(next(paths[graph] for graph in (*locate.GRAPHS, "") if graph in paths))
+        file = onnx_file.read(next(paths[graph] for graph in (*locate.MANIFEST_ORDER, "") if graph in paths))
         return Manifest.parse(file.manifest_json, file.path).conditions
     return ()

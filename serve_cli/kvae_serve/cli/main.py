@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from kvae_serve.cli.commands_table import Commands, is_light, missing_extra
 from kvae_serve.errors import KvaeError, printable
-from kvae_serve.runtime import process
+from kvae_serve.runtime import onnxruntime
 
 INTERRUPTED = 130
 # Errors of writing to a standard output that is full, gone or closed.
@@ -23,7 +23,7 @@ _STREAM_ERRORS = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG)
 
 def main(commands: Commands) -> NoReturn:
     """Run the command line of this process, then end the process."""
-    process.ours = True
+    onnxruntime.IS_COMMAND = True
     arguments = sys.argv[1:] or ["--help"]
     code = _flush(run(arguments, commands), "--json" in arguments)
     if is_light(arguments[0], commands):

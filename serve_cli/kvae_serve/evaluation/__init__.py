@@ -1,4 +1,4 @@
-"""Honest numbers from the exported files: likelihood and latent space, with numpy and ONNX Runtime alone."""
+"""Evaluation of exported files on data: likelihood and latent space, with NumPy and ONNX Runtime only."""
 
 from kvae_serve.evaluation.evaluate import evaluate
 

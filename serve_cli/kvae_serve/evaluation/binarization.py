@@ -1,4 +1,4 @@
-"""What is evaluated: the examples as they are, or drawn to black and white where the likelihood is a Bernoulli."""
+"""Binarisation of the examples of an evaluation, if the likelihood is Bernoulli."""
 
 from __future__ import annotations
 
@@ -10,42 +10,46 @@ from kvae_serve.readers.checks import check_outcomes
 from kvae_serve.sealed import noise
 from kvae_serve.sealed.manifest import Manifest
 
-WAYS = ("dynamic", "static", "none")
+MODES = ("dynamic", "static", "none")
 STATIC_SEED = 0
 
 
-def way(manifest: Manifest, asked: str | None) -> str | None:
-    """Return how x becomes black and white: as asked, "dynamic" by default; None for other likelihoods.
+def binarization_mode(manifest: Manifest, requested: str | None) -> str | None:
+    """Return the mode of binarisation: "dynamic" by default; None if the likelihood is not Bernoulli.
 
     Raises:
-        RequestError: another likelihood than a Bernoulli takes x as it is.
+        RequestError: The mode does not exist, or the likelihood uses data as they are.
     """
-    if asked is not None and asked not in WAYS:
-        raise RequestError(f"binarize is one of {', '.join(WAYS)}; got {printable(repr(asked), 40)}.")
+    if requested is not None and requested not in MODES:
+        raise RequestError(f"binarize is {printable(repr(requested), 40)}; expected one of {', '.join(MODES)}.")
     if manifest.likelihood["name"] == "bernoulli":
-        return asked or "dynamic"
-    if asked not in (None, "none"):
+        return requested or "dynamic"
+    if requested not in (None, "none"):
         raise RequestError(
-            f"{printable(manifest.name, 60)} has a {manifest.likelihood['name']} likelihood, which takes data as they "
-            f"are. Leave --binarize {asked} out."
+            f"{printable(manifest.name, 60)} has a {manifest.likelihood['name']} likelihood, which uses data as is. "
+            f"Leave out --binarize {requested}."
         )
     return None
 
 
-def target(x: np.ndarray, manifest: Manifest, how: str | None, seed: int, start: int) -> np.ndarray:
-    """Return what encoder and likelihood are to see of rows `start` on, float32 `[rows, *shape]`.
+def binarized(x: np.ndarray, manifest: Manifest, mode: str | None, seed: int, start: int) -> np.ndarray:
+    """Return the rows that encoder and likelihood receive, float32 `[rows, *shape]`.
 
-    "dynamic" draws each value anew for each seed; "static" draws them once and for all, by a seed of its own. The
-    draw of an example depends on its index alone.
+    Args:
+        x: float32 `[rows, *shape]` in data units.
+        manifest: Manifest of the model.
+        mode: "dynamic" for a draw that depends on the seed, "static" for the same draw with every seed, "none" if x is
+            black and white; None if the likelihood is not Bernoulli.
+        seed: Seed of the evaluation.
+        start: Index of the first row. The draw of an example depends on its index only.
 
     Raises:
-        InputDataError: with "none", x has gray levels, which are no outcomes of a Bernoulli.
+        InputDataError: The mode is "none" and x has gray levels.
     """
-    if how is None:
+    if mode is None:
         return x
-    if how == "none":
+    if mode == "none":
         check_outcomes(x, manifest.data.range, "x")
         return x
-    key = seed if how == "dynamic" else STATIC_SEED
-    uniforms = noise.uniforms(key, noise.STREAM_BINARIZE, start, len(x), manifest.data.num_values)
-    return binarize(x, manifest, uniforms)
+    key = seed if mode == "dynamic" else STATIC_SEED
+    return binarize(x, manifest, noise.uniforms(key, noise.STREAM_BINARIZE, start, len(x), manifest.data.num_values))

@@ -1,4 +1,4 @@
-"""The section Measured of a model card: the figures of the files beside it, and the command that makes them again."""
+"""Section "Measured" of a model card: metrics of the exported files, and the command that reproduces them."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _LIMITS = re.compile(r"^(?=## Limits)", flags=re.MULTILINE)
 
 
 def read(path: str) -> str:
-    """Return a card's text."""
+    """Return the text of a model card."""
     try:
         with open(path, encoding="utf-8", newline="") as file:  # noqa: PTH123
             return file.read()
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise InputDataError(f"{printable(path)} is no card that can be read: {reason}. Give a README.md.") from error
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise InputDataError(f"{printable(path)} cannot be read: {reason}. Give a README.md.") from error
 
 
 def with_measured(card: str, command: str, lines: Sequence[str]) -> str:
-    """Return a card with its section Measured set to these lines; it stands before Limits, or at the end."""
-    where = f"{platform.machine()}, {os.cpu_count()} cores, {datetime.date.today()}"
+    """Return a model card with these lines as its section "Measured", placed before "Limits" or at the end."""
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, {datetime.date.today()}"
     text = "\n".join(lines).replace("```", "'''")
-    section = f"## Measured\n\nOn the exported files, by `{command}` ({where}):\n\n```text\n{text}\n```\n\n"
+    section = f"## Measured\n\nOn the exported files, by `{command}` ({machine}):\n\n```text\n{text}\n```\n\n"
     rest = _SECTION.sub("", card)
     if _LIMITS.search(rest):
         return _LIMITS.sub(lambda _: section, rest, count=1)

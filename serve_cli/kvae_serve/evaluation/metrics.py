@@ -1,4 +1,4 @@
-"""From values of single examples to what is printed: mean, standard error, n, draws and unit."""
+"""Metrics over examples: mean, standard error, n, number of draws and unit."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 
 from kvae_serve.sealed.manifest import Manifest
 
-ACTIVE = 0.01
-"""A dimension is active where the variance over x of the mean of q(z given x) exceeds this (Burda et al. 2016)."""
+ACTIVE_VARIANCE = 0.01
+"""A dimension is active if the variance over x of the mean of q(z|x) exceeds this (Burda et al. 2016)."""
 
 _DENSITIES = ("gaussian", "continuous_bernoulli")
 
 
-def figure(values: np.ndarray, unit: str, samples: int | None = None, **more: Any) -> dict[str, Any]:
-    """Return the figure of some examples, as JSON.
+def metric(values: np.ndarray, unit: str, samples: int | None = None, **details: Any) -> dict[str, Any]:
+    """Return a metric as plain values, ready for JSON.
 
     Args:
-        values: float64 `[n]`, one an example.
-        unit: of the mean.
-        samples: draws of z an example, where there are any.
-        more: further facts.
+        values: float64 `[n]`, one per example.
+        unit: Unit of the mean.
+        samples: Number of draws of z per example, if any.
+        **details: Further entries.
     """
     num = len(values)
     error = float(values.std(ddof=1) / math.sqrt(num)) if num > 1 else None
@@ -32,26 +32,27 @@ def figure(values: np.ndarray, unit: str, samples: int | None = None, **more: An
         "n": num,
         "samples": samples,
         "unit": unit,
-        **more,
+        **details,
     }
 
 
-def shifted(of: dict[str, Any], by: float, unit: str) -> dict[str, Any]:
-    """Return a figure whose values all lie higher by a constant."""
-    return {**of, "mean": of["mean"] + by, "unit": unit}
+def shifted(base: dict[str, Any], shift: float, unit: str) -> dict[str, Any]:
+    """Return a metric whose values are all higher by a constant."""
+    return {**base, "mean": base["mean"] + shift, "unit": unit}
 
 
-def scaled(of: dict[str, Any], by: float, unit: str) -> dict[str, Any]:
-    """Return a figure times a positive constant."""
-    error = of["standard_error"]
-    kept = {key: of[key] for key in ("n", "samples")}
-    return {"mean": of["mean"] * by, "standard_error": None if error is None else error * by, **kept, "unit": unit}
+def scaled(base: dict[str, Any], factor: float, unit: str) -> dict[str, Any]:
+    """Return a metric multiplied by a positive constant, without further details."""
+    error = base["standard_error"]
+    counts = {key: base[key] for key in ("n", "samples")}
+    error = None if error is None else error * factor
+    return {"mean": base["mean"] * factor, "standard_error": error, **counts, "unit": unit}
 
 
 def units(manifest: Manifest) -> tuple[str, tuple[str, float] | None]:
-    """Return the unit of -log p(x), and another with what changing to it adds; None where p is a probability.
+    """Return the unit of -log p(x); and a second unit with its offset, or None if p is a probability.
 
-    A density is per data unit. Papers print the one of data scaled to [0, 1] (a table: to unit standard deviation).
+    A density is per data unit. Papers report it for data scaled to [0, 1] (tables: to unit standard deviation).
     """
     data, name = manifest.data, manifest.likelihood["name"]
     if name == "mixed":
@@ -61,7 +62,7 @@ def units(manifest: Manifest) -> tuple[str, tuple[str, float] | None]:
         scales = [column.get("scale") for column in numbers]
         if None in scales:
             return "nats, per data unit", None
-        # p of x / scale is scale times p of x.
+        # The density of x / scale is scale times the density of x.
         return "nats, per data unit", ("standardised", -sum(math.log(float(scale or 1)) for scale in scales))
     if name not in _DENSITIES:
         return "nats", None
@@ -72,7 +73,7 @@ def units(manifest: Manifest) -> tuple[str, tuple[str, float] | None]:
 
 
 class Reconstruction:
-    """Errors of x_mean at z_mean, example by example, in data units; of a table its numbers in their scales."""
+    """Errors of x_mean at z_mean per example, in data units. Numbers of a table are divided by their scales."""
 
     def __init__(self, manifest: Manifest) -> None:
         data, name = manifest.data, manifest.likelihood["name"]
@@ -89,7 +90,7 @@ class Reconstruction:
         self._wrong: list[np.ndarray] = []
 
     def add(self, x: np.ndarray, x_mean: np.ndarray) -> None:
-        """Take some rows, `[rows, *shape]` each."""
+        """Add some rows, `[rows, *shape]` each."""
         x, x_mean = (part.reshape(len(x), -1).astype(np.float64) for part in (x, x_mean))
         if not self._classes.all():
             numbers = ~self._classes
@@ -99,27 +100,27 @@ class Reconstruction:
         if self._classes.any():
             self._wrong.append((x_mean != x)[:, self._classes].mean(-1))
 
-    def figures(self) -> dict[str, dict[str, Any]]:
-        """Return mean squared and absolute error of the numbers, and the share of classes that are wrong."""
-        found = {}
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """Return mean squared and mean absolute error of the numbers, and the share of wrong classes."""
+        errors = {}
         of = "x_mean at z_mean, against the x that was encoded"
         if self._square:
             squared = f"squared {self._unit}"
-            found["reconstruction_error"] = figure(np.concatenate(self._square), squared, error="mean squared", of=of)
-            found["absolute_error"] = figure(np.concatenate(self._absolute), self._unit, error="mean absolute", of=of)
+            errors["reconstruction_error"] = metric(np.concatenate(self._square), squared, error="mean squared", of=of)
+            errors["absolute_error"] = metric(np.concatenate(self._absolute), self._unit, error="mean absolute", of=of)
         if self._wrong:
-            found["class_error"] = figure(np.concatenate(self._wrong), "share of classes that are wrong", of=of)
-        return found
+            errors["class_error"] = metric(np.concatenate(self._wrong), "share of classes that are wrong", of=of)
+        return errors
 
 
-class Spread:
-    """Variance over x of each dimension of z_mean, some rows at a time (Chan et al. 1983)."""
+class RunningVariance:
+    """Variance over x of each dimension of z_mean, updated chunk by chunk (Chan et al. 1983)."""
 
     def __init__(self) -> None:
         self.num, self._mean, self._squares = 0, np.zeros(()), np.zeros(())
 
     def add(self, z_mean: np.ndarray) -> None:
-        """Take `[rows, latent_dim]`."""
+        """Add `[rows, latent_dim]`."""
         values = z_mean.astype(np.float64)
         rows, mean = len(values), values.mean(0)
         away, total = mean - self._mean, self.num + rows
@@ -129,5 +130,5 @@ class Spread:
 
     @property
     def variance(self) -> np.ndarray:
-        """Float64 `[latent_dim]`; zero of one example."""
+        """Unbiased variance, float64 `[latent_dim]`; zero for a single example."""
         return self._squares / max(1, self.num - 1)

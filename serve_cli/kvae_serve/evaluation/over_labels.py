@@ -1,44 +1,45 @@
-"""A conditional model as a model of x alone: log p(x) = log sum_y p(y) p(x given y), each by importance sampling."""
+"""Conditional model as a model of x only: log p(x) = log sum_y p(y) p(x|y), each term by importance sampling."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from kvae_serve.errors import RequestError, printable
 from kvae_serve.evaluation.importance import estimate
-from kvae_serve.evaluation.metrics import figure, scaled, units
+from kvae_serve.evaluation.metrics import metric, scaled, units
 from kvae_serve.inference.densities import log_sum_exp
-
-if TYPE_CHECKING:
-    from kvae_serve.model import Model
+from kvae_serve.runtime.graphs import Graphs
 
 CLASS_PRIORS = ("uniform", "data")
-"""What p(y) is: the same for all classes, or their frequencies in the data that are evaluated."""
+"""Choices of p(y): the same for all classes, or their frequencies in the evaluated data."""
 
 
 class OverLabels:
-    """The sum over the classes of a model with one categorical condition.
+    """Sum over the classes of a model with one categorical condition.
 
     Args:
-        model: the model.
-        class_prior: what p(y) is, one of `CLASS_PRIORS`.
-        columns: the conditions of all examples.
+        model: The model.
+        class_prior: Choice of p(y), one of `CLASS_PRIORS`.
+        columns: Conditions of all examples.
+
+    Raises:
+        RequestError: The choice does not exist, or the model has other conditions.
     """
 
-    def __init__(self, model: Model, class_prior: str, columns: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, model: Graphs, class_prior: str, columns: Mapping[str, np.ndarray]) -> None:
         manifest = model.manifest
         if class_prior not in CLASS_PRIORS:
             raise RequestError(
-                f"over_labels is one of {', '.join(CLASS_PRIORS)}; got {printable(repr(class_prior), 40)}."
+                f"over_labels is {printable(repr(class_prior), 40)}; expected one of {', '.join(CLASS_PRIORS)}."
             )
         if len(manifest.conditions) != 1 or not manifest.conditions[0].categorical:
             raise RequestError(
-                f"{printable(manifest.name, 60)} is not given just one class, so there are no classes to sum over. "
-                "Leave --over-labels out."
+                f"{printable(manifest.name, 60)} does not have exactly one condition, a class, to sum over. Leave out "
+                "--over-labels."
             )
         self._model, self._class_prior = model, class_prior
         self._name = manifest.conditions[0].name
@@ -50,33 +51,33 @@ class OverLabels:
             self._log_prior = np.log(share)
         self._nll: list[np.ndarray] = []
         self._elbo: list[np.ndarray] = []
-        self._right: list[np.ndarray] = []
+        self._correct: list[np.ndarray] = []
 
     def add(self, x: np.ndarray, start: int, **options: Any) -> None:
-        """Take rows `start` on; options as of `importance.estimate`."""
+        """Add rows from index `start` on; options as of `importance.estimate`."""
         nll, elbo = np.empty((len(x), self.num)), np.empty((len(x), self.num))
         for label in range(self.num):
             columns = {self._name: np.full(len(x), label, np.int64)}
-            found, _ = estimate(self._model, x, columns, start, **options)
-            nll[:, label], elbo[:, label] = found.nll, -found.reconstruction - found.kl
+            estimates, _ = estimate(self._model, x, columns, start, **options)
+            nll[:, label], elbo[:, label] = estimates.nll, -estimates.reconstruction - estimates.kl
         joint = self._log_prior - nll
         self._nll.append(-log_sum_exp(joint))
         self._elbo.append(log_sum_exp(self._log_prior + elbo))
-        self._right.append(joint.argmax(-1) == self._label[start : start + len(x)])
+        self._correct.append(joint.argmax(-1) == self._label[start : start + len(x)])
 
-    def figures(self, samples: int) -> dict[str, dict[str, Any]]:
-        """Return nll, elbo and bits per dimension of x alone, and how often the likeliest class is the right one."""
+    def metrics(self, samples: int) -> dict[str, dict[str, Any]]:
+        """Return nll, elbo and bits per dimension of x without y, and the accuracy of the most probable class."""
         manifest = self._model.manifest
         unit, _ = units(manifest)
-        facts = {"over": self._name, "class_prior": self._class_prior}
-        nll = figure(np.concatenate(self._nll), unit, samples, **facts)
+        details = {"over": self._name, "class_prior": self._class_prior}
+        nll = metric(np.concatenate(self._nll), unit, samples, **details)
         per_dim = 1 / (manifest.data.num_values * math.log(2.0))
         return {
-            "elbo_over_labels": figure(np.concatenate(self._elbo), unit, samples, **facts),
+            "elbo_over_labels": metric(np.concatenate(self._elbo), unit, samples, **details),
             "nll_over_labels": nll,
             "bits_per_dimension_over_labels": scaled(nll, per_dim, "bits per dimension" + unit.removeprefix("nats")),
-            "accuracy_over_labels": figure(
-                np.concatenate(self._right).astype(np.float64),
+            "accuracy_over_labels": metric(
+                np.concatenate(self._correct).astype(np.float64),
                 "share of examples whose class is the likeliest",
                 samples,
             ),

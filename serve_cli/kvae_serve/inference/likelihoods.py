@@ -1,9 +1,8 @@
-"""Draws from p(x given z) out of the parameters that a decoder gives, one small class for each likelihood.
+"""Draws from p(x|z), given the parameters that the decoder returns. One small class per likelihood.
 
-A draw is a pure function of the parameters and of words that belong to the sample (stream 1 of
-`kvae_serve.sealed.noise`), so
-the same sample gets the same draw in whatever batch. To add a likelihood: a class with `num_words` and `draw`, and its
-line in `LIKELIHOODS`.
+A draw is a pure function of the parameters and of the random words of the sample (stream 1 of
+`kvae_serve.sealed.noise`), so a sample gets the same draw in any batch. To add a likelihood, write a class with
+`num_words` and `draw`, and add it to `LIKELIHOODS`.
 """
 
 from __future__ import annotations
@@ -19,37 +18,37 @@ from kvae_serve.sealed.manifest import Data, Manifest
 
 
 class Likelihood(Protocol):
-    """p(x given z), as far as drawing from it goes."""
+    """Likelihood p(x|z) that x can be drawn from."""
 
     def num_words(self, data: Data) -> int:
-        """Return how many random words the draw of one example takes."""
+        """Return the number of random words that the draw of one example needs."""
 
     def draw(self, outputs: Mapping[str, np.ndarray], words: np.ndarray, data: Data) -> np.ndarray:
         """Return float32 `[batch, *shape]` in data units.
 
         Args:
-            outputs: the decoder's, `x_mean` and whatever parameters the likelihood has beside it.
+            outputs: Outputs of the decoder by name: `x_mean`, and further parameters of the likelihood.
             words: uint64 `[batch, num_words]`.
-            data: what x is.
+            data: Description of x.
         """
 
 
-class _OneWordAValue:
-    """What most likelihoods share: they are made from the manifest's facts, and one uniform makes one value."""
+class _OneWordPerValue:
+    """Base of the likelihoods, built from `manifest.likelihood`. By default each value needs one uniform."""
 
-    def __init__(self, facts: Mapping[str, Any]) -> None:
-        self.facts = facts
+    def __init__(self, description: Mapping[str, Any]) -> None:
+        self.description = description
 
     def num_words(self, data: Data) -> int:
-        """One a value."""
+        """Return one word per value."""
         return data.num_values
 
 
-class Bernoulli(_OneWordAValue):
-    """Each value is the highest of its range with probability (x_mean - low) / (high - low), else the lowest."""
+class Bernoulli(_OneWordPerValue):
+    """Each value is the highest of the range with probability (x_mean - low) / (high - low), else the lowest."""
 
     def draw(self, outputs: Mapping[str, np.ndarray], words: np.ndarray, data: Data) -> np.ndarray:
-        """Hold a uniform against the probability."""
+        """Compare a uniform with the probability."""
         x_mean = outputs["x_mean"]
         low, high = data.range or (0.0, 1.0)
         probability = (x_mean.astype(np.float64) - low) / (high - low)
@@ -57,15 +56,15 @@ class Bernoulli(_OneWordAValue):
         return np.where(uniform < probability, high, low).astype(np.float32)
 
 
-class ContinuousBernoulli(_OneWordAValue):
-    """A density over the range that grows or falls exponentially, at the rate that `x_logits` gives."""
+class ContinuousBernoulli(_OneWordPerValue):
+    """A density over the range that rises or falls exponentially, with the rate `x_logits`."""
 
     def draw(self, outputs: Mapping[str, np.ndarray], words: np.ndarray, data: Data) -> np.ndarray:
-        """Invert the distribution function (e^(t x) - 1) / (e^t - 1), from the side where nothing overflows."""
+        """Invert the distribution function (e^(t x) - 1) / (e^t - 1), on the side that does not overflow."""
         logits = _parameter(outputs, "x_logits", data.shape)
         low, high = data.range or (0.0, 1.0)
         uniform = noise.words_to_uniforms(words).reshape(logits.shape)
-        # x of a rising density (t > 0) is 1 - x of the falling one, with 1 - u for u.
+        # x of a rising density (t > 0) equals 1 - x of the falling one, with 1 - u in place of u.
         falling = -np.abs(logits)
         safe = np.where(falling == 0, -1.0, falling)
         mirrored = np.where(logits > 0, 1.0 - uniform, uniform)
@@ -75,11 +74,11 @@ class ContinuousBernoulli(_OneWordAValue):
         return (low + unit * (high - low)).astype(np.float32)
 
 
-class Gaussian(_OneWordAValue):
+class Gaussian(_OneWordPerValue):
     """Each value is normal around `x_mean` with the log variance `x_log_var`, in squared data units; unbounded."""
 
     def num_words(self, data: Data) -> int:
-        """Normals are made in pairs."""
+        """Return the words of one normal per value. Normals are made in pairs."""
         return noise.num_normal_words(data.num_values)
 
     def draw(self, outputs: Mapping[str, np.ndarray], words: np.ndarray, data: Data) -> np.ndarray:
@@ -87,14 +86,14 @@ class Gaussian(_OneWordAValue):
         return _normal(outputs, words, data)
 
 
-class DiscretizedLogistic(_OneWordAValue):
-    """Whole numbers: a logistic around `x_location` with `x_log_scale`, rounded; the ends of the range take its tails.
+class DiscretizedLogistic(_OneWordPerValue):
+    """Integers: a logistic around `x_location` with `x_log_scale`, rounded. The ends of the range include its tails.
 
     Both parameters are in data units.
     """
 
     def draw(self, outputs: Mapping[str, np.ndarray], words: np.ndarray, data: Data) -> np.ndarray:
-        """Invert the distribution function, round, and keep within the range."""
+        """Invert the distribution function, round, and clip to the range."""
         location = _parameter(outputs, "x_location", data.shape)
         log_scale = _parameter(outputs, "x_log_scale", data.shape)
         low, high = data.range or (0.0, 255.0)
@@ -104,7 +103,7 @@ class DiscretizedLogistic(_OneWordAValue):
         return np.clip(np.rint(value), low, high).astype(np.float32)
 
 
-class Categorical(_OneWordAValue):
+class Categorical(_OneWordPerValue):
     """Each value is a class index from 0, with the probabilities along the last axis of `x_probability`."""
 
     def draw(self, outputs: Mapping[str, np.ndarray], words: np.ndarray, data: Data) -> np.ndarray:
@@ -114,26 +113,25 @@ class Categorical(_OneWordAValue):
         return _pick(probability, uniform)
 
 
-class Mixed(_OneWordAValue):
-    """The columns of a table: numbers normal around `x_mean`, classes by the probabilities that each column has.
+class Mixed(_OneWordPerValue):
+    """Columns of a table: numbers are normal around `x_mean`, classes have the probabilities of their column.
 
-    The manifest's `probabilities` names the output of each categorical column, null for a number. A row takes the
-    words of as many normals as there are columns, of which the numbers use their own, and then a word a column, which
-    the classes use.
+    `probabilities` of the manifest contains the output of each categorical column, and null for a number. The words of
+    a row are one normal per column, used by the numbers, and then one uniform per column, used by the classes.
     """
 
     def num_words(self, data: Data) -> int:
-        """A normal and a uniform for each column, so that a column's draw does not depend on the kind of others."""
+        """Return the words of a normal and a uniform per column, so that a draw ignores the kind of other columns."""
         return noise.num_normal_words(data.num_values) + data.num_values
 
     def draw(self, outputs: Mapping[str, np.ndarray], words: np.ndarray, data: Data) -> np.ndarray:
         """Draw column by column."""
-        names = self.facts.get("probabilities")
+        names = self.description.get("probabilities")
         kinds = [column["kind"] == "categorical" for column in data.columns]
         if not isinstance(names, list) or [isinstance(name, str) for name in names] != kinds:
             raise ModelFileError(
-                f"The manifest's likelihood.probabilities is {printable(names, 60)}, expected the name of an output "
-                "for each categorical column, null for each number."
+                f"likelihood.probabilities of the manifest is {printable(names, 60)}; expected the name of an output "
+                "for each categorical column, and null for each number."
             )
         split = noise.num_normal_words(data.num_values)
         x = outputs["x_mean"].copy() if all(kinds) else _normal(outputs, words[:, :split], data)
@@ -154,31 +152,29 @@ LIKELIHOODS: dict[str, Callable[[Mapping[str, Any]], Likelihood]] = {
 }
 
 
-def of(manifest: Manifest) -> Likelihood:
-    """Return the likelihood of a model, or raise `RequestError` where this version cannot draw from it."""
+def get_likelihood(manifest: Manifest) -> Likelihood:
+    """Return the likelihood of a model, or raise `RequestError` if this version cannot draw from it."""
     name = manifest.likelihood["name"]
     if name not in LIKELIHOODS:
         raise RequestError(
-            f"{manifest.name} has a {name} likelihood, which cannot be drawn from yet. Leave out --draw."
+            f"{manifest.name} has a {name} likelihood, and this version cannot draw from it. Leave out --draw."
         )
     return LIKELIHOODS[name](manifest.likelihood)
 
 
 def _parameter(outputs: Mapping[str, np.ndarray], name: str, shape: tuple[int | None, ...]) -> np.ndarray:
-    """Return one of the decoder's outputs as float64 `[batch, *shape]`; None stands for any size."""
-    found = outputs.get(name)
-    if (
-        found is None
-        or found.ndim != 1 + len(shape)
-        or any(want not in (None, size) for want, size in zip(shape, found.shape[1:], strict=True))
-    ):
-        what = "none" if found is None else str(list(found.shape[1:]))
-        wanted = ["classes" if size is None else size for size in shape]
+    """Return an output of the decoder as float64 `[batch, *shape]`; None in the shape means any size."""
+    values = outputs.get(name)
+    expected = ["classes" if size is None else size for size in shape]
+    sizes = () if values is None else values.shape[1:]
+    fits = len(sizes) == len(shape) and all(want in (None, size) for want, size in zip(shape, sizes, strict=True))
+    if values is None or not fits:
+        problem = "is missing" if values is None else f"has the shape {list(sizes)}"
         raise ModelFileError(
-            f"A draw needs the decoder's output {printable(name, 60)} of shape {wanted}, found {what}. "
+            f"The decoder's output {printable(name, 60)} {problem}; expected the shape {expected}. "
             "Leave out --draw, or export the model again."
         )
-    return found.astype(np.float64)
+    return values.astype(np.float64)
 
 
 def _normal(outputs: Mapping[str, np.ndarray], words: np.ndarray, data: Data) -> np.ndarray:
@@ -188,7 +184,7 @@ def _normal(outputs: Mapping[str, np.ndarray], words: np.ndarray, data: Data) ->
 
 
 def _pick(probability: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """Return the index of the class that each uniform falls to; never one of probability zero."""
+    """Return the class index that each uniform selects; never a class of probability zero."""
     cumulative = np.cumsum(probability, axis=-1)
     below = cumulative[..., :-1] <= (uniform * cumulative[..., -1])[..., None]
     return below.sum(axis=-1).astype(np.float32)

@@ -1,20 +1,17 @@
-"""Drawing from a model: noise to z under its prior, z to x through its decoder."""
+"""Sampling: noise to z under the prior, z to x through the decoder; also encoding and reconstruction of rows."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import math
-import operator
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from kvae_serve.errors import ModelFileError, RequestError, printable
-from kvae_serve.inference import likelihoods
+from kvae_serve.errors import RequestError, printable
+from kvae_serve.inference.likelihoods import Likelihood, get_likelihood
+from kvae_serve.numbers import integer, is_number
 from kvae_serve.row_stream import (
     RowStream,
     chunk_rows,
@@ -25,29 +22,28 @@ from kvae_serve.row_stream import (
     spans,
 )
 from kvae_serve.runtime import conditions as conditions_of
+from kvae_serve.runtime.graphs import Graphs
+from kvae_serve.runtime.session import BATCH_SIZE
 from kvae_serve.sealed import noise
 from kvae_serve.sealed.manifest import MIXTURE_PRIORS, Manifest
 
-if TYPE_CHECKING:
-    from kvae_serve.model import Model
-
 MAX_VALUES = 2**31
-"""Numbers in one result: 8 GiB of float32."""
+"""Limit of the numbers in one result: 8 GiB of float32."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Draws:
-    """What was drawn, label by label: rows `k * num` to `k * num + num - 1` belong to the k-th label.
+    """Samples, label by label: rows `k * num` to `k * num + num - 1` belong to the k-th label.
 
     Attributes:
         x: float32 `[rows, *shape]` in data units.
         z: float32 `[rows, latent_dim]`.
-        conditions: name to int64 (class index) or float32 `[rows]`.
-        seed: what the noise was keyed with.
-        start: index of each label's first row.
-        num: rows of each label.
-        scheme: how (seed, index) becomes noise.
-        manifest: the model's.
+        conditions: Each condition by name, int64 (class index) or float32 `[rows]`.
+        seed: Seed of the noise.
+        start: Index of the first row of each label.
+        num: Number of rows of each label.
+        manifest: Manifest of the model.
+        scheme: Version of the function from (seed, index) to noise.
     """
 
     x: np.ndarray
@@ -77,7 +73,11 @@ class Draws:
         return _row_stream(self.manifest, len(self), iter([self.arrays()]), self)
 
     def names(self, name: str) -> list[str]:
-        """Return a condition's value of each row as a text: its class name, or its number."""
+        """Return a condition of each row as text: its class name, or its number.
+
+        Raises:
+            RequestError: The condition does not exist.
+        """
         condition = self.manifest.condition(name)
         if condition is None:
             raise RequestError(f"There is no condition named {printable(name)}.")
@@ -87,50 +87,54 @@ class Draws:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A checked request for draws: any rows of it can be made, and each is the same whichever others are.
+    """A checked request for samples. Each row is the same whichever other rows are drawn.
 
     Attributes:
-        model: what draws.
-        num: rows of each combination of conditions.
-        start: index of the first of them.
-        seed: keys the noise.
-        temperature: factor of the prior's standard deviation.
-        likelihood: draws x; None where its mean is wanted.
-        batch_size: rows in one run.
-        wanted: the combinations, each a value for every condition of the manifest.
+        model: The model to sample.
+        num: Number of rows of each combination of conditions.
+        start: Index of the first of them.
+        seed: Seed of the noise.
+        temperature: Factor of the prior's standard deviation.
+        likelihood: Distribution to draw x from; None for its mean.
+        batch_size: Rows per run.
+        combinations: Combinations of conditions, each a value for every condition of the manifest.
     """
 
-    model: Model
+    model: Graphs
     num: int
     start: int
     seed: int
     temperature: float
-    likelihood: likelihoods.Likelihood | None
+    likelihood: Likelihood | None
     batch_size: int
-    wanted: list[tuple[int | float, ...]]
+    combinations: list[tuple[int | float, ...]]
 
     @property
     def rows(self) -> int:
-        """How many rows all combinations have together."""
-        return self.num * len(self.wanted)
+        """Number of rows of all combinations together."""
+        return self.num * len(self.combinations)
 
     def names(self) -> dict[str, list[str]]:
-        """Return the values of each condition that are asked for, as texts: class names, or numbers."""
+        """Return the requested values of each condition as text: class names, or numbers."""
         return {
             each.name: list(
                 dict.fromkeys(
                     each.classes[int(values[axis])] if each.categorical else f"{values[axis]:g}"
-                    for values in self.wanted
+                    for values in self.combinations
                 )
             )
             for axis, each in enumerate(self.model.manifest.conditions)
         }
 
-    def whole(self) -> Draws:
-        """Draw all rows into memory."""
+    def draw_all(self) -> Draws:
+        """Draw all rows into memory.
+
+        Raises:
+            RequestError: The rows do not fit into memory.
+        """
         manifest = self.model.manifest
         if self.rows * (manifest.data.num_values + manifest.latent_dim) > MAX_VALUES:
-            raise RequestError(f"{self.rows} rows are too many to hold at once. Draw them in parts, by start.")
+            raise RequestError(f"{self.rows} rows are too many for one array. Draw them in parts, with start.")
         chunks = self.chunks()
         first = next(chunks)
         if len(first) == self.rows:
@@ -140,159 +144,161 @@ class Plan:
             z = np.empty((self.rows, manifest.latent_dim), np.float32)
         except MemoryError as error:
             raise RequestError(
-                f"{self.rows} rows do not fit into memory. Draw them in parts, by start, or by sample_batches."
+                f"{self.rows} rows do not fit into memory. Draw them in parts, with start or sample_batches."
             ) from error
         end = 0
         for chunk in itertools.chain([first], chunks):
             end += len(chunk)
             x[end - len(chunk) : end], z[end - len(chunk) : end] = chunk.x, chunk.z
-        return Draws(x, z, self._columns(self.wanted, self.num), self.seed, self.start, self.num, manifest)
+        return Draws(x, z, self._columns(self.combinations, self.num), self.seed, self.start, self.num, manifest)
 
     def chunks(self) -> Iterator[Draws]:
-        """Draw all rows in order, a chunk at a time: part of one combination's rows, or several combinations whole.
+        """Draw all rows in order, in chunks: part of one combination's rows, or several complete combinations.
 
-        Each chunk is what asking for those rows alone would give, with the start and num to ask for.
+        Each chunk equals a separate request for its rows, with its start and num.
         """
         size = chunk_rows(self.model.manifest.data, self.batch_size)
         if self.num < size:
-            made = self._noise(self.start, self.num)
-            step = size // self.num
-            for first in range(0, len(self.wanted), step):
-                yield self._chunk(self.wanted[first : first + step], self.start, self.num, made)
+            scaled = self._scaled_noise(self.start, self.num)
+            for first, end in spans(len(self.combinations), size // self.num):
+                yield self._chunk(self.combinations[first:end], self.start, self.num, scaled)
             return
-        for values in self.wanted:
+        for values in self.combinations:
             for first, end in spans(self.num, size):
-                made = self._noise(self.start + first, end - first)
-                yield self._chunk([values], self.start + first, end - first, made)
+                scaled = self._scaled_noise(self.start + first, end - first)
+                yield self._chunk([values], self.start + first, end - first, scaled)
 
     def at(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Draw some rows by their numbers, in whatever order: what workers do that share a job.
+        """Draw some rows by number, in any order, for example the share of one worker.
 
         Args:
-            rows: int `[any]`, each 0 to `self.rows - 1`, counted as in `whole`.
+            rows: int `[any]`, each 0 to `self.rows - 1`, counted as in `draw_all`.
 
         Returns:
             The arrays of `Draws` by name, for these rows.
+
+        Raises:
+            RequestError: A row does not exist.
         """
         numbers = np.asarray(rows)
         if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or not numbers.size:
             raise RequestError(
-                f"Rows are given as whole numbers, one or more; got {numbers.dtype} of shape {list(numbers.shape)}."
+                f"rows is {numbers.dtype} of shape {list(numbers.shape)}; expected a list of at least one integer."
             )
         if numbers.min() < 0 or numbers.max() >= self.rows:
             raise RequestError(
-                f"Rows are numbered 0 to {self.rows - 1}, got {numbers.min()} to {numbers.max()}. Ask for more by num."
+                f"Rows {numbers.min()} to {numbers.max()} do not all exist; expected 0 to {self.rows - 1}. Raise num."
             )
-        which, within = np.divmod(numbers.astype(np.int64), self.num)
+        combination, within = np.divmod(numbers.astype(np.int64), self.num)
         index = self.start + within
-        columns = {name: values[which] for name, values in self._columns(self.wanted, 1).items()}
-        made = [self._noise(int(index[low]), high - low) for low, high in _neighbours(index)]
-        scaled, uniforms = (np.concatenate(each) for each in zip(*made, strict=True))
-        z, x = self._draw(columns, scaled, uniforms, index)
+        columns = {name: values[combination] for name, values in self._columns(self.combinations, 1).items()}
+        parts = [self._scaled_noise(int(index[low]), high - low) for low, high in _consecutive(index)]
+        normals, uniforms = (np.concatenate(each) for each in zip(*parts, strict=True))
+        z, x = self._draw(columns, normals, uniforms, index)
         return {"x": x, "z": z} | columns
 
     def row_stream(self) -> RowStream:
         """Return all rows as a stream for a writer."""
-        return _row_stream(self.model.manifest, self.rows, (dict(draws.arrays()) for draws in self.chunks()), self)
+        return _row_stream(self.model.manifest, self.rows, (draws.arrays() for draws in self.chunks()), self)
 
-    def _columns(self, wanted: list[tuple[int | float, ...]], num: int) -> dict[str, np.ndarray]:
+    def _columns(self, combinations: list[tuple[int | float, ...]], num: int) -> dict[str, np.ndarray]:
         return {
             condition.name: np.repeat(
-                np.array([values[axis] for values in wanted], np.int64 if condition.categorical else np.float32), num
+                np.array([values[axis] for values in combinations], np.int64 if condition.categorical else np.float32),
+                num,
             )
             for axis, condition in enumerate(self.model.manifest.conditions)
         }
 
-    def _noise(self, start: int, num: int) -> tuple[np.ndarray, np.ndarray]:
+    def _scaled_noise(self, start: int, num: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return normals times the temperature `[num, latent_dim]`, and uniforms `[num]`."""
         normals, uniforms = noise.latent_noise(self.seed, start, num, self.model.manifest.latent_dim)
         with np.errstate(over="ignore", invalid="ignore"):
             return np.float32(self.temperature) * normals, uniforms
 
     def _chunk(
-        self, wanted: list[tuple[int | float, ...]], start: int, num: int, made: tuple[np.ndarray, np.ndarray]
+        self,
+        combinations: list[tuple[int | float, ...]],
+        start: int,
+        num: int,
+        scaled: tuple[np.ndarray, np.ndarray],
     ) -> Draws:
-        columns = self._columns(wanted, num)
-        scaled, uniforms = (
-            made if len(wanted) == 1 else (np.tile(made[0], (len(wanted), 1)), np.tile(made[1], len(wanted)))
-        )
-        index = np.tile(np.arange(start, start + num), len(wanted)) if self.likelihood else None
-        z, x = self._draw(columns, scaled, uniforms, index)
+        columns = self._columns(combinations, num)
+        repeats = len(combinations)
+        normals, uniforms = scaled if repeats == 1 else (np.tile(scaled[0], (repeats, 1)), np.tile(scaled[1], repeats))
+        index = np.tile(np.arange(start, start + num), repeats) if self.likelihood else None
+        z, x = self._draw(columns, normals, uniforms, index)
         return Draws(x, z, columns, self.seed, start, num, self.model.manifest)
 
     def _draw(
-        self, columns: dict[str, np.ndarray], scaled: np.ndarray, uniforms: np.ndarray, index: np.ndarray | None
+        self, columns: dict[str, np.ndarray], normals: np.ndarray, uniforms: np.ndarray, index: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        z = _under_prior(self.model, scaled, uniforms, columns, self.batch_size)
+        z = _under_prior(self.model, normals, uniforms, columns, self.batch_size)
         if not np.isfinite(z).all():
-            raise RequestError(f"At a temperature of {self.temperature:g} z is no longer finite. Lower it.")
+            raise RequestError(f"temperature is {self.temperature:g}, which makes z infinite. Lower it.")
         return z, decode(self.model, {"z": z} | columns, self.batch_size, self.likelihood, self.seed, index)
 
 
 def plan(
-    model: Model,
+    model: Graphs,
     num: int,
     *,
     conditions: Mapping[str, Any],
-    seed: int | None,
-    start: int,
-    temperature: float,
-    draw: bool,
-    batch_size: int,
+    seed: int | None = None,
+    start: int = 0,
+    temperature: float = 1.0,
+    draw: bool = False,
+    batch_size: int = BATCH_SIZE,
 ) -> Plan:
-    """Check a request for `num` rows of each combination of conditions; `Model.sample` tells the whole story."""
-    manifest = model.manifest
-    if not model.has("decoder") and not os.path.isdir(model.path):  # noqa: PTH112
-        raise ModelFileError(
-            f"{printable(model.path)} is a lone {model.graphs[0]}, which cannot sample. "
-            "Give the folder that it is of, or its decoder.onnx."
+    """Check a request for `num` rows of each combination of conditions. `Model.sample` describes the arguments."""
+    model.need("decoder")
+    num = integer(num, "num", 1, noise.MAX_INDEX)
+    if not (is_number(temperature) and temperature >= 0):
+        raise RequestError(
+            f"temperature is {printable(repr(temperature), 40)}; expected a number of at least 0 (1 is the prior "
+            "itself)."
         )
-    num = whole_number(num, "The number to draw is a whole number of at least 1", 1)
-    start = whole_number(start, "The start is a whole number of at least 0", 0)
-    if start + num > noise.MAX_INDEX:
-        raise RequestError(f"Sample indices run from 0 to 2**63 - 1, got {num} from {start} on.")
-    batch_size = whole_number(batch_size, "A batch has a whole number of rows, at least 1", 1)
     return Plan(
         model,
         num,
-        start,
+        first_index(start, num),
         checked_seed(seed),
-        _temperature(temperature),
-        likelihoods.of(manifest) if draw else None,
-        batch_size,
-        conditions_of.combinations(manifest, conditions),
+        float(temperature),
+        get_likelihood(model.manifest) if draw else None,
+        integer(batch_size, "batch_size", 1),
+        conditions_of.combinations(model.manifest, conditions),
     )
 
 
 def decode(
-    model: Model,
+    model: Graphs,
     feeds: Mapping[str, np.ndarray],
     batch_size: int,
-    likelihood: likelihoods.Likelihood | None = None,
+    likelihood: Likelihood | None = None,
     seed: int = 0,
     index: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return the mean of p(x given z) or, with a likelihood, a draw from it.
+    """Return the mean of p(x|z) or, with a likelihood, a draw from it.
 
     Args:
-        model: what decodes.
-        feeds: z and every condition, as `Model.run` takes them.
-        batch_size: rows in one run.
-        likelihood: draws x; None for the mean.
-        seed: keys the draws.
-        index: int `[rows]`, which sample each row is: rises by 1 within a batch, or jumps.
+        model: A model with its decoder.
+        feeds: z and every condition, checked.
+        batch_size: Rows per run.
+        likelihood: Distribution to draw x from; None for its mean.
+        seed: Seed of the draw.
+        index: int `[rows]`, the sample index of each row. Runs of consecutive indices are fast.
 
     Returns:
         float32 `[rows, *shape]` in data units.
     """
-    # Parameters beside the mean are only needed for a draw.
     if likelihood is None or index is None:
         return model.run("decoder", feeds, batch_size, ["x_mean"])["x_mean"]
     data = model.manifest.data
     outputs = model.run("decoder", feeds, batch_size)
     x = np.empty_like(outputs["x_mean"])
     num_words = likelihood.num_words(data)
-    # Words are made for neighbours at once, a batch at a time: they take several times the memory of x.
-    for low, high in _neighbours(index):
+    # Words are generated for one batch of consecutive rows at a time: they need several times the memory of x.
+    for low, high in _consecutive(index):
         for first in range(low, high, batch_size):
             end = min(first + batch_size, high)
             words = noise.words(seed, noise.STREAM_DRAW, int(index[first]), end - first, num_words)
@@ -300,78 +306,73 @@ def decode(
     return x
 
 
-def _neighbours(index: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Give first and end of each stretch of an index that rises by 1."""
-    jumps = (np.flatnonzero(np.diff(index) != 1) + 1).tolist()
-    return itertools.pairwise([0, *jumps, len(index)])
+def encode(model: Graphs, feeds: Mapping[str, np.ndarray], batch_size: int = BATCH_SIZE) -> dict[str, np.ndarray]:
+    """Return `z_mean` and `z_log_var` of q(z|x), each float32 `[rows, latent_dim]`."""
+    return model.run("encoder", feeds, batch_size, ["z_mean", "z_log_var"])
+
+
+def reconstruct(model: Graphs, feeds: Mapping[str, np.ndarray], batch_size: int) -> np.ndarray:
+    """Return the mean of p(x|z) at the mean of q(z|x), float32 `[rows, *shape]` in data units."""
+    z_mean = model.run("encoder", feeds, batch_size, ["z_mean"])["z_mean"]
+    conditions = {name: values for name, values in feeds.items() if name != "x"}
+    return decode(model, {"z": z_mean} | conditions, batch_size)
+
+
+def draw_posterior(z_mean: np.ndarray, z_log_var: np.ndarray, seed: int, start: int) -> np.ndarray:
+    """Return a draw from q(z|x) for each row, float32 `[rows, latent_dim]`. Row i depends on (seed, start + i)."""
+    normals, _ = noise.latent_noise(seed, start, *z_mean.shape)
+    return z_mean + np.exp(z_log_var / 2) * normals
 
 
 def checked_seed(seed: int | None) -> int:
-    """Return a seed as a number, one drawn from the operating system where none is given."""
-    if seed is None:
-        return noise.random_seed()
-    return whole_number(seed, "A seed is a whole number from 0 to 2**64 - 1", 0, noise.MAX_SEED)
+    """Return a seed as an int; a random one if it is None."""
+    return noise.random_seed() if seed is None else integer(seed, "seed", 0, noise.MAX_SEED)
+
+
+def first_index(start: int, num: int) -> int:
+    """Return the index of the first of `num` rows as an int, checked so that the last index exists."""
+    return integer(start, "start", 0, noise.MAX_INDEX - num)
+
+
+def noise_scalars(seed: int, start: int) -> dict[str, np.ndarray]:
+    """Return the scalars of an .npz that describe the noise."""
+    return {
+        "seed": np.array(seed, np.uint64),
+        "start": np.array(start, np.int64),
+        "scheme": np.array(noise.SCHEME),
+    }
 
 
 def _row_stream(
-    manifest: Manifest, rows: int, chunks: Iterator[dict[str, np.ndarray]], drawn: Draws | Plan
+    manifest: Manifest, rows: int, chunks: Iterator[dict[str, np.ndarray]], source: Draws | Plan
 ) -> RowStream:
-    facts = {"kvae seed": str(drawn.seed), "kvae start": str(drawn.start), "kvae scheme": noise.SCHEME}
     return RowStream(
         manifest,
         rows,
         {"x": data_array(manifest), "z": latent_array(manifest)} | condition_arrays(manifest),
         ("x",),
         chunks,
-        {
-            "seed": np.array(drawn.seed, np.uint64),
-            "start": np.array(drawn.start, np.int64),
-            "scheme": np.array(noise.SCHEME),
-        },
-        model_metadata(manifest) | facts,
-        drawn.num,
-        drawn.start,
+        noise_scalars(source.seed, source.start),
+        model_metadata(manifest)
+        | {"kvae seed": str(source.seed), "kvae start": str(source.start), "kvae scheme": noise.SCHEME},
+        source.num,
+        source.start,
     )
 
 
-def whole_number(value: Any, expected: str, low: int, high: float = math.inf) -> int:
-    """Return a whole number as int, numpy's included, or raise `RequestError`: a bool, a fraction or a text is none."""
-    try:
-        # NumPy before 2.3 takes np.True_ for an index.
-        if isinstance(value, bool | np.bool_):
-            raise TypeError
-        number = int(value) if isinstance(value, float) and value.is_integer() else operator.index(value)
-        if not low <= number <= high:
-            raise ValueError
-    except (TypeError, ValueError):
-        raise RequestError(f"{expected}, got {printable(repr(value), 40)}.") from None
-    return number
-
-
-def _temperature(value: Any) -> float:
-    number = math.nan
-    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
-        with contextlib.suppress(OverflowError):
-            number = float(value)
-    if not (math.isfinite(number) and number >= 0):
-        raise RequestError(
-            f"A temperature is a number of at least 0 (1 is the model itself), got {printable(repr(value), 40)}."
-        )
-    return number
+def _consecutive(index: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Return first and end of each run of consecutive indices."""
+    jumps = (np.flatnonzero(np.diff(index) != 1) + 1).tolist()
+    return itertools.pairwise([0, *jumps, len(index)])
 
 
 def _under_prior(
-    model: Model, scaled: np.ndarray, uniforms: np.ndarray, columns: dict[str, np.ndarray], batch_size: int
+    model: Graphs, normals: np.ndarray, uniforms: np.ndarray, columns: dict[str, np.ndarray], batch_size: int
 ) -> np.ndarray:
-    """Return z: `scaled` itself under N(0, I), else z_mean + sigma * scaled with both from prior.onnx."""
+    """Return z: the normals themselves under N(0, I), else z_mean + sigma * normals with both from prior.onnx."""
     prior = model.manifest.prior
     if prior["name"] == "standard_normal":
-        return scaled
-    if not model.has("prior"):
-        raise ModelFileError(
-            f"{printable(model.path)} has a learned prior, so it cannot be sampled without prior.onnx. "
-            "Copy prior.onnx beside it and give the folder."
-        )
+        return normals
     feeds = dict(columns)
     if prior["name"] in MIXTURE_PRIORS:
         log_weights = np.array(prior["log_weights"], np.float64)
@@ -380,4 +381,4 @@ def _under_prior(
         feeds["component"] = np.minimum(component, len(log_weights) - 1).astype(np.int64)
     outputs = model.run("prior", feeds, batch_size)
     with np.errstate(over="ignore", invalid="ignore"):
-        return outputs["z_mean"] + np.exp(outputs["z_log_var"] / 2) * scaled
+        return outputs["z_mean"] + np.exp(outputs["z_log_var"] / 2) * normals

@@ -1,43 +1,44 @@
-"""How likely a model finds each example: reconstruction, kl and elbo, from the exported files alone.
+"""Scores of single examples: reconstruction, kl and elbo, computed from the exported files.
 
-A score depends on the example alone: every example meets the same K noise vectors and, under a Bernoulli, the same
-draw to black and white. So scores can be compared and thresholds kept. Low elbo, high reconstruction: an anomaly.
+A score depends on the example only. Every example gets the same K noise vectors and, under a Bernoulli likelihood, the
+same draw to black and white, so scores are comparable. An anomaly has a low elbo and a high reconstruction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from kvae_serve.errors import InputDataError, ModelFileError, RequestError, printable
+from kvae_serve.errors import InputDataError, ModelFileError, printable
 from kvae_serve.inference.densities import LOG_2_PI, Prior, binarize
-from kvae_serve.readers.checks import check_data, check_units
-from kvae_serve.row_stream import count_rows
+from kvae_serve.inference.inputs import data_rows
+from kvae_serve.inference.sampling import encode
+from kvae_serve.numbers import integer
+from kvae_serve.readers.checks import check_units
+from kvae_serve.row_stream import count_rows, spans
 from kvae_serve.runtime import conditions as conditions_of
+from kvae_serve.runtime.graphs import Graphs
 from kvae_serve.runtime.session import BATCH_SIZE
 from kvae_serve.sealed import noise
 
-if TYPE_CHECKING:
-    from kvae_serve.model import Model
-
 NUM_SAMPLES = 16
-"""Draws of z for each example."""
+"""Default number of draws of z per example."""
 
 SEED = 0
 
-# Rows that tell whether pixels were divided by 255, and rows scored between two yields.
-_FEW_ROWS = 256
+_CHUNK_ROWS = 256
+"""Rows per chunk of scores, and first rows of x that are checked for pixels divided by 255."""
 
 
 class Scores(NamedTuple):
-    """What a model says of each example, float64 `[rows]`, nats.
+    """Scores of some examples, float64 `[rows]`, in nats.
 
     Attributes:
-        elbo: -reconstruction - kl, a lower bound on log p(x) in expectation over the noise; higher is better.
-        reconstruction: -log p(x given z), its mean over the draws of z; lower is better.
-        kl: KL(q(z given x) || p(z)) in closed form, under a mixture prior its mean over the draws; lower is better.
+        elbo: -reconstruction - kl. Its expectation over the noise is a lower bound of log p(x). Higher is better.
+        reconstruction: Mean of -log p(x|z) over the draws of z. Lower is better.
+        kl: KL(q(z|x) || p(z)) in closed form, or its mean over the draws if the prior is a mixture. Lower is better.
     """
 
     elbo: np.ndarray
@@ -46,7 +47,7 @@ class Scores(NamedTuple):
 
 
 def score(
-    model: Model,
+    model: Graphs,
     x: np.ndarray,
     conditions: Mapping[str, Any] | None = None,
     *,
@@ -54,28 +55,28 @@ def score(
     seed: int = SEED,
     batch_size: int = BATCH_SIZE,
 ) -> Scores:
-    """Return reconstruction, kl and elbo of each example; `stream` does it in parts.
+    """Compute reconstruction, kl and elbo of each example.
 
     Args:
-        model: a loaded model with encoder and likelihood, and the prior where it is learned.
-        x: `[rows, *shape]` in data units. Under a Bernoulli likelihood each value is drawn to the lowest or highest of
-            the range first, by its height: gray levels have no likelihood there.
-        conditions: a value, or one for each row, for each condition.
-        num_samples: draws of z for each example.
-        seed: of the draws, 0 to 2**64 - 1.
-        batch_size: rows in one run of a graph; no result depends on it.
+        model: A model with encoder and likelihood, and with its prior if that is learned.
+        x: `[rows, *shape]` in data units. Under a Bernoulli likelihood each value is first drawn to the lowest or
+            highest value of the range, because gray levels have no likelihood there.
+        conditions: One value, or one per row, for each condition.
+        num_samples: Draws of z per example.
+        seed: Seed of the draws, 0 to 2**64 - 1.
+        batch_size: Rows per run of a graph. It does not change the result.
 
     Raises:
-        InputDataError: x is not what the model takes.
-        RequestError: a condition is missing or unknown, or a number is out of range.
-        ModelFileError: a graph is missing or bad.
+        InputDataError: x has the wrong type, shape or range.
+        RequestError: A condition is missing or unknown, or a number is out of range.
+        ModelFileError: A graph is missing or invalid.
     """
     parts = list(stream(model, x, conditions, num_samples=num_samples, seed=seed, batch_size=batch_size))
     return Scores(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
 
 def stream(
-    model: Model,
+    model: Graphs,
     x: np.ndarray,
     conditions: Mapping[str, Any] | None = None,
     *,
@@ -86,111 +87,94 @@ def stream(
     num: int | None = None,
     look_at_units: bool = True,
 ) -> Iterator[Scores]:
-    """Score in order, some hundred examples at a time, so that x may be an array on disk.
+    """Yield the scores of consecutive rows, in chunks. Other arguments as of `score`.
 
     Args:
-        model: as of `score`.
-        x: as of `score`.
-        conditions: as of `score`, for all rows of x.
-        num_samples: as of `score`.
-        seed: as of `score`.
-        batch_size: as of `score`.
-        first: row to start from.
-        num: rows to take; all that there are where None.
-        look_at_units: ask whether pixels were divided by 255, by the first rows of x, whichever are scored: parts of
-            a job are to be refused together.
+        model: As of `score`.
+        x: As of `score`. An array on disk is read in chunks.
+        conditions: As of `score`.
+        num_samples: As of `score`.
+        seed: As of `score`.
+        batch_size: As of `score`.
+        first: Index of the first row.
+        num: Number of rows; None for all.
+        look_at_units: Whether to refuse pixels that were divided by 255. The first rows of x decide, whichever rows are
+            scored, so that all parts of a job agree.
     """
-    if not isinstance(num_samples, int | np.integer) or isinstance(num_samples, bool) or num_samples < 1:
-        raise RequestError(f"A score takes a whole number of draws of z, at least 1; got {num_samples!r}.")
+    num_samples = integer(num_samples, "num_samples", 1)
     manifest = model.manifest
     if not len(x):
-        raise InputDataError("There is nothing to score: x has no rows.")
-    end = first + count_rows(len(x), first, num)
+        raise InputDataError("x is empty; expected at least one row.")
     columns = conditions_of.columns(manifest, conditions, len(x))
+    num = count_rows(len(x), first, num)
     if look_at_units:
-        check_units(np.asarray(x[:_FEW_ROWS]), manifest.data.range, "x")
+        check_units(np.asarray(x[:_CHUNK_ROWS]), manifest.data.range, "x")
     for graph in ("likelihood", "encoder"):
-        need(model, graph)
+        model.need(graph)
     z_noise = noise.latent_noise(seed, 0, num_samples, manifest.latent_dim)[0]
     uniforms = noise.uniforms(seed, noise.STREAM_BINARIZE, 0, 1, manifest.data.num_values)
-    for start in range(first, end, _FEW_ROWS):
-        rows = slice(start, min(start + _FEW_ROWS, end))
-        some = check_rows(x[rows], model, start)
+    for low, high in spans(num, _CHUNK_ROWS):
+        rows = slice(first + low, first + high)
+        chunk = data_rows(x[rows], manifest.data, rows.start)
         if manifest.likelihood["name"] == "bernoulli":
-            some = binarize(some, manifest, uniforms)
-        yield _score(model, some, {name: values[rows] for name, values in columns.items()}, z_noise, batch_size)
+            chunk = binarize(chunk, manifest, uniforms)
+        yield _score(model, chunk, {name: values[rows] for name, values in columns.items()}, z_noise, batch_size)
 
 
-def need(model: Model, graph: str) -> None:
-    """Raise `ModelFileError` where a graph is missing, with the way to get it."""
-    if not model.has(graph):
-        raise ModelFileError(
-            f"{printable(model.path)} has no {graph}.onnx, which this needs. `kvae export` writes it beside "
-            "decoder.onnx; give the folder that holds them all."
-        )
+def posterior(
+    model: Graphs, x: np.ndarray, columns: Mapping[str, np.ndarray], batch_size: int
+) -> dict[str, np.ndarray]:
+    """Return `z_mean`, `z_log_var` and `sigma` of q(z|x), each float32 `[rows, latent_dim]`.
 
-
-def check_rows(x: np.ndarray, model: Model, start: int = 0) -> np.ndarray:
-    """Return float32 `[rows, *shape]` in data units, checked; an axis of one channel may be left out.
-
-    Args:
-        x: some rows.
-        model: what they are for.
-        start: index of the first of them, for messages.
+    Raises:
+        ModelFileError: A standard deviation is infinite.
     """
-    data = model.manifest.data
-    x = np.asarray(x)
-    if x.dtype.kind not in "uifb":
-        raise InputDataError(f"x has the type {x.dtype}, expected numbers.")
-    if len(data.shape) > 1 and data.shape[-1] == 1 and x.shape[1:] == data.shape[:-1]:
-        x = x[..., None]
-    if x.shape[1:] != data.shape:
-        raise InputDataError(f"x has the shape {list(x.shape)}, expected {['rows', *data.shape]}.")
-    x = x.astype(np.float32)
-    check_data(x, data, f"x from row {start} on" if start else "x")
-    return x
-
-
-def posterior(model: Model, x: np.ndarray, columns: Mapping[str, np.ndarray], batch_size: int) -> dict[str, np.ndarray]:
-    """Return the encoder's z_mean and z_log_var, and sigma beside them, each float32 `[rows, latent_dim]`."""
-    outputs = model.run("encoder", {"x": x} | dict(columns), batch_size)
+    outputs = encode(model, {"x": x} | dict(columns), batch_size)
     with np.errstate(over="ignore"):
         outputs["sigma"] = np.exp(outputs["z_log_var"] / 2)
     if not np.isfinite(outputs["sigma"]).all():
         raise ModelFileError(
-            f"{printable(model.path)} has an encoder that gives a log variance of {outputs['z_log_var'].max():g}, so "
-            "its z is not finite. Train it anew, or look at its input."
+            f"The encoder of {printable(model.path)} returns a log variance of {outputs['z_log_var'].max():g}, which "
+            "makes z infinite. Check the input, or train the model again."
         )
     return outputs
 
 
-def _score(model: Model, x: np.ndarray, columns: dict[str, np.ndarray], z_noise: np.ndarray, batch_size: int) -> Scores:
-    found = posterior(model, x, columns, batch_size)
-    z = found["z_mean"][:, None] + found["sigma"][:, None] * z_noise
-    log_likelihood = _log_likelihoods(model, x, z, columns, batch_size)
+def log_likelihoods(
+    model: Graphs, x: np.ndarray, z: np.ndarray, columns: Mapping[str, np.ndarray], batch_size: int
+) -> np.ndarray:
+    """Return log p(x|z) for several z per example, float64 `[rows, draws]`, in nats.
+
+    Args:
+        model: A model with its likelihood.
+        x: float32 `[rows, *shape]`.
+        z: float32 `[rows, draws, latent_dim]`.
+        columns: Each condition by name, `[rows]`.
+        batch_size: Pairs of x and z per run.
+    """
+    num, draws = z.shape[:2]
+    flat = z.reshape(num * draws, -1)
+    values = np.empty(len(flat))
+    for start, end in spans(len(flat), batch_size):
+        # Repeats each x for its draws, but only for the pairs of this run.
+        row = np.arange(start, end) // draws
+        feeds = {"x": x[row], "z": flat[start:end]} | {name: column[row] for name, column in columns.items()}
+        values[start:end] = model.run("likelihood", feeds, batch_size)["log_likelihood"]
+    return values.reshape(num, draws)
+
+
+def _score(
+    model: Graphs, x: np.ndarray, columns: dict[str, np.ndarray], z_noise: np.ndarray, batch_size: int
+) -> Scores:
+    q = posterior(model, x, columns, batch_size)
+    z = q["z_mean"][:, None] + q["sigma"][:, None] * z_noise
+    reconstruction = -log_likelihoods(model, x, z, columns, batch_size).mean(-1)
     prior = Prior(model, columns)
-    by_dim = prior.kl(found["z_mean"], found["z_log_var"])
+    by_dim = prior.kl(q["z_mean"], q["z_log_var"])
     if by_dim is None:
-        log_var = found["z_log_var"].astype(np.float64).sum(-1)
+        log_var = q["z_log_var"].astype(np.float64).sum(-1)
         log_q = -0.5 * (log_var[:, None] + (LOG_2_PI + np.square(z_noise.astype(np.float64))).sum(-1))
         kl = (log_q - prior.log_prob(z)).mean(-1)
     else:
         kl = by_dim.sum(-1)
-    reconstruction = -log_likelihood.mean(-1)
     return Scores(-reconstruction - kl, reconstruction, kl)
-
-
-def _log_likelihoods(
-    model: Model, x: np.ndarray, z: np.ndarray, columns: Mapping[str, np.ndarray], batch_size: int
-) -> np.ndarray:
-    """Return log p(x given z) of several z for each x, float64 `[rows, draws]` from z `[rows, draws, latent_dim]`."""
-    rows, draws = z.shape[:2]
-    found = np.empty(rows * draws)
-    flat = z.reshape(rows * draws, -1)
-    for start in range(0, len(flat), batch_size):
-        part = slice(start, min(start + batch_size, len(flat)))
-        # Each x stands there once for each of its draws; only these few are copied.
-        of = np.arange(part.start, part.stop) // draws
-        feeds = {"x": x[of], "z": flat[part]} | {name: values[of] for name, values in columns.items()}
-        found[part] = model.run("likelihood", feeds, batch_size)["log_likelihood"]
-    return found.reshape(rows, draws)

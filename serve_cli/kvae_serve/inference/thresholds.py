@@ -1,7 +1,7 @@
-"""From what threshold on an example counts as an anomaly: an elbo below a number, or below a quantile of training.
+"""Thresholds for anomaly detection: an elbo in nats, or a quantile of the elbo of training data.
 
-The exporter scores training data and keeps quantiles of the elbo in the manifest's key `score`, with the draws and the
-seed that they hold for. Scores of other draws are not held against them.
+The exporter scores training data and stores quantiles in the manifest under `score`, with the number of draws and the
+seed. A quantile applies only to scores with the same draws and seed.
 """
 
 from __future__ import annotations
@@ -10,46 +10,49 @@ import math
 from typing import Any, NamedTuple
 
 from kvae_serve.errors import ModelFileError, RequestError, printable
+from kvae_serve.numbers import is_integer
 from kvae_serve.sealed.manifest import Manifest
 
 
 class Threshold(NamedTuple):
-    """Examples with an elbo below `elbo` (nats) are anomalies; `quantile` of training data, where it is one."""
+    """Lowest elbo of a normal example, in nats, and the quantile of training data that it is, if any."""
 
     elbo: float
     quantile: float | None = None
 
 
 def threshold(text: str, manifest: Manifest, num_samples: int, seed: int) -> Threshold:
-    """Return what a text stands for: a number of nats, or a quantile such as "q0.01".
+    """Parse a threshold: a number of nats, or a quantile such as "q0.01".
 
     Args:
-        text: as the user gave it.
-        manifest: the model's.
-        num_samples: draws of z that the examples are scored with.
-        seed: likewise.
+        text: Text of the user.
+        manifest: Manifest of the model.
+        num_samples: Draws of z per example in the scores.
+        seed: Seed of the scores.
 
     Raises:
-        RequestError: it is neither, the model does not know that quantile, or it holds for other draws.
-        ModelFileError: what the manifest says of its scores is no proper record.
+        RequestError: The text is invalid, the quantile is not stored, or it applies to other draws.
+        ModelFileError: The quantiles in the manifest are invalid.
     """
     if text[:1] not in ("q", "Q"):
-        return Threshold(_number(text, "q0.01 for a quantile of the training data, or an elbo in nats"))
-    wanted = _number(text[1:], "a quantile such as q0.01")
-    known, kept_samples, kept_seed = _quantiles(manifest)
-    if (num_samples, seed) != (kept_samples, kept_seed):
+        return Threshold(_number(text, "a quantile of training data such as q0.01, or an elbo in nats"))
+    quantile = _number(text[1:], "a quantile such as q0.01")
+    known, *stored = _quantiles(manifest)
+    if [num_samples, seed] != stored:
         raise RequestError(
-            f"The quantiles of {printable(manifest.name, 60)} hold for {kept_samples} draws and seed {kept_seed}, "
-            f"not for {num_samples} and seed {seed}. Leave out --num-samples and --seed."
+            f"The quantiles of {printable(manifest.name, 60)} apply to {stored[0]} draws and seed {stored[1]}, not to "
+            f"{num_samples} draws and seed {seed}. Leave out --num-samples and --seed."
         )
-    if wanted not in known:
-        listed = ", ".join(f"q{quantile:g}" for quantile in sorted(known))
-        raise RequestError(f"{printable(manifest.name, 60)} knows the quantiles {listed}; got {printable(text, 40)}.")
-    return Threshold(known[wanted], wanted)
+    if quantile not in known:
+        listed = ", ".join(f"q{each:g}" for each in sorted(known))
+        raise RequestError(
+            f"{printable(manifest.name, 60)} does not have the quantile {printable(text, 40)}. Use one of {listed}."
+        )
+    return Threshold(known[quantile], quantile)
 
 
 def draws(manifest: Manifest) -> tuple[int, int] | None:
-    """Return draws and seed that the manifest's quantiles hold for; None where it has none."""
+    """Return number of draws and seed of the quantiles in the manifest; None if there are none."""
     return _quantiles(manifest)[1:] if manifest.raw.get("score") is not None else None
 
 
@@ -58,19 +61,25 @@ def _quantiles(manifest: Manifest) -> tuple[dict[float, float], int, int]:
     name = printable(manifest.name, 60)
     if record is None:
         raise RequestError(
-            f"{name} has no quantiles of training data. Give --threshold as an elbo in nats, or export the model "
-            "again, with the data of its run at hand."
+            f"{name} does not include quantiles of training data. Give --threshold as an elbo in nats, or export the "
+            "model again while the data of its run are available."
         )
     try:
         quantiles = {float(key): float(value) for key, value in record["quantiles"].items()}
         samples, seed = record["num_samples"], record["seed"]
-        whole = all(isinstance(each, int) and not isinstance(each, bool) for each in (samples, seed))
         finite = all(map(math.isfinite, quantiles.values()))
-        if not (whole and finite and quantiles and samples > 0 and all(0 <= key <= 1 for key in quantiles)):
+        if not (
+            is_integer(samples)
+            and is_integer(seed)
+            and samples > 0
+            and quantiles
+            and finite
+            and all(0 <= key <= 1 for key in quantiles)
+        ):
             raise ValueError
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         raise ModelFileError(
-            f"{name} has a manifest whose score is {printable(record, 60)}, expected num_samples, seed and quantiles."
+            f"score in the manifest of {name} is {printable(record, 60)}; expected num_samples, seed and quantiles."
         ) from None
     return quantiles, samples, seed
 
@@ -81,5 +90,5 @@ def _number(text: str, expected: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise RequestError(f"A threshold is {expected}; got {printable(text, 40)}.")
+        raise RequestError(f"The threshold is {printable(text, 40)}; expected {expected}.")
     return number

@@ -1,18 +1,19 @@
-"""Data to codes, codes to data, data to data: what `encode`, `decode` and `reconstruct` make, chunk by chunk.
+"""Streams of `encode`, `decode` and `reconstruct`, in chunks.
 
-Each takes arrays of any size, also ones that stay on disk or come out of a pipe: rows are asked for once, in order.
+The input can be an array of any size, also one on disk or from a pipe: its rows are read once, in order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import numpy as np
 
-from kvae_serve.inference import likelihoods, sampling
+from kvae_serve.inference import sampling
+from kvae_serve.inference.inputs import feeds
+from kvae_serve.inference.likelihoods import get_likelihood
 from kvae_serve.row_stream import (
-    Array,
     Chunk,
     RowStream,
     chunk_rows,
@@ -24,14 +25,12 @@ from kvae_serve.row_stream import (
     spans,
 )
 from kvae_serve.runtime import conditions as conditions_of
+from kvae_serve.runtime.graphs import Graphs
 from kvae_serve.sealed import noise
-
-if TYPE_CHECKING:
-    from kvae_serve.model import Model
 
 
 def encode(
-    model: Model,
+    model: Graphs,
     x: np.ndarray,
     conditions: Mapping[str, Any],
     *,
@@ -41,41 +40,43 @@ def encode(
     first: int = 0,
     num: int | None = None,
 ) -> RowStream:
-    """Return `z_mean` and `z_log_var` of each example, with `draw` also a `z` drawn from there.
+    """Return `z_mean` and `z_log_var` of each example, and with `draw` also a `z` drawn from q(z|x).
 
     Args:
-        model: a loaded model.
+        model: A model with its encoder.
         x: `[rows, *shape]` in data units.
-        conditions: a value, or one for each row of x, for each condition.
-        seed: keys the draws: z of row i depends on (seed, i) and the example alone. One is drawn where None.
-        draw: draw z.
-        batch_size: rows in one run.
-        first: row to start from.
-        num: rows to take; all that there are where None.
+        conditions: One value, or one per row of x, for each condition.
+        seed: Seed of the draws; a random one if None. z of row i depends on (seed, i) and the example only.
+        draw: Whether to draw z.
+        batch_size: Rows per run.
+        first: Index of the first row.
+        num: Number of rows; None for all.
     """
-    manifest = model.manifest
-    latent = latent_array(manifest)
-    rows, columns = _chosen(model, x, conditions, first, num)
-    arrays = {"z": latent} if draw else {}
-    arrays |= {"z_mean": latent, "z_log_var": latent} | condition_arrays(manifest)
+    rows = _Rows(model, "x", x, conditions, first, num)
     seed = sampling.checked_seed(seed) if draw else 0
+    names = (("z",) if draw else ()) + ("z_mean", "z_log_var")
 
     def chunks() -> Iterator[Chunk]:
-        for start, end in spans(rows, chunk_rows(manifest.data, batch_size)):
-            here = {name: values[start:end] for name, values in columns.items()}
-            feeds = model.feeds(here, None, x=_taken(x, first + start, first + end), first=first + start)
-            made = model.run("encoder", feeds, batch_size, ["z_mean", "z_log_var"])
+        for start, inputs, columns in rows.chunks(batch_size):
+            outputs = sampling.encode(model, inputs, batch_size)
             if draw:
-                normals, _ = noise.latent_noise(seed, first + start, end - start, manifest.latent_dim)
-                made["z"] = made["z_mean"] + np.exp(made["z_log_var"] / 2) * normals
-            yield made | here
+                outputs["z"] = sampling.draw_posterior(outputs["z_mean"], outputs["z_log_var"], seed, start)
+            yield outputs | columns
 
-    main = ("z",) if draw else ("z_mean", "z_log_var")
-    return RowStream(manifest, rows, arrays, main, chunks(), _scalars(seed, first, draw), group_size=rows, start=first)
+    return RowStream(
+        model.manifest,
+        rows.num,
+        dict.fromkeys(names, latent_array(model.manifest)) | condition_arrays(model.manifest),
+        ("z",) if draw else names,
+        chunks(),
+        sampling.noise_scalars(seed, first) if draw else {},
+        group_size=rows.num,
+        start=first,
+    )
 
 
 def decode(
-    model: Model,
+    model: Graphs,
     z: np.ndarray,
     conditions: Mapping[str, Any],
     *,
@@ -85,28 +86,33 @@ def decode(
     first: int = 0,
     num: int | None = None,
 ) -> RowStream:
-    """Return the mean of p(x given z) at each code or, with `draw`, a draw from it; arguments as of `encode`."""
+    """Return the mean of p(x|z) of each latent vector or, with `draw`, a draw from it. Arguments as of `encode`."""
     manifest = model.manifest
-    rows, columns = _chosen(model, z, conditions, first, num)
-    likelihood = likelihoods.of(manifest) if draw else None
+    rows = _Rows(model, "z", z, conditions, first, num)
+    likelihood = get_likelihood(manifest) if draw else None
     seed = sampling.checked_seed(seed) if draw else 0
 
     def chunks() -> Iterator[Chunk]:
-        for start, end in spans(rows, chunk_rows(manifest.data, batch_size)):
-            here = {name: values[start:end] for name, values in columns.items()}
-            feeds = model.feeds(here, None, z=_taken(z, first + start, first + end))
-            index = np.arange(first + start, first + end)
-            yield {"x": sampling.decode(model, feeds, batch_size, likelihood, seed, index), "z": feeds["z"]} | here
+        for start, inputs, columns in rows.chunks(batch_size):
+            index = np.arange(start, start + len(inputs["z"]))
+            x = sampling.decode(model, inputs, batch_size, likelihood, seed, index)
+            yield {"x": x, "z": inputs["z"]} | columns
 
-    arrays = {"x": data_array(manifest), "z": latent_array(manifest)} | condition_arrays(manifest)
-    facts = model_metadata(manifest) | ({"kvae seed": str(seed), "kvae scheme": noise.SCHEME} if draw else {})
     return RowStream(
-        manifest, rows, arrays, ("x",), chunks(), _scalars(seed, first, draw), facts, group_size=rows, start=first
+        manifest,
+        rows.num,
+        {"x": data_array(manifest), "z": latent_array(manifest)} | condition_arrays(manifest),
+        ("x",),
+        chunks(),
+        sampling.noise_scalars(seed, first) if draw else {},
+        model_metadata(manifest) | ({"kvae seed": str(seed), "kvae scheme": noise.SCHEME} if draw else {}),
+        group_size=rows.num,
+        start=first,
     )
 
 
 def reconstruct(
-    model: Model,
+    model: Graphs,
     x: np.ndarray,
     conditions: Mapping[str, Any],
     *,
@@ -114,59 +120,61 @@ def reconstruct(
     first: int = 0,
     num: int | None = None,
 ) -> RowStream:
-    """Return each example `x`, and `x_mean`: the decoder's mean at the encoder's mean; arguments as of `encode`."""
+    """Return each example `x` and its reconstruction `x_mean`. Arguments as of `encode`."""
     manifest = model.manifest
-    rows, columns = _chosen(model, x, conditions, first, num)
+    rows = _Rows(model, "x", x, conditions, first, num)
 
     def chunks() -> Iterator[Chunk]:
-        for start, end in spans(rows, chunk_rows(manifest.data, batch_size)):
-            here = {name: values[start:end] for name, values in columns.items()}
-            feeds = model.feeds(here, None, x=_taken(x, first + start, first + end), first=first + start)
-            given = feeds.pop("x")
-            feeds["z"] = model.run("encoder", feeds | {"x": given}, batch_size, ["z_mean"])["z_mean"]
-            yield {"x": given, "x_mean": sampling.decode(model, feeds, batch_size)} | here
+        for _, inputs, columns in rows.chunks(batch_size):
+            yield {"x": inputs["x"], "x_mean": sampling.reconstruct(model, inputs, batch_size)} | columns
 
-    data: Array = data_array(manifest)
-    arrays = {"x": data, "x_mean": data} | condition_arrays(manifest)
     return RowStream(
         manifest,
-        rows,
-        arrays,
+        rows.num,
+        dict.fromkeys(("x", "x_mean"), data_array(manifest)) | condition_arrays(manifest),
         ("x_mean",),
         chunks(),
-        {},
-        model_metadata(manifest),
-        group_size=rows,
+        metadata=model_metadata(manifest),
+        group_size=rows.num,
         start=first,
         pairs=True,
     )
 
 
-def _chosen(
-    model: Model, values: np.ndarray, conditions: Mapping[str, Any], first: int, num: int | None
-) -> tuple[int, dict[str, np.ndarray]]:
-    """Return how many rows are wanted, and the conditions of those."""
-    rows = count_rows(len(values), first, num)
-    columns = conditions_of.columns(model.manifest, conditions, len(values))
-    return rows, {name: each[first : first + rows] for name, each in columns.items()}
+class _Rows:
+    """Rows of x or z with their conditions, checked chunk by chunk."""
+
+    def __init__(
+        self,
+        model: Graphs,
+        name: Literal["x", "z"],
+        values: np.ndarray,
+        conditions: Mapping[str, Any],
+        first: int,
+        num: int | None,
+    ) -> None:
+        self.num = count_rows(len(values), first, num)
+        self._manifest, self._name, self._values, self._first = model.manifest, name, values, first
+        self._columns = conditions_of.columns(model.manifest, conditions, len(values))
+
+    def chunks(self, batch_size: int) -> Iterator[tuple[int, dict[str, np.ndarray], dict[str, np.ndarray]]]:
+        """Yield index of the first row, inputs of a graph and conditions of each chunk."""
+        for low, high in spans(self.num, chunk_rows(self._manifest.data, batch_size)):
+            start, end = self._first + low, self._first + high
+            columns = {name: values[start:end] for name, values in self._columns.items()}
+            rows = _read(self._values, start, end)
+            if self._name == "x":
+                yield start, feeds(self._manifest, columns, x=rows, first=start), columns
+            else:
+                yield start, feeds(self._manifest, columns, z=rows), columns
 
 
-def _taken(values: np.ndarray, first: int, end: int) -> np.ndarray:
-    """Return some rows; of an array on disk a copy, whose pages are let go of."""
+def _read(values: np.ndarray, first: int, end: int) -> np.ndarray:
+    """Return some rows. Rows of an array on disk are copied, and their pages released."""
     if not isinstance(values, np.memmap):
         return values[first:end]
     from kvae_serve.readers.arrays import release
 
-    taken = np.array(values[first:end])
+    rows = np.array(values[first:end])
     release(values)
-    return taken
-
-
-def _scalars(seed: int, first: int, drawn: bool) -> dict[str, np.ndarray]:
-    if not drawn:
-        return {}
-    return {
-        "seed": np.array(seed, np.uint64),
-        "start": np.array(first, np.int64),
-        "scheme": np.array(noise.SCHEME),
-    }
+    return rows

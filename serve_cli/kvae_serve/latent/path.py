@@ -1,18 +1,16 @@
-"""Rows of images along paths through the latent space, as `traverse` and `interpolate` make them."""
+"""Rows of images along paths through the latent space: the common form of traversals and interpolations."""
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from kvae_serve.errors import RequestError, printable
+from kvae_serve.errors import RequestError
 from kvae_serve.sealed.manifest import Manifest
 
 MAX_VALUES = 2**28
-"""Most numbers in one path: 1 GiB of float32."""
+"""Limit of the numbers in one path: 1 GiB of float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,14 +38,3 @@ def check_size(manifest: Manifest, num: int) -> None:
     """Raise `RequestError` if `num` images do not fit in memory."""
     if num * (manifest.data.num_values + manifest.latent_dim) > MAX_VALUES:
         raise RequestError(f"{num} images are too many to hold in memory at once. Use fewer steps, dimensions or rows.")
-
-
-def whole(value: Any, what: str, low: int) -> int:
-    """Return an integer of at least `low` as int, or raise a `RequestError` that begins with `what`."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = -1
-    if isinstance(value, bool | np.bool_) or not low <= number < 2**31:
-        raise RequestError(f"{what} a whole number of at least {low}, got {printable(repr(value), 40)}.")
-    return number

@@ -1,22 +1,26 @@
-"""Points of the latent space to start from: where the prior lies, and where examples are encoded to."""
+"""Base points in the latent space: moments of the prior, and posterior means of examples."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from kvae_serve.errors import InputDataError, ModelFileError, RequestError, printable
+from kvae_serve.errors import InputDataError, RequestError, printable
+from kvae_serve.inference.densities import mixture_components
+from kvae_serve.inference.inputs import feeds
+from kvae_serve.inference.sampling import encode
 from kvae_serve.runtime import conditions as conditions_of
+from kvae_serve.runtime.graphs import Graphs
 from kvae_serve.sealed.manifest import MIXTURE_PRIORS
 
 if TYPE_CHECKING:
-    from kvae_serve.model import Model
     from kvae_serve.readers import ReadOptions
 
 
-class Spread(NamedTuple):
+class Moments(NamedTuple):
     """Mean and standard deviation of z under the prior, float64 `[rows, latent_dim]` each."""
 
     mean: np.ndarray
@@ -24,103 +28,82 @@ class Spread(NamedTuple):
 
 
 class Points(NamedTuple):
-    """Examples as points: posterior means float32 `[rows, latent_dim]`, and each condition `[rows]`."""
+    """Posterior means of examples, float32 `[rows, latent_dim]`, and each condition by name, `[rows]`."""
 
     z: np.ndarray
     conditions: dict[str, np.ndarray]
 
 
-def prior_spread(model: Model, columns: Mapping[str, np.ndarray], rows: int) -> Spread:
-    """Return where z lies under p(z given the conditions), dimension by dimension.
+def prior_moments(model: Graphs, columns: Mapping[str, np.ndarray], rows: int) -> Moments:
+    """Compute mean and standard deviation of p(z|y), dimension by dimension.
 
-    Of a mixture these are the moments of the whole: mean = sum w m, variance = sum w (s^2 + m^2) - mean^2.
+    For a mixture with weights w, means m and variances v: mean = sum w m, variance = sum w (v + m^2) - mean^2.
 
     Args:
-        model: a loaded model.
-        columns: each condition by name, `[rows]`.
-        rows: how many rows.
+        model: A model, with prior.onnx if the prior is learned.
+        columns: Each condition by name, `[rows]`.
+        rows: Number of rows.
 
     Raises:
-        ModelFileError: the prior is learned, and prior.onnx is missing.
+        ModelFileError: The prior is learned, and prior.onnx is missing or invalid.
     """
     manifest = model.manifest
-    shape = (rows, manifest.latent_dim)
     if manifest.prior["name"] == "standard_normal":
-        return Spread(np.zeros(shape), np.ones(shape))
-    if not model.has("prior"):
-        raise ModelFileError(
-            f"{printable(model.path)} has a learned prior, so where z lies is not known without prior.onnx. "
-            "Copy prior.onnx beside it and give the folder."
-        )
+        shape = (rows, manifest.latent_dim)
+        return Moments(np.zeros(shape), np.ones(shape))
     if manifest.prior["name"] not in MIXTURE_PRIORS:
         outputs = model.run("prior", dict(columns))
-        return Spread(outputs["z_mean"].astype(np.float64), np.exp(outputs["z_log_var"].astype(np.float64) / 2))
-    log_weights = np.array(manifest.prior["log_weights"], np.float64)
-    weights = np.exp(log_weights - np.logaddexp.reduce(log_weights))
-    num = len(weights)
-    feeds = {name: np.repeat(values, num) for name, values in columns.items()}
-    feeds["component"] = np.tile(np.arange(num, dtype=np.int64), rows)
-    outputs = model.run("prior", feeds)
-    means = outputs["z_mean"].astype(np.float64).reshape(rows, num, -1)
-    variances = np.exp(outputs["z_log_var"].astype(np.float64)).reshape(rows, num, -1)
+        return Moments(outputs["z_mean"].astype(np.float64), np.exp(outputs["z_log_var"].astype(np.float64) / 2))
+    log_weights, means, log_vars = mixture_components(model, columns, rows)
+    weights = np.exp(log_weights)
     mean = np.einsum("k,rkd->rd", weights, means)
-    # Around the mean, so that no digits are lost where the components lie far from zero.
-    variance = np.einsum("k,rkd->rd", weights, variances + np.square(means - mean[:, None]))
-    return Spread(mean, np.sqrt(variance))
+    # Around the mean, so that no digits are lost if the components are far from zero.
+    variance = np.einsum("k,rkd->rd", weights, np.exp(log_vars) + np.square(means - mean[:, None]))
+    return Moments(mean, np.sqrt(variance))
 
 
 def encode_file(
-    model: Model,
-    where: str,
-    conditions: Mapping[str, Any],
-    num: int = 1,
-    options: ReadOptions | None = None,
+    model: Graphs, source: str, conditions: Mapping[str, Any], num: int = 1, options: ReadOptions | None = None
 ) -> Points:
-    """Return the posterior means of `num` examples of a file, from a row on.
+    """Return the posterior means of `num` consecutive examples of a file.
 
     Args:
-        model: a loaded model with its encoder.
-        where: `FILE` or `FILE:ROW`, as `split_row` takes it apart.
-        conditions: values for what the file itself does not say of its examples; the file's word goes first.
-        num: how many consecutive examples.
-        options: how to read images; by default with as many channels as the model has.
+        model: A model with its encoder.
+        source: `FILE` or `FILE:ROW`; see `split_row`.
+        conditions: Conditions that the file does not contain. Those in the file have precedence.
+        num: Number of examples.
+        options: Options for reading images; by default with the channels of the model.
 
     Raises:
-        InputDataError: there is no such file or row, or it is of other data than the model's.
+        InputDataError: The file or row does not exist, or the data do not fit the model.
     """
     from kvae_serve.readers import ReadOptions, read_for
 
-    path, row = split_row(where)
+    path, row = split_row(source)
     manifest = model.manifest
     channels = manifest.data.shape[2] if manifest.data.kind == "image" and manifest.data.shape[2] in (1, 3) else None
     dataset = read_for(path, manifest, options=options or ReadOptions(channels=channels))
     if row + num > len(dataset.x):
         raise InputDataError(
-            f"{printable(path)} has rows 0 to {len(dataset.x) - 1}, asked for {num} from row {row} on. "
-            "Take earlier rows, or fewer."
+            f"Rows {row} to {row + num - 1} of {printable(path)} do not all exist; it has rows 0 to "
+            f"{len(dataset.x) - 1}. Use earlier rows, or fewer."
         )
     rows = slice(row, row + num)
     known = {name: values[rows] for name, values in dataset.conditions.items()}
-    given = {name: value for name, value in conditions.items() if name not in known}
-    columns = conditions_of.columns(manifest, known | given, num)
-    z_mean, _ = model.encode(np.asarray(dataset.x[rows]), columns)
-    return Points(z_mean, columns)
+    columns = conditions_of.columns(manifest, dict(conditions) | known, num)
+    return Points(encode(model, feeds(manifest, columns, x=np.asarray(dataset.x[rows])))["z_mean"], columns)
 
 
-def split_row(where: str) -> tuple[str, int]:
-    """Take `FILE:ROW` apart; without a row it is 0. What exists under its whole name is a file.
+def split_row(source: str) -> tuple[str, int]:
+    """Split `FILE:ROW`. The row is 0 if there is none. An existing file of that whole name has precedence.
 
     ```python
     split_row("digits.npz:12")  # ("digits.npz", 12)
     ```
     """
-    import os
-
-    path, colon, digits = where.rpartition(":")
-    if not colon or os.path.exists(where):  # noqa: PTH110
-        return where, 0
-    if not (path and digits.isascii() and digits.isdigit()):
-        return where, 0
+    path, colon, digits = source.rpartition(":")
+    if not (colon and path and digits.isascii() and digits.isdigit()) or os.path.exists(source):  # noqa: PTH110
+        return source, 0
     if len(digits) > 18:
-        raise RequestError(f"A row is a whole number from 0 on, got {printable(digits, 40)}.")
+        raise RequestError(f"The row is {printable(digits, 40)}; expected an integer of at most 18 digits.")
     return path, int(digits)

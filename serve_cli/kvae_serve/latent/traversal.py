@@ -1,12 +1,11 @@
-"""Walks along one latent axis after another: what does each dimension of z stand for?
+"""Latent traversals: images that show the effect of each dimension of z.
 
-One coordinate of a base point is moved over the prior's range while the others stay (Higgins et al. 2017,
-https://openreview.net/forum?id=Sy2fzU9gl, section 4); the most active dimensions come first.
+One coordinate of a base point moves over the range of the prior while the others stay fixed (Higgins et al. 2017,
+https://openreview.net/forum?id=Sy2fzU9gl, section 4). The most active dimensions come first.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,21 +13,23 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from kvae_serve.errors import RequestError, printable
+from kvae_serve.inference import sampling
 from kvae_serve.latent.activity import Activity, measure
-from kvae_serve.latent.path import LatentPath, check_size, whole
-from kvae_serve.latent.prior import encode_file, prior_spread
+from kvae_serve.latent.path import LatentPath, check_size
+from kvae_serve.latent.prior import encode_file, prior_moments
+from kvae_serve.numbers import integer
 from kvae_serve.runtime import conditions as conditions_of
+from kvae_serve.runtime.graphs import Graphs
 from kvae_serve.runtime.session import BATCH_SIZE
 from kvae_serve.sealed.manifest import Manifest
 
 if TYPE_CHECKING:
-    from kvae_serve.model import Model
     from kvae_serve.readers import Dataset
 
 Spacing = Literal["even", "quantile"]
 
 NUM_DIMS = 10
-"""Dimensions that are walked where nothing is said."""
+"""Default number of dimensions."""
 
 STEPS = 11
 SPAN = (-3.0, 3.0)
@@ -37,17 +38,17 @@ MAX_SPAN = 1e6
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Traversal:
-    """Images along latent axes, for each combination of conditions.
+    """Images along latent dimensions, for each combination of conditions.
 
     Attributes:
         x: float32 `[combinations, dims, steps, *shape]` in data units.
         z: float32 `[combinations, dims, steps, latent_dim]`.
-        dims: the dimensions that are walked, in the order of `x`: the most active first unless they were asked for.
-        values: float64 `[steps]`: where each step stands, in the prior's standard deviations from its mean.
-        activity: how much each dimension of the model does, and how that is known.
-        base: float32 `[combinations, latent_dim]`: the point that the walks pass or start from.
-        conditions: name to int64 (class index) or float32 `[combinations]`.
-        manifest: the model's.
+        dims: The dimensions in the order of `x`: the most active first, or as requested.
+        values: float64 `[steps]`, positions in standard deviations of the prior from its mean.
+        activity: Activity of every dimension of the model, and its source.
+        base: float32 `[combinations, latent_dim]`, the fixed coordinates.
+        conditions: Each condition by name, int64 (class index) or float32 `[combinations]`.
+        manifest: Manifest of the model.
     """
 
     x: np.ndarray
@@ -64,7 +65,7 @@ class Traversal:
         return f"<traversal of {printable(self.manifest.name, 60)}: dimensions {shown}, {len(self.values)} steps>"
 
     def path(self) -> LatentPath:
-        """Return it as rows of images: a row for each dimension, combination by combination."""
+        """Return rows of images: one row per dimension, ordered by combination."""
         combinations, num, steps = self.x.shape[:3]
         rows = combinations * num
         return LatentPath(
@@ -89,18 +90,20 @@ class Traversal:
 
 
 def examples(data: Dataset | Mapping[str, Any] | None) -> Dataset | None:
-    """Return examples that are given as arrays by name (`x`, and each condition) in the form that readers give."""
+    """Return arrays by name (`x`, and each condition) as a `Dataset`; other values unchanged."""
     if not isinstance(data, Mapping):
         return data
     from kvae_serve.readers import Dataset
 
     if "x" not in data:
-        raise RequestError(f"The examples hold {printable(', '.join(map(str, data)) or 'nothing', 60)}, expected x.")
+        raise RequestError(
+            f"The examples are {printable(', '.join(map(str, data)) or 'empty', 60)}; expected an array x."
+        )
     return Dataset(data["x"], {name: value for name, value in data.items() if name != "x"}, {}, "data", None)
 
 
 def traverse(
-    model: Model,
+    model: Graphs,
     *,
     conditions: Mapping[str, Any] | None = None,
     dims: Sequence[int] | None = None,
@@ -112,119 +115,124 @@ def traverse(
     data: Dataset | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> Traversal:
-    """Walk along latent axes; `Model.traverse` tells the whole story."""
+    """Move one latent coordinate at a time. `Model.traverse` describes the arguments."""
     manifest = model.manifest
-    wanted = combinations(manifest, conditions)
+    requested = combinations(manifest, conditions)
     columns = {
-        each.name: np.array([values[axis] for values in wanted], np.int64 if each.categorical else np.float32)
+        each.name: np.array([values[axis] for values in requested], np.int64 if each.categorical else np.float32)
         for axis, each in enumerate(manifest.conditions)
     }
     activity = measure(model, columns, data)
-    chosen = _dims(activity, dims, num)
+    chosen = _dimensions(activity, dims, num)
     values = positions(steps, span, spacing)
-    check_size(manifest, len(wanted) * len(chosen) * len(values))
-    spread = prior_spread(model, columns, len(wanted))
-    start = spread.mean.astype(np.float32) if base is None else _base(base, len(wanted), manifest.latent_dim)
+    check_size(manifest, len(requested) * len(chosen) * len(values))
+    moments = prior_moments(model, columns, len(requested))
+    start = moments.mean.astype(np.float32) if base is None else _base(base, len(requested), manifest.latent_dim)
     z = np.tile(start[:, None, None], (1, len(chosen), len(values), 1))
     for index, dim in enumerate(chosen):
-        z[:, index, :, dim] = spread.mean[:, dim, None] + spread.sd[:, dim, None] * values
-    each = len(chosen) * len(values)
-    feeds = {name: np.repeat(column, each) for name, column in columns.items()}
-    rows = z.reshape(-1, manifest.latent_dim)
-    x = model.run("decoder", {"z": rows} | feeds, whole(batch_size, "A batch has", 1), ["x_mean"])["x_mean"]
+        z[:, index, :, dim] = moments.mean[:, dim, None] + moments.sd[:, dim, None] * values
+    repeated = {name: np.repeat(column, len(chosen) * len(values)) for name, column in columns.items()}
+    feeds = {"z": z.reshape(-1, manifest.latent_dim)} | repeated
+    x = sampling.decode(model, feeds, integer(batch_size, "batch_size", 1))
     return Traversal(
         x.reshape(*z.shape[:3], *manifest.data.shape), z, tuple(chosen), values, activity, start, columns, manifest
     )
 
 
-def from_example(model: Model, where: str, asked: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
-    """Return an example's posterior mean `[1, latent_dim]`, and the conditions to decode under."""
-    # What the example is, where its file does not say: the class asked for, unless several are.
-    lone = {name: value for name, value in asked.items() if np.ndim(value) == 0 and value != conditions_of.ALL}
-    lone |= {name: value[0] for name, value in asked.items() if np.ndim(value) == 1 and len(value) == 1}
-    point = encode_file(model, where, lone)
-    return point.z, {name: values.tolist() for name, values in point.conditions.items()} | dict(asked)
+def from_example(model: Graphs, source: str, requested: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return the posterior mean of an example `[1, latent_dim]`, and the conditions for decoding it.
+
+    Args:
+        model: A model with its encoder.
+        source: `FILE` or `FILE:ROW`.
+        requested: Conditions of the user. A single value also replaces a condition that the file does not contain.
+    """
+    single = {name: value for name, value in requested.items() if np.ndim(value) == 0 and value != conditions_of.ALL}
+    single |= {name: value[0] for name, value in requested.items() if np.ndim(value) == 1 and len(value) == 1}
+    point = encode_file(model, source, single)
+    return point.z, {name: values.tolist() for name, values in point.conditions.items()} | dict(requested)
 
 
-def from_draw(model: Model, asked: Mapping[str, Any], seed: int, start: int) -> np.ndarray:
-    """Return a draw of the prior for each combination of conditions, float32 `[combinations, latent_dim]`."""
-    wanted = combinations(model.manifest, asked)
+def from_draw(model: Graphs, requested: Mapping[str, Any], seed: int, start: int) -> np.ndarray:
+    """Return a draw from the prior for each combination of conditions, float32 `[combinations, latent_dim]`."""
     names = [condition.name for condition in model.manifest.conditions]
-    drawn = [
-        model.sample(1, conditions=dict(zip(names, values, strict=True)), seed=seed, start=start).z for values in wanted
+    draws = [
+        sampling.plan(model, 1, conditions=dict(zip(names, values, strict=True)), seed=seed, start=start).draw_all()
+        for values in combinations(model.manifest, requested)
     ]
-    return np.concatenate(drawn)
+    return np.concatenate([each.z for each in draws])
 
 
 def combinations(manifest: Manifest, conditions: Mapping[str, Any] | None) -> list[tuple[int | float, ...]]:
-    """Return the combinations of conditions asked for; where nothing is, the first class of a lone condition."""
-    only = manifest.conditions[0] if len(manifest.conditions) == 1 else None
-    if not conditions and only is not None and only.categorical:
+    """Return the requested combinations of conditions; by default the first class of a single condition."""
+    if not conditions and len(manifest.conditions) == 1 and manifest.conditions[0].categorical:
         return [(0,)]
     return conditions_of.combinations(manifest, conditions)
 
 
 def positions(steps: int, span: tuple[float, float], spacing: Spacing) -> np.ndarray:
-    """Return where the steps stand, in standard deviations: float64 `[steps]`, both ends included.
+    """Return the positions of the steps in standard deviations, float64 `[steps]`, both ends included.
 
     Args:
-        steps: how many.
-        span: lowest and highest.
-        spacing: "even", or "quantile" for steps of equal probability under a normal: more of them where z often is.
+        steps: Number of steps.
+        span: Lowest and highest position.
+        spacing: "even", or "quantile" for steps of equal probability under a normal distribution.
+
+    Raises:
+        RequestError: An argument is out of range.
     """
-    steps = whole(steps, "A walk has", 2)
+    steps = integer(steps, "steps", 2)
     if len(span) != 2:
-        raise RequestError(f"A range has two ends, got {len(span)} numbers.")
+        raise RequestError(f"span has {len(span)} numbers; expected the lowest and the highest position.")
     low, high = (float(end) for end in span)
-    if not (math.isfinite(low) and math.isfinite(high) and -MAX_SPAN <= low < high <= MAX_SPAN):
+    if not -MAX_SPAN <= low < high <= MAX_SPAN:  # Refuses NaN as well.
         raise RequestError(
-            f"A range goes from a lower to a higher number of standard deviations, got {low:g} to {high:g}."
+            f"The range is {low:g} to {high:g}; expected a lower and a higher number of standard deviations, up to "
+            f"{MAX_SPAN:g}."
         )
     if spacing == "even":
         return np.linspace(low, high, steps)
     if spacing != "quantile":
-        raise RequestError(f"A spacing is even or quantile, got {printable(spacing, 40)}.")
+        raise RequestError(f"spacing is {printable(spacing, 40)}; expected even or quantile.")
     from statistics import NormalDist
 
     normal = NormalDist()
     if max(-low, high) > 8:
-        raise RequestError(f"Quantiles reach from -8 to 8 standard deviations, got {low:g} to {high:g}.")
-    # Beyond 0 the upper tail is the mirrored lower one, which floats resolve much further out.
+        raise RequestError(f"The range is {low:g} to {high:g}; expected -8 to 8 standard deviations for quantiles.")
+    # Above 0 the mirrored lower tail is used, because floats resolve small probabilities much better.
     bottom, top = normal.cdf(low), normal.cdf(high)
     upper_bottom, upper_top = normal.cdf(-low), normal.cdf(-high)
-    found = [low]
+    inner = []
     for index in range(1, steps - 1):
         part = index / (steps - 1)
         below = bottom + part * (top - bottom)
         above = upper_bottom + part * (upper_top - upper_bottom)
-        found.append(normal.inv_cdf(below) if below < 0.5 else -normal.inv_cdf(above))
-    return np.array([*found, high])
+        inner.append(normal.inv_cdf(below) if below < 0.5 else -normal.inv_cdf(above))
+    return np.array([low, *inner, high])
 
 
-def _dims(activity: Activity, dims: Sequence[int] | None, num: int | None) -> list[int]:
+def _dimensions(activity: Activity, dims: Sequence[int] | None, num: int | None) -> list[int]:
     latent_dim = len(activity.values)
     if dims is None:
-        num = min(NUM_DIMS, latent_dim) if num is None else whole(num, "The number of dimensions is", 1)
-        return activity.order()[:num]
+        return activity.order()[: NUM_DIMS if num is None else integer(num, "num", 1)]
     if num is not None:
-        raise RequestError("Give the dimensions themselves, or how many of the most active; not both.")
-    found = [whole(dim, "A dimension is", 0) for dim in dims]
-    if not found:
-        raise RequestError("There are no dimensions to walk along. Name at least one.")
-    if max(found) >= latent_dim:
-        raise RequestError(f"There is no dimension {max(found)}; the model has 0 to {latent_dim - 1}.")
-    return list(dict.fromkeys(found))
+        raise RequestError(
+            "dims and num exclude each other. Give the dimensions, or the number of the most active ones."
+        )
+    if not len(dims):
+        raise RequestError("dims is empty; expected at least one dimension.")
+    return list(dict.fromkeys(integer(dim, "A dimension", 0, latent_dim - 1) for dim in dims))
 
 
 def _base(base: np.ndarray, rows: int, latent_dim: int) -> np.ndarray:
-    given = np.asarray(base)
-    if given.dtype.kind not in "uifb" or given.shape not in ((latent_dim,), (1, latent_dim), (rows, latent_dim)):
+    values = np.asarray(base)
+    if values.dtype.kind not in "uifb" or values.shape not in ((latent_dim,), (1, latent_dim), (rows, latent_dim)):
         raise RequestError(
-            f"A base is one point of {latent_dim} numbers, or one for each combination of conditions; "
-            f"got {given.dtype} {list(given.shape)}."
+            f"base is {values.dtype} {list(values.shape)}; expected {latent_dim} numbers, or {latent_dim} for each "
+            "combination of conditions."
         )
     with np.errstate(over="ignore"):
-        point = np.broadcast_to(given, (rows, latent_dim)).astype(np.float32)
+        point = np.broadcast_to(values, (rows, latent_dim)).astype(np.float32)
     if not np.isfinite(point).all():
-        raise RequestError("A base has numbers that are NaN or infinite.")
+        raise RequestError("base contains numbers that are NaN or infinite.")
     return point

@@ -1,12 +1,11 @@
-"""What the user asks for, by name or number, turned into the arrays that a graph takes.
+"""Conditions: values by name or number, converted to the arrays that a graph needs.
 
-ONNX Runtime takes class -1 for the last one without a word, so every index is checked here.
+ONNX Runtime silently accepts -1 as the index of the last class, so every index is checked here.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,71 +18,92 @@ Value = str | int | float | np.generic
 ALL = "all"
 
 
+def with_label(manifest: Manifest, label: Any, conditions: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the conditions, with the label added under its name unless it is None.
+
+    Raises:
+        RequestError: There are two labels, or the model is unconditional.
+    """
+    merged = dict(conditions or {})
+    if label is None:
+        return merged
+    if "label" in merged:
+        raise RequestError("The label is given twice: as label, and as the condition named label. Leave one out.")
+    if not manifest.conditions:
+        raise RequestError(f"{manifest.name} is unconditional, so it does not accept a label. Leave it out.")
+    return {"label": label} | merged
+
+
 def combinations(
     manifest: Manifest, conditions: Mapping[str, Value | Sequence[Value]] | None
 ) -> list[tuple[int | float, ...]]:
-    """Return every combination of the values asked for, in the order of the manifest's conditions.
+    """Return all combinations of the requested values, in the order of the manifest's conditions.
 
     Args:
-        manifest: knows which conditions there are.
-        conditions: for each of them a value or several: class name, index, number, or "all" for each class. A class
-            name wins over an index. The only condition of a model, where categorical, may be left out: one of
-            each class.
+        manifest: Manifest of the model.
+        conditions: One or several values per condition: class name, index, number, or "all" for every class. A class
+            name has precedence over an index. A model with one categorical condition uses all its classes by default.
 
     Returns:
-        One tuple for each row wanted, the last condition changing fastest; `[()]` for an unconditional model.
+        One tuple per combination, the last condition changing fastest; `[()]` for an unconditional model.
+
+    Raises:
+        RequestError: A condition is missing or unknown, or a value does not exist.
     """
-    asked = dict(conditions or {})
-    _check_names(manifest, asked)
-    if not asked and len(manifest.conditions) == 1 and manifest.conditions[0].categorical:
-        asked = {manifest.conditions[0].name: ALL}
-    missing = [condition.name for condition in manifest.conditions if condition.name not in asked]
-    if missing:
-        raise RequestError(f"{manifest.name} needs a value for {_listed(missing)} as well.")
-    return list(itertools.product(*(_values(condition, asked[condition.name]) for condition in manifest.conditions)))
+    requested = dict(conditions or {})
+    if not requested and len(manifest.conditions) == 1 and manifest.conditions[0].categorical:
+        requested = {manifest.conditions[0].name: ALL}
+    _check_names(manifest, requested)
+    return list(itertools.product(*(_values(each, requested[each.name]) for each in manifest.conditions)))
 
 
 def column(condition: Condition, values: Any, num: int) -> np.ndarray:
-    """Return one condition for `num` rows: int64 indices or float32 numbers `[num]`, checked.
+    """Return one condition for `num` rows: checked int64 indices or float32 numbers `[num]`.
 
     Args:
-        condition: the condition.
-        values: one value for all rows, or one for each; class names, indices or numbers. Numbers for each row are data,
-            which may lie outside of what was trained on; one for all is asked for, and may not.
-        num: how many rows.
+        condition: The condition.
+        values: One value for all rows or one per row: class names, indices or numbers. A single number must lie in the
+            range of the training data. Numbers per row are data and may exceed it.
+        num: Number of rows.
+
+    Raises:
+        RequestError: A value does not exist, or their number is wrong.
     """
-    given = np.asarray(values)
-    if given.ndim > 1 or (given.ndim == 1 and len(given) != num):
-        raise RequestError(f"{condition.name} takes one value, or one for each of {num} rows; got {list(given.shape)}.")
-    found: np.ndarray
-    if given.dtype.kind in "iu" and condition.categorical:
-        found = given.astype(np.int64)
-        if given.size and (given.min() < 0 or given.max() >= len(condition.classes)):
-            raise unknown_class(condition, int(given.min() if given.min() < 0 else given.max()))
-    elif given.dtype.kind in "iuf" and not condition.categorical:
-        found = given.astype(np.float32)
-        if given.ndim == 0:
-            _number(condition, given.item())
-        elif not np.isfinite(found).all():
-            raise RequestError(f"{condition.name} holds NaN or infinity, expected numbers.")
+    array = np.asarray(values)
+    if array.ndim > 1 or (array.ndim == 1 and len(array) != num):
+        raise RequestError(
+            f"{condition.name} has the shape {list(array.shape)}; expected one value, or one for each of {num} rows."
+        )
+    checked: np.ndarray
+    if array.dtype.kind in "iu" and condition.categorical:
+        checked = array.astype(np.int64)
+        if array.size and (array.min() < 0 or array.max() >= len(condition.classes)):
+            raise unknown_class(condition, int(array.min() if array.min() < 0 else array.max()))
+    elif array.dtype.kind in "iuf" and not condition.categorical:
+        checked = array.astype(np.float32)
+        if array.ndim == 0:
+            _number(condition, array.item())
+        elif not np.isfinite(checked).all():
+            raise RequestError(f"{condition.name} contains NaN or infinity; expected finite numbers.")
     else:
-        parsed = [resolve(condition, value) for value in given.ravel().tolist()]
-        found = np.array(parsed, np.int64 if condition.categorical else np.float32).reshape(given.shape)
-    return np.ascontiguousarray(np.broadcast_to(found, (num,)))
+        parsed = [resolve(condition, value) for value in array.ravel().tolist()]
+        checked = np.array(parsed, np.int64 if condition.categorical else np.float32).reshape(array.shape)
+    return np.ascontiguousarray(np.broadcast_to(checked, (num,)))
 
 
 def columns(manifest: Manifest, conditions: Mapping[str, Any] | None, num: int) -> dict[str, np.ndarray]:
-    """Return all conditions for `num` rows; see `column`."""
-    asked = dict(conditions or {})
-    _check_names(manifest, asked)
-    missing = [condition.name for condition in manifest.conditions if condition.name not in asked]
-    if missing:
-        raise RequestError(f"{manifest.name} is conditional: give {_listed(missing)}, one value or one for each row.")
-    return {condition.name: column(condition, asked[condition.name], num) for condition in manifest.conditions}
+    """Return all conditions for `num` rows by name; see `column`."""
+    requested = dict(conditions or {})
+    _check_names(manifest, requested)
+    return {condition.name: column(condition, requested[condition.name], num) for condition in manifest.conditions}
 
 
 def resolve(condition: Condition, value: Value) -> int | float:
-    """Return the class index or number that a value stands for; a class name wins over an index."""
+    """Return the class index or number of a value. A class name has precedence over an index.
+
+    Raises:
+        RequestError: The class does not exist, or the number is out of range.
+    """
     if not condition.categorical:
         return _number(condition, value)
     if isinstance(value, str):
@@ -99,59 +119,66 @@ def resolve(condition: Condition, value: Value) -> int | float:
 
 
 def unknown_class(condition: Condition, value: object) -> RequestError:
-    """Return the error that says which classes there are, and which name is nearest."""
+    """Return the error for a class that does not exist. It lists the classes and suggests the most similar name."""
     import difflib
 
     classes = condition.classes
     last = len(classes) - 1
-    near = difflib.get_close_matches(str(value), classes, 1, 0.5) if isinstance(value, str) else []
+    similar = difflib.get_close_matches(str(value), classes, 1, 0.5) if isinstance(value, str) else []
     if classes == tuple(map(str, range(len(classes)))):
-        known, near = f"0 to {last}", []
+        known, similar = f"0 to {last}", []
     else:
         shown = ", ".join(printable(name, 40) for name in classes[:12]) + (", ..." if last >= 12 else "")
         known = f"{shown} (or an index from 0 to {last})"
-    hint = f" Did you mean {printable(near[0], 40)}?" if near else ""
+    hint = f" Did you mean {printable(similar[0], 40)}?" if similar else ""
     several = value.split(",") if isinstance(value, str) else []
     if len(several) > 1 and all(each in classes for each in several):
         option = "--label " if condition.name == "label" else f"--condition {condition.name}="
         hint = f" Give each value separately: {' '.join(f'{option}{printable(each, 40)}' for each in several)}."
-    return RequestError(f"There is no {condition.name} {_quoted(value)}; the model knows {known}.{hint}")
+    return RequestError(f"Unknown {condition.name} {_quoted(value)}; expected {known}.{hint}")
 
 
-def _values(condition: Condition, given: Any) -> list[int | float]:
-    values = [given] if isinstance(given, str | int | float | np.generic) else list(given)
+def _values(condition: Condition, requested: Any) -> list[int | float]:
+    values = [requested] if isinstance(requested, str | int | float | np.generic) else list(requested)
     if not values:
-        raise RequestError(f"{condition.name} needs at least one value.")
-    found: list[int | float] = []
+        raise RequestError(f"{condition.name} is empty; expected at least one value.")
+    resolved: list[int | float] = []
     for value in values:
         if condition.categorical and value == ALL and ALL not in condition.classes:
-            found += range(len(condition.classes))
+            resolved += range(len(condition.classes))
         else:
-            found.append(resolve(condition, value))
-    return list(dict.fromkeys(found))  # The same class asked for twice is one row of images.
+            resolved.append(resolve(condition, value))
+    return list(dict.fromkeys(resolved))  # A class that is requested twice is one row of images.
 
 
 def _number(condition: Condition, value: object) -> float:
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        raise RequestError(f"{condition.name} is a number, got {_quoted(value)}.") from None
+        raise RequestError(f"{condition.name} is {_quoted(value)}; expected a number.") from None
     low, high = condition.range or (-3e38, 3e38)
-    if not math.isfinite(number) or not low <= number <= high:
-        raise RequestError(f"{condition.name} goes from {low:g} to {high:g}, got {number:g}.")
+    if not low <= number <= high:  # Refuses NaN as well.
+        raise RequestError(f"{condition.name} is {number:g}; expected {low:g} to {high:g}.")
     return number
 
 
-def _check_names(manifest: Manifest, asked: Mapping[str, Any]) -> None:
+def _check_names(manifest: Manifest, requested: Mapping[str, Any]) -> None:
     known = [condition.name for condition in manifest.conditions]
-    for name in asked:
+    for name in requested:
         if name not in known:
-            what = f"its conditions are {_listed(known)}" if known else "it is unconditional"
-            raise RequestError(f"{manifest.name} has no condition {printable(name, 60)}: {what}. Leave it out.")
+            reason = f"its conditions are {_listed(known)}" if known else "it is unconditional"
+            raise RequestError(
+                f"{manifest.name} does not have the condition {printable(name, 60)}: {reason}. Leave it out."
+            )
+    missing = [name for name in known if name not in requested]
+    if missing:
+        raise RequestError(
+            f"{manifest.name} needs {_listed(missing)}, which is missing. Give one value, or one for each row."
+        )
 
 
 def _quoted(value: object) -> str:
-    """Return a value for a message, texts in quotes: what is empty or has spaces is to be seen."""
+    """Return a value for a message. Text is quoted, so that empty text and spaces are visible."""
     return printable(repr(value.item() if isinstance(value, np.generic) else value), 60)
 
 

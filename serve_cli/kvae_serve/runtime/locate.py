@@ -1,5 +1,5 @@
-"""Where models are: a folder of files, one file, or a name that ships with kvae."""
-# os rather than pathlib: importing pathlib would be felt in the start of `kvae sample`.
+"""Location of models: a folder of files, one file, or the name of a model that ships with kvae."""
+# os rather than pathlib, because importing pathlib slows down the start of `kvae sample`.
 # ruff: noqa: PTH100, PTH110, PTH112, PTH118, PTH119, PTH120, PTH208
 
 from __future__ import annotations
@@ -9,16 +9,22 @@ import os
 from kvae_serve.errors import ModelFileError, RequestError, printable
 
 DEFAULT = "mnist"
-"""The model of a command that is given none."""
+"""Model of a command if none is given."""
 
-GRAPHS = ("decoder", "encoder", "prior", "likelihood")
-"""The graphs of a model, in the order in which its manifest is looked for."""
+MANIFEST_ORDER = ("decoder", "encoder", "prior", "likelihood")
+"""All graphs, in the order in which one is chosen to supply the manifest of the model.
+
+Nearly every folder has a decoder, so commands open the same file whichever others are there. `manifest.GRAPHS` is the
+order in which graphs are listed.
+"""
+
+_EXPECTED = "Give a folder, an .onnx file or the name of a shipped model."
 
 
 def shipped() -> dict[str, str]:
-    """Return the models that ship with kvae: name to folder, sorted by name."""
+    """Return the folders of the models that ship with kvae by name, sorted by name."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    # In the package if it was installed from a wheel, at the root of the repository in a checkout.
+    # Inside the package if installed from a wheel, at the root of the repository in a checkout.
     roots = (os.path.join(package, "saved_models"), os.path.join(package, os.pardir, os.pardir, "saved_models"))
     root = next((os.path.normpath(each) for each in roots if os.path.isdir(each)), None)
     if root is None:
@@ -31,37 +37,36 @@ def find(path_or_name: str | os.PathLike[str]) -> tuple[str, dict[str, str]]:
     """Find the files of a model.
 
     Args:
-        path_or_name: the name of a shipped model, a folder, or one file. With a separator it is never a name.
+        path_or_name: Name of a shipped model, folder, or file. A path with a separator is never a name.
 
     Returns:
-        The path of the folder or file, and graph to file; the graph of a lone file is "", for only its manifest knows.
+        Path of the folder or file, and path of the file of each graph. The key of a single file is "", because only its
+        manifest tells which graph it is.
 
     Raises:
-        RequestError: it is neither path nor name.
-        ModelFileError: there is none.
+        RequestError: The argument is not a path.
+        ModelFileError: The model does not exist.
     """
     try:
         path = os.fsdecode(path_or_name)
     except TypeError:
         raise RequestError(
-            f"A model is given as a path or a name, got {printable(repr(path_or_name), 60)}. "
-            "Give a folder, an .onnx file or a shipped model's name."
+            f"The model is {printable(repr(path_or_name), 60)}; expected a path or a name. {_EXPECTED}"
         ) from None
-    bare = os.path.basename(path) == path
-    if bare:
+    if os.path.basename(path) == path:
         names = shipped()
         if not path:
-            raise ModelFileError("The model has an empty name. Give a folder, an .onnx file or a shipped model's name.")
+            raise ModelFileError(f"The name of the model is empty. {_EXPECTED}")
         path = names.get(path, path)
         if not os.path.lexists(path):
             raise ModelFileError(
-                f"{printable(path, 30)} does not exist, and no model of that name ships "
-                f"(these do: {', '.join(names) or 'none'}). Give a folder, an .onnx file or a name."
+                f"{printable(path, 30)} does not exist, and is not the name of a shipped model "
+                f"({', '.join(names) or 'none'}). {_EXPECTED}"
             )
     if not os.path.isdir(path):
         return path, {"": path}
-    paths = {graph: os.path.join(path, f"{graph}.onnx") for graph in GRAPHS}
+    paths = {graph: os.path.join(path, f"{graph}.onnx") for graph in MANIFEST_ORDER}
     paths = {graph: file for graph, file in paths.items() if os.path.lexists(file)}
     if not paths:
-        raise ModelFileError(f"{printable(path)} holds no model: expected decoder.onnx, encoder.onnx or both in it.")
+        raise ModelFileError(f"{printable(path)} is not a model: expected decoder.onnx, encoder.onnx or both in it.")
     return path, paths

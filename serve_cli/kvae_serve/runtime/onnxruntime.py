@@ -1,8 +1,8 @@
-"""ONNX Runtime, opened so that it keeps what it sees to itself.
+"""Import of ONNX Runtime, with its telemetry switched off.
 
-From 1.29 on its official builds for Linux and macOS tell their maker of each session (names and digests of the model,
-times, a lasting number for the machine) and keep a database for that in the user's cache folder, unless an environment
-variable says otherwise before the library is opened: https://github.com/microsoft/onnxruntime/pull/27379.
+From version 1.29 on, its official builds for Linux and macOS send usage data to Microsoft (names and digests of models,
+times, a permanent number of the machine) and store it in the user's cache folder. An environment variable that is set
+before the import switches this off: https://github.com/microsoft/onnxruntime/pull/27379.
 """
 
 import os
@@ -10,9 +10,12 @@ from types import ModuleType
 
 TELEMETRY = "ORT_DISABLE_TELEMETRY"
 
+IS_COMMAND = False
+"""Whether this process is the `kvae` command, which sets it. A program that imports kvae keeps its own log settings."""
+
 
 def onnxruntime() -> ModuleType:
-    """Return the package, with its telemetry switched off where the user has not decided on it."""
+    """Return the package `onnxruntime`. Telemetry is off unless the user has set the variable."""
     os.environ.setdefault(TELEMETRY, "1")
     import onnxruntime
 

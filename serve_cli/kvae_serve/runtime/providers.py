@@ -1,8 +1,8 @@
-"""Execution providers of ONNX Runtime: the CPU, or what else the installed build of it can run a graph on.
+"""Execution providers of ONNX Runtime: the CPU, or whatever else the installed build supports.
 
-Only "cpu" keeps all that kvae promises: the same bits in any batch, and memory capped by an allocator. On "cuda" the
-cap is set as the limit of its arena on the GPU, beside which libraries take memory of their own, and TF32 is off; on
-others memory on the device is not capped at all. What a provider cannot run, ONNX Runtime runs on the CPU.
+Only "cpu" keeps all promises of kvae: the same bits in any batch, and a memory limit. On "cuda" the limit applies to
+the arena on the GPU, not to the libraries' own memory, and TF32 is off. Other providers do not limit device memory.
+Operators that a provider does not support run on the CPU.
 """
 
 from __future__ import annotations
@@ -15,38 +15,37 @@ from kvae_serve.runtime import onnxruntime
 CPU = "cpu"
 _SUFFIX = "ExecutionProvider"
 _REMOTE = {"azure"}
-"""It would send data to a server, and runs none of our graphs."""
+"""Sends data to a server, and runs none of our graphs."""
 
 
 def available() -> list[str]:
-    """Return the short names of the providers that this onnxruntime was built with, cpu first."""
-    names = [name.removesuffix(_SUFFIX).lower() for name in onnxruntime.onnxruntime().get_available_providers()]
+    """Return the short names of the providers of this onnxruntime, cpu first."""
+    names = [_short(name) for name in onnxruntime.onnxruntime().get_available_providers()]
     return [CPU, *sorted(set(names) - {CPU} - _REMOTE)]
 
 
 def check(name: str) -> str:
-    """Return the short name of a provider that is there.
+    """Return the short name of an available provider.
 
     Args:
-        name: short (`"cuda"`) or ONNX Runtime's own (`"CUDAExecutionProvider"`), in any case.
+        name: Short name (`"cuda"`) or ONNX Runtime's own (`"CUDAExecutionProvider"`), in any case.
 
     Raises:
-        RequestError: it is not there; the message lists those that are.
+        RequestError: The provider is not available. The message lists the available ones.
     """
-    short = name.lower().removesuffix(_SUFFIX.lower()) if isinstance(name, str) else ""
+    short = _short(name) if isinstance(name, str) else ""
     known = available()
     if short not in known:
         raise RequestError(
-            f"There is no provider {printable(name, 40)} in this onnxruntime; it has {', '.join(known)}. "
-            "Other providers come in builds of their own, such as onnxruntime-gpu."
+            f"This onnxruntime does not have the provider {printable(name, 40)}; it has {', '.join(known)}. "
+            "Other providers need another package, such as onnxruntime-gpu."
         )
     return short
 
 
 def arguments(name: str, max_memory: int) -> list[Any]:
-    """Return what a session takes as its providers: the one asked for with its options, then the CPU."""
-    known = onnxruntime.onnxruntime().get_available_providers()
-    full = next(each for each in known if each.removesuffix(_SUFFIX).lower() == name)
+    """Return the `providers` argument of a session: this provider with its options, then the CPU."""
+    full = next(each for each in onnxruntime.onnxruntime().get_available_providers() if _short(each) == name)
     if name == CPU:
         return [full]
     options = {"gpu_mem_limit": str(max_memory), "use_tf32": "0"} if name == "cuda" else {}
@@ -54,10 +53,13 @@ def arguments(name: str, max_memory: int) -> list[Any]:
 
 
 def check_runs(session: Any, name: str) -> None:
-    """Raise `RequestError` where a session came up without its provider: ONNX Runtime would go on without it."""
-    used = [each.removesuffix(_SUFFIX).lower() for each in session.get_providers()]
-    if name not in used:
+    """Raise `RequestError` if a session does not use its provider. ONNX Runtime itself would continue without it."""
+    if name not in map(_short, session.get_providers()):
         raise RequestError(
-            f"The provider {name} does not start on this machine: its device, driver or libraries are missing. "
-            "Mend that, or leave out --provider."
+            f"The provider {name} does not start on this machine. Check its device, driver and libraries, or leave out "
+            "--provider."
         )
+
+
+def _short(name: str) -> str:
+    return name.lower().removesuffix(_SUFFIX.lower())

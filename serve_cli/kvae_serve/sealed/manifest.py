@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from kvae_serve import strict_json
 from kvae_serve.errors import ModelFileError, printable
+from kvae_serve.numbers import is_integer, is_number
 
 FORMAT = 1
 GRAPHS = ("encoder", "decoder", "prior", "likelihood")
@@ -141,7 +142,7 @@ class _Checker:
 
     def manifest(self, raw: dict[str, Any]) -> Manifest:
         version = raw.get("format", 0)
-        if not _is_int(version) or version < 1:
+        if not is_integer(version) or version < 1:
             self.fail("format", version, str(FORMAT))
         if version > FORMAT:
             raise ModelFileError(
@@ -177,7 +178,7 @@ class _Checker:
     def data(self, raw: dict[str, Any]) -> Data:
         kind = self.choice(raw, "kind", tuple(DATA_KINDS))
         shape = self.list(raw, "shape", limit=3)
-        if len(shape) != DATA_KINDS[kind] or not all(_is_int(size) and size > 0 for size in shape):
+        if len(shape) != DATA_KINDS[kind] or not all(is_integer(size) and size > 0 for size in shape):
             self.fail("data.shape", shape, f"{DATA_KINDS[kind]} sizes of at least 1 for {kind} data")
         if math.prod(shape) > MAX_VALUES:
             self.fail("data.shape", shape, f"at most {MAX_VALUES} values")
@@ -191,9 +192,9 @@ class _Checker:
             if self.choice(column, "kind", ("numeric", "categorical")) == "categorical":
                 self.classes(column)
             elif "scale" in column:
-                if not _is_number(column["scale"]) or column["scale"] <= 0:
+                if not is_number(column["scale"]) or column["scale"] <= 0:
                     self.fail("a column's scale", column["scale"], "a number above 0")
-                if not _is_number(column.get("mean")):
+                if not is_number(column.get("mean")):
                     self.fail("a column's mean", column.get("mean"), "a number")
         if not isinstance(bounded := raw.get("bounded", True), bool):
             self.fail("data.bounded", bounded, "true or false")
@@ -214,12 +215,12 @@ class _Checker:
     def prior(self, raw: dict[str, Any]) -> dict[str, Any]:
         if self.choice(raw, "name", PRIORS) in MIXTURE_PRIORS:
             weights = self.list(raw, "log_weights", limit=MAX_CLASSES)
-            if not weights or not all(_is_number(weight) for weight in weights):
+            if not weights or not all(is_number(weight) for weight in weights):
                 self.fail("prior.log_weights", weights, "a number for each component")
         return raw
 
     def golden(self, raw: dict[str, Any]) -> dict[str, Any]:
-        if not _is_int(raw.get("seed")) or not 0 <= raw["seed"] < 2**64:
+        if not is_integer(raw.get("seed")) or not 0 <= raw["seed"] < 2**64:
             self.fail("golden.seed", raw.get("seed"), "0 to 2**64 - 1")
         self.integer(raw, "num", 64)
         for name, output in self.object(raw, "outputs").items():
@@ -228,10 +229,10 @@ class _Checker:
                 self.fail(f"golden.outputs.{name}", output, "an object")
             self.integer(output, "stride", 2**40)
             values = self.list(output, "values", limit=MAX_GOLDEN)
-            if not values or not all(_is_number(value) for value in values):
+            if not values or not all(is_number(value) for value in values):
                 self.fail(f"golden.outputs.{name}.values", values, f"1 to {MAX_GOLDEN} numbers")
             for key in ("atol", "rtol"):
-                if not _is_number(output.get(key)) or output[key] < 0:
+                if not is_number(output.get(key)) or output[key] < 0:
                     self.fail(f"golden.outputs.{name}.{key}", output.get(key), "a number of at least 0")
         return raw
 
@@ -251,7 +252,7 @@ class _Checker:
         value = raw.get("range")
         if value is None:
             return None
-        if not isinstance(value, list) or len(value) != 2 or not all(map(_is_number, value)) or value[0] >= value[1]:
+        if not isinstance(value, list) or len(value) != 2 or not all(map(is_number, value)) or value[0] >= value[1]:
             self.fail("range", value, "[lowest, highest] or null")
         return float(value[0]), float(value[1])
 
@@ -278,14 +279,6 @@ class _Checker:
         return raw[key]
 
     def integer(self, raw: dict[str, Any], key: str, highest: int) -> int:
-        if not _is_int(raw.get(key)) or not 1 <= raw[key] <= highest:
+        if not is_integer(raw.get(key)) or not 1 <= raw[key] <= highest:
             self.fail(key, raw.get(key), f"a whole number from 1 to {highest}")
         return raw[key]
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300

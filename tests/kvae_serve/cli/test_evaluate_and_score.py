@@ -71,13 +71,13 @@ def test_gray_levels_without_binarisation_are_rejected(kvae, tiny, data):
         ("evaluate", ["-o", "figures.csv"], 2, "unknown suffix; expected .json"),
         ("evaluate", ["-o", "nowhere/figures.json"], 7, "folder nowhere does not exist"),
         ("evaluate", ["--importance-samples", "0"], 2, "x>=1"),
-        ("evaluate", ["--seed", "-1"], 2, "seed is a whole number"),
+        ("evaluate", ["--seed", "-1"], 2, "seed is -1; expected an integer"),
         ("evaluate", ["--split", "test"], 4, "does not have a test split"),
         ("score", ["-o", "scores.txt"], 2, "unknown suffix; expected .csv or .jsonl"),
         ("score", ["-o", "nowhere/scores.csv"], 7, "folder nowhere does not exist"),
-        ("score", ["--threshold", "nan"], 2, "an elbo in nats; got nan"),
-        ("score", ["--threshold", "q0.01"], 2, "no quantiles of training data"),
-        ("score", ["--condition", "size=3"], 2, "no condition size"),
+        ("score", ["--threshold", "nan"], 2, "threshold is nan"),
+        ("score", ["--threshold", "q0.01"], 2, "does not include quantiles of training data"),
+        ("score", ["--condition", "size=3"], 2, "does not have the condition size"),
     ],
 )
 def test_bad_request_fails_with_one_line_and_writes_nothing(kvae, tiny, data, tmp_path, command, options, code, words):
@@ -92,7 +92,7 @@ def test_bad_request_fails_with_one_line_and_writes_nothing(kvae, tiny, data, tm
 def test_missing_likelihood_file_is_reported_with_the_remedy(kvae, tiny, data):
     done = kvae("evaluate", "-m", tiny / "conditional" / "encoder.onnx", "--data", data)
     assert done.returncode == 5
-    assert "no likelihood.onnx" in done.stderr
+    assert "does not include likelihood.onnx" in done.stderr
     assert "kvae export" in done.stderr
 
 
@@ -151,10 +151,10 @@ def test_threshold_accepts_stored_quantiles_and_numbers():
     found = threshold("q0.01", manifest_with(RECORD), 4, 9)
     assert found == (-45.5, 0.01)
     assert threshold("-12.5", manifest_with(None), 16, 0) == (-12.5, None)
-    with pytest.raises(RequestError, match=r"knows the quantiles q0\.01, q0\.5; got q0\.2"):
+    with pytest.raises(RequestError, match=r"does not have the quantile q0\.2. Use one of q0\.01, q0\.5"):
         threshold("q0.2", manifest_with(RECORD), 4, 9)
     # Scores by other draws cannot be held against them.
-    with pytest.raises(RequestError, match="hold for 4 draws and seed 9"):
+    with pytest.raises(RequestError, match="apply to 4 draws and seed 9"):
         threshold("q0.01", manifest_with(RECORD), 16, 0)
 
 

@@ -144,7 +144,7 @@ SAMPLE_REFUSED = [
     (["-o", "exists.png/a.png"], 7, ["cannot be written"]),
     (["-m", "missing"], 5, ["does not exist"]),
     (["-m", "./missing.onnx"], 5, ["does not exist"]),
-    (["-m", "empty"], 5, ["holds no model"]),
+    (["-m", "empty"], 5, ["is not a model"]),
     (["-m", "exists.png"], 5, ["no seal"]),
     (["-m", "flipped"], 5, ["damaged"]),
     (["-m", "cut"], 5, ["cut short"]),

@@ -116,7 +116,7 @@ def test_encode_decode_and_reconstruct_work_in_pipes(tiny, data, command_environ
     raw = (data / "x.npy").read_bytes()
     same = piped(tiny, data, command_environment, raw, "reconstruct", "-m", model, "-", "-o", "-")
     assert np.load(io.BytesIO(same.stdout)).tobytes() == x.tobytes()
-    for bad, word in ((b"", b"no .npy"), (b"hello", b"no .npy"), (raw[:-1], b"ends early"), (raw, b"shape")):
+    for bad, word in ((b"", b"not an .npy"), (b"hello", b"not an .npy"), (raw[:-1], b"ends early"), (raw, b"shape")):
         done = piped(tiny, data, command_environment, bad, "decode", "-m", model, "-", "-o", "bad.npy")
         assert done.returncode == 4
         assert word in done.stderr or (bad != raw and b"shape" in done.stderr)
@@ -217,7 +217,7 @@ def test_latent_table_is_read_by_column_name(tiny, tmp_path):
     with pytest.raises(InputDataError, match="z_0 to z_2"):
         latent_files.read(str(path), manifest)
     for missing in ("none.npy", "none.txt"):
-        with pytest.raises(InputDataError, match="is no file"):
+        with pytest.raises(InputDataError, match="is not a file"):
             latent_files.read(missing, manifest)
 
 
@@ -345,7 +345,7 @@ WITH_PROVIDER = {
 def test_unknown_provider_is_rejected_with_the_available_ones(kvae, tiny, data, command):
     before = names(data)
     done = kvae(command, "-m", tiny / "conditional", *WITH_PROVIDER[command], "--provider", "abacus")
-    assert_refused(done, 2, "no provider abacus", "it has cpu")
+    assert_refused(done, 2, "does not have the provider abacus", "it has cpu")
     assert names(data) == before
 
 

@@ -47,7 +47,7 @@ def test_sample_batches_concatenate_to_sample_and_repeat_alone(conditional, num,
 
 
 def test_bad_request_for_batches_is_rejected_before_the_first_batch(conditional):
-    with pytest.raises(RequestError, match="no label 'cow'"):
+    with pytest.raises(RequestError, match="Unknown label 'cow'"):
         conditional.sample_batches(3, label="cow")
     assert len(next(conditional.sample_batches(10**12, label="cat", seed=0))) <= 4096
 

@@ -36,8 +36,8 @@ def test_figures_cannot_leave_their_block():
 
 
 def test_what_is_no_card_is_refused(tmp_path):
-    with pytest.raises(InputDataError, match="no card that can be read"):
+    with pytest.raises(InputDataError, match="cannot be read: No such file"):
         card.read(str(tmp_path / "none.md"))
     (tmp_path / "bytes.md").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputDataError, match="no text"):
+    with pytest.raises(InputDataError, match="not UTF-8 text"):
         card.read(str(tmp_path / "bytes.md"))

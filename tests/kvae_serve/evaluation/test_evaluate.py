@@ -9,7 +9,7 @@ import pytest
 
 from kvae_serve.errors import InputDataError, ModelFileError, RequestError
 from kvae_serve.evaluation import aggregate, evaluate, importance
-from kvae_serve.evaluation.metrics import Reconstruction, Spread, figure, units
+from kvae_serve.evaluation.metrics import Reconstruction, RunningVariance, metric, units
 from kvae_serve.inference.densities import Prior, log_sum_exp
 from kvae_serve.model import load
 from kvae_serve.sealed import noise
@@ -153,7 +153,7 @@ def test_static_binarisation_is_that_of_no_seed(tiny):
 def test_gray_levels_under_a_bernoulli_are_no_likelihood(tiny):
     with pytest.raises(InputDataError, match="a Bernoulli likelihood expects"):
         evaluate(load(tiny / "unconditional"), PIXELS, binarize="none")
-    with pytest.raises(RequestError, match="takes data as they are"):
+    with pytest.raises(RequestError, match="uses data as is"):
         evaluate(load(tiny / "linear"), X, binarize="dynamic")
 
 
@@ -174,7 +174,7 @@ def test_an_example_does_not_depend_on_the_others(tiny, monkeypatch):
         assert (some.nll == whole.nll[20:31]).all()
         assert (some.reconstruction == whole.reconstruction[20:31]).all()
     # Nor on how many draws are held at once.
-    monkeypatch.setattr(importance, "DRAWS_AT_A_TIME", 64)
+    monkeypatch.setattr(importance, "MAX_DRAWS", 64)
     assert reconstruction(40, 300).nll == pytest.approx(whole.nll, rel=1e-12)
 
 
@@ -266,7 +266,7 @@ def test_active_units_are_those_whose_mean_moves(tiny):
 
 def test_variance_in_parts_is_that_of_the_whole():
     values = np.random.default_rng(3).standard_normal((57, 4)) + 1000
-    spread = Spread()
+    spread = RunningVariance()
     for part in np.split(values, [1, 20, 33]):
         spread.add(part)
     np.testing.assert_allclose(spread.variance, values.var(0, ddof=1), rtol=1e-10)
@@ -274,14 +274,14 @@ def test_variance_in_parts_is_that_of_the_whole():
 
 def test_a_figure_worked_by_hand():
     # Mean 2; variance (1 + 1) / 2 = 1, so the error of the mean is 1 / sqrt(3).
-    assert figure(np.array([1.0, 2.0, 3.0]), "nats", 5) == {
+    assert metric(np.array([1.0, 2.0, 3.0]), "nats", 5) == {
         "mean": 2.0,
         "standard_error": pytest.approx(1 / math.sqrt(3)),
         "n": 3,
         "samples": 5,
         "unit": "nats",
     }
-    assert figure(np.array([4.0]), "nats")["standard_error"] is None
+    assert metric(np.array([4.0]), "nats")["standard_error"] is None
 
 
 def test_one_example_is_enough_and_none_is_not(tiny):
@@ -289,20 +289,20 @@ def test_one_example_is_enough_and_none_is_not(tiny):
     json.dumps(found, allow_nan=False)
     assert found["active_units"]["count"] is None
     assert found["figures"]["mutual_information"]["upper_bound"] is None
-    with pytest.raises(InputDataError, match="no rows"):
+    with pytest.raises(InputDataError, match="x is empty"):
         evaluate(load(tiny / "linear"), X[:0])
 
 
 def test_what_cannot_be_evaluated_is_said(tiny):
-    with pytest.raises(ModelFileError, match=r"no likelihood\.onnx.*kvae export"):
+    with pytest.raises(ModelFileError, match=r"does not include likelihood\.onnx.*kvae export"):
         evaluate(load(tiny / "mixture_prior"), PIXELS)
     model = load(tiny / "linear")
     for options in ({"importance_samples": 0}, {"importance_samples": 2.5}, {"limit": 0}, {"seed": -1}):
-        with pytest.raises(RequestError, match="whole number"):
+        with pytest.raises(RequestError, match="expected an integer"):
             evaluate(model, X, **options)
-    with pytest.raises(RequestError, match="binarize is one of"):
+    with pytest.raises(RequestError, match="binarize is 'sometimes'"):
         evaluate(model, X, binarize="sometimes")
-    with pytest.raises(RequestError, match="not given just one class"):
+    with pytest.raises(RequestError, match="exactly one condition"):
         evaluate(model, X, over_labels="uniform")
 
 
@@ -332,7 +332,7 @@ def test_a_density_changes_with_the_unit_and_a_probability_does_not():
 def test_reconstruction_errors_worked_by_hand():
     errors = Reconstruction(some_model("bernoulli", Data("image", (1, 2, 1), (0.0, 255.0))))
     errors.add(np.array([0.0, 255.0]).reshape(1, 1, 2, 1), np.array([3.0, 254.0]).reshape(1, 1, 2, 1))
-    found = errors.figures()
+    found = errors.metrics()
     assert found["reconstruction_error"]["mean"] == pytest.approx((9 + 1) / 2)
     assert found["absolute_error"]["mean"] == pytest.approx((3 + 1) / 2)
     assert "class_error" not in found
@@ -340,6 +340,6 @@ def test_reconstruction_errors_worked_by_hand():
     colour = {"name": "colour", "kind": "categorical", "classes": ["red", "blue"]}
     errors = Reconstruction(some_model("mixed", Data("table", (2,), None, (age, colour))))
     errors.add(np.array([[40.0, 1.0], [48.0, 0.0]]), np.array([[44.0, 1.0], [48.0, 1.0]]))
-    found = errors.figures()
+    found = errors.metrics()
     assert found["reconstruction_error"]["mean"] == pytest.approx((0.5**2 + 0) / 2)
     assert found["class_error"]["mean"] == pytest.approx(0.5)

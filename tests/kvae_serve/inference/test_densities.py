@@ -81,7 +81,7 @@ def test_a_mixture_gives_a_row_the_same_in_any_company(tiny):
 
 
 def test_a_learned_prior_needs_its_file(tiny):
-    with pytest.raises(ModelFileError, match=r"without prior\.onnx"):
+    with pytest.raises(ModelFileError, match=r"does not include prior\.onnx. The learned prior needs it"):
         Prior(load(tiny / "gaussian_prior" / "decoder.onnx"), {"label": np.zeros(1, np.int64)})
 
 

@@ -144,11 +144,15 @@ def test_a_sample_depends_on_its_own_words_alone(name):
 @pytest.mark.parametrize(
     ("name", "outputs", "found"),
     [
-        ("gaussian", {}, "x_log_var of shape .3., found none"),
-        ("continuous_bernoulli", {"x_logits": np.zeros((1, 2), "f4")}, r"shape .3., found .2."),
-        ("categorical", {"x_probability": np.zeros((1, 3), "f4")}, "'classes'.*found .3."),
+        ("gaussian", {}, "x_log_var is missing; expected the shape .3."),
+        ("continuous_bernoulli", {"x_logits": np.zeros((1, 2), "f4")}, r"has the shape .2.; expected the shape .3."),
+        ("categorical", {"x_probability": np.zeros((1, 3), "f4")}, "shape .3.; .*'classes'"),
         ("mixed", {"x_log_var": np.zeros((1, 3), "f4")}, "x_probability_b"),
-        ("mixed", {"x_log_var": np.zeros((1, 3), "f4"), "x_probability_b": np.zeros((1, 2), "f4")}, "found .2."),
+        (
+            "mixed",
+            {"x_log_var": np.zeros((1, 3), "f4"), "x_probability_b": np.zeros((1, 2), "f4")},
+            "shape .2.",
+        ),
     ],
 )
 def test_a_decoder_without_the_parameters_is_refused(name, outputs, found):

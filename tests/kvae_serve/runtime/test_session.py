@@ -153,4 +153,4 @@ def test_only_the_outputs_that_are_wanted_are_given(tiny):
     session = load(tiny / "unconditional").session("encoder")
     feeds = {"x": np.zeros((2, 8, 6, 1), np.float32)}
     assert list(session.run(feeds)) == ["z_mean", "z_log_var"]
-    assert list(session.run(feeds, wanted=["z_log_var"])) == ["z_log_var"]
+    assert list(session.run(feeds, outputs=["z_log_var"])) == ["z_log_var"]
