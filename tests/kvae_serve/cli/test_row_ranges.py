@@ -120,7 +120,7 @@ def test_rows_outside_of_a_plan_are_rejected(tiny):
     for rows, message in (
         ([4], "Rows 4 to 4 do not all exist; expected 0 to 3"),
         ([-1, 2], "Rows -1 to 2 do not all exist"),
-        ([0.5], "whole numbers"),
+        ([0.5], "expected a list of at least one integer"),
         ([], "float64 of shape"),
     ):
         with pytest.raises(RequestError, match=message):
