@@ -175,7 +175,7 @@ def test_info_aligns_what_it_says_and_has_words_for_nothing(kvae, tiny, tmp_path
     )
     lines = kvae("info", "-m", "decoder.onnx").stdout.splitlines()
     width = len("a_rather_long_name") + 2
-    assert "validation".ljust(width) + "none held out" in lines
+    assert "validation".ljust(width) + "no validation data" in lines
     assert "dataset".ljust(width) + "none" in lines
     assert "a_rather_long_name  3" in lines
     assert all(line.isprintable() and line[width - 1] == " " and line[width] != " " for line in lines)
