@@ -22,7 +22,7 @@ def module(name: str):
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_every_input_of_the_corpus_is_refused_or_taken(name, monkeypatch):
+def test_corpus_inputs_are_refused_or_accepted(name, monkeypatch):
     monkeypatch.setenv("KVAE_FUZZ_RUN", "1")
     inputs = module("corpus").read(name)
     assert len(inputs) >= 80
@@ -31,7 +31,7 @@ def test_every_input_of_the_corpus_is_refused_or_taken(name, monkeypatch):
         target.one_input(data)
 
 
-def test_a_target_tells_a_broken_promise(monkeypatch):
+def test_target_reports_a_violation(monkeypatch):
     from kvae_serve.sealed import validate
 
     target, inputs = module("reader"), module("corpus").read("reader")
@@ -42,7 +42,7 @@ def test_a_target_tells_a_broken_promise(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_search_of_a_minute_finds_nothing(name, tmp_path):
+def test_one_minute_of_fuzzing_finds_nothing(name, tmp_path):
     pytest.importorskip("atheris")
     done = subprocess.run(
         [sys.executable, FUZZ / f"{name}.py", "-max_total_time=60"],

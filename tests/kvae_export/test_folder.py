@@ -195,6 +195,7 @@ print(*(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths))
 """
 
 
+@pytest.mark.long
 def test_same_weights_give_the_same_bytes_in_other_processes(tmp_path):
     def start(name, hash_seed, layers):
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -204,8 +205,8 @@ def test_same_weights_give_the_same_bytes_in_other_processes(tmp_path):
         )  # fmt: skip
 
     processes = [start("one", "1", "0"), start("two", "2", "3")]
-    (one, said), (two, _) = (process.communicate(timeout=300) for process in processes)
-    assert len(one.split()) == 2, said[-2000:]  # The graph and the card.
+    (one, errors), (two, _) = (process.communicate(timeout=300) for process in processes)
+    assert len(one.split()) == 2, errors[-2000:]  # The graph and the card.
     assert one == two
 
 

@@ -41,7 +41,7 @@ def erf_gelu(z):
 
 @pytest.mark.parametrize("shape", [(5,), (50,), (9, 9, 1)])
 @pytest.mark.parametrize("name", ["elu", "selu", "softplus", "mish", "gelu", "erf_gelu", "silu"])
-def test_an_activation_gives_a_row_the_same_bits_in_every_batch(name, shape):
+def test_activation_gives_equal_bits_in_every_batch(name, shape):
     function = erf_gelu if name == "erf_gelu" else keras.activations.get(name)
     if name == "gelu":
         function = functools.partial(function, approximate=True)
@@ -64,7 +64,7 @@ def test_an_activation_gives_a_row_the_same_bits_in_every_batch(name, shape):
         ("Selu", {"alpha": 2.0, "gamma": 0.5}),
     ],
 )
-def test_alpha_and_gamma_are_those_of_the_standard(op, values):
+def test_alpha_and_gamma_match_the_onnx_reference(op, values):
     x = np.linspace(-40, 40, 801, dtype="f4")
     made = onnx.helper.make_model(
         onnx.helper.make_graph(
@@ -83,7 +83,7 @@ def test_alpha_and_gamma_are_those_of_the_standard(op, values):
     np.testing.assert_allclose(onnx.reference.ReferenceEvaluator(other).run(None, {"x": x})[0], want, atol=3e-7)
 
 
-def test_a_likelihood_keeps_its_ops():
+def test_likelihood_is_not_rewritten():
     z = {"z": ((5,), "float32")}
     graph = Graph("likelihood", lambda z: {"log_likelihood": keras.ops.softplus(z)[:, 0]}, z, {"log_likelihood": ()})
     assert "Softplus" in {node.op_type for node in convert(graph).graph.node}

@@ -31,7 +31,7 @@ def run(made, x):
 
 @pytest.mark.parametrize("first", [False, True])
 @pytest.mark.parametrize("shape", [(), (1,)])
-def test_a_number_meets_one_channel_with_its_rank(shape, first):
+def test_scalar_gets_the_rank_of_a_one_channel_tensor(shape, first):
     x = np.random.default_rng(0).standard_normal((3, 4, 5, 1)).astype("f4")
     made = model((4, 5, 1), np.full(shape, 0.3, "f4"), "Sub", first)
     before = run(made, x)
@@ -39,7 +39,7 @@ def test_a_number_meets_one_channel_with_its_rank(shape, first):
     assert (run(made, x) == before).all()
 
 
-def test_what_is_fast_already_or_no_number_stays():
+def test_other_constants_are_unchanged():
     assert widened(model((4, 5, 3), np.array(2, "f4"))) == []
     assert widened(model((20,), np.array([2], "f4"))) == [1]
     assert widened(model((4, 5, 1), np.ones((5, 1), "f4"))) == [5, 1]

@@ -58,12 +58,12 @@ def ops_of(function, shape, outputs=("x_mean",)):
         ([L.Conv2D(5, 3), L.ReLU(), L.BatchNormalization()], (4, 4, 3), ["Conv", "Relu", "Mul", "Add"]),
     ],
 )
-def test_what_is_folded_gives_the_same(layers, shape, ops):
+def test_folded_network_matches_its_function(layers, shape, ops):
     net = randomised(keras.Sequential(layers), shape)
     assert ops_of(lambda z: {"x_mean": net(z, training=False)}, shape) == ops
 
 
-def test_a_value_that_is_used_twice_or_given_out_is_kept():
+def test_value_with_two_uses_is_kept():
     shape = (4, 4, 3)
     kernel = randomised(L.Conv2DTranspose(5, 3, padding="same"), shape)
     factor = np.arange(1, 6, dtype="f4")
@@ -73,7 +73,7 @@ def test_a_value_that_is_used_twice_or_given_out_is_kept():
     assert "Mul" in both
 
 
-def test_a_kernel_that_serves_twice_is_kept():
+def test_kernel_with_two_uses_is_kept():
     shape = (3,)
     weight = np.random.default_rng(0).normal(size=(3, 3)).astype("f4")
     factor = np.array([2.0, 3.0, 4.0], "f4")
@@ -81,7 +81,7 @@ def test_a_kernel_that_serves_twice_is_kept():
     assert found == ["MatMul", "Mul", "Tanh", "MatMul"]
 
 
-def test_a_product_and_its_bias_are_one_node_where_that_is_a_matrix_and_its_bias_alone():
+def test_matrix_product_and_bias_become_gemm():
     shape = (4,)
     one, two = randomised(L.Dense(5), shape), randomised(keras.Sequential([L.Dense(3), L.Dense(5)]), shape)
     assert ops_of(lambda z: {"x_mean": one(z) * two(z)}, shape) == ["Gemm", "Gemm", "Gemm", "Mul"]
@@ -98,7 +98,7 @@ def test_a_product_and_its_bias_are_one_node_where_that_is_a_matrix_and_its_bias
     assert "Gemm" not in found
 
 
-def test_a_factor_for_each_pixel_is_no_factor_for_each_channel():
+def test_factor_per_pixel_is_kept():
     shape = (3, 3, 3)
     kernel = randomised(L.Conv2D(3, 1), shape)
     along = np.arange(1, 4, dtype="f4")

@@ -8,7 +8,7 @@ from kvae_serve.sealed import allowed_ops
 
 
 @pytest.mark.parametrize("op", sorted(allowed_ops.ALLOWED_OPS))
-def test_a_form_is_that_of_the_schema_of_onnx_or_narrower(op):
+def test_form_equals_the_onnx_schema_or_is_narrower(op):
     onnx = pytest.importorskip("onnx")
     schema, form = onnx.defs.get_schema(op, 18, ""), allowed_ops.FORMS[op]
     option = onnx.defs.OpSchema.FormalParameterOption
@@ -25,16 +25,16 @@ def test_a_form_is_that_of_the_schema_of_onnx_or_narrower(op):
     assert needed <= set(form.attributes)
 
 
-def test_every_attribute_of_the_table_is_of_some_operator():
+def test_every_attribute_belongs_to_an_operator():
     assert set(allowed_ops.ATTRIBUTES) == {name for form in allowed_ops.FORMS.values() for name in form.attributes}
 
 
 @pytest.mark.parametrize("equation", ["i.j", "i,...j.", "ij->ik->il", "i1", "...i,...j->...ij", "a" * 101, "é", "i;j"])
-def test_an_equation_that_is_none_is_refused(equation):
+def test_invalid_equation_is_refused(equation):
     attributes = {"equation": (allowed_ops.STRING, equation)}
     assert allowed_ops.fault("Einsum", ["a"] * (1 + equation.count(",")), ["b"], attributes)
 
 
-def test_an_equation_of_attention_is_taken():
+def test_equation_of_attention_is_accepted():
     assert allowed_ops.fault("Einsum", ["q", "k"], ["b"], {"equation": (allowed_ops.STRING, "bqhd,bkhd->bhqk")}) == ""
     assert allowed_ops.fault("Einsum", ["q"], ["b"], {"equation": (allowed_ops.STRING, "bqhd,bkhd->bhqk")})

@@ -1,4 +1,4 @@
-"""Weights stored in 8 or 16 bits come back as float32, bit for bit; a pattern that is not quite that is left alone."""
+"""Weights stored in 8 or 16 bits are restored to float32 bit for bit. Other patterns are left unchanged."""
 
 import tracemalloc
 
@@ -16,7 +16,7 @@ Z, X = wire.value("z", ["batch", 5]), wire.value("x_mean", ["batch", 7])
 
 
 def parts(kind="int8", numbers=None, scale=None):
-    """Nodes and tensors of x_mean = z @ (cast(numbers) * scale)."""
+    """Return nodes and tensors of x_mean = z @ (cast(numbers) * scale), the numbers and the scale."""
     code, dtype = KINDS[kind]
     numbers = (100 * RNG.normal(size=(5, 7))).clip(-127, 127).astype(dtype) if numbers is None else numbers
     scale = RNG.uniform(0.1, 2, (1, 7)).astype("<f4") if scale is None else scale
@@ -46,7 +46,7 @@ def run(data, folded=True):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_restored_is_what_onnx_runtime_computes(kind):
+def test_restored_weights_equal_those_of_onnx_runtime(kind):
     nodes, tensors, numbers, scale = parts(kind)
     data = whole(nodes, tensors)
     restored = restore(data)
@@ -56,7 +56,7 @@ def test_what_is_restored_is_what_onnx_runtime_computes(kind):
     np.testing.assert_allclose(got, z @ (numbers.astype("f8") * scale), rtol=1e-4, atol=1e-3)
 
 
-def test_the_scale_may_come_first_serve_twice_and_be_whole():
+def test_scale_may_be_the_first_factor_shared_and_one_number():
     nodes, tensors, *_ = parts(scale=np.full((1, 1), 0.5, "f4"))
     nodes[1] = wire.node("Mul", ["s", "c"], ["w"])
     nodes[2:] = [
@@ -71,7 +71,7 @@ def test_the_scale_may_come_first_serve_twice_and_be_whole():
     np.testing.assert_array_equal(run(restore(data), folded=False)[0], run(data)[0])
 
 
-def test_a_float32_model_comes_back_as_it_is():
+def test_float32_model_is_unchanged():
     data = whole([wire.node("MatMul", ["z", "w"], ["x_mean"])], [wire.tensor("w", [5, 7], bytes(4 * 35))])
     assert restore(data) is data
 
@@ -115,22 +115,22 @@ def tensor_in_its_place(index, tensor):
         tensor_in_its_place(0, wire.tensor("q", [5, 7], b"", 3, more=wire.field(5, bytes(35)))),
     ],
 )
-def test_anything_else_is_left_to_the_session_and_its_cap(change):
+def test_other_patterns_are_unchanged(change):
     nodes, tensors, *_ = parts(scale=np.ones((5, 7), "f4"))
     change(nodes, tensors)
     data = whole(nodes, tensors)
     assert restore(data) == data
 
 
-def test_a_stored_tensor_that_an_input_may_replace_is_left_alone():
+def test_stored_tensor_that_is_an_input_is_unchanged():
     nodes, tensors, *_ = parts()
     data = whole(nodes, tensors, inputs=(Z, wire.value("q", [5, 7], 3)))
     assert restore(data) == data
 
 
-def test_what_comes_out_is_bounded_by_what_the_file_holds():
-    # One tensor used 5,000 times: its copies would take 20 GB.
-    num, size = 5_000, 1_000_000
+def test_size_of_restored_weights_is_bounded_by_the_file():
+    # One tensor used 1,000 times: its copies would take 4 GB.
+    num, size = 1_000, 1_000_000
     nodes = [wire.node("Cast", ["q"], [f"c{i}"], wire.int_attribute("to", 1)) for i in range(num)]
     nodes += [wire.node("Mul", [f"c{i}", "s"], [f"w{i}"]) for i in range(num)]
     data = whole(nodes, [wire.tensor("q", [size], bytes(size), 3), wire.tensor("s", [1], wire.floats(1))])

@@ -21,7 +21,7 @@ def uniform(words: np.ndarray) -> np.ndarray:
     return (words >> np.uint64(11)) * 2.0**-53
 
 
-def test_inputs_take_their_words_in_the_order_of_the_rule():
+def test_inputs_use_random_words_in_the_documented_order():
     made = golden_inputs(manifest(), ["x", "z", "label"])
     words = noise.words(0, 3, 0, 3, 4 + 48)  # latent_dim 3 takes the words of 4 normals.
     radius = np.sqrt(-2 * np.log(1 - uniform(words[:, :2])))
@@ -34,12 +34,12 @@ def test_inputs_take_their_words_in_the_order_of_the_rule():
     assert [made[name].dtype for name in ("x", "z", "label")] == [np.float32, np.float32, np.int64]
 
 
-def test_x_alone_begins_at_the_first_word():
+def test_x_alone_starts_at_the_first_word():
     x = golden_inputs(manifest(), ["x"])["x"]
     assert (x.ravel() == np.where(uniform(noise.words(0, 3, 0, 3, 48)) < 0.5, 0, 255).ravel()).all()
 
 
-def test_x_is_whole_for_8_bit_data_free_within_a_range_and_normal_without_one():
+def test_distribution_of_x_depends_on_likelihood_and_range():
     data = BASE["data"]
     eight_bit = golden_inputs(manifest(likelihood={"name": "discretized_logistic"}), ["x"])["x"]
     u = uniform(noise.words(0, 3, 0, 3, 48)).reshape(eight_bit.shape)
@@ -50,7 +50,7 @@ def test_x_is_whole_for_8_bit_data_free_within_a_range_and_normal_without_one():
     assert (golden_inputs(unbounded, ["x"])["x"].reshape(3, -1) == noise.normals(0, 3, 0, 3, 48)).all()
 
 
-def test_conditions_and_components_go_round():
+def test_conditions_and_components_cycle():
     prior = {"name": "vamp", "log_weights": [0, 0]}
     slant = {"name": "slant", "kind": "continuous", "range": [-1, 1]}
     given = manifest(prior=prior, conditions=[*BASE["conditions"], slant])
@@ -60,25 +60,25 @@ def test_conditions_and_components_go_round():
     np.testing.assert_allclose(made["slant"], [-0.6, -0.2, 0.2, 0.6], rtol=1e-6)
 
 
-def test_seed_and_num_come_from_the_manifest():
+def test_seed_and_num_are_read_from_the_manifest():
     kept = manifest(golden={"seed": 7, "num": 2, "outputs": {}})
     assert (golden_inputs(kept, ["z"])["z"] == golden_inputs(manifest(), ["z"], seed=7, num=2)["z"]).all()
 
 
-def test_an_input_that_the_manifest_does_not_know_is_an_error():
+def test_unknown_input_is_refused():
     with pytest.raises(ValueError, match="slant"):
         golden_inputs(manifest(), ["slant"])
 
 
 @pytest.mark.parametrize("size", [1, 63, 64, 65, 128, 2352])
-def test_at_most_64_values_are_kept_at_a_stride(size):
+def test_record_keeps_at_most_64_values(size):
     values = np.arange(size, dtype=np.float32)
     kept = record({"x_mean": values}, {"x_mean": (0.5, 0.0)})["outputs"]["x_mean"]
     assert len(kept["values"]) <= 64
     assert kept["values"] == values[:: kept["stride"]].tolist()
 
 
-def test_comparison_takes_the_tolerance_at_its_word():
+def test_comparison_applies_absolute_and_relative_tolerance():
     want = np.array([[0.0, 10.0], [-100.0, 1.0]], np.float32)
     kept = manifest(golden=record({"x_mean": want}, {"x_mean": (0.5, 0.01)}))
     for error, ok in (([0.4, 0.5, 1.4, 0.5], True), ([0.6, 0, 0, 0], False), ([0, 0, 1.6, 0], False)):

@@ -33,7 +33,7 @@ def changed(path: str, value: object) -> dict:
     return raw
 
 
-def test_the_example_of_the_format_is_read():
+def test_documented_example_is_read():
     text = """{"format": 1, "graph": "decoder", "model_id": "%s", "name": "mnist", "kind": "conditional-vae",
       "latent_dim": 16, "data": {"kind": "image", "shape": [28, 28, 1], "range": [0, 255]},
       "conditions": [{"name": "label", "kind": "categorical", "classes": ["0", "1", "2"]},
@@ -52,13 +52,13 @@ def test_the_example_of_the_format_is_read():
     assert manifest.num_components == 1
 
 
-def test_what_to_dict_gives_can_be_changed_without_harm():
+def test_to_dict_returns_a_deep_copy():
     manifest = parse(GOOD)
     manifest.to_dict()["data"]["shape"][0] = 99
     assert manifest.to_dict()["data"]["shape"] == [8, 6, 1]
 
 
-def test_a_newer_format_says_how_to_read_it():
+def test_newer_format_is_refused_with_advice_to_update():
     with pytest.raises(ModelFileError, match=r"format 2, newer than the 1.*pip install -U"):
         parse(GOOD | {"format": 2})
 
@@ -90,14 +90,14 @@ BAD = [
 ]  # fmt: skip
 
 
-def test_golden_inputs_that_take_gigabytes_are_refused():
+def test_golden_inputs_of_gigabytes_are_refused():
     large = changed("data.shape", [1024, 1024, 16]) | {"golden": {"seed": 0, "num": 64, "outputs": {}}}
     with pytest.raises(ModelFileError, match=r"golden\.num 64, expected at most 33554432 numbers"):
         parse(large)
     assert parse(large | {"golden": {"seed": 0, "num": 1, "outputs": {}}}).golden["num"] == 1
 
 
-def test_names_of_any_language_and_with_joined_emoji_are_good():
+def test_names_of_any_language_and_joined_emoji_are_accepted():
     names = ["Größe", "数字", "\U0001f468\u200d\U0001f469", "a\u00a0b", "x=1"]
     assert parse(changed("conditions.0.classes", names)).conditions[0].classes == tuple(names)
 
@@ -110,7 +110,7 @@ def test_names_of_any_language_and_with_joined_emoji_are_good():
     ],
     ids=["lists", "objects", "quotes", "backslashes", "empty lists", "texts", "numbers", "escapes", "digits"],
 )  # fmt: skip
-def test_a_mebibyte_of_anything_is_read_in_no_time_and_without_recursion(text):
+def test_any_mebibyte_is_parsed_quickly_and_without_recursion(text):
     """A caller may have raised Python's own limit, under which a parser that recurses would end the process."""
     limit, start = sys.getrecursionlimit(), time.process_time()
     sys.setrecursionlimit(10**6)
@@ -123,7 +123,7 @@ def test_a_mebibyte_of_anything_is_read_in_no_time_and_without_recursion(text):
 
 
 @pytest.mark.parametrize(("path", "value"), BAD)
-def test_a_wrong_value_is_refused(path, value):
+def test_invalid_value_is_refused(path, value):
     with pytest.raises(ModelFileError, match=r"^file\.onnx has a manifest with ") as error:
         parse(changed(path, value))
     assert str(error.value).isprintable()
@@ -138,12 +138,12 @@ def test_a_wrong_value_is_refused(path, value):
         '{"a": "\\ud800"}', "[" * 100_000, '{"a":' * 20 + "1" + "}" * 20, "{" + " " * 100_000, "9" * 5000, "{'a': 1}",
     ],
 )  # fmt: skip
-def test_what_is_no_proper_json_is_refused(text):
+def test_invalid_json_is_refused(text):
     with pytest.raises(ModelFileError, match=r"not valid JSON|not a JSON object"):
         Manifest.parse(text, "file.onnx")
 
 
-def test_a_table_has_a_column_for_each_value():
+def test_table_needs_one_column_per_value():
     columns = [{"name": "age", "kind": "numeric"}, {"name": "city", "kind": "categorical", "classes": ["a", "b"]}]
     data = {"kind": "table", "shape": [2], "range": None, "columns": columns}
     assert parse(GOOD | {"data": data}).data.columns[1]["classes"] == ["a", "b"]

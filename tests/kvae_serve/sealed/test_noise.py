@@ -50,7 +50,7 @@ VECTORS = [
 
 
 @pytest.mark.parametrize(("counter", "key", "expected"), VECTORS)
-def test_the_reference_gives_the_published_vectors(counter, key, expected):
+def test_reference_philox_matches_published_vectors(counter, key, expected):
     assert philox(counter, key) == expected
 
 
@@ -58,7 +58,7 @@ def test_the_reference_gives_the_published_vectors(counter, key, expected):
 @pytest.mark.parametrize(("seed", "stream"), [(0, 0), (2**64 - 1, 3), (12345, 1)])
 @pytest.mark.parametrize("start", [0, 7, 2**62])
 @pytest.mark.parametrize("words_per_sample", [1, 4, 17])
-def test_words_are_those_of_the_reference_at_the_counter_of_the_sample(num, seed, stream, start, words_per_sample):
+def test_words_match_the_reference_at_the_counter_of_the_sample(num, seed, stream, start, words_per_sample):
     found = noise.words(seed, stream, start, num, words_per_sample)
     assert found.dtype == np.uint64
     assert found.shape == (num, words_per_sample)
@@ -71,7 +71,7 @@ def test_words_are_those_of_the_reference_at_the_counter_of_the_sample(num, seed
         assert found[row].tolist() == expected[:words_per_sample]
 
 
-def test_words_are_those_that_the_format_names():
+def test_words_match_the_key_and_counter_of_the_format():
     raw = np.random.Philox(key=99 + (2 << 64), counter=5 * 3).random_raw(5 * 12).reshape(5, 12)
     assert (noise.words(99, 2, 5, 5, 11) == raw[:, :11]).all()
 
@@ -84,7 +84,7 @@ def test_parts_equal_the_whole(dim):
     assert np.concatenate([piece[1] for piece in pieces]).tobytes() == component.tobytes()
 
 
-def test_normals_follow_box_muller_word_by_word():
+def test_normals_match_box_muller():
     dim = 5
     raw = noise.words(8, 1, 4, 3, 6)
     found = noise.normals(8, 1, 4, 3, dim)
@@ -97,14 +97,14 @@ def test_normals_follow_box_muller_word_by_word():
         np.testing.assert_allclose(found[row], np.array(turned[:dim], np.float32), rtol=3e-7)
 
 
-def test_latent_noise_takes_the_words_of_its_normals_and_one_more():
+def test_latent_noise_uses_the_words_of_its_normals_and_one_more():
     z, component = noise.latent_noise(11, 2, 4, 7)
     raw = noise.words(11, noise.STREAM_Z, 2, 4, 9)
     assert (component == (raw[:, 8] >> np.uint64(11)) * 2.0**-53).all()
     assert (z == noise.words_to_normals(raw[:, :8], 7)).all()
 
 
-def test_normals_and_uniforms_have_the_moments_of_their_laws():
+def test_normals_and_uniforms_have_the_expected_moments():
     z = noise.normals(0, 0, 0, 50_000, 4).astype(np.float64)
     u = noise.uniforms(0, 1, 0, 50_000, 4)
     for values, moments in ((z, (0, 1, 0, 3)), (u - 0.5, (0, 1 / 12, 0, 1 / 80))):
@@ -122,7 +122,7 @@ def test_streams_and_seeds_differ():
 
 
 @pytest.mark.parametrize("bad", [(-1, 0, 1), (2**64, 0, 1), (0, -1, 1), (0, 2**63, 1)])
-def test_a_seed_or_index_out_of_range_is_refused(bad):
+def test_seed_or_index_out_of_range_is_refused(bad):
     with pytest.raises(RequestError):
         noise.latent_noise(*bad, 2)
 
