@@ -4,6 +4,7 @@ Functional and Sequential models have known shapes. A subclassed model has them 
 called on one example of zeros, which also builds it.
 """
 
+import warnings
 from typing import Any
 
 import keras
@@ -39,6 +40,7 @@ def validate_networks(encoder: Any, decoder: Any, data: Any, likelihood: Any, co
         raise ValueError(
             f"The encoder's input shape is {shapes[0]}, but the data have {data.unit_shape}. Give both the same shape."
         )
+    _warn_of_rescaling(encoder, data)
     widths = [_condition_dim(network) for network in (encoder, decoder)]
     if any(width not in (None, condition_dim) for width in widths):
         raise ValueError(
@@ -92,6 +94,19 @@ def input_shapes(network: Any) -> list[tuple[int, ...]]:
     if not shapes:
         return []
     return [tuple(shape[1:]) for shape in (shapes if isinstance(shapes, list) else [shapes])]
+
+
+def _warn_of_rescaling(network: Any, data: Any) -> None:
+    """Warn if the network scales data that the model has scaled already."""
+    for layer in getattr(network, "layers", ()):
+        if isinstance(layer, keras.layers.Rescaling) and data.range is not None:
+            low, high = data.range
+            warnings.warn(
+                f"The encoder contains Rescaling({layer.scale}), but its input is scaled already: "
+                f"DataSpec({data.shape}, range=({low:g}, {high:g})) maps the data to 0 to 1. Remove the layer.",
+                stacklevel=4,
+            )
+        _warn_of_rescaling(layer, data)
 
 
 def _last_activation(network: Any) -> Any:
