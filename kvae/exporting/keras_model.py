@@ -1,7 +1,7 @@
 """A Keras model behind the interface of an exported one, so that both sample, encode and decode with the same code."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ class KerasModel(Model):
         if hasattr(model, "jax_state_sync"):  # within a callback JAX has newer values than the variables
             model.jax_state_sync()
         self._functions = {graph.name: graph for graph in graphs.graphs(model)}
-        super().__init__(model.name, {name: name for name in self._functions}, threads=1, max_bytes=0, max_memory=None)
+        super().__init__(model.name, {name: name for name in self._functions})
         self._document = json.loads(json.dumps(graphs.manifest(model, model.name)))
 
     def graph_manifest(self, graph: str) -> Manifest:
@@ -45,21 +45,16 @@ class KerasModel(Model):
 
 
 class _KerasSession(Session):
-    """Session whose graph is a function of Keras tensors. Rows, types and results are checked as in ONNX Runtime."""
+    """Session whose graph is a function of Keras tensors. Inputs and outputs are checked as in ONNX Runtime."""
 
     def __init__(self, graph: Graph, manifest: Manifest) -> None:
-        self.manifest, self.name, self.max_memory = manifest, manifest.name, 0
+        self.manifest, self.name = manifest, manifest.name
         self.inputs = signature.inputs(manifest)
-        self._session, self._outputs = _KerasFunction(graph.function), list(graph.outputs)
+        self._outputs, self._function = list(graph.outputs), graph.function
 
-
-class _KerasFunction:
-    """Function of Keras tensors with the interface of `onnxruntime.InferenceSession`."""
-
-    def __init__(self, function: Callable[..., Mapping[str, Any]]) -> None:
-        self._function = function
-
-    def run(self, names: Sequence[str], feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    def _run_batch(self, batch: dict[str, np.ndarray], num: int, names: Sequence[str]) -> list[np.ndarray]:
         with without_gradients():
-            outputs = self._function(**feeds)
-        return [ops.convert_to_numpy(outputs[name]) for name in names]
+            outputs = self._function(**batch)
+        values = [ops.convert_to_numpy(outputs[name]) for name in names]
+        self._check_outputs(values, num, names)
+        return values

@@ -85,7 +85,7 @@ class Inference:
 
         Example:
             >>> model = kvae.ConditionalVAE.dense((8, 8, 1), latent_dim=2, conditions=kvae.Categorical("label", 3))
-            >>> z_mean, z_log_var = model.encode(np.zeros((5, 8, 8, 1)), label=[0, 1, 2, 0, 1])
+            >>> z_mean, z_log_var = model.encode(np.zeros((5, 8, 8, 1)), [0, 1, 2, 0, 1])
             >>> z_mean.shape
             (5, 2)
         """
@@ -118,7 +118,7 @@ class Inference:
 
         Example:
             >>> model = kvae.ConditionalVAE.dense((8, 8, 1), latent_dim=2, conditions=kvae.Categorical("label", 3))
-            >>> model.decode(np.zeros((1, 2)), label=2).shape
+            >>> model.decode(np.zeros((1, 2)), 2).shape
             (1, 8, 8, 1)
         """
         return KerasModel(self).decode(

@@ -90,7 +90,8 @@ class Model(Graphs):
 
     Data are in data units, as in the user's files: pixels are 0 to 255, images `[height, width, channels]`. Conditions
     are given by name, one value for all rows or one per row: class names or indices for a categorical condition,
-    numbers for a continuous one. `label` is short for `conditions={"label": ...}`.
+    numbers for a continuous one. A model with one condition also accepts its values alone, such as `encode(x, labels)`.
+    `label` is short for `conditions={"label": ...}`.
 
     All methods raise `RequestError` if a condition is missing or unknown or an argument is out of range, and
     `ModelFileError` if a graph is missing or invalid.
@@ -115,7 +116,7 @@ class Model(Graphs):
         num: int,
         *,
         label: Any = None,
-        conditions: Mapping[str, Any] | None = None,
+        conditions: Any = None,
         seed: int | None = None,
         start: int = 0,
         temperature: float = 1.0,
@@ -149,7 +150,7 @@ class Model(Graphs):
         num: int,
         *,
         label: Any = None,
-        conditions: Mapping[str, Any] | None = None,
+        conditions: Any = None,
         seed: int | None = None,
         start: int = 0,
         temperature: float = 1.0,
@@ -175,7 +176,7 @@ class Model(Graphs):
         options = {"seed": seed, "start": start, "temperature": temperature, "draw": draw, "batch_size": batch_size}
         return self.plan(num, label=label, conditions=conditions, **options).chunks()
 
-    def plan(self, num: int, *, label: Any = None, conditions: Mapping[str, Any] | None = None, **options: Any) -> Plan:
+    def plan(self, num: int, *, label: Any = None, conditions: Any = None, **options: Any) -> Plan:
         """Check a request to `sample` without drawing.
 
         Args:
@@ -192,7 +193,7 @@ class Model(Graphs):
     def decode(
         self,
         z: np.ndarray,
-        conditions: Mapping[str, Any] | None = None,
+        conditions: Any = None,
         *,
         label: Any = None,
         draw: bool = False,
@@ -228,7 +229,7 @@ class Model(Graphs):
     def encode(
         self,
         x: np.ndarray,
-        conditions: Mapping[str, Any] | None = None,
+        conditions: Any = None,
         *,
         label: Any = None,
         batch_size: int = BATCH_SIZE,
@@ -250,7 +251,7 @@ class Model(Graphs):
     def draw_codes(
         self,
         x: np.ndarray,
-        conditions: Mapping[str, Any] | None = None,
+        conditions: Any = None,
         *,
         label: Any = None,
         seed: int | None = None,
@@ -276,7 +277,7 @@ class Model(Graphs):
     def reconstruct(
         self,
         x: np.ndarray,
-        conditions: Mapping[str, Any] | None = None,
+        conditions: Any = None,
         *,
         label: Any = None,
         batch_size: int = BATCH_SIZE,
@@ -298,7 +299,7 @@ class Model(Graphs):
         self,
         x: np.ndarray,
         z: np.ndarray,
-        conditions: Mapping[str, Any] | None = None,
+        conditions: Any = None,
         *,
         label: Any = None,
         batch_size: int = BATCH_SIZE,
@@ -325,7 +326,7 @@ class Model(Graphs):
     def score(
         self,
         x: np.ndarray,
-        conditions: Mapping[str, Any] | None = None,
+        conditions: Any = None,
         *,
         label: Any = None,
         num_samples: int = 16,
@@ -355,7 +356,7 @@ class Model(Graphs):
     def evaluate(
         self,
         x: np.ndarray,
-        conditions: Mapping[str, Any] | None = None,
+        conditions: Any = None,
         *,
         label: Any = None,
         importance_samples: int = 100,
@@ -404,7 +405,7 @@ class Model(Graphs):
         span: tuple[float, float] = (-3.0, 3.0),
         spacing: Spacing = "even",
         label: Any = None,
-        conditions: Mapping[str, Any] | None = None,
+        conditions: Any = None,
         base: np.ndarray | None = None,
         seed: int | None = None,
         start: int = 0,
@@ -467,8 +468,8 @@ class Model(Graphs):
         self,
         z_from: np.ndarray,
         z_to: np.ndarray,
-        conditions: Mapping[str, Any] | None = None,
-        to_conditions: Mapping[str, Any] | None = None,
+        conditions: Any = None,
+        to_conditions: Any = None,
         *,
         label: Any = None,
         to_label: Any = None,
@@ -554,13 +555,13 @@ class Model(Graphs):
             checks += [Check(graph, *each) for each in golden.compare(manifest, outputs)]
         return checks
 
-    def with_label(self, label: Any, conditions: Mapping[str, Any] | None) -> dict[str, Any]:
+    def with_label(self, label: Any, conditions: Any) -> dict[str, Any]:
         """Return the conditions, with the label added under its name."""
         return conditions_of.with_label(self.manifest, label, conditions)
 
     def feeds(
         self,
-        conditions: Mapping[str, Any] | None,
+        conditions: Any,
         label: Any,
         x: np.ndarray | None = None,
         z: np.ndarray | None = None,

@@ -18,13 +18,19 @@ Value = str | int | float | np.generic
 ALL = "all"
 
 
-def with_label(manifest: Manifest, label: Any, conditions: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the conditions, with the label added under its name unless it is None.
+def with_label(manifest: Manifest, label: Any, conditions: Any) -> dict[str, Any]:
+    """Return the conditions by name, with the label added under its name unless it is None.
+
+    Args:
+        manifest: Manifest of the model.
+        label: Value or values of the condition named label, or None.
+        conditions: Values by name, or the values alone if the model has one condition, or None.
 
     Raises:
-        RequestError: There are two labels, or the model is unconditional.
+        RequestError: There are two labels, the model is unconditional, or the values of several conditions have no
+            names.
     """
-    merged = dict(conditions or {})
+    merged = _by_name(manifest, conditions)
     if label is None:
         return merged
     if "label" in merged:
@@ -32,6 +38,17 @@ def with_label(manifest: Manifest, label: Any, conditions: Mapping[str, Any] | N
     if not manifest.conditions:
         raise RequestError(f"{manifest.name} is unconditional, so it does not accept a label. Leave it out.")
     return {"label": label} | merged
+
+
+def _by_name(manifest: Manifest, conditions: Any) -> dict[str, Any]:
+    if conditions is None or isinstance(conditions, Mapping):
+        return dict(conditions or {})
+    names = [condition.name for condition in manifest.conditions]
+    if not names:
+        raise RequestError(f"{manifest.name} is unconditional, so it does not accept conditions. Leave them out.")
+    if len(names) > 1:
+        raise RequestError(f"The conditions have no names; expected a dict with the keys {_listed(names)}.")
+    return {names[0]: conditions}
 
 
 def combinations(
@@ -70,6 +87,13 @@ def column(condition: Condition, values: Any, num: int) -> np.ndarray:
         RequestError: A value does not exist, or their number is wrong.
     """
     array = np.asarray(values)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if condition.categorical and array.ndim == 2 and array.shape[1] == len(condition.classes):
+        raise RequestError(
+            f"{condition.name} has the shape {list(array.shape)}, which looks one-hot; expected class indices. "
+            f"Use {condition.name}.argmax(axis=1)."
+        )
     if array.ndim > 1 or (array.ndim == 1 and len(array) != num):
         raise RequestError(
             f"{condition.name} has the shape {list(array.shape)}; expected one value, or one for each of {num} rows."

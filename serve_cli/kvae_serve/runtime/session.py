@@ -118,6 +118,10 @@ class Session:
                     "Use smaller batches, or raise the limit with KVAE_MAX_MEMORY (in MiB)."
                 ) from error
             raise ModelFileError(f"ONNX Runtime fails to run {self.name} ({type(error).__name__}).") from error
+        self._check_outputs(values, num, names)
+        return values
+
+    def _check_outputs(self, values: Sequence[np.ndarray], num: int, names: Sequence[str]) -> None:
         expected = signature.outputs(self.manifest)
         for name, value in zip(names, values, strict=True):
             shape = (num, *expected[name][1]) if name in expected else (num, *value.shape[1:])
@@ -129,7 +133,6 @@ class Session:
                 raise ModelFileError(
                     f"{self.name} returns {printable(name)} with NaN or infinite values, so it cannot be used."
                 )
-        return values
 
     def _check_feeds(self, feeds: Mapping[str, np.ndarray]) -> int:
         if set(feeds) != set(self.inputs):

@@ -37,7 +37,7 @@ def pair(request, tmp_path_factory):
 
 
 def given(model):
-    return ({"label": LABELS},) if model.condition_dim else ()
+    return (LABELS,) if model.condition_dim else ()
 
 
 def close(ours, theirs):
@@ -94,9 +94,41 @@ def test_a_callback_can_sample_during_training():
     assert np.abs(ranges[0] - ranges[1]).max() > 0
 
 
+def test_one_condition_is_given_by_position_name_or_label():
+    model = MODELS["conditional"]()
+    expected = model.encode(X, {"label": LABELS})[0]
+    names = [LABEL.classes[index] for index in LABELS]
+    for labels in (
+        LABELS,
+        LABELS[:, None],
+        LABELS.astype("f4"),
+        names,
+        list(LABELS),
+        keras.ops.convert_to_tensor(LABELS),
+    ):
+        np.testing.assert_array_equal(model.encode(X, labels)[0], expected)
+    np.testing.assert_array_equal(model.encode(X, label=LABELS)[0], expected)
+    z = np.zeros((1, LATENT))
+    for label in (2, 2.0, "owl", [2]):
+        np.testing.assert_array_equal(model.decode(z, label), model.decode(z, label="owl"))
+
+
+def test_exported_model_accepts_one_condition_by_position(tiny):
+    served = kvae.load(tiny / "conditional")
+    shape = served.manifest.data.shape
+    x = np.zeros((3, *shape), "uint8")
+    expected = served.reconstruct(x, {"label": [0, 1, 2]})
+    for labels in ([0, 1, 2], np.array([[0.0], [1.0], [2.0]])):
+        np.testing.assert_array_equal(served.reconstruct(x, labels), expected)
+    assert served.decode(np.zeros((2, served.manifest.latent_dim)), 1).shape == (2, *shape)
+    assert len(served.score(x, [0, 1, 2]).elbo) == 3
+
+
 @pytest.mark.parametrize(
     ("error", "message", "call"),
     [
+        (RequestError, "one-hot.*argmax", lambda: MODELS["conditional"]().encode(X, np.eye(3)[LABELS])),
+        (RequestError, "unconditional", lambda: MODELS["unconditional"]().encode(X, LABELS)),
         (RequestError, "fox", lambda: MODELS["conditional"]().sample(1, label="fox")),
         (InputDataError, "x", lambda: MODELS["unconditional"]().encode(X / 255)),
         (InputDataError, "shape", lambda: MODELS["unconditional"]().decode(np.zeros((1, 3)))),
