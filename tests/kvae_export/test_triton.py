@@ -90,8 +90,8 @@ def test_exported_model_is_written_without_tensorflow(tiny, tmp_path, command_en
     made = json.loads(done.stdout)["files"]
     assert {name: (tmp_path / "repository" / name).stat().st_size for name in made} == made
     for arguments, code_wanted, said in [
-        ([tiny / "conditional"], 2, "give -o FOLDER, or --triton DIR"),
-        ([tiny / "conditional", "--triton", "b", "-o", "c"], 2, "leave out -o"),
+        ([tiny / "conditional"], 2, "Give -o FOLDER, or --triton DIR"),
+        ([tiny / "conditional", "--triton", "b", "-o", "c"], 2, "Leave out -o"),
         ([tiny / "conditional", "--triton", "repository"], 7, "exists already"),
         ([tiny / "conditional", "--triton", "no/where"], 7, "cannot be a model repository"),
     ]:

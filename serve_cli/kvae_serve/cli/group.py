@@ -14,31 +14,18 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 SYNONYMS = {
-    "generate": "sample",
-    "draw": "sample",
-    "embed": "encode",
-    "latents": "encode",
-    "test": "evaluate",
-    "eval": "evaluate",
-    "measure": "evaluate",
-    "anomaly": "score",
-    "anomalies": "score",
-    "detect": "score",
-    "elbo": "score",
-    "walk": "interpolate",
-    "morph": "interpolate",
-    "show": "info",
-    "inspect": "info",
-    "describe": "info",
-    "check": "verify",
-    "list": "models",
-    "ls": "models",
-    "fit": "train",
-    "resume": "train",
-    "convert": "export",
-    "onnx": "export",
+    "sample": {"generate", "draw"},
+    "encode": {"embed", "latents"},
+    "score": {"anomaly", "anomalies", "detect", "elbo"},
+    "evaluate": {"test", "eval", "measure"},
+    "interpolate": {"walk", "morph"},
+    "info": {"show", "inspect", "describe"},
+    "verify": {"check"},
+    "models": {"list", "ls"},
+    "train": {"fit", "resume"},
+    "export": {"convert", "onnx"},
 }
-"""Names that users try, and the command that they mean."""
+"""Names that users try, by the command that they mean."""
 
 
 class LazyGroup(click.Group):
@@ -67,8 +54,8 @@ class LazyGroup(click.Group):
     def _suggestion(self, name: str) -> str:
         import difflib
 
-        meant = SYNONYMS.get(name.lower())
-        near = [meant] if meant in self.table else difflib.get_close_matches(name, self.table, 1, 0.5)
+        meant = [each for each, names in SYNONYMS.items() if name.lower() in names and each in self.table]
+        near = meant or difflib.get_close_matches(name, self.table, 1, 0.5)
         return f"Did you mean {near[0]}?" if near else f"Commands: {', '.join(self.table)}."
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:

@@ -58,7 +58,7 @@ def test_a_run_in_bfloat16_is_checked_watched_stopped_early_exported_and_evaluat
     assert code == 0, said
     assert said.startswith("Training on CPU"), said
     assert "with PyTorch." in said
-    assert "Stopped early: the validation elbo rose no more." in said
+    assert "Stopped early: the validation elbo no longer improves." in said
     assert "not checked" not in said
     for split in ("train", "validation"):
         assert list((tmp_path / "logs" / split).glob("events.*")), split
@@ -98,7 +98,7 @@ def test_ctrl_c_keeps_what_was_learned_and_the_run_goes_on(command, kvae, tmp_pa
             break
     rest = process.stderr.read()
     assert process.wait(60) == 130
-    assert "Stopped early; what was learned is saved." in rest
+    assert "Stopped early; the model is saved." in rest
     assert "Traceback" not in rest
     done = int(saved_run.load(tmp_path / "run")[1]["training"]["epochs"])
     assert 0 < done < 100000
