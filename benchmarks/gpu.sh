@@ -51,7 +51,7 @@ case "$what" in
     has tensorflow || { echo "An export needs TensorFlow: take $run to where it is." >&2; exit 3; }
     "$python" -m kvae export "$run" -o "$run-onnx" --force
     # Further arguments come last, so that they win.
-    "$python" -m kvae evaluate -m "$run-onnx" --data "$mnist" --importance-samples 5000 \
+    "$python" -m kvae evaluate -m "$run-onnx" --data "$mnist" --num-samples 5000 \
       -o "$run-evaluation.json" --force "$@"
     "$python" -c "import json, sys; nll = json.load(open(sys.argv[1]))['figures']['nll']; print('NLL', nll['mean'], nll['unit'])" \
       "$run-evaluation.json"
