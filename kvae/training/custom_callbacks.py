@@ -1,6 +1,6 @@
 """Keras callbacks that a user names as `module:Class`, for `kvae train --callback`.
 
-Nothing here imports Keras when the module is imported, so that a wrong name is reported before the backend starts.
+Importing this module does not import Keras, so that a wrong name is reported before the backend starts.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Training of one run: `fit` with its callbacks, and what is written at the end."""
+"""Training of one run: `fit` with its callbacks, and the files that are written at the end."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Data of a run: reading, the split into training and validation data, and the fingerprint that resume compares.
 
-Nothing here imports Keras when the module is imported, because errors in the data are reported before the backend
-starts, which takes seconds.
+Importing this module does not import Keras, so that errors in the data are reported before the backend starts, which
+takes seconds.
 """
 
 import hashlib
@@ -120,6 +120,6 @@ def splits(directory: str | Path) -> tuple[Split | None, Split | None]:
 
 
 def take(dataset: Dataset, rows: Any) -> Split:
-    """Return x and the conditions (None if there are none) of the examples with the indices `rows`."""
+    """Return x and the conditions (or None) of the examples with the indices `rows`."""
     conditions = {name: values[rows] for name, values in dataset.conditions.items()}
     return disk.take(dataset.x, rows), conditions or None

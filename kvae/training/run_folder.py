@@ -1,6 +1,6 @@
 """Folder of a run: its files, its lock, and the checks before it is written or resumed.
 
-Nothing here imports Keras, because errors are reported before the backend starts, which takes seconds.
+This module does not import Keras, so that errors are reported before the backend starts, which takes seconds.
 """
 
 import contextlib

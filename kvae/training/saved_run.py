@@ -11,7 +11,7 @@ from kvae_serve.errors import InputDataError, RequestError
 
 
 def load(directory: str | Path) -> tuple[keras.Model, dict[str, Any]]:
-    """Rebuild the model of a run in code, and load nothing but its weights from the file.
+    """Rebuild the model of a run in code, and load only its weights from the file.
 
     Args:
         directory: Folder that `kvae train` wrote. If the run was interrupted before it saved a model, the weights come

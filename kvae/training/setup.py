@@ -107,12 +107,6 @@ def prepare(config: Config, dataset: Dataset, distribution: Distribution) -> Set
     )
 
 
-def _each_by_itself(config):
-    """Whether no example of a batch has to do with another before the objective, and nothing is computed for all."""
-    m = config.model
-    return (m.network, m.likelihood, m.prior) == ("dense", "bernoulli", "standard_normal")
-
-
 def _pseudo_inputs(spec: DataSpec, x: Any, conditions: dict[str, Any] | None, num: int) -> tuple[Any, dict[str, Any]]:
     """Select initial pseudo-inputs of a VampPrior, in unit data, and their conditions.
 

@@ -1,4 +1,4 @@
-"""Keras callbacks of a training run: metrics, progress, stopping, and what is saved during training."""
+"""Keras callbacks of a training run: metrics, progress, stopping and saving."""
 
 from kvae.training.callbacks.checkpointing import History, SaveCheckpoints, SaveModel
 from kvae.training.callbacks.latent_usage import LatentUsage

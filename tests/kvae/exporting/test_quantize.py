@@ -70,7 +70,7 @@ def test_small_files_match_keras_with_the_rounded_weights(make, tmp_path):
     for form in quantize.FORMS:
         model.export(tmp_path / form, format="onnx", weights=form, name="m")
         served[form] = kvae.load(tmp_path / form)
-        # As tight as ever: a tenth of what float32 weights are allowed.
+        # The difference is at most a tenth of the tolerance.
         assert all(check.difference <= 0.1 * check.allowed for check in served[form].verify()), form
         assert served[form].manifest.raw["weights"] == form
     for weight, kept in zip(model.get_weights(), before, strict=True):
@@ -126,7 +126,7 @@ def test_card_shows_the_cost_of_small_weights(tmp_path):
     assert (kept["num_samples"], kept["seed"], kept["examples"]) == (16, 0, 200)
     for share, value in kept["quantiles"].items():
         assert value == pytest.approx(np.quantile(scores, float(share)), abs=1e-3)
-    # Every file of the model says so, and is sealed as it should be.
+    # The manifest of every file contains them.
     for graph in served.graphs:
         assert served.graph_manifest(graph).raw["score"] == kept
 
