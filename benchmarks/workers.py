@@ -106,7 +106,7 @@ def work(directory, seeds, **settings):
     from kvae.backends import startup
     from kvae.training import cluster
 
-    among, together = cluster.of_environment(), []
+    among, together = cluster.from_environment(), []
 
     def prepare():  # as kvae train does, before the devices start
         from kvae.training import distribution

@@ -16,7 +16,6 @@ import numpy as np
 from keras import layers, ops
 
 from kvae import loss_terms
-from kvae.backends.initializers import RandomNormal
 from kvae.serialization import register
 from kvae.types import Shape, Tensor
 
@@ -218,7 +217,9 @@ class GaussianMixture(Prior):
         self.latent_dim, self.seed = int(latent_dim), seed
         self.num_components = _check_num_components(num_components)
         shape = (self.num_components, self.latent_dim)
-        self.means = self.add_weight(shape, initializer=RandomNormal(stddev=1.0, seed=seed), name="means")
+        self.means = self.add_weight(
+            shape, initializer=keras.initializers.RandomNormal(stddev=1.0, seed=seed), name="means"
+        )
         self.log_vars = self.add_weight(shape, initializer="zeros", name="log_vars")
         self.logits = self.add_weight((self.num_components,), initializer="zeros", name="logits")
 
@@ -291,7 +292,9 @@ class VampPrior(Prior):
         self.condition_dim, self.seed, self.bounded = int(condition_dim), seed, bool(bounded)
         full = (self.num_components, *self.shape)
         # Stored as logits if bounded, so that pseudo-inputs stay in the range of unit data.
-        self.logits = self.add_weight(full, initializer=RandomNormal(stddev=0.5, seed=seed), name="logits")
+        self.logits = self.add_weight(
+            full, initializer=keras.initializers.RandomNormal(stddev=0.5, seed=seed), name="logits"
+        )
         if pseudo_inputs is not None:
             values = np.asarray(pseudo_inputs, "float32").reshape(full)
             p = np.clip(values, 0.01, 0.99)
@@ -300,7 +303,7 @@ class VampPrior(Prior):
         if self.condition_dim:
             self.condition_vectors = self.add_weight(
                 (self.num_components, self.condition_dim),
-                initializer=RandomNormal(stddev=1.0, seed=seed),
+                initializer=keras.initializers.RandomNormal(stddev=1.0, seed=seed),
                 name="condition_vectors",
             )
             if condition_vectors is not None:

@@ -2,6 +2,9 @@
 
 import keras
 
+# Names in `.keras` files of kvae 0.1, whose classes were replaced by those of Keras.
+keras.saving.get_custom_objects()["kvae>initial.RandomNormal"] = keras.initializers.RandomNormal
+
 
 def register(name):
     """Return a class decorator that registers a class with Keras as `kvae>NAME`.

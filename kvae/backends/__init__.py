@@ -1,51 +1,50 @@
-"""A `train_step` for each engine that Keras runs on; models import `BackendStep` and `Noise` from here alone."""
+"""Training steps, noise and loss tracker of the Keras backend in use; models import them from here."""
+
+from contextlib import nullcontext as without_gradients
 
 import keras
 
+from kvae.backends.datasets import is_dataset
+
 if keras.backend.backend() == "tensorflow":
-    from contextlib import nullcontext as without_gradients
-
     from kvae.backends.tensorflow.distribute import batch_mean
-    from kvae.backends.tensorflow.step import BackendStep, Noise, Totals, is_dataset, latent_sums, settle, to_numpy
+    from kvae.backends.tensorflow.step import BackendStep, LossTracker, Noise, configure, latent_sums, to_numpy
 elif keras.backend.backend() == "jax":
-    from contextlib import nullcontext as without_gradients
-
-    from kvae.backends.datasets import is_dataset
     from kvae.backends.jax.step import (  # type: ignore[assignment]
         BackendStep,
+        LossTracker,
         Noise,
-        Totals,
         batch_mean,
+        configure,
         latent_sums,
-        settle,
         to_numpy,
     )
 elif keras.backend.backend() == "torch":
     from torch import no_grad as without_gradients  # type: ignore[no-redef]
 
-    from kvae.backends.datasets import is_dataset
     from kvae.backends.torch.step import (  # type: ignore[assignment]
         BackendStep,
+        LossTracker,
         Noise,
-        Totals,
         batch_mean,
+        configure,
         latent_sums,
-        settle,
         to_numpy,
     )
 else:
     raise ImportError(
-        f"kvae trains on Keras' backends tensorflow, jax and torch, got {keras.backend.backend()!r}; set KERAS_BACKEND."
+        f"The Keras backend is {keras.backend.backend()!r}; kvae trains on tensorflow, jax and torch. "
+        "Set KERAS_BACKEND to one of them."
     )
 
 __all__ = [
     "BackendStep",
+    "LossTracker",
     "Noise",
-    "Totals",
     "batch_mean",
+    "configure",
     "is_dataset",
     "latent_sums",
-    "settle",
     "to_numpy",
     "without_gradients",
 ]

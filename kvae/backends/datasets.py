@@ -1,9 +1,10 @@
-"""What another engine than TensorFlow is handed that is TensorFlow's own."""
+"""Recognition of `tf.data` datasets under every backend."""
 
 import sys
+from typing import Any
 
 
-def is_dataset(x):
-    """Whether `x` is a dataset of TensorFlow, which can be looked into and read again; none where that is not open."""
+def is_dataset(x: Any) -> bool:
+    """Return whether `x` is a `tf.data.Dataset`; False if TensorFlow is not imported."""
     tensorflow = sys.modules.get("tensorflow")
     return tensorflow is not None and isinstance(x, tensorflow.data.Dataset)

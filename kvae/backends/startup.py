@@ -1,6 +1,6 @@
-"""Which engine Keras runs on, whether it is installed, and opening it without its monologue.
+"""Selection of the Keras backend: check that it is installed, and import it with its start-up log silenced.
 
-What the libraries say on start-up is about their build, not the run. Nothing here opens Keras before it is asked to.
+This module does not import Keras before `open_quietly` is called.
 """
 
 import contextlib
@@ -10,11 +10,12 @@ import os
 import platform
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kvae_serve.errors import KvaeError, MissingExtraError, RequestError
 
-#: Engine to the packages that train with it, and to the extra that brings them.
+#: Packages that training needs, by backend, and the extra that installs them.
 _NEEDS = {
     "tensorflow": (("tensorflow", "keras", "tf2onnx", "onnx", "tomli_w"), "train"),
     "jax": (("jax", "keras", "tomli_w"), "jax"),
@@ -22,8 +23,8 @@ _NEEDS = {
 }
 
 
-def chosen():
-    """The engine that Keras will take: `KERAS_BACKEND`, or what its own file of settings says, or tensorflow."""
+def chosen() -> str:
+    """Return the backend that Keras will use: `KERAS_BACKEND`, else the one in keras.json, else tensorflow."""
     if name := os.environ.get("KERAS_BACKEND"):
         return name
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
@@ -33,89 +34,89 @@ def chosen():
         return "tensorflow"
 
 
-def require_to_train(tensorboard=None):
-    """Raise MissingExtraError unless what trains on the chosen engine is installed; opens none of it.
+def require_to_train(tensorboard: object = None) -> None:
+    """Raise MissingExtraError unless the packages that train on the chosen backend are installed. Import nothing.
 
     Args:
-        tensorboard: a folder for TensorBoard's figures, which TensorFlow writes, or None.
+        tensorboard: Folder for TensorBoard, or None. TensorFlow writes these files.
     """
     name = chosen()
     if name not in _NEEDS:
         *others, last = _NEEDS
         known = f"{', '.join(others)} and {last}"
-        raise RequestError(f"kvae trains on {known}, got KERAS_BACKEND={name}; set it to one of them.")
+        raise RequestError(f"KERAS_BACKEND is {name}; kvae trains on {known}. Set it to one of them.")
     if missing := _missing(name):
         found = next((each for each in _NEEDS if name == "tensorflow" and not _missing(each)), None)
-        other = f"; or set KERAS_BACKEND={found}, which is" if found else ""
+        other = f", or set KERAS_BACKEND={found}, which is installed" if found else ""
         raise MissingExtraError(
-            f"This needs {missing}, which is not installed: pip install 'kvae-onnx[{_NEEDS[name][1]}]'{other}."
+            f"{missing} is not installed; training needs it. Run pip install 'kvae-onnx[{_NEEDS[name][1]}]'{other}."
         )
     if tensorboard and importlib.util.find_spec("tensorflow") is None:
         raise MissingExtraError(
-            "--tensorboard needs tensorflow, which is not installed: pip install 'kvae-onnx[train]'."
+            "tensorflow is not installed; --tensorboard needs it. Run pip install 'kvae-onnx[train]'."
         )
 
 
-def require():
-    """Raise MissingExtraError unless what exports is installed, TensorFlow on any engine; opens none of it."""
+def require() -> None:
+    """Raise MissingExtraError unless the packages that export are installed (TensorFlow). Import nothing."""
     if missing := _missing("tensorflow"):
-        raise MissingExtraError(f"This needs {missing}, which is not installed: pip install 'kvae-onnx[train]'.")
+        raise MissingExtraError(f"{missing} is not installed; export needs it. Run pip install 'kvae-onnx[train]'.")
 
 
-def can_export():
-    """Whether what exports is installed; opens none of it."""
+def can_export() -> bool:
+    """Return whether the packages that export are installed. Import nothing."""
     return not _missing("tensorflow")
 
 
-def _missing(name):
+def _missing(name: str) -> str | None:
     return next((each for each in _NEEDS[name][0] if importlib.util.find_spec(each) is None), None)
 
 
-def open_quietly(name=None, prepare=None, network=None):
-    """Import Keras and its engine, start the devices, and return what it runs on, for people.
+def open_quietly(name: str | None = None, prepare: Callable[[], None] | None = None, network: str | None = None) -> str:
+    """Import Keras and its backend, start the devices, and return a description of the devices.
 
-    The libraries write to the process's standard error before any setting of theirs is heard, so it is set aside for
-    the moment. Where the import fails, all that they wrote is shown.
+    The libraries write to stderr before their log level can be set, so stderr is redirected meanwhile. If the import
+    fails, the redirected output is shown.
 
     Args:
-        name: the engine; the chosen one where not given.
-        prepare: called between the two, for what must be said before devices start.
-        network: the kind of network that is to be trained, for which an engine may use the processors otherwise.
+        name: Backend; the chosen one by default.
+        prepare: Function that is called after the import and before the devices start.
+        network: Kind of network that will be trained. TensorFlow's use of the processors depends on it.
     """
     os.environ["KERAS_BACKEND"] = name = name or chosen()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if name == "tensorflow" and network in ("conv", "residual"):
-        _convolve_by_onednn()
-    with _standard_error_aside():
+        _enable_onednn()
+    with _stderr_redirected():
         if name == "torch":
-            _leave_apples_gpu()
-        import keras  # noqa: F401 - opened here, used by who comes next
+            _disable_mps()
+        import keras  # noqa: F401 - imported here for later use
 
         if name == "tensorflow" and network == "dense":
-            _share_processors()
+            _set_one_intra_op_thread()
         if prepare:
             prepare()
         if name == "tensorflow":
             return _tensorflow_devices()
-        _do_without_tensorflow()
+        _hide_tensorflow_from_keras()
         return _jax_devices() if name == "jax" else _torch_devices()
 
 
-def _convolve_by_onednn():
-    """Ask TensorFlow, before it is imported, for the kernels of oneDNN on any x86-64 processor.
+def _enable_onednn() -> None:
+    """Select the oneDNN kernels before TensorFlow is imported, on any x86-64 processor.
 
-    It takes them by itself only where there is AVX-512 or the like. Without it convolutions train 1.5 times as fast
-    for them; dense networks do not care (benchmarks/RESULTS.md).
+    TensorFlow selects them by itself only on processors with AVX-512 or the like. Without AVX-512 they make
+    convolutions 1.5 times as fast and do not change dense networks (benchmarks/RESULTS.md).
     """
     if platform.machine().lower() in ("x86_64", "amd64"):
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
-def _share_processors():
-    """On two processors give each operation of TensorFlow one thread, before its devices start.
+def _set_one_intra_op_thread() -> None:
+    """On two processors run each TensorFlow operation on one thread, so that two operations run at a time.
 
-    Two operations at a time, a thread each, beat one operation that two threads share: dense nets train 1.3 times as
-    fast (convolutions as before, or more slowly: benchmarks/RESULTS.md). More than two processors were not measured.
+    Dense networks train 1.3 times as fast; convolutions do not (benchmarks/RESULTS.md). This was not measured on more
+    than two processors.
     """
     import tensorflow as tf
 
@@ -125,18 +126,18 @@ def _share_processors():
         tf.config.threading.set_intra_op_parallelism_threads(1)
 
 
-def _leave_apples_gpu():
-    """Have Keras train on a Mac's CPU under PyTorch: its GPU has no double precision, which sums of figures need."""
+def _disable_mps() -> None:
+    """Train on the CPU of a Mac under PyTorch: its GPU lacks float64, which the sums of losses need."""
     import torch
 
     if torch.backends.mps.is_available():
         os.environ.setdefault("KERAS_TORCH_DEVICE", "cpu")
 
 
-def _do_without_tensorflow():
-    """Let Keras find no TensorFlow, unless it is open already: its import takes seconds, memory and lines, for nothing.
+def _hide_tensorflow_from_keras() -> None:
+    """Stop Keras from importing TensorFlow under another backend. The import takes seconds and memory.
 
-    Keras looks for it when it seeds, and when it saves; it looks once a process.
+    Keras looks for TensorFlow once per process, when it first sets a seed.
     """
     import keras
 
@@ -149,7 +150,7 @@ def _do_without_tensorflow():
         del sys.modules["tensorflow"]
 
 
-def _tensorflow_devices():
+def _tensorflow_devices() -> str:
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
@@ -160,12 +161,12 @@ def _tensorflow_devices():
     return f"GPU: {', '.join(details)}"
 
 
-def _processors():
-    """How many processors this process may run on."""
+def _processors() -> int:
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _jax_devices():
+def _jax_devices() -> str:
     import jax
 
     devices = jax.devices()
@@ -174,34 +175,34 @@ def _jax_devices():
     return f"{devices[0].platform.upper()}: {', '.join(device.device_kind for device in devices)}, with JAX"
 
 
-def _torch_devices():
+def _torch_devices() -> str:
+    import keras
     import torch
-    from keras.src.backend.torch.core import get_device
 
-    if (device := torch.device(get_device())).type == "cuda":
+    if (device := keras.ops.zeros(()).device).type == "cuda":
         return f"GPU: {torch.cuda.get_device_name(device)}, with PyTorch"
     return f"{device.type.upper()}, {_processors()} cores, with PyTorch"
 
 
 @contextlib.contextmanager
-def _standard_error_aside():
+def _stderr_redirected() -> Iterator[None]:
     sys.stderr.flush()
     try:
-        kept = os.dup(2)
-    except OSError:  # closed by whoever started us: nothing to set aside
+        saved = os.dup(2)
+    except OSError:  # stderr is closed
         yield
         return
-    with tempfile.TemporaryFile() as aside:
-        os.dup2(aside.fileno(), 2)
+    with tempfile.TemporaryFile() as captured:
+        os.dup2(captured.fileno(), 2)
         try:
             yield
-        except KvaeError:  # says by itself what is wrong
+        except KvaeError:  # its message is enough
             raise
         except Exception:
-            os.dup2(kept, 2)
-            aside.seek(0)
-            os.write(2, aside.read())
+            os.dup2(saved, 2)
+            captured.seek(0)
+            os.write(2, captured.read())
             raise
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(saved, 2)
+            os.close(saved)

@@ -110,7 +110,7 @@ def train(
     startup.require_to_train(tensorboard)
     for name in callback_names:
         custom_callbacks.check(name)
-    cluster = clusters.of_environment()
+    cluster = clusters.from_environment()
     if cluster and devices != 1:
         raise RequestError(
             "--devices cannot be combined with TF_CONFIG, because each worker uses all of its GPUs. "

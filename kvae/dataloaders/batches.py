@@ -1,7 +1,4 @@
-"""Batches for `fit`, from memory or from disk, in an order that is a pure function of (seed, epoch).
-
-What makes them is a module for each kind of engine; the order is the same under all.
-"""
+"""Batches for `fit`, from memory or from disk. Their order is a pure function of (seed, epoch) under each backend."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,13 +7,19 @@ import keras
 import numpy as np
 
 if keras.backend.backend() == "tensorflow":
-    from kvae.dataloaders import tensorflow as engine
+    from kvae.dataloaders import tensorflow as loader
 else:
-    from kvae.dataloaders import arrays as engine  # type: ignore[no-redef]
+    from kvae.dataloaders import arrays as loader  # type: ignore[no-redef]
 
 
 class Batches(NamedTuple):
-    """What `fit` needs: the dataset, and the callback that tells it the epoch."""
+    """Arguments of `fit`.
+
+    Attributes:
+        dataset: Batches of one epoch.
+        callback: Callback that selects the order of each epoch; pass it to `fit` together with the dataset.
+        steps: Batches per epoch.
+    """
 
     dataset: Any
     callback: keras.callbacks.Callback
@@ -24,58 +27,53 @@ class Batches(NamedTuple):
 
 
 class EpochOrder(keras.callbacks.Callback):
-    """Tells the dataset which epoch begins, so that a resumed run sees the order of the uninterrupted one."""
+    """Callback that selects the order of the epoch, so that a resumed run sees the batches of the uninterrupted run."""
 
-    def __init__(self, begin: Callable):
+    def __init__(self, begin: Callable[[int], Any]):
         super().__init__()
         self._begin = begin
 
-    def on_epoch_begin(self, epoch, logs=None):
-        """Keras calls this before it opens the epoch's iterator."""
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Select the order. Keras calls this before it opens the iterator of the epoch."""
         self._begin(epoch)
 
 
-def training_batches(x, conditions, batch_size, seed):
-    """Shuffled batches of one epoch, a new order each epoch.
+def training_batches(x: Any, conditions: Any, batch_size: int, seed: int) -> Batches:
+    """Return shuffled batches of one epoch, in a new order each epoch.
 
-    The last batch of an epoch is dropped where it is not full: other examples each time, and every step has one shape.
+    The last batch of an epoch is dropped if it is not full, so that every step has the same shape.
 
     Args:
-        x: array `[num, *shape]`, in data units and the type it came in: bytes stay bytes on their way to the model.
-            An `OnDisk` is read batch by batch, some batches ahead.
-        conditions: None, an array `[num]`, or a dict of them.
-        batch_size: examples a step; all of them where there are fewer.
-        seed: of the order.
-
-    Returns:
-        `Batches`; give `callback` to `fit` beside `dataset`.
+        x: Array `[num, *shape]` in data units and in its own type: bytes stay bytes until the model converts them.
+            An `OnDisk` is read some batches ahead.
+        conditions: None, an array `[num]`, or a dict of arrays.
+        batch_size: Examples per step; all of them if there are fewer.
+        seed: Seed of the order.
     """
-    dataset, begin, steps = engine.training_batches(x, conditions, min(batch_size, len(x)), seed)
+    dataset, begin, steps = loader.training_batches(x, conditions, min(batch_size, len(x)), seed)
     return Batches(dataset, EpochOrder(begin), steps)
 
 
-def validation_batches(x, conditions, batch_size):
-    """All examples in their order, the last batch as short as it falls."""
-    return engine.validation_batches(x, conditions, batch_size)
+def validation_batches(x: Any, conditions: Any, batch_size: int) -> Any:
+    """Return all examples in their order. The last batch may be smaller."""
+    return loader.validation_batches(x, conditions, batch_size)
 
 
-def hold_out(num, validation, seed):
+def hold_out(num: int, validation: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Split `num` indices into training and validation by a seeded permutation.
 
     Args:
-        num: examples of the training split.
-        validation: how many to hold out, fewer than `num`.
-        seed: of the choice.
+        num: Number of examples.
+        validation: Number of examples to hold out, less than `num`.
+        seed: Seed of the choice.
 
     Returns:
         Two sorted int64 arrays, training and validation.
 
     Raises:
-        ValueError: where nothing would be left to train on.
+        ValueError: If no example would be left for training.
     """
     if not 0 <= validation < num:
-        raise ValueError(
-            f"Cannot hold {validation} of {num} examples out for validation; at least one must be left to train on."
-        )
+        raise ValueError(f"Cannot hold out {validation} of {num} examples for validation; give at most {num - 1}.")
     shuffled = np.random.Generator(np.random.Philox(key=seed)).permutation(num)
     return np.sort(shuffled[validation:]), np.sort(shuffled[:validation])

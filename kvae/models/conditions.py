@@ -9,7 +9,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from kvae.backends.initializers import RandomNormal
 from kvae.serialization import register
 from kvae_serve.sealed.manifest import RESERVED
 
@@ -88,7 +87,7 @@ class Categorical(Condition):
         if embedding_dim:
             self.embedding = self.add_weight(
                 (len(self.classes), embedding_dim),
-                initializer=RandomNormal(0.0, 1.0),
+                initializer=keras.initializers.RandomNormal(0.0, 1.0),
                 name="embedding",
             )
         self.built = True

@@ -11,7 +11,6 @@ import keras
 import numpy as np
 
 from kvae.backends import is_dataset, to_numpy
-from kvae.dataloaders.device import ResidentRows
 
 # For type checkers `super()` is Any; at run time it is `keras.Model`, the next of the model's bases.
 _Keras: Any = object
@@ -207,17 +206,11 @@ class ValidatedTrainer(_Keras):
         """Return x, y and sample_weight in the form that Keras accepts, or raise ValueError.
 
         Args:
-            x: Array, tensor, dataset or generator of examples. Data on the device were checked before; they receive the
-                number of steps of one execution.
+            x: Array, tensor, dataset or generator of examples.
             y: Conditions, as an array, a list, or a dict of them by name; None for an unconditional model.
             sample_weight: Weights `[batch]` or None.
             where: Start of the message, such as `fit`.
         """
-        if isinstance(x, ResidentRows):
-            if where == "predict":
-                return x.by_batch(), y, None
-            x.steps_at_once = self.steps_per_execution
-            return x, y, sample_weight
         if is_dataset(x):
             for batch in x.take(1):
                 first_x, first_y, first_weight = keras.utils.unpack_x_y_sample_weight(batch)

@@ -14,7 +14,7 @@ import keras
 from keras import ops
 
 import kvae.optimizers  # noqa: F401 - registers the optimizer of models that were compiled with it
-from kvae.backends import BackendStep, Totals, initializers
+from kvae.backends import BackendStep, LossTracker
 from kvae.data.spec import DataSpec
 from kvae.data.table import TableSpec
 from kvae.exporting import graphs
@@ -90,7 +90,7 @@ class VAE(BackendStep, ValidatedTrainer, Inference, Constructors, keras.Model):
         if not isinstance(seed, numbers.Integral) or not 0 <= int(seed) < 2**31:
             raise ValueError(f"seed is {seed!r}; expected an integer from 0 to 2^31 - 1.")
         self.seed = int(seed)
-        self.totals = Totals()
+        self.totals = LossTracker()
         if (self.data.kind == "table") != (self.likelihood.kind == "mixed"):
             raise ValueError(
                 f"A {self.likelihood.kind} likelihood does not model {self.data.kind} data. "
@@ -471,8 +471,7 @@ def load_model(path: Any, **kwargs: Any) -> VAE:
     path = Path(path)
     path = path / "model.keras" if path.is_dir() else path
     try:
-        with initializers.drawn_alike():  # JAX compiles a program per shape unless numpy makes the initial weights
-            model = keras.saving.load_model(path, **kwargs)
+        model = keras.saving.load_model(path, **kwargs)
     except (KeyError, OSError, TypeError, ValueError, BadZipFile) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputDataError(

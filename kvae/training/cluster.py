@@ -1,6 +1,6 @@
-"""The workers of one training run, as `TF_CONFIG` describes them to each of their processes.
+"""Workers of one training run, read from `TF_CONFIG`.
 
-Read before TensorFlow is opened: a wrong address should not cost ten seconds.
+This is read before TensorFlow is imported, so that a wrong address is reported at once.
 """
 
 import json
@@ -15,12 +15,12 @@ _EXAMPLE = '{"cluster": {"worker": ["host1:12345", "host2:12345"]}, "task": {"ty
 
 @dataclass(frozen=True)
 class Cluster:
-    """Who trains together.
+    """Workers that train together.
 
     Attributes:
         addresses: `host:port` of each worker; the first is the chief.
-        index: which of them this process is.
-        tasks: how many tasks of each type there are, as `TF_CONFIG` has them.
+        index: Number of this process among them.
+        tasks: Number of tasks of each type in `TF_CONFIG`.
     """
 
     addresses: tuple[str, ...]
@@ -28,21 +28,21 @@ class Cluster:
     tasks: dict[str, int]
 
     @property
-    def num_workers(self):
-        """How many processes train together."""
+    def num_workers(self) -> int:
+        """Number of processes that train together."""
         return len(self.addresses)
 
     @property
-    def is_chief(self):
-        """Whether this process is the one that writes and speaks."""
+    def is_chief(self) -> bool:
+        """Whether this process writes files and messages."""
         return self.index == 0
 
 
-def of_environment():
-    """The cluster that `TF_CONFIG` names; None where it names no other process than this.
+def from_environment() -> Cluster | None:
+    """Return the cluster in `TF_CONFIG`, None if it is unset or contains this process only.
 
     Raises:
-        RequestError: where it makes no sense.
+        RequestError: If `TF_CONFIG` is invalid.
     """
     text = os.environ.get("TF_CONFIG", "").strip()
     if not text:
@@ -53,28 +53,28 @@ def of_environment():
         task = config.get("task", {"type": "worker", "index": 0})
         kind, index = str(task["type"]), int(task["index"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _refused(f"is not understood ({type(error).__name__}: {printable(error, 60)})") from None
+        raise _invalid(f"cannot be parsed ({type(error).__name__}: {printable(error, 60)})") from None
     if not groups:
         return None
     if unknown := sorted(set(groups) - {"chief", "worker"}):
-        raise _refused(f"names tasks of type {printable(unknown[0], 20)}, kvae knows chief and worker")
+        raise _invalid(f"has tasks of type {printable(unknown[0], 20)}; kvae supports chief and worker")
     chiefs, workers = groups.get("chief", []), groups.get("worker", [])
     if len(chiefs) > 1:
-        raise _refused(f"names {len(chiefs)} chiefs, there is one at most")
+        raise _invalid(f"has {len(chiefs)} chiefs; at most one is possible")
     addresses = chiefs + workers
     for address in addresses:
-        found = re.fullmatch(r"[^\s/]+:([0-9]{1,5})", address) if isinstance(address, str) else None
-        if not found or not 0 < int(found[1]) < 2**16:
-            raise _refused(f"has the address {printable(address, 60)}, not HOST:PORT")
+        match = re.fullmatch(r"[^\s/]+:([0-9]{1,5})", address) if isinstance(address, str) else None
+        if not match or not 0 < int(match[1]) < 2**16:
+            raise _invalid(f"has the address {printable(address, 60)}; expected HOST:PORT")
     if len(set(addresses)) < len(addresses):
-        raise _refused("gives two workers one address")
+        raise _invalid("has the same address for two workers")
     if kind not in groups or not 0 <= index < len(groups[kind]):
-        raise _refused(f"calls this process {printable(kind, 20)} {index}, which its cluster does not have")
+        raise _invalid(f"names this process {printable(kind, 20)} {index}, which is not in its cluster")
     if len(addresses) == 1:
         return None
     tasks = {name: len(group) for name, group in groups.items() if group}
     return Cluster(tuple(addresses), index + (len(chiefs) if kind == "worker" else 0), tasks)
 
 
-def _refused(what):
-    return RequestError(f"TF_CONFIG {what}; expected for example {_EXAMPLE}.")
+def _invalid(problem: str) -> RequestError:
+    return RequestError(f"TF_CONFIG {problem}. Example: {_EXAMPLE}")

@@ -9,7 +9,6 @@ import keras
 import numpy as np
 
 from kvae import likelihoods, networks, priors
-from kvae.backends import initializers
 from kvae.data.disk import take, value_range
 from kvae.data.spec import DataSpec
 from kvae.data.table import TableSpec
@@ -53,8 +52,7 @@ def model(
     parts = [_condition(m.condition_embedding, **description) for description in conditions]
     condition_dim = sum(condition.dim for condition in parts)
     bias = None if data_mean is None else likelihood.initial_bias(np.asarray(data_mean, "float32"))
-    with initializers.drawn_alike():
-        encoder, decoder = _networks(m, spec, condition_dim, likelihood, bias)
+    encoder, decoder = _networks(m, spec, condition_dim, likelihood, bias)
     prior = _prior(m, spec, parts, config.training.seed, pseudo_inputs)
     arguments: dict[str, Any] = {
         "data": spec,

@@ -123,7 +123,7 @@ def _pseudo_inputs(spec: DataSpec, x: Any, conditions: dict[str, Any] | None, nu
 
 def _seed(config: Config) -> None:
     keras.utils.set_random_seed(config.training.seed)
-    backends.settle(config.training.deterministic)
+    backends.configure(config.training.deterministic)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""kvae's Adam is Adam: the formula of the paper, the numbers of Keras, and its way through a saved model."""
+"""Adam with a fused kernel: the formula of the paper, the results of Keras, and saved models."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ STEPS = 30
 
 
 def trajectory(optimizer, compiled, dtype):
-    """Two variables after `STEPS` updates with gradients that differ in size and sign, and the optimiser's own."""
+    """Return two variables and the optimizer's state after `STEPS` updates with gradients of different sizes."""
     variables = [
         keras.Variable(np.linspace(-1, 1, 12).reshape(3, 4), dtype=dtype),
         keras.Variable(np.ones(5), dtype=dtype),
@@ -28,7 +28,7 @@ def trajectory(optimizer, compiled, dtype):
     return [keras.ops.convert_to_numpy(v) for v in [*variables, *optimizer.variables]]
 
 
-def test_it_follows_the_formula_of_the_paper():
+def test_updates_follow_the_formula_of_the_paper():
     rate, beta_1, beta_2, epsilon = 0.05, 0.8, 0.95, 1e-4
     x, m, v = np.array([0.5, -2.0]), np.zeros(2), np.zeros(2)
     variable = keras.Variable(x.astype("float32"))
@@ -37,7 +37,7 @@ def test_it_follows_the_formula_of_the_paper():
         gradient = 2 * (x - 1) + np.sin(t)
         m = beta_1 * m + (1 - beta_1) * gradient
         v = beta_2 * v + (1 - beta_2) * gradient**2
-        # The order of section 2, just before 2.1, which is that of both libraries.
+        # The efficient order at the end of section 2.
         x = x - rate * np.sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (np.sqrt(v) + epsilon)
         optimizer.apply([tf.constant(gradient, tf.float32)], [variable])
     np.testing.assert_allclose(variable.numpy(), x, rtol=1e-5)
@@ -59,9 +59,8 @@ def test_it_follows_the_formula_of_the_paper():
     ],
     ids=lambda arguments: "-".join(arguments),
 )
-def test_it_gives_what_keras_gives(arguments, compiled):
-    # In double precision to the last digits. In single, 1 - beta_2 is rounded at another place: 5e-5 of v, half of
-    # that of an update.
+def test_result_equals_that_of_keras(arguments, compiled):
+    # In float32 the two round 1 - beta_2 in different places: 5e-5 of v, half of that in an update.
     for dtype, tolerance in (("float64", 1e-11), ("float32", 1e-4)):
         ours = trajectory(Adam(**arguments), compiled, dtype)
         theirs = trajectory(keras.optimizers.Adam(**arguments), compiled, dtype)
@@ -69,7 +68,7 @@ def test_it_gives_what_keras_gives(arguments, compiled):
             np.testing.assert_allclose(mine, reference, rtol=tolerance, atol=tolerance)
 
 
-def test_sparse_gradients_take_the_update_of_keras():
+def test_sparse_gradients_use_the_update_of_keras():
     tables = []
     for optimizer in (Adam(0.1), keras.optimizers.Adam(0.1)):
         table = keras.Variable(np.arange(12.0).reshape(4, 3))
@@ -80,7 +79,7 @@ def test_sparse_gradients_take_the_update_of_keras():
     np.testing.assert_allclose(tables[0], tables[1], rtol=1e-5)
 
 
-def test_a_compiled_model_comes_back_with_it_and_goes_on_where_it_was(tmp_path):
+def test_loaded_model_continues_with_the_saved_optimizer_state(tmp_path):
     x = np.random.default_rng(0).normal(size=(64, 3)).astype("float32")
     model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(2)])
     model.compile(Adam(0.01), "mse")

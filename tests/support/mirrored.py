@@ -1,6 +1,6 @@
-"""What two devices of one process compute beside one, as JSON: run as a script, for devices are made before all else.
+"""Results of two TensorFlow devices and of one, as JSON. A script, because devices must be created first of all.
 
-With no noise a step on two devices is the step on one, whatever the objective: that is what is compared.
+Without noise a step on two devices equals the step on one, so both can be compared for every objective.
 """
 
 import json
@@ -17,7 +17,7 @@ from keras.src.backend.tensorflow import trainer
 
 import kvae
 from kvae.backends import Noise
-from kvae.backends.tensorflow import distribute
+from kvae.backends.tensorflow import distribute, private_api
 from kvae.likelihoods import Bernoulli, Gaussian
 from kvae.objectives.objectives import Capacity, Elbo, TotalCorrelation
 from kvae.optimizers import Adam
@@ -40,14 +40,14 @@ def model(objective, likelihood, optimizer=None):
     return made
 
 
-def fitted(made):
-    """Three epochs of batches of 10, 10 and 5: the last is shared 3 to 2."""
+def fit(made):
+    """Return figures and weights after three epochs of batches of 10, 10 and 5 (shards of 3 and 2)."""
     figures = made.fit(X, batch_size=10, epochs=3, shuffle=False, verbose=0).history
     return {"figures": figures, "weights": [weight.ravel().tolist() for weight in made.get_weights()]}
 
 
-def by_hand(made):
-    """Loss, elbo, reconstruction and kl of all examples, each example by itself."""
+def expected_figures(made):
+    """Return loss, elbo, reconstruction and kl, computed example by example."""
     noise = Noise(0, 0, test=True)
     terms = [made.terms((X[i : i + 1],), noise, training=False) for i in range(len(X))]
     reconstruction, kl = (
@@ -56,7 +56,7 @@ def by_hand(made):
     return {"loss": reconstruction + kl, "elbo": -reconstruction - kl, "reconstruction": reconstruction, "kl": kl}
 
 
-def refused(strategy, objective, **of_optimizer):
+def refusal(strategy, objective, **of_optimizer):
     with strategy.scope():
         made = model(objective, Bernoulli(), Adam(**of_optimizer))
     try:
@@ -66,7 +66,7 @@ def refused(strategy, objective, **of_optimizer):
 
 
 def fails(job):
-    """Whether Keras raises, of all errors one of those that its gaps end with."""
+    """Return whether Keras raises one of the errors of its gaps."""
     try:
         job()
     except (tf.errors.OpError, ValueError):
@@ -74,30 +74,30 @@ def fails(job):
     return False
 
 
-def keras_by_itself(strategy):
-    """Whether Keras still fails where `spread.Functions` helps it, case by case, with a plain model."""
+def keras_gaps(strategy):
+    """Return whether Keras still fails with a plain model, by the name of the gap."""
 
-    def fit(num, batch_size, steps=1):
+    def fit_plain(num, batch_size, steps=1):
         with strategy.scope():
             plain = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
             plain.compile("sgd", "mse", steps_per_execution=steps)
         plain.fit(np.ones((num, 3), "float32"), np.ones((num, 1), "float32"), batch_size=batch_size, verbose=0)
 
     def reduce_over_workers():
-        # What it does with a log of two workers; one process can be told that it is one of them.
+        # Reduces a log over two workers; one process can pretend to be one of them.
         with mock.patch.object(trainer, "_collective_all_reduce_multi_worker", return_value=True):
             trainer.reduce_per_replica(strategy.run(lambda: tf.constant(1.0)), strategy, "auto")
 
-    fit(8, 2)  # an even batch, a step at a time: Keras can, so what fails below is the case
+    fit_plain(8, 2)  # works: an even batch, one step per execution
     return {
-        "several steps an execution": fails(lambda: fit(8, 2, steps=2)),
-        "a first batch that is not even": fails(lambda: fit(5, 5)),
+        "several steps an execution": fails(lambda: fit_plain(8, 2, steps=2)),
+        "a first batch that is not even": fails(lambda: fit_plain(5, 5)),
         "scalars of several workers": fails(reduce_over_workers),
     }
 
 
-def tuned(dataset):
-    """Of each iterator that fetches a spread dataset for a device: whether it has a thread that tunes its buffers."""
+def autotuned(dataset):
+    """Return whether the iterator of each device autotunes its buffers."""
     (of_process,) = iter(dataset)._iterators
     return [each._dataset.options().autotune.enabled is not False for each in of_process._iterator._device_iterators]
 
@@ -109,21 +109,25 @@ def main():
 
     @tf.function(autograph=False)
     def draw():
-        return strategy.run(lambda: Noise(5, 7, replica=distribute.replica()).normal(like))
+        return strategy.run(lambda: Noise(5, 7, replica=distribute.replica_id()).normal(like))
 
     drawn = [part.numpy().tolist() for part in strategy.experimental_local_results(draw())]
     found = {"drawn": drawn, "alone": [Noise(5, 7, replica=i).normal(like).numpy().tolist() for i in range(2)]}
-    found["refused"] = [refused(strategy, TotalCorrelation(25)), refused(strategy, Elbo(), clipnorm=1.0)]
-    found["keras"] = keras_by_itself(strategy)
-    found["tuned"] = tuned(together.training_batches(X, None, 10, 0).dataset)
+    found["refusals"] = [refusal(strategy, TotalCorrelation(25)), refusal(strategy, Elbo(), clipnorm=1.0)]
+    found["keras"] = keras_gaps(strategy)
+    found["autotuned"] = autotuned(together.training_batches(X, None, 10, 0).dataset)
+    with mock.patch.object(
+        private_api.multi_device_iterator_ops, "_create_device_dataset", private_api._create_device_dataset
+    ):
+        found["keras"]["autotuning of each device"] = all(autotuned(together.training_batches(X, None, 10, 0).dataset))
     Noise.normal = lambda self, like: tf.zeros(tf.shape(like))
     for name, parts in CASES.items():
         one = model(*parts())
         with strategy.scope():
             two = model(*parts())
-        found[name] = [fitted(one), fitted(two)]
+        found[name] = [fit(one), fit(two)]
         if name == "elbo":  # the two have the same weights by now
-            found["evaluated"] = [two.evaluate(X, batch_size=10, verbose=0, return_dict=True), by_hand(two)]
+            found["evaluated"] = [two.evaluate(X, batch_size=10, verbose=0, return_dict=True), expected_figures(two)]
     json.dump(found, sys.stdout)
 
 

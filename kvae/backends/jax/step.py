@@ -1,12 +1,12 @@
-"""The custom `train_step` and `test_step` under JAX: stateless, so values of variables go in and come out.
+"""Training and validation step under JAX. Steps are stateless: values of variables are arguments and results.
 
-The same models as under TensorFlow, and the same noise: `kvae.backends.philox` gives the words that TensorFlow draws.
+The noise equals that of TensorFlow: `kvae.backends.philox` computes TensorFlow's random words.
 """
 
 import itertools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,60 +14,58 @@ import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from kvae.backends import philox
-from kvae.backends.device_blocks import Block, of_an_execution
-from kvae.backends.jax.device_memory import take
+from kvae.backends.base import StepBase, named_losses
+from kvae.backends.jax.device_rows import Block, DeviceRows, take
 from kvae.backends.random_streams import TEST_LATENT, TEST_TARGET, TRAIN_LATENT, TRAIN_TARGET
-
-# For type checkers `super()` is anything; at run time it is the next of the model's bases.
-_Next: Any = object
 
 _compiler_options: dict = {}
 
-# Class indices and counts of steps are asked for as int64, of which JAX makes int32: they fit.
+# Class indices and step counts are requested as int64. JAX makes them int32, which is large enough.
 warnings.filterwarnings("ignore", "Explicitly requested dtype int64", UserWarning)
 
 
 class Noise:
-    """Random numbers as a pure function of (seed, step), those of `kvae.backends.tensorflow.step.Noise`.
+    """Random numbers as a pure function of (seed, step), equal to `kvae.backends.tensorflow.step.Noise`.
 
-    Bernoulli draws are the same bit for bit, normals to a few units in the last place.
+    Bernoulli draws are equal bit for bit, normals to a few units in the last place.
 
     Args:
-        seed: of the model.
-        step: scalar integer array, the optimiser's count or the number of a validation batch.
-        test: whether these are the fixed draws of validation.
+        seed: Seed of the model.
+        step: Scalar integer array: the step count of the optimizer, or the number of a validation batch.
+        test: Whether to give the fixed draws of validation.
     """
 
-    def __init__(self, seed, step, test=False):
+    def __init__(self, seed: int, step: Any, test: bool = False):
         self._seed, self._step = seed, step
         self._latent, self._target = (TEST_LATENT, TEST_TARGET) if test else (TRAIN_LATENT, TRAIN_TARGET)
 
-    def normal(self, like):
-        """Standard normals of the shape of `like`, float32."""
+    def normal(self, like: Any) -> Any:
+        """Draw standard normals of the shape of `like`, float32."""
         count = math.prod(like.shape)
         words = self._words(self._latent, 4 * -(-count // 4)).reshape(-1, 2)
-        # 23 bits make a float of 1 to 2.
+        # 23 random bits become the mantissa of a number from 1 to 2.
         uniform = jax.lax.bitcast_convert_type((words & 0x7FFFFF) | 0x3F800000, jnp.float32) - 1.0
         radius = jnp.sqrt(-2.0 * jnp.log(jnp.maximum(uniform[:, 0], 1e-7)))
-        with jax.enable_x64(True):  # The angle is rounded once, as TensorFlow has it.
+        with jax.enable_x64(True):  # TensorFlow rounds the angle once
             angle = (uniform[:, 1].astype(jnp.float64) * (2.0 * math.pi)).astype(jnp.float32)
         pairs = jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1) * radius[:, None]
         return pairs.reshape(-1)[:count].reshape(like.shape)
 
-    def bernoulli(self, probabilities):
-        """0 or 1 with the given probabilities rounded up to multiples of 2^-16, float32 of their shape."""
+    def bernoulli(self, probabilities: Any) -> Any:
+        """Draw 0 or 1, float32. Probabilities are rounded up to multiples of 2^-16."""
         count = math.prod(probabilities.shape)
         words = self._words(self._target, (count + 1) // 2)
         bits = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:count].reshape(probabilities.shape)
         return (bits.astype(jnp.float32) < probabilities * 2.0**16).astype(jnp.float32)
 
-    def _words(self, stream, count):
+    def _words(self, stream: int, count: int) -> Any:
         with jax.enable_x64(True):
             at = philox.stream((jnp.uint64(self._seed + (stream << 32)), jnp.asarray(self._step).astype(jnp.uint64)))
-            # On a CPU XLA would make each word anew, one at a time, wherever it is used; those of a loop it makes once,
-            # several at a time.
+            # On a CPU XLA recomputes each word wherever it is used. The result of a loop is computed once, with
+            # several words at a time.
             parts = 4 if jax.default_backend() == "cpu" else 1
             size = -(-count // (4 * parts))
 
@@ -80,36 +78,19 @@ class Noise:
             return words.reshape(-1)[:count]
 
 
-class BackendStep(_Next):
+class BackendStep(StepBase):
     """Mixin that gives a `keras.Model` its steps."""
 
-    # What the model brings.
-    seed: int
-    totals: "Totals"
-    terms: Callable
-    objective: Any
-    beta_at: Callable
-    # What Keras brings.
-    optimizer: Any
-    losses: Any
-    trainable_variables: Any
-    non_trainable_variables: Any
-    metrics_variables: Any
-    train_function: Any
-    test_function: Any
+    # From Keras.
     steps_per_execution: int
-    run_eagerly: bool
-    jit_compile: bool
     jax_state_sync: Callable
-    #: Its `logs` are those of the last execution, on the device: a look at them waits for it.
-    latest: SimpleNamespace
     stateless_call: Callable
 
-    def train_step(self, state, data):
-        """One step of stochastic gradient descent on the mean objective of a batch; returns the logs and the state."""
+    def train_step(self, state: tuple, data: Any) -> tuple:
+        """Take one optimizer step on the mean objective of a batch; return the logs and the state."""
         trainable, others, optimizer, metrics = state
         with keras.StatelessScope(zip(self.optimizer.variables, optimizer, strict=True)):
-            # A read of the optimiser in the stateless step below would meet no value.
+            # The stateless scope below does not have the variables of the optimizer.
             step = keras.ops.convert_to_tensor(self.optimizer.iterations)
 
         def cost(trainable):
@@ -117,7 +98,7 @@ class BackendStep(_Next):
             with scope:
                 terms = self.terms(data, Noise(self.seed, step), training=True)
                 objective = self.objective(terms, step)
-                # The second term is weight penalties of the user's own layers.
+                # The second term is weight penalties of the user's layers.
                 loss = jnp.mean(terms.weighted(objective)) + sum(self.losses)
                 self.totals.update_state(objective, terms)
                 logs = self.totals.result() | {"beta": self.beta_at(step)}
@@ -129,8 +110,14 @@ class BackendStep(_Next):
         trainable, optimizer = self.optimizer.stateless_apply(optimizer, gradients, trainable)
         return logs, (trainable, others, optimizer, metrics)
 
-    def test_step(self, state, data, step=0):
-        """The terms of a batch under fixed draws, the same in every evaluation; returns the logs and the state."""
+    def test_step(self, state: tuple, data: Any, step: Any = 0) -> tuple:
+        """Evaluate a batch under fixed draws; return the logs and the state.
+
+        Args:
+            state: Values of the variables.
+            data: A batch.
+            step: Step count of the optimizer, on which the objective may depend.
+        """
         trainable, others, metrics = state
         with self._scope(trainable, others, metrics) as scope:
             terms = self.terms(data, Noise(self.seed, self.totals.batches, test=True), training=False)
@@ -138,90 +125,117 @@ class BackendStep(_Next):
             logs = self.totals.result()
         return logs, (trainable, *self._values(scope))
 
-    def predict_step(self, state, data):
-        """Reconstruct a batch; Keras hands a pair given to `predict` over as one x."""
+    def predict_step(self, state: tuple, data: Any) -> Any:
+        """Reconstruct a batch. Keras passes a pair that is given to `predict` as one x."""
         if isinstance(data, (tuple, list)) and len(data) == 1:
             data = data[0]
         return self.stateless_call(*state, data)
 
-    def make_train_function(self, force=False):
-        """As Keras', but `steps_per_execution` steps are one program on the device: Python is asked once for all."""
+    def make_train_function(self, force: bool = False) -> None:
+        """Build the train function: one program on the device runs `steps_per_execution` steps."""
         if self.train_function is not None and not force:
             return
-        one, several = map(self._compiled, (self.train_step, self._train_steps))
-        resident = self._compiled(self._train_on_rows) if self._compiles else self._train_row_by_row
-        # An object that Keras does not look into: it wraps each dict that a model is given, step by step.
+        steps = (self.train_step, self._train_steps, self._train_on_rows)
+        one, several, on_rows = (self._compiled(step) for step in steps)
+        shard = self._sharding()[1]
+        # A namespace, because Keras wraps each dict that is assigned to a model, at every step.
         self.latest = latest = SimpleNamespace(logs={})
 
         def train_function(state, iterator):
             steps = self.steps_per_execution
-            first, iterator = _opened(iterator)
+            first, iterator = _peek(iterator)
             if isinstance(first, Block):
-                for block in of_an_execution(iterator, steps):
-                    latest.logs, state = resident(state, *block)
+                for block in _blocks_of_execution(iterator, steps):
+                    latest.logs, state = on_rows(state, *block)
                 return latest.logs, state
             batches = list(itertools.islice(iterator, steps))
             if len(batches) == steps > 1 and len(set(map(_shapes, batches))) == 1:
-                latest.logs, state = several(state, jax.tree.map(_stack, *batches))
+                latest.logs, state = several(state, shard(jax.tree.map(_stack, *batches), axis=1))
                 return latest.logs, state
             for batch in batches:
-                latest.logs, state = one(state, batch)
+                latest.logs, state = one(state, shard(batch))
             return latest.logs, state
 
         self.train_function = train_function
 
+    def make_test_function(self, force: bool = False) -> None:
+        """Build the test function. It passes the step count of the optimizer to the objective."""
+        if self.test_function is not None and not force:
+            return
+        one, on_rows = (self._compiled(step) for step in (self.test_step, self._test_on_rows))
+        shard = self._sharding()[1]
+
+        def test_function(state, iterator):
+            step, steps = np.asarray(self.optimizer.iterations), self.steps_per_execution
+            first, iterator = _peek(iterator)
+            if isinstance(first, Block):
+                for block in _blocks_of_execution(iterator, steps):
+                    for rows in block.rows:
+                        logs, state = on_rows(state, block.columns, rows, step)
+                return logs, state
+            for batch in itertools.islice(iterator, steps):
+                logs, state = one(state, shard(batch), step)
+            return logs, state
+
+        self.test_function = test_function
+
+    def _checked(self, x: Any, y: Any, sample_weight: Any, where: str) -> tuple[Any, Any, Any]:
+        """Set the block size of data on the device, which were checked before; validate other data."""
+        if not isinstance(x, DeviceRows):
+            return super()._checked(x, y, sample_weight, where)
+        if where == "predict" or not self._compiles:
+            return x.by_batch(), y, sample_weight
+        x.steps_at_once = self.steps_per_execution
+        return x, y, sample_weight
+
     @property
-    def _compiles(self):
+    def _compiles(self) -> bool:
         return self.jit_compile and not self.run_eagerly
 
-    def _compiled(self, function):
+    def _compiled(self, function: Callable) -> Callable:
         if not self._compiles:
             return function
-        return jax.jit(function, donate_argnums=0, compiler_options=_compiler_options)
+        replicated = self._sharding()[0]
+        return jax.jit(
+            function, donate_argnums=0, compiler_options=_compiler_options,
+            **{} if replicated is None else {"out_shardings": replicated},
+        )  # fmt: skip
 
-    def _train_on_rows(self, state, columns, rows):
+    def _sharding(self) -> tuple:
+        """Return the sharding of the state (None on one device), and a function that distributes a batch.
+
+        On several devices Keras has created the variables under `keras.distribution.DataParallel`. A batch whose size
+        is not a multiple of the number of devices is replicated.
+        """
+        replicated = self.optimizer.iterations.value.sharding
+        if len(replicated.device_set) == 1:
+            return None, lambda batch, axis=0: batch
+
+        def shard(batch, axis=0):
+            sharded = NamedSharding(replicated.mesh, PartitionSpec(*[None] * axis, replicated.mesh.axis_names[0]))
+            size = jax.tree.leaves(batch)[0].shape[axis]
+            return jax.device_put(batch, replicated if size % len(replicated.device_set) else sharded)
+
+        return replicated, shard
+
+    def _train_on_rows(self, state: tuple, columns: Any, rows: Any) -> tuple:
         return self._train_steps(state, rows, lambda rows: take(columns, rows))
 
-    def _train_row_by_row(self, state, columns, rows):
-        for batch in rows:
-            logs, state = self.train_step(state, take(columns, batch))
-        return logs, state
-
-    def _train_steps(self, state, batches, read=lambda batch: batch):
+    def _train_steps(self, state: tuple, batches: Any, read: Callable = lambda batch: batch) -> tuple:
         def step(carry, batch):
             return self.train_step(carry[1], read(batch)), None
 
-        # The logs of the last step are what counts. Carried, they cost less than when those of all steps are kept.
+        # Only the logs of the last step count. As a carry they cost less than as stacked outputs.
         first = jax.tree.map(lambda values: values[0], batches)
         shapes, _ = jax.eval_shape(lambda: self.train_step(state, read(first)))
         logs = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes)
         return jax.lax.scan(step, (logs, state), batches)[0]
 
-    def make_test_function(self, force=False):
-        """As Keras', but the optimiser's count is handed to the objective, which may depend on it."""
-        if self.test_function is not None and not force:
-            return
-        one, resident = map(self._compiled, (self.test_step, self._test_on_rows))
-
-        def test_function(state, iterator):
-            step, steps = jnp.asarray(self.optimizer.iterations), self.steps_per_execution
-            first, iterator = _opened(iterator)
-            if isinstance(first, Block):
-                for block in of_an_execution(iterator, steps):
-                    for rows in block.rows:
-                        logs, state = resident(state, block.columns, rows, step)
-                return logs, state
-            for batch in itertools.islice(iterator, steps):
-                logs, state = one(state, batch, step)
-            return logs, state
-
-        self.test_function = test_function
-
-    def _test_on_rows(self, state, columns, rows, step):
+    def _test_on_rows(self, state: tuple, columns: Any, rows: Any, step: Any) -> tuple:
         return self.test_step(state, take(columns, rows), step)
 
-    def _scope(self, trainable, others, metrics, collect_losses=False):
-        """Where the model's variables have the values given, and what is assigned to them is kept."""
+    def _scope(self, trainable: Any, others: Any, metrics: Any, collect_losses: bool = False) -> Any:
+        """Return a scope in which the variables have these values, and that collects assignments."""
         pairs = zip(
             (*self.trainable_variables, *self.non_trainable_variables, *self.metrics_variables),
             (*trainable, *others, *metrics),
@@ -229,62 +243,61 @@ class BackendStep(_Next):
         )
         return keras.StatelessScope(pairs, collect_losses=collect_losses)
 
-    def _values(self, scope):
-        """What the variables that do not train, and those of the metric, came to."""
+    def _values(self, scope: Any) -> tuple:
+        """Return the final values of the non-trainable variables and of the metrics in a scope."""
         return tuple(
             [scope.get_current_value(variable) for variable in variables]
             for variables in (self.non_trainable_variables, self.metrics_variables)
         )
 
-    def _get_metrics_result_or_logs(self, logs):
-        """As Keras', whose figures are those of the last step again: they are fetched from the device all at once."""
-        figures = jax.device_get(dict(logs))
-        # A step of the user's own may return something else.
-        return figures if "elbo" in figures else super()._get_metrics_result_or_logs(figures)
-
-    def steps_done(self):
-        """Steps of training so far."""
+    def steps_done(self) -> int:
+        """Return the number of training steps so far."""
         self.jax_state_sync()
         return int(self.optimizer.iterations)
 
 
-def settle(deterministic):
-    """What is set once a process, before the first model; `deterministic` asks for the same result also on a GPU."""
+def configure(deterministic: bool) -> None:
+    """Set process-wide options before the first model is built.
+
+    Args:
+        deterministic: Whether results must repeat bit for bit on a GPU as well.
+    """
     _compiler_options.update({"xla_gpu_deterministic_ops": True} if deterministic else {})
 
 
-def batch_mean(values):
-    """The mean over a batch, axis 0."""
+def batch_mean(values: Any) -> Any:
+    """Return the mean over a batch, axis 0."""
     return jnp.mean(values, axis=0)
 
 
-def to_numpy(values):
-    """An array of an array, a list or an eager tensor."""
+def to_numpy(values: Any) -> np.ndarray:
+    """Convert an array, a list or an eager tensor to a NumPy array."""
     return np.asarray(values)
 
 
-@keras.saving.register_keras_serializable(package="kvae")
-class Totals(keras.metrics.Metric):
-    """As `kvae.backends.tensorflow.step.Totals`, in single precision: JAX has no other unless it is asked to for all.
+@keras.saving.register_keras_serializable(package="kvae", name="Totals")
+class LossTracker(keras.metrics.Metric):
+    """Sums of loss, reconstruction and kl over the examples, as in `kvae.backends.tensorflow.step.LossTracker`.
 
-    What a sum rounds off is carried to the next one (Kahan 1965), so the sums are as good as those of double precision.
+    JAX has only float32 by default. The rounding error of each sum is carried to the next one (Kahan 1965), which makes
+    the sums as exact as in float64.
     """
 
-    def __init__(self, name="totals", **kwargs):
+    def __init__(self, name: str = "totals", **kwargs: Any):
         super().__init__(name=name, **kwargs)
-        # The sums, and below them what they lack.
+        # The sums, and the rounding error of each.
         self._sums = self.add_variable((2, 5), initializer="zeros", dtype="float32", name="sums")
 
-    def reset_state(self):
-        """Begin anew."""
-        self._sums.assign(np.zeros(self._sums.shape, "float32"))  # Keras computes zeros on the device: twice the time.
+    def reset_state(self) -> None:
+        """Set all sums to zero."""
+        self._sums.assign(np.zeros(self._sums.shape, "float32"))  # Keras computes zeros on the device: half as fast
 
     @property
-    def batches(self):
-        """How many batches were added since the last reset."""
+    def batches(self) -> Any:
+        """Number of batches since the last reset."""
         return jnp.asarray(self._sums)[0, 4]
 
-    def update_state(self, objective, terms):
+    def update_state(self, objective: Any, terms: Any) -> None:
         """Add a batch: `objective`, `terms.reconstruction` and `terms.kl`, each `[batch]`, in nats."""
         weights = terms.sample_weight
         count = jnp.float32(objective.shape[0]) if weights is None else jnp.sum(weights)
@@ -295,21 +308,19 @@ class Totals(keras.metrics.Metric):
         after = before + added
         self._sums.assign(jnp.stack([after, (after - before) - added]))
 
-    def result(self):
-        """Means over all examples since the last reset, float32 scalars by name."""
+    def result(self) -> dict[str, Any]:
+        """Return the means over all examples since the last reset, float32 scalars by name."""
         return _means(jnp.asarray(self._sums))
 
 
 @jax.jit
-def _means(sums):
-    loss, reconstruction, kl, count, _ = sums[0]
-    count = jnp.maximum(count, 1e-30)
-    means = {"loss": loss, "elbo": -reconstruction - kl, "reconstruction": reconstruction, "kl": kl}
-    return {name: value / count for name, value in means.items()}
+def _means(sums: Any) -> dict[str, Any]:
+    *losses, count, _ = sums[0]
+    return named_losses(*(loss / jnp.maximum(count, 1e-30) for loss in losses))
 
 
-def latent_sums(model):
-    """As `kvae.backends.tensorflow.step.latent_sums`."""
+def latent_sums(model: Any) -> Callable:
+    """Return a function that sums posterior statistics, as `kvae.backends.tensorflow.step.latent_sums`."""
 
     @jax.jit
     def compiled(values, batch, number):
@@ -321,15 +332,23 @@ def latent_sums(model):
     return lambda batch, number: compiled([variable.value for variable in model.variables], batch, number)
 
 
-def _opened(iterator):
-    """What an iterator gives first, and one that gives all of it: Keras wraps those of a GPU, so their type is lost."""
+def _peek(iterator: Iterator) -> tuple[Any, Iterator]:
+    """Return the first element, and an iterator that still contains it."""
     first = next(iterator)
     return first, itertools.chain([first], iterator)
 
 
-def _shapes(batch):
+def _blocks_of_execution(blocks: Iterator[Block], steps: int) -> list[Block]:
+    """Return the next blocks that hold `steps` batches, fewer at the end of an epoch."""
+    taken = [next(blocks)]
+    while sum(len(block.rows) for block in taken) < steps and (block := next(blocks, None)):
+        taken.append(block)
+    return taken
+
+
+def _shapes(batch: Any) -> tuple:
     return tuple(part.shape for part in jax.tree.leaves(batch))
 
 
-def _stack(*parts):
+def _stack(*parts: Any) -> Any:
     return (np if isinstance(parts[0], np.ndarray) else jnp).stack(parts)

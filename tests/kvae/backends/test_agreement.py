@@ -1,6 +1,6 @@
-"""Training under JAX and PyTorch, where no TensorFlow is, beside the reference: the same noise, first loss and run.
+"""Training under JAX and PyTorch, compared with TensorFlow from equal weights, on a machine without TensorFlow.
 
-Facts of PyTorch need it beside TensorFlow, and run by name: `python -m pytest -m torch`.
+The PyTorch tests need PyTorch next to TensorFlow: `python -m pytest -m torch`.
 """
 
 import csv
@@ -17,29 +17,29 @@ import numpy as np
 import pytest
 
 from kvae import networks
-from kvae.commands.train import train as train_command
+from kvae.backends import startup
 from kvae.data import sources
 from kvae.models.vae import VAE, load_model
+from kvae.optimizers import Adam
 from kvae.training import checkpoint, export_check, run_data, run_folder, saved_run
-from kvae_serve.errors import RequestError
-from support import on_engine
+from kvae_serve.errors import MissingExtraError, RequestError
+from support import on_backend
 from support.paths import python_path
 
 ROOT = Path(__file__).parents[3]
-TORCH = pytest.param("torch", marks=pytest.mark.torch)
+THOROUGH = pytest.param("jax thorough", marks=pytest.mark.long)
+TORCH = pytest.param("torch thorough", marks=pytest.mark.torch)
+#: The quick case compiles without optimisation, and the resumed run uses the programs of the first run.
+FAST_COMPILATION = {
+    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory):
-    """The folder of answers of TensorFlow, in this process."""
-    folder = tmp_path_factory.mktemp("tensorflow")
-    on_engine.answer(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def given():
-    """A model of TensorFlow after one epoch, one layer of which is kept small, and 100 examples."""
+def saved_model():
+    """A TensorFlow model after one epoch, with an L2 penalty on one layer, and 100 examples."""
     x = sources.load("mnist-sample", "train").x[:100]
     keras.utils.set_random_seed(1)
     pixels = keras.Input((28, 28, 1))
@@ -47,101 +47,88 @@ def given():
     hidden = small(keras.layers.Flatten()(pixels))
     encoder = keras.Model(pixels, [keras.layers.Dense(3)(hidden), keras.layers.Dense(3)(hidden)])
     model = VAE(encoder, networks.dense_decoder((28, 28, 1), 3, (16,)), seed=2)
-    from kvae.optimizers import Adam
-
     model.compile(Adam(1e-3))
     model.fit(x, batch_size=50, epochs=1, verbose=0)
     return model, x
 
 
 @pytest.fixture(scope="module")
-def ask(given, tmp_path_factory):
-    """A function of an engine to the folder of its answers: a process trains beside TensorFlow, and then without."""
+def reference(saved_model, tmp_path_factory):
+    """Function of the cases to a folder with TensorFlow's facts, initial weights and `other.keras`."""
 
     @functools.cache
-    def process(name):
+    def write(cases):
+        folder = tmp_path_factory.mktemp("tensorflow")
+        saved_model[0].save(folder / "other.keras")
+        facts, _ = on_backend.write_facts(folder, cases)
+        (folder / "facts.json").write_text(json.dumps(facts, default=float))
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def start(reference, tmp_path_factory):
+    """Function of a request, such as "jax thorough", to the folder of its facts and that of TensorFlow's."""
+
+    @functools.cache
+    def process(request):
+        name, *flags = request.split()
+        pytest.importorskip(name)
         folder = tmp_path_factory.mktemp(name)
-        given[0].save(folder / "other.keras")
+        expected = reference(tuple(on_backend.CASES) if flags else on_backend.QUICK_CASES)
+        for path in (*expected.glob("*.keras"), *(expected / f"{case}.npz" for case in on_backend.CASES)):
+            if path.exists():
+                (folder / path.name).write_bytes(path.read_bytes())
+        environment = {"KERAS_BACKEND": name, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
+        environment |= {"PYTHONPATH": python_path(ROOT / "tests")}
+        if not flags:
+            environment |= FAST_COMPILATION | {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
         done = subprocess.run(
-            [sys.executable, ROOT / "tests" / "support" / "on_engine.py", folder],
-            env=os.environ | {"KERAS_BACKEND": name, "JAX_PLATFORMS": "cpu", "PYTHONPATH": python_path(ROOT / "tests")},
+            [sys.executable, ROOT / "tests" / "support" / "on_backend.py", folder, *[f"--{flag}" for flag in flags]],
+            env=os.environ
+            | environment
+            | ({} if flags else FAST_COMPILATION | {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}),
             capture_output=True,
             text=True,
             timeout=900,
             check=False,
         )
         (folder / "stderr").write_text(done.stderr)
-        return folder, done.returncode
+        assert done.returncode == 0, done.stderr
+        return folder, expected
 
-    def ask(name):
-        pytest.importorskip(name)
-        folder, code = process(name)
-        assert code == 0, (folder / "stderr").read_text()
-        return folder
+    return process
 
-    return ask
+
+@pytest.fixture(params=["jax", THOROUGH, TORCH])
+def folders(request, start):
+    """Folder of a backend that is not TensorFlow, and folder of TensorFlow."""
+    return start(request.param)
 
 
 @pytest.fixture(params=["jax", TORCH])
-def answers(request, ask):
-    """The folder of answers of an engine other than TensorFlow."""
-    return ask(request.param)
+def folder(request, start):
+    """Folder of a backend that is not TensorFlow."""
+    return start(request.param)[0]
 
 
-@pytest.fixture
-def jax_answers(ask):
-    return ask("jax")
+@pytest.fixture(params=[THOROUGH])
+def jax_folder(request, start):
+    return start(request.param)[0]
 
 
 @pytest.fixture(params=[TORCH])
-def torch_answers(request, ask):
-    return ask(request.param)
+def torch_folder(request, start):
+    return start(request.param)[0]
 
 
-def found(folder):
-    return json.loads((folder / "found.json").read_text())
+def facts_of(folder):
+    return json.loads((folder / "facts.json").read_text())
 
 
-def engine_of(folder):
+def backend_of(folder):
     return json.loads((folder / "run" / run_folder.METADATA).read_text())["engine"]
-
-
-def test_noise_is_the_same(reference, answers):
-    ours, theirs = (np.load(folder / "noise.npz") for folder in (reference, answers))
-    assert len(ours.files) == 4
-    for name in ours.files:
-        binary = set(np.unique(ours[name])) <= {0.0, 1.0}
-        # Of normals up to 5 the last digits of logarithm, sine and cosine may differ.
-        np.testing.assert_allclose(ours[name], theirs[name], rtol=0, atol=0 if binary else 2e-6)
-
-
-@pytest.mark.parametrize("name", on_engine.FIRST)
-def test_the_first_loss_is_the_same(reference, answers, name):
-    ours, theirs = found(reference)["first"][name], found(answers)["first"][name]
-    assert set(ours) == set(theirs) == {"loss", "elbo", "reconstruction", "kl", "beta"}
-    # bfloat16 has 8 bits, and sums are rounded to it in another order.
-    tolerance = 2e-3 if name == "bfloat16" else 1e-5
-    for figure in ("loss", "elbo", "reconstruction"):
-        np.testing.assert_allclose(theirs[figure], ours[figure], rtol=tolerance, err_msg=figure)
-
-
-def _copy(model, folder):
-    model.save(folder / "copy.keras")
-    return load_model(folder / "copy.keras")
-
-
-def test_gradients_are_the_same_with_the_penalties_of_a_layer(given, answers, tmp_path):
-    model, x = given
-    ours = on_engine.gradients(_copy(model, tmp_path), x)
-    with np.load(answers / "gradients.npz") as theirs:
-        assert len(theirs.files) == len(ours)
-        for name, our_gradient in zip(theirs.files, ours, strict=True):
-            np.testing.assert_allclose(theirs[name], our_gradient, rtol=1e-3, atol=1e-5 * np.abs(our_gradient).max())
-
-
-def test_what_is_learned_without_a_gradient_is_the_same(reference, answers):
-    ours, theirs = found(reference)["after"], found(answers)["after"]
-    np.testing.assert_allclose(theirs["elbo"], ours["elbo"], rtol=1e-4)
 
 
 def history(run):
@@ -149,143 +136,189 @@ def history(run):
         return list(csv.DictReader(file))
 
 
-def test_whole_runs_agree(reference, answers):
-    ours, theirs = history(reference / "run"), history(answers / "run")
-    assert len(ours) == len(theirs) == 4
-    assert [list(row) for row in ours] == [list(row) for row in theirs]
-    for our_row, their_row in zip(ours, theirs, strict=True):
-        assert float(our_row["beta"]) == pytest.approx(float(their_row["beta"]), rel=1e-6)
-        for name in ("elbo", "val_elbo", "val_loss", "val_kl_0"):
-            np.testing.assert_allclose(float(their_row[name]), float(our_row[name]), rtol=1e-3, atol=1e-3)
-    # beta is taken at the step of the validation: it is no constant of the first one.
-    last = {name: float(value) for name, value in theirs[-1].items()}
+def test_noise_equals_that_of_tensorflow(folders):
+    theirs, ours = (np.load(folder / "noise.npz") for folder in folders)
+    assert len(ours.files) == 4
+    for name in ours.files:
+        binary = set(np.unique(ours[name])) <= {0.0, 1.0}
+        # The last digits of logarithm, sine and cosine may differ.
+        np.testing.assert_allclose(theirs[name], ours[name], rtol=0, atol=0 if binary else 2e-6)
+
+
+def test_first_loss_from_equal_weights_equals_that_of_tensorflow(folders):
+    theirs, ours = (facts_of(folder)["losses"] for folder in folders)
+    assert theirs.keys() == ours.keys()
+    for case, expected in ours.items():
+        assert set(theirs[case]) == set(expected) == {"loss", "elbo", "reconstruction", "kl", "beta"}
+        # bfloat16 has 8 bits, and the backends add up in different orders.
+        tolerance = 2e-3 if case == "bfloat16" else 1e-5
+        for figure in ("loss", "elbo", "reconstruction"):
+            np.testing.assert_allclose(theirs[case][figure], expected[figure], rtol=tolerance, err_msg=case)
+
+
+@pytest.mark.parametrize("folders", [THOROUGH, TORCH], indirect=True)
+def test_optimal_sigma_after_two_steps_equals_that_of_tensorflow(folders):
+    theirs, ours = (facts_of(folder)["after"] for folder in folders)
+    np.testing.assert_allclose(theirs["elbo"], ours["elbo"], rtol=1e-4)
+
+
+def test_gradients_with_layer_penalties_equal_those_of_tensorflow(folders):
+    theirs, ours = (np.load(folder / "gradients.npz") for folder in folders)
+    assert len(theirs.files) == len(ours.files)
+    for name in theirs.files:
+        np.testing.assert_allclose(theirs[name], ours[name], rtol=1e-3, atol=1e-5 * np.abs(ours[name]).max())
+
+
+def test_model_of_tensorflow_trains_on_as_under_tensorflow(folders):
+    theirs, ours = (facts_of(folder)["other"] for folder in folders)
+    assert theirs["steps"] == ours["steps"] == 2 + 3 * 2
+    for name in ("loss", "elbo", "kl"):
+        assert theirs["before"][name] == pytest.approx(ours["before"][name], rel=1e-5)
+    assert theirs["history"].keys() == ours["history"].keys()
+    for name in ("loss", "elbo", "val_loss", "val_kl"):
+        np.testing.assert_allclose(theirs["history"][name], ours["history"][name], rtol=1e-3, err_msg=name)
+    assert theirs["history"]["loss"][-1] < theirs["history"]["loss"][0]
+
+
+def test_validation_uses_beta_of_the_current_step(folder):
+    last = {name: float(value) for name, value in history(folder / "run")[-1].items()}
     assert last["val_loss"] == pytest.approx(last["val_reconstruction"] + 2 * last["val_kl"], rel=1e-5)
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(answers):
-    whole, cut = answers / "run", answers / "cut"
+def test_resumed_run_equals_the_uninterrupted_run(folder):
+    whole, cut = folder / "run", folder / "cut"
     names = [path.name for path in checkpoint.Store(whole / run_folder.CHECKPOINTS).paths()]
-    assert names == ["epoch-000004.checkpoint", "epoch-000003.checkpoint"]
+    assert names == ["epoch-000003.checkpoint", "epoch-000002.checkpoint"]
     for name in (*(f"{run_folder.CHECKPOINTS}/{name}" for name in names), run_folder.HISTORY, run_folder.METADATA):
         assert (whole / name).read_bytes() == (cut / name).read_bytes(), name
 
 
-def test_the_step_of_jax_stays_on_its_device_and_is_compiled_once(jax_answers):
-    answers = found(jax_answers)
-    assert answers["leaves_the_device"] == []
-    assert answers["num_batches"] % 4 == 2  # so several steps at once, and one
-    first, after_one, *later = answers["compiled"]
+def test_jax_step_stays_on_its_device_and_compiles_once(jax_folder):
+    facts = facts_of(jax_folder)
+    assert facts["leaves_the_device"] == []
+    assert facts["num_batches"] % 4 == 2  # so an epoch has executions of four steps and of one
+    first, after_one, *later = facts["compiled"]
     assert first < after_one
     assert set(later) == {after_one}
 
 
-def test_the_step_of_torch_reads_nothing_of_its_device_and_knows_its_count(torch_answers):
-    answers = found(torch_answers)
-    assert answers["reads"] == 0
-    # A count that somebody else has set, one step on, the optimiser's own; and what an epoch then adds.
-    assert answers["steps"] == [100, 101, 101, 101]
-    assert answers["latest"] == [["beta", "elbo", "kl", "loss", "reconstruction"], "Tensor"]
+def test_torch_step_reads_nothing_from_its_device_and_follows_the_step_count(torch_folder):
+    facts = facts_of(torch_folder)
+    assert facts["reads"] == 0
+    assert facts["steps"] == [100, 100]  # after the count was set from outside
+    assert facts["latest"] == [["beta", "elbo", "kl", "loss", "reconstruction"], "Tensor"]
 
 
-def test_mixed_precision_multiplies_in_bfloat16_and_sums_in_float32(answers):
-    answers = found(answers)
-    # JAX tells the line of a product, `a:bf16[50,64] = dot_general ...`, PyTorch its type.
-    products = [product for product in answers["products"] if {"bf16", "bfloat16"} & set(_words(product.split("=")[0]))]
-    assert len(products) > 8
-    assert answers["objective"] == ["float32"] * 3
+@pytest.mark.parametrize("folder", [THOROUGH, TORCH], indirect=True)
+def test_mixed_precision_multiplies_in_bfloat16_and_sums_in_float32(folder):
+    facts = facts_of(folder)
+    # A product under JAX reads `a:bf16[50,64] = dot_general ...`; under PyTorch only its type is listed.
+    types = [set(re.findall(r"\w+", product.split("=")[0])) for product in facts["products"]]
+    assert sum(bool({"bf16", "bfloat16"} & each) for each in types) > 8
+    assert facts["objective"] == ["float32"] * 3
 
 
-def _words(text):
-    return re.findall(r"\w+", text)
+def test_words_computed_on_a_torch_device_equal_those_of_numpy(torch_folder):
+    assert facts_of(torch_folder)["words"] is True
 
 
-def test_data_on_the_device_are_the_data_under_torch(torch_answers):
-    resident = found(torch_answers)["resident"]
-    assert resident["device is"] == ["ResidentRows", "torch.uint8", True]
-    assert resident["memory is"] == ["Rows", "uint8", False]
-    assert resident["device"] == resident["memory"]
-    assert resident["device"][0] == 6
-    assert resident["free of a CPU"] == 0
-
-
-def test_words_that_a_device_makes_are_those_of_numpy(torch_answers):
-    assert found(torch_answers)["words"] is True
-
-
-def test_all_that_kvae_has_trains_under_torch(torch_answers):
-    losses = found(torch_answers)["losses"]
+def test_every_objective_prior_likelihood_and_network_trains_under_torch(torch_folder):
+    losses = facts_of(torch_folder)["all_losses"]
     assert len(losses) == 12
     for name, figures in losses.items():
         assert np.isfinite(figures).all(), (name, figures)
 
 
-def test_data_on_the_device_are_the_data(jax_answers):
-    resident = found(jax_answers)["resident"]
-    assert resident["device is"] == ["ResidentRows", "uint8"]
-    assert resident["memory is"] == ["Rows", "uint8"]
-    assert resident["device"] == resident["memory"]
-    assert resident["device"][0] == 6
-    for what in ("evaluated", "predicted", "eagerly"):
-        # In bfloat16, compiled with the rows taken inside and not.
-        assert resident[f"device {what}"] == pytest.approx(resident[f"memory {what}"], rel=1e-3), what
+@pytest.mark.parametrize("folder", ["jax", THOROUGH], indirect=True)
+def test_data_on_the_device_give_the_batches_and_losses_of_data_in_memory(folder):
+    rows = facts_of(folder)["device_rows"]
+    memory, device = rows["memory"], rows["device"]
+    assert (memory.pop("type"), device.pop("type")) == ("Rows", "DeviceRows")
+    assert device.pop("batches") == memory.pop("batches")
+    for name, values in memory.items():
+        # bfloat16 in the thorough case.
+        assert device[name] == pytest.approx(values, rel=1e-3), name
 
 
-def test_a_run_of_data_on_the_device_is_the_run_of_data_in_memory(answers):
-    assert found(answers)["resident"]["code"] == 0
-    whole, resident = (history(answers / name) for name in ("run", "resident"))
-    assert [list(map(float, row.values())) for row in resident] == [
-        pytest.approx(list(map(float, row.values())), rel=1e-6) for row in whole
+@pytest.mark.parametrize("folder", ["jax", THOROUGH], indirect=True)
+def test_two_jax_devices_share_each_batch_and_give_the_losses_of_one(folder):
+    rows = facts_of(folder)["device_rows"]
+    assert rows["two devices"]["shards"] == [5, 5]
+    assert rows["two devices"]["losses"] == pytest.approx(rows["memory"]["eagerly False"], rel=1e-5)
+
+
+@pytest.mark.long
+def test_command_trains_and_resumes_under_jax_on_two_devices(tmp_path, command_environment):
+    pytest.importorskip("jax")
+
+    def train(*flags):
+        flags = [sys.executable, "-W", "ignore", "-m", "kvae", "train", "-q", *map(str, flags)]
+        environment = command_environment | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "ignore"}
+        subprocess.run(flags, env=environment, check=True, timeout=600)
+
+    # 115 validation examples, an odd number, are replicated. A total correlation needs the whole batch.
+    flags = [*on_backend.RUN, "--validation", 115, "--objective", "total_correlation"]
+    for devices in (1, 2):
+        train(*flags, "--devices", devices, "-o", tmp_path / str(devices))
+    one, two = (history(tmp_path / str(devices)) for devices in (1, 2))
+    assert [row.keys() for row in one] == [row.keys() for row in two]
+    for ours, theirs in zip(one, two, strict=True):
+        assert list(map(float, theirs.values())) == pytest.approx(list(map(float, ours.values())), rel=1e-3, abs=1e-4)
+    train("--resume", tmp_path / "1", "--devices", 2, "--epochs", 4)
+    assert len(history(tmp_path / "1")) == 4
+
+
+def test_sums_over_many_batches_stay_exact(folder):
+    # Plain float32 sums would round each batch's 123.4567 to 123.5 at the end.
+    tracker = facts_of(folder)["tracker"]
+    assert tracker["batches"] == 20_000
+    assert tracker["loss"] == pytest.approx(0.1234567, rel=1e-6)
+    assert tracker["elbo"] == pytest.approx(-0.2469134, rel=1e-6)
+
+
+def test_training_does_not_import_tensorflow_and_prints_only_its_own_lines(folder):
+    assert facts_of(folder)["imported"] == []
+    lines = (folder / "stderr").read_text().splitlines()[:-2]  # without the two errors of the next test
+    assert [line.split(" ")[0] for line in lines] == ["Training", *["epoch"] * 3, "Done.", "Next:"], lines
+
+
+def test_without_tensorflow_export_and_tensorboard_name_the_extra(folder):
+    facts, lines = facts_of(folder), (folder / "stderr").read_text().splitlines()[-2:]
+    assert facts["export"] == facts["tensorboard"] == 3
+    remedy = "Run pip install 'kvae-onnx[train]'."
+    assert lines == [
+        f"Error: tensorflow is not installed; export needs it. {remedy}",
+        f"Error: tensorflow is not installed; --tensorboard needs it. {remedy}",
     ]
+    versions = json.loads((folder / "run" / run_folder.METADATA).read_text())["training"]["versions"]
+    assert versions.keys() == {"kvae-onnx", "keras", backend_of(folder)}
 
 
-def test_sums_over_many_batches_lose_nothing(answers):
-    # Single precision alone would round each batch's 123.4567 to 123.5 at the end.
-    totals = found(answers)["totals"]
-    assert totals["batches"] == 20_000
-    assert totals["loss"] == pytest.approx(0.1234567, rel=1e-6)
-    assert totals["elbo"] == pytest.approx(-0.2469134, rel=1e-6)
-
-
-def test_tensorflow_is_left_alone_and_the_terminal_holds_our_lines_only(answers):
-    assert found(answers)["opened"] == []
-    said = (answers / "stderr").read_text().splitlines()[:-2]  # the refusals, see below
-    assert [line.split(" ")[0] for line in said] == ["Training", *["epoch"] * 4, "Done.", "Next:"], said
-
-
-def test_where_there_is_no_tensorflow_training_needs_none_and_export_says_so(answers):
-    folder, answers, said = answers, found(answers), (answers / "stderr").read_text().splitlines()[-2:]
-    assert answers["export"] == answers["tensorboard"] == 3
-    missing = "needs tensorflow, which is not installed: pip install 'kvae-onnx[train]'."
-    assert said == [f"Error: This {missing}", f"Error: --tensorboard {missing}"]
-    assert json.loads((folder / "run" / run_folder.METADATA).read_text())["training"]["versions"].keys() == {
-        "kvae-onnx", "keras", engine_of(folder),
-    }  # fmt: skip
-
-
-def test_a_model_of_another_engine_is_scored_and_exported_by_tensorflow(answers, tmp_path):
+def test_run_of_another_backend_is_evaluated_trained_and_exported_by_tensorflow(folder, tmp_path):
     from click.testing import CliRunner
 
     from kvae.commands.export import export
     from kvae_serve import model as served
 
-    model, facts = saved_run.load(answers / "run")
-    _, (x, given) = run_data.splits(answers / "run")
+    model, metadata = saved_run.load(folder / "run")
+    _, (x, conditions) = run_data.splits(folder / "run")
     model.compile("adam")
-    saved = load_model(answers / "run")
-    steps = 4 * facts["steps_per_epoch"]
-    assert saved.steps_done() == saved.optimizer.iterations.numpy() == steps
-    saved.fit(x[:50], {name: values[:50] for name, values in given.items()}, batch_size=50, verbose=0)
+    saved = load_model(folder / "run")
+    steps = 3 * metadata["steps_per_epoch"]
+    assert saved.steps_done() == steps
+    saved.fit(x[:50], {name: values[:50] for name, values in conditions.items()}, batch_size=50, verbose=0)
     assert saved.steps_done() == steps + 1
-    figures = model.evaluate(x, given, batch_size=500, verbose=0, return_dict=True)
-    assert figures["elbo"] == pytest.approx(facts["training"]["validation"]["elbo"], rel=1e-4)
-    done = CliRunner().invoke(export, [str(answers / "run"), "-o", str(tmp_path / "onnx"), "-q"])
+    figures = model.evaluate(x, conditions, batch_size=500, verbose=0, return_dict=True)
+    assert figures["elbo"] == pytest.approx(metadata["training"]["validation"]["elbo"], rel=1e-4)
+    done = CliRunner().invoke(export, [str(folder / "run"), "-o", str(tmp_path / "onnx"), "-q"])
     assert done.exit_code == 0, done.output
-    assert engine_of(answers) in served.load(tmp_path / "onnx").manifest.training["versions"]
+    assert backend_of(folder) in served.load(tmp_path / "onnx").manifest.training["versions"]
 
 
-def test_the_export_check_of_another_engine_is_asked_of_tensorflow_in_another_process(jax_answers, monkeypatch, capsys):
-    folder = jax_answers / "run"
-    export_check.main(folder)  # what that process does: says nothing where all is well
+@pytest.mark.parametrize("folder", ["jax"], indirect=True)
+def test_export_check_of_another_backend_runs_under_tensorflow_in_a_child(folder, monkeypatch, capsys):
+    run = folder / "run"
+    export_check.main(run)  # the function of the child; prints nothing
 
     def refuse(*_, **__):
         raise RequestError("layer odd has no ONNX form.")
@@ -293,38 +326,30 @@ def test_the_export_check_of_another_engine_is_asked_of_tensorflow_in_another_pr
     with monkeypatch.context() as patched:
         patched.setattr(export_check.graphs, "export", refuse)
         with pytest.raises(SystemExit) as left:
-            export_check.main(folder)
-    said = capsys.readouterr().err
-    assert (left.value.code, said) == (2, "layer odd has no ONNX form.\n")
-    asked = []
+            export_check.main(run)
+    message = capsys.readouterr().err
+    assert (left.value.code, message) == (2, "layer odd has no ONNX form.\n")
+    commands = []
 
-    def run(command, env, **_):
-        asked.append((command[1:], env["KERAS_BACKEND"]))
-        return subprocess.CompletedProcess(command, left.value.code, "", f"a warning\n{said}")
+    def start(command, env, **_):
+        commands.append((command[1:], env["KERAS_BACKEND"]))
+        return subprocess.CompletedProcess(command, left.value.code, "", f"a warning\n{message}")
 
-    monkeypatch.setattr(export_check.subprocess, "run", run)
+    monkeypatch.setattr(export_check.subprocess, "run", start)
     with pytest.raises(RequestError, match=r"^layer odd has no ONNX form\.$"):
-        export_check._run_in_child(folder)
-    assert asked == [(["-m", "kvae.training.export_check", str(folder)], "tensorflow")]
+        export_check._run_in_child(run)
+    assert commands == [(["-m", "kvae.training.export_check", str(run)], "tensorflow")]
 
 
-def test_a_model_of_tensorflow_goes_on_under_another_engine(given, answers):
-    model, x = given
-    expected = model.evaluate(x, batch_size=50, verbose=0, return_dict=True)
-    answers = found(answers)
-    for name in ("loss", "elbo", "kl"):
-        assert answers["other"][name] == pytest.approx(expected[name], rel=1e-5)
-    assert answers["other_steps"] == 2 + 2  # two steps then, and 100 examples in batches of 50
-
-
-def test_a_run_goes_on_under_its_own_engine_alone(answers, reference):
-    name = engine_of(answers)
+def test_run_resumes_under_its_own_backend_only(folder):
+    name = backend_of(folder)
     with pytest.raises(RequestError, match=rf"started on the backend {name} .*KERAS_BACKEND={name}"):
-        run_folder.open_existing(answers / "run", {"epochs": 9})
+        run_folder.open_existing(folder / "run", {"epochs": 9})
 
 
-def test_xla_compiles_the_step_of_tensorflow(given):
-    _, x = given
+@pytest.mark.long
+def test_xla_compiled_step_of_tensorflow_has_the_same_losses(saved_model):
+    _, x = saved_model
     losses = []
     for jit in (False, True):
         keras.utils.set_random_seed(1)
@@ -333,26 +358,20 @@ def test_xla_compiles_the_step_of_tensorflow(given):
         )
         model.compile("adam", jit_compile=jit)
         losses.append([model.train_on_batch(x[:50], return_dict=True)["loss"] for _ in range(2)])
-    # The same noise: XLA's own normals would put the first loss 1e-4 apart.
+    # With XLA's own normals the first losses would differ by 1e-4.
     np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
-def test_an_engine_that_kvae_does_not_train_on_is_refused(monkeypatch):
-    from kvae.backends import startup
-
+def test_unknown_backend_is_refused(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "numpy")
-    with pytest.raises(RequestError, match="trains on tensorflow, jax and torch, got KERAS_BACKEND=numpy"):
+    with pytest.raises(RequestError, match="KERAS_BACKEND is numpy; kvae trains on tensorflow, jax and torch"):
         startup.require_to_train()
 
 
 @pytest.mark.parametrize("missing", ["jax", "torch"])
-def test_the_command_says_which_engine_is_missing(monkeypatch, missing):
-    from kvae.backends import startup
-    from kvae_serve.errors import MissingExtraError
-
+def test_missing_backend_is_named_with_its_extra(monkeypatch, missing):
     monkeypatch.setattr(startup.importlib.util, "find_spec", lambda name: None if name == missing else object())
     monkeypatch.setenv("KERAS_BACKEND", missing)
-    with pytest.raises(MissingExtraError, match=rf"needs {missing}.*kvae-onnx\[{missing}\]'\.") as raised:
+    with pytest.raises(MissingExtraError, match=rf"{missing} is not installed.*kvae-onnx\[{missing}\]'\.") as raised:
         startup.require_to_train()
     assert raised.value.exit_code == 3
-    assert train_command.name == "train"

@@ -1,23 +1,26 @@
-"""The noise of training and validation: what it is drawn from, and that it is a function of (seed, step) alone."""
+"""Noise of training and validation as a function of (seed, step), and options of TensorFlow set at start-up."""
 
 import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from kvae.backends import Noise, startup
 from kvae.likelihoods import Bernoulli
+from kvae.models import vae
 
 
 def draw(probabilities, seed=3, step=7, test=False):
     return Noise(seed, tf.constant(step), test).bernoulli(tf.constant(probabilities, tf.float32)).numpy()
 
 
-def test_a_draw_is_0_or_1_with_the_probability_of_its_pixel():
+def test_draws_are_0_or_1_with_the_probability_of_their_pixel():
     num = 200_000
     for level in (1, 10, 128, 200, 254):
         probability = level / 255
@@ -27,21 +30,21 @@ def test_a_draw_is_0_or_1_with_the_probability_of_its_pixel():
         assert abs(values.mean() - probability) < 4 * error
 
 
-def test_black_is_never_drawn_white_and_white_never_black():
-    # 30 million draws with 16 bits each: a draw that were off by one value of 65,536 would show hundreds of times.
+def test_probabilities_0_and_1_are_exact():
+    # With 30 million draws of 16 bits each an error in one value of 65,536 would show hundreds of times.
     probabilities = np.tile(np.array([0.0, 1.0], "float32"), 500_000)
     for step in range(30):
         np.testing.assert_array_equal(draw(probabilities, step=step), probabilities)
 
 
-def test_the_grays_next_to_black_and_white_are_drawn_both_ways():
+def test_gray_levels_1_and_254_give_both_values():
     values = draw(np.tile(np.array([1 / 255, 254 / 255], "float32"), 100_000)).reshape(-1, 2)
     assert 0 < values[:, 0].sum() < 800
     assert 0 < (1 - values[:, 1]).sum() < 800
 
 
-def test_neighbouring_pixels_are_independent():
-    # Two pixels share a random word; so do a pixel and itself at another step, were the streams mixed up.
+def test_neighbouring_pixels_and_steps_are_uncorrelated():
+    # Two pixels share a random word. A pixel at two steps would share one if the streams were mixed up.
     values = draw(np.full((2000, 30), 0.5))
     correlation = np.corrcoef(values.T) - np.eye(30)
     assert np.abs(correlation).max() < 5 / np.sqrt(2000)
@@ -50,13 +53,13 @@ def test_neighbouring_pixels_are_independent():
 
 
 @pytest.mark.parametrize("shape", [(1,), (7,), (3, 5, 1), (128, 28, 28, 1)])
-def test_a_draw_has_the_shape_it_is_asked_for(shape):
+def test_draws_have_the_shape_of_the_probabilities(shape):
     values = draw(np.full(shape, 0.5))
     assert values.shape == shape
     assert values.dtype == np.float32
 
 
-def test_the_same_seed_and_step_give_the_same_noise_and_others_give_other():
+def test_noise_repeats_for_equal_seed_and_step_and_differs_otherwise():
     half = np.full(1000, 0.5)
     np.testing.assert_array_equal(draw(half), draw(half))
     for other in (draw(half, seed=4), draw(half, step=8), draw(half, test=True)):
@@ -66,7 +69,7 @@ def test_the_same_seed_and_step_give_the_same_noise_and_others_give_other():
     assert not np.isclose(normal[0], normal[2]).any()
 
 
-def test_a_compiled_step_draws_what_an_eager_one_draws():
+def test_compiled_and_eager_steps_draw_the_same():
     half = tf.fill([4, 28, 28, 1], 0.5)
     for jit in (None, True):
         compiled = tf.function(lambda step: Noise(3, step).bernoulli(half), jit_compile=jit)
@@ -74,7 +77,7 @@ def test_a_compiled_step_draws_what_an_eager_one_draws():
 
 
 @pytest.mark.parametrize("shape", [(50, 4), (7, 3)])
-def test_normals_under_xla_are_those_of_the_kernels_of_tensorflow(shape):
+def test_normals_under_xla_equal_those_of_tensorflow_kernels(shape):
     like = tf.zeros(shape)
     own = tf.function(lambda step: Noise(3, step).normal(like))(tf.constant(7))
     compiled = tf.function(lambda step: Noise(3, step, jit_compile=True).normal(like), jit_compile=True)
@@ -83,7 +86,7 @@ def test_normals_under_xla_are_those_of_the_kernels_of_tensorflow(shape):
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (67,), (6, 1)])
 @pytest.mark.parametrize("scale", [0.1, 5.0, 40.0, 1e4])
-def test_the_bernoulli_of_training_is_the_one_of_evaluation_with_its_gradient(shape, scale):
+def test_bernoulli_nll_and_gradient_in_training_match_the_closed_form(shape, scale):
     generator = np.random.default_rng(0)
     x = generator.choice([0.0, 1.0, 0.3], (4, *shape)).astype("float32")
     logits = tf.Variable((scale * generator.standard_normal((4, *shape))).astype("float32"))
@@ -99,10 +102,23 @@ def test_the_bernoulli_of_training_is_the_one_of_evaluation_with_its_gradient(sh
     np.testing.assert_allclose(tape.gradient(loss, logits), slope, rtol=1e-5, atol=1e-5)
 
 
-def test_a_model_compiled_with_kvaes_adam_needs_no_other_import_to_load():
-    # The class must be known once the models are, in a process where nobody asked for it.
-    code = "import keras, kvae.models.vae; assert keras.saving.get_registered_object('kvae>optimizers.Adam')"
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_importing_the_models_registers_adam():
+    # Checked in the source, because other tests of this process import the optimizer.
+    assert "\nimport kvae.optimizers" in Path(vae.__file__).read_text()
+    assert keras.saving.get_registered_object("kvae>optimizers.Adam")
+
+
+@pytest.mark.parametrize(
+    ("processors", "own", "expected"), [(2, None, 1), (1, None, 1), (4, None, None), (2, "2", None)]
+)
+def test_dense_networks_use_one_thread_per_operation_on_two_processors(monkeypatch, processors, own, expected):
+    threads = []
+    monkeypatch.setattr(startup, "_processors", lambda: processors)
+    monkeypatch.setattr(tf.config.threading, "set_intra_op_parallelism_threads", threads.append)
+    if own:
+        monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", own)
+    startup.open_quietly("tensorflow", network="dense")
+    assert threads == ([] if expected is None else [expected])
 
 
 @pytest.mark.parametrize(
@@ -116,7 +132,7 @@ def test_a_model_compiled_with_kvaes_adam_needs_no_other_import_to_load():
         (None, "x86_64", None, None),
     ],
 )
-def test_convolutions_are_onednn_s_unless_the_user_says_otherwise(monkeypatch, network, machine, own, wanted):
+def test_onednn_is_selected_for_convolutions_unless_the_user_sets_it(monkeypatch, network, machine, own, wanted):
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", own or "")
     if own is None:
         monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
@@ -125,9 +141,10 @@ def test_convolutions_are_onednn_s_unless_the_user_says_otherwise(monkeypatch, n
     assert os.environ.get("TF_ENABLE_ONEDNN_OPTS") == wanted
 
 
-@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="oneDNN is asked for on x86-64")
+@pytest.mark.long
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="oneDNN is selected on x86-64")
 @pytest.mark.parametrize(("own", "there"), [(None, "True"), ("0", "False")])
-def test_tensorflow_hears_of_onednn_when_kvae_opens_it_for_convolutions(own, there):
+def test_onednn_setting_reaches_tensorflow(own, there):
     code = (
         "from kvae.backends import startup\n"
         "startup.open_quietly('tensorflow', network='conv')\n"
