@@ -25,6 +25,9 @@ class Inference:
     range, and `InputDataError`, also a `ValueError`, if x or z has the wrong type, shape or range.
     """
 
+    def _repr_html_(self) -> str:
+        return KerasModel(self)._repr_html_()
+
     def sample(
         self,
         num: int,

@@ -100,6 +100,32 @@ class Model(Graphs):
     def __repr__(self) -> str:
         return f"<kvae model {printable(self.path)!r}: {', '.join(self.graphs)}>"
 
+    def _repr_html_(self) -> str:
+        from kvae_serve.writers import notebook
+
+        return notebook.table(repr(self).strip("<>"), self.summary())
+
+    def summary(self) -> dict[str, list[str]]:
+        """Return the main properties of the model as a table: `property` and `value`."""
+        manifest = self.manifest
+        data = manifest.data
+        low_high = "" if data.range is None else f", {data.range[0]:g} to {data.range[1]:g}"
+        properties = {
+            "kind": manifest.kind,
+            "data": f"{data.kind} {list(data.shape)}{low_high}",
+            "latent_dim": str(manifest.latent_dim),
+            "conditions": "; ".join(
+                f"{each.name}: {', '.join(each.classes) if each.categorical else each.range}"
+                for each in manifest.conditions
+            ),
+            "likelihood": str(manifest.likelihood["name"]),
+            "prior": str(manifest.prior["name"]),
+            "graphs": ", ".join(self.graphs),
+            "model_id": manifest.model_id[:12],
+        }
+        shown = {name: printable(value, 200) for name, value in properties.items() if value}
+        return {"property": list(shown), "value": list(shown.values())}
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy the path and the options. The copy opens its own sessions on first use."""
         reopen = functools.partial(

@@ -15,7 +15,7 @@ from kvae_serve.progress import Busy
 if TYPE_CHECKING:
     import numpy as np
 
-    from kvae_serve.latent.path import LatentPath
+    from kvae_serve.latent_path import LatentPath
     from kvae_serve.sealed.manifest import Manifest
 
 FORMATS = (

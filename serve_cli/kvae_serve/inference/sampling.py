@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from kvae_serve.errors import RequestError, printable
 from kvae_serve.inference.likelihoods import Likelihood, get_likelihood
 from kvae_serve.numbers import integer, is_number
 from kvae_serve.row_stream import (
+    Dtype,
     RowStream,
     chunk_rows,
     condition_arrays,
@@ -26,13 +28,14 @@ from kvae_serve.runtime.graphs import Graphs
 from kvae_serve.runtime.session import BATCH_SIZE
 from kvae_serve.sealed import noise
 from kvae_serve.sealed.manifest import MIXTURE_PRIORS, Manifest
+from kvae_serve.writers.notebook import MAX_COLUMNS, MAX_ROWS, View, picture
 
 MAX_VALUES = 2**31
 """Limit of the numbers in one result: 8 GiB of float32."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Draws:
+class Draws(View):
     """Samples, label by label: rows `k * num` to `k * num + num - 1` belong to the k-th label.
 
     Attributes:
@@ -63,6 +66,50 @@ class Draws:
             f"<{len(self)} draws of {printable(self.manifest.name, 60)}: x {list(self.x.shape)}, "
             f"seed {self.seed}, start {self.start}>"
         )
+
+    def save(self, path: str | os.PathLike[str], *, dtype: Dtype = "float32", force: bool = False) -> None:
+        """Write the samples.
+
+        Args:
+            path: Output: .png, .npz, .npy, .csv, or a folder for one PNG per image.
+            dtype: "float32", or "uint8" for rounded pixels.
+            force: Replace an existing output.
+
+        Raises:
+            RequestError: The suffix is unknown, or does not fit the data.
+            OutputError: The path exists or cannot be written.
+        """
+        from kvae_serve.writers import dispatch
+
+        dispatch.write(os.fspath(path), self, dtype=dtype, force=force)
+
+    def _caption(self) -> str:
+        shown = [
+            f"{name} {', '.join(map(str, dict.fromkeys(self.names(name)[:: self.num])))}" for name in self.conditions
+        ]
+        rows = "; ".join([f"{len(self)} samples of {printable(self.manifest.name, 60)}", *shown, f"seed {self.seed}"])
+        return printable(rows, 400)
+
+    def _picture(self) -> np.ndarray | None:
+        columns = min(self.num, MAX_COLUMNS)
+        if len(self) == self.num:  # one label, so all rows of the picture are of it
+            return picture(self.x[: MAX_COLUMNS * MAX_ROWS], columns, self.manifest.data.range)
+        rows = np.arange(len(self)).reshape(-1, self.num)[:MAX_ROWS, :columns].ravel()
+        return picture(self.x[rows], columns, self.manifest.data.range)
+
+    def _table(self) -> dict[str, list[Any]]:
+        from kvae_serve.writers import csv
+
+        names = csv.column_names(self.manifest.data)
+        values = self.x[:MAX_ROWS].reshape(len(self.x[:MAX_ROWS]), -1)
+        return {name: self.names(name)[:MAX_ROWS] for name in self.conditions} | {
+            name: values[:, index].tolist() for index, name in enumerate(names[:MAX_COLUMNS])
+        }
+
+    def _show_text(self) -> None:
+        from kvae_serve.writers import dispatch
+
+        dispatch.show(self)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return every array by name, in the order of an .npz."""

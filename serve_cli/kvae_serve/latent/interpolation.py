@@ -17,13 +17,14 @@ import numpy as np
 
 from kvae_serve.errors import RequestError, printable
 from kvae_serve.inference import sampling
-from kvae_serve.latent.path import LatentPath, check_size
 from kvae_serve.latent.prior import encode_file, prior_moments
+from kvae_serve.latent_path import LatentPath, check_size
 from kvae_serve.numbers import integer
 from kvae_serve.runtime import conditions as conditions_of
 from kvae_serve.runtime.graphs import Graphs
 from kvae_serve.runtime.session import BATCH_SIZE
 from kvae_serve.sealed.manifest import Condition, Manifest
+from kvae_serve.writers.notebook import PathView
 
 Method = Literal["slerp", "lerp"]
 Classes = Literal["blend", "switch"]
@@ -36,7 +37,7 @@ _SMALL = 1e-6
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Interpolation:
+class Interpolation(PathView):
     """Images between the points of each pair.
 
     Attributes:

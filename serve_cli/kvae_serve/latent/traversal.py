@@ -15,13 +15,14 @@ import numpy as np
 from kvae_serve.errors import RequestError, printable
 from kvae_serve.inference import sampling
 from kvae_serve.latent.activity import Activity, measure
-from kvae_serve.latent.path import LatentPath, check_size
 from kvae_serve.latent.prior import encode_file, prior_moments
+from kvae_serve.latent_path import LatentPath, check_size
 from kvae_serve.numbers import integer
 from kvae_serve.runtime import conditions as conditions_of
 from kvae_serve.runtime.graphs import Graphs
 from kvae_serve.runtime.session import BATCH_SIZE
 from kvae_serve.sealed.manifest import Manifest
+from kvae_serve.writers.notebook import PathView
 
 if TYPE_CHECKING:
     from kvae_serve.readers import Dataset
@@ -37,7 +38,7 @@ MAX_SPAN = 1e6
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Traversal:
+class Traversal(PathView):
     """Images along latent dimensions, for each combination of conditions.
 
     Attributes:

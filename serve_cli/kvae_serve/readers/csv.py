@@ -15,8 +15,8 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from kvae_serve.csv_escape import NUMBER, unescape
 from kvae_serve.errors import InputDataError, printable
-from kvae_serve.readers.csv_escape import NUMBER, unescape
 from kvae_serve.readers.dataset import Dataset, MissingSplitError, ReadOptions, Split
 from kvae_serve.sealed.manifest import RESERVED, Condition
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from kvae_serve.errors import InputDataError
+from kvae_serve.errors import InputDataError, printable
 
 Split = Literal["train", "test"]
 
@@ -43,6 +44,27 @@ class Dataset(NamedTuple):
     source: str
     range: tuple[float, float] | None
     columns: tuple[dict[str, Any], ...] = ()
+
+    def __repr__(self) -> str:
+        source = printable(os.path.basename(str(self.source)) or self.source, 60)  # noqa: PTH119
+        described = [f"{len(self.x)} examples of {source}: x {self.x.dtype} {list(self.x.shape)}"]
+        for name in self.conditions:
+            classes = self.class_names.get(name)
+            described.append(f"{name} {'number' if classes is None else f'{len(classes)} classes'}")
+        return f"<{', '.join(described)}>"
+
+    def _repr_html_(self) -> str:
+        from kvae_serve.writers import notebook
+
+        rows = np.asarray(self.x[: notebook.MAX_COLUMNS * 3])
+        pixels = notebook.picture(rows, notebook.MAX_COLUMNS, self.range)
+        caption = repr(self).strip("<>")
+        if pixels is not None:
+            return notebook.figure(caption, pixels)
+        names = [str(column["name"]) for column in self.columns] or [f"x{index}" for index in range(rows[0].size)]
+        columns = dict(zip(names, rows.reshape(len(rows), -1).T.tolist(), strict=True))
+        shown = {name: columns[name] for name in list(columns)[: notebook.MAX_COLUMNS]}
+        return notebook.table(caption, shown)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TextIO
 
 import numpy as np
 
-from kvae_serve.readers.csv_escape import escape
+from kvae_serve.csv_escape import escape
 from kvae_serve.row_stream import RowStream
 from kvae_serve.sealed.manifest import Condition, Data
 

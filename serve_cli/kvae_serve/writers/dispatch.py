@@ -20,7 +20,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TextIO
+from typing import Protocol, TextIO
 
 from kvae_serve.errors import RequestError, printable
 from kvae_serve.row_stream import Chunk, Dtype, RowStream, chunk_rows
@@ -28,13 +28,18 @@ from kvae_serve.sealed.manifest import Manifest
 from kvae_serve.writers import atomic, disk_space, stdout
 from kvae_serve.writers.stdout import STDOUT
 
-if TYPE_CHECKING:
-    from kvae_serve.inference.sampling import Draws
-
 __all__ = ["Dtype", "check", "check_images", "check_table", "show", "stream", "write"]
 
 MAX_TEXT_IMAGES = 10_000
 """Most images that are shown as text: they are all kept in memory."""
+
+
+class Rows(Protocol):
+    """Result with rows, such as samples."""
+
+    def row_stream(self) -> RowStream:
+        """Return the rows as a stream."""
+
 
 _Writer = Callable[[str, RowStream, Dtype, bool], None]
 
@@ -51,7 +56,7 @@ def check(path: str, force: bool = False) -> None:
         atomic.refuse_existing(path, force)
 
 
-def write(path: str, draws: Draws, *, dtype: Dtype = "float32", force: bool = False) -> None:
+def write(path: str, draws: Rows, *, dtype: Dtype = "float32", force: bool = False) -> None:
     """Write samples to `path`. See `stream`."""
     stream(path, draws.row_stream(), dtype=dtype, force=force, quiet=True)
 
@@ -76,7 +81,7 @@ def stream(path: str, rows: RowStream, *, dtype: Dtype = "float32", force: bool 
         writer(path, running, dtype, force)
 
 
-def show(draws: Draws | RowStream, stream: TextIO | None = None, quiet: bool = True) -> None:
+def show(draws: Rows | RowStream, stream: TextIO | None = None, quiet: bool = True) -> None:
     """Show images as characters, and other data as CSV, on a stream (by default standard output)."""
     stream = stream or stdout.text()
     rows = draws if isinstance(draws, RowStream) else draws.row_stream()

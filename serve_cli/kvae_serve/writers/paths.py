@@ -23,7 +23,7 @@ from typing import TextIO
 import numpy as np
 
 from kvae_serve.errors import RequestError, printable
-from kvae_serve.latent.path import LatentPath
+from kvae_serve.latent_path import LatentPath
 from kvae_serve.row_stream import Array, RowStream, model_metadata
 from kvae_serve.writers import animation, atomic, csv, dispatch, stdout
 from kvae_serve.writers.grid import grid

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from kvae_serve.errors import OutputError, RequestError
-from kvae_serve.latent.path import LatentPath
+from kvae_serve.latent_path import LatentPath
 from kvae_serve.model import load
 from kvae_serve.sealed.manifest import Manifest
 from kvae_serve.writers import paths

@@ -8,9 +8,9 @@ import io
 import numpy as np
 import pytest
 
+from kvae_serve.csv_escape import escape, unescape
 from kvae_serve.model import load
 from kvae_serve.readers import read_dataset
-from kvae_serve.readers.csv_escape import escape, unescape
 from support import hostile_files, wire
 
 FORMULAS = ["=1+2", "+1+2", "-1+2", "@SUM(A1)", "=cmd|' /C calc'!A0", "\t=1", "\r=1", "'=1", "''=1", "-", "=-1", "-x"]
