@@ -36,7 +36,7 @@ ORDER = {
         ["models"],
         ["exporting"],
         ["objectives", "priors", "networks", "likelihoods", "metrics"],
-        ["dataloaders"],
+        ["dataloaders", "optimizers"],
         ["data", "backends"],
         ["serialization", "loss_terms"],
         ["types"],
