@@ -1,8 +1,8 @@
-"""A VAE trained by a hand-written JAX loop, as one who cares for speed writes it, for training_speed.py.
+"""A VAE trained by a hand-written JAX loop that is optimised for speed, for training_speed.py.
 
-Bytes lie on the device; order, binarisation, noise and Adam are in the compiled step; nothing is read from it but the
-mean loss at the end. Forms: `loop` is `scan` (one compiled call an epoch, `lax.scan` over its steps) or `step` (a call
-a step, which XLA runs better on some CPUs); `random` is JAX's generator, `threefry2x32` (its default) or `rbg`.
+The bytes are on the device. Order, binarisation, noise and Adam are in the compiled step. Only the mean loss is read
+back, at the end. Forms: `loop` is `scan` (one compiled call per epoch, `lax.scan` over its steps) or `step` (one call
+per step, which XLA runs faster on some CPUs); `random` is JAX's generator, `threefry2x32` (its default) or `rbg`.
 """
 
 import functools
@@ -135,7 +135,7 @@ class Run:
         self.order, self.whole, self.step = order, whole, jax.jit(step, donate_argnums=0)
 
     def train(self, epochs):
-        """Seconds, and the mean loss of the last epoch."""
+        """Return seconds and the mean loss of the last epoch."""
         began = time.perf_counter()
         for epoch in range(self.epoch, self.epoch + epochs):
             if self.loop == "scan":

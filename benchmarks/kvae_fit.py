@@ -35,7 +35,7 @@ class Run:
         self.model.compile(adam(1e-3), steps_per_execution=plan.steps_per_execution)
 
     def train(self, epochs):
-        """Seconds from the call of `fit` to its return, and the last epoch's loss."""
+        """Return the seconds of `fit` and the loss of the last epoch."""
         began = time.perf_counter()
         history = self.model.fit(
             self.batches.dataset, initial_epoch=self.epoch, epochs=self.epoch + epochs,

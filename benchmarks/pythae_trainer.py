@@ -1,10 +1,10 @@
 """The same dense VAE trained by pythae's own trainer, for training_speed.py.
 
-Runs in an environment of its own (pythae and PyTorch). The form is `loader`, `as it comes` or `whole batches`; an epoch
-is one call of `BaseTrainer.train_step`. pythae trains on gray levels: it has no binarisation to pay for.
+Needs pythae and PyTorch. The form is `loader`, `as it comes` or `whole batches`. An epoch is one call of
+`BaseTrainer.train_step`. pythae trains on gray levels, because it does not binarise.
 
-As it comes, pythae's loader picks one example at a time and stacks them. `whole batches` hands its trainer batches
-cut by one index, so that the trainer and not the loader is what is measured.
+As it comes, pythae's loader reads one example at a time and stacks them. With `whole batches` the trainer receives
+batches from one index operation, which measures the trainer without the loader.
 """
 
 import logging
@@ -54,7 +54,7 @@ class Decoder(BaseDecoder):
 
 
 class WholeBatches:
-    """What the trainer needs of a DataLoader, with each batch cut by one index."""
+    """Replacement of the DataLoader that makes each batch by one index operation."""
 
     def __init__(self, dataset, batch):
         self.dataset, self.batch = dataset, batch
@@ -84,7 +84,7 @@ class Run:
         )
         self.trainer = BaseTrainer(VAE(config, Encoder(), Decoder()), dataset, training_config=settings)
         self.trainer.prepare_training()
-        # Its progress bars and printed metrics are left out of what is measured.
+        # Without its progress bars and printed metrics.
         self.trainer.callback_handler.callbacks = self.trainer.callback_handler.callbacks[:1]
         if loader == "whole batches":
             self.trainer.train_loader = WholeBatches(dataset, batch)
@@ -92,7 +92,7 @@ class Run:
         self.count = 0
 
     def train(self, epochs):
-        """Seconds, and the mean loss of the last epoch."""
+        """Return seconds and the mean loss of the last epoch."""
         began = time.perf_counter()
         for _ in range(epochs):
             self.count += 1

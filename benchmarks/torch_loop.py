@@ -1,8 +1,8 @@
-"""A VAE trained by a hand-written PyTorch loop, as one who cares for speed writes it, for training_speed.py.
+"""A VAE trained by a hand-written PyTorch loop that is optimised for speed, for training_speed.py.
 
-Data lies on the device; nothing is read from a step but by the sum of the losses at the end. Forms: `optimizer` is Adam
-as it comes (empty), or `fused`; `memory` a memory format; `data` `uint8` or `float32`; `compile` is empty (eager), or
-what `torch.compile` is told of the objective as its mode; `threads` of an operation, 0 as it comes.
+The data are on the device. Only the sum of the losses is read back, at the end. Forms: `optimizer` is Adam's default
+(empty) or `fused`; `memory` a memory format; `data` is `uint8` or `float32`; `compile` is empty (eager) or the mode of
+`torch.compile` for the objective; `threads` is the number of threads per operation, 0 for PyTorch's default.
 """
 
 import itertools
@@ -82,7 +82,7 @@ class Run:
         self.objective = torch.compile(objective, mode=compile) if compile else objective
 
     def train(self, epochs):
-        """Seconds, and the mean loss of the last epoch."""
+        """Return seconds and the mean loss of the last epoch."""
         torch.set_num_threads(self.threads)
         began = time.perf_counter()
         steps = len(self.data) // self.batch
@@ -107,7 +107,7 @@ def _has_gpu():
 
 
 def main():
-    # As TensorFlow and JAX have it on a GPU unless told otherwise.
+    # The default of TensorFlow and JAX on a GPU.
     torch.set_float32_matmul_precision("high")
     devices = "gpu" if _has_gpu() else "cpu"
     serve({"torch": torch.__version__, "threads": THREADS, "devices": devices}, Run)

@@ -1,9 +1,9 @@
-"""What the engines of training_speed.py share: the nets, the data, and how they are asked. Standard library and numpy.
+"""Networks, data and protocol that the engines of training_speed.py share.
 
-An engine is a process that reads one JSON request a line from standard input, `{"net": ..., "epochs": E, "examples": N,
-...form}`, trains that form of that net for E more epochs, and answers with a line `{"seconds": ..., "loss": ...,
-"parameters": ...}`: the wall time, the mean loss of the last epoch in nats per example, and the size of the net, which
-is the same in all engines. Its first line says what it is.
+An engine is a process. It reads one JSON request per line from stdin, `{"net": ..., "epochs": E, "examples": N,
+...form}`, trains that form of the network for E more epochs, and writes a line `{"seconds": ..., "loss": ...,
+"parameters": ...}`: wall time, mean loss of the last epoch in nats per example, and number of parameters, which must be
+equal in all engines. Its first line describes the engine.
 """
 
 import json
@@ -15,16 +15,16 @@ import numpy as np
 
 
 class Net(NamedTuple):
-    """One net, and how it is trained.
+    """A network and its training settings.
 
     Attributes:
         kind: `"dense"` or `"conv"`.
         shape: (height, width, channels) of an example.
         latent_dim: size of z.
-        widths: of the hidden layers, or channels of the convolutions of stride 2; the decoder has them reversed.
-        batch: examples a step.
-        steps_per_execution: steps that `fit` runs without a look at Python.
-        examples: of an epoch, by device.
+        widths: sizes of the hidden layers, or channels of the convolutions of stride 2; reversed in the decoder.
+        batch: examples per step.
+        steps_per_execution: steps per call from Python.
+        examples: examples per epoch, by device.
     """
 
     kind: str
@@ -57,9 +57,9 @@ def pixels(net, examples):
 
 
 def serve(facts, run_of):
-    """Answer requests until standard input ends; `run_of(net, examples, **form)` has `train(epochs)`, `parameters`."""
+    """Answer requests until stdin ends. `run_of(net, examples, **form)` returns an object with `train(epochs)`."""
     answers = os.fdopen(os.dup(1), "w")
-    # What a library prints is kept from the answers; standard error tells what ended the process.
+    # Prints of libraries must not mix with the answers. Errors go to stderr.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     print(json.dumps(facts), flush=True, file=answers)
     runs = {}

@@ -1,19 +1,20 @@
-"""How fast does `fit` train, against hand-written PyTorch and JAX loops and pythae's trainer? Examples a second.
+"""Is `fit` of kvae as fast as hand-written PyTorch and JAX loops and pythae's trainer? Examples per second.
 
     python benchmarks/training_speed.py --peers peers                 # on the CPU
     python benchmarks/training_speed.py --device gpu --json speed.json
 
-The same nets (training_nets.py), batch, Adam and learning rate, MNIST-like bytes, dynamic binarisation: 784-200-200-50
-in batches of 100 and 1024, convolutions at 28 x 28 and at 64 x 64. Each engine is a process of its own: kvae under
-TensorFlow, JAX and PyTorch, a loop of PyTorch (eager and compiled), one of JAX, and pythae. Each peer is given its good
-forms, and the fastest is what counts. All take turns of some epochs, so that a busy moment of the machine hits all of
-them; a turn in which other processes took more than `--limit` of the processors does not count.
+All train the same networks (training_nets.py) with the same batches, Adam and learning rate, on MNIST-like bytes with
+dynamic binarisation: 784-200-200-50 in batches of 100 and 1024, convolutions at 28 x 28 and at 64 x 64. Each engine
+runs in its own process: kvae under TensorFlow, JAX and PyTorch, a PyTorch loop (eager and compiled), a JAX loop, and
+pythae. Each peer runs in several forms, and the fastest counts. The engines take turns of some epochs, so that a busy
+moment of the machine affects all of them. A turn is void if other processes used more than `--limit` of the
+processors.
 
-What is not at hand is said to be absent, and the rest is measured. An engine runs in the interpreter that `--python
-ENGINE=PATH` names; else the peers in the environment `--peers`, which is made where it is not there (PyTorch, pythae
-and JAX from PyPI), or in this interpreter where no `--peers` is given. pythae trains on gray levels, for it does not
-binarise: once as it comes, once with batches handed to its trainer whole. All run with their default threads (those of
-`kvae train` for kvae); on a CPU, PyTorch's fastest form for a dense net also with one.
+Engines that are not installed are skipped. An engine uses the interpreter of `--python ENGINE=PATH`, else the
+environment `--peers`, which is created if it does not exist (PyTorch, pythae and JAX from PyPI), else this interpreter.
+pythae does not binarise, so it trains on gray levels: once as it is, once with whole batches passed to its trainer. All
+engines use their default threads, kvae those of `kvae train`. On a CPU the fastest form of PyTorch for dense networks
+also runs with one thread.
 """
 
 import argparse
@@ -40,16 +41,16 @@ SCRIPTS = {
     "jax": "jax_loop.py",
     "pythae": "pythae_trainer.py",
 }
-#: The least ratio of kvae's faster engine to the best form of a peer, by device.
+#: Lowest acceptable ratio of kvae to the best form of a peer, by device.
 GOALS = {
     "cpu": {"torch, eager": 1.25, "torch, compiled": None, "jax": None, "pythae": 2.0},
     "gpu": {"torch, eager": 2.0, "torch, compiled": None, "jax": 0.8},
 }
-EPOCHS = {"cpu": 2, "gpu": 10}  # of one turn
+EPOCHS = {"cpu": 2, "gpu": 10}  # per turn
 
 
 def forms(engine, net, device):
-    """The forms of an engine: what the table calls each, and its part of a request."""
+    """Return the forms of an engine: the name in the table, and the fields of a request."""
     if engine.startswith("kvae"):
         return {f"{engine}, {adam}.Adam": {"optimizer": adam} for adam in ("kvae", "keras")}
     if engine == "jax":
@@ -73,11 +74,11 @@ def forms(engine, net, device):
 
 
 class AbsentError(Exception):
-    """An engine that is not at hand."""
+    """An engine is not installed, or does not see the device."""
 
 
 class Engine:
-    """An engine's process, which waits between turns."""
+    """Process of an engine, which waits between turns."""
 
     def __init__(self, name, python, device, net):
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the process
@@ -95,7 +96,7 @@ class Engine:
         self.pid, first = self._process.pid, self._process.stdout.readline()
         if not first:
             self._process.wait()
-            *_, last = self._errors() or ["it ended without a word"]
+            *_, last = self._errors() or ["it ended without a message"]
             if "ImportError" in last or "ModuleNotFoundError" in last:
                 raise AbsentError(last)
             raise SystemExit(f"{name} does not start: {last}")
@@ -105,7 +106,7 @@ class Engine:
             raise AbsentError(f"it sees no {device}")
 
     def ask(self, request):
-        """One turn: seconds and loss."""
+        """Run one turn; return seconds and loss."""
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         if answer := self._process.stdout.readline():
@@ -123,20 +124,20 @@ class Engine:
 
 
 class Others:
-    """The share of the processors that other processes took, where /proc tells; 0 elsewhere."""
+    """Share of the processors that other processes used, from /proc; 0 without /proc."""
 
     def __init__(self, ours):
         self.ours = ours
         self.last = self._ticks()
 
     def since_last(self):
-        """Share since the last call, 0 to 1."""
+        """Return the share since the last call, 0 to 1."""
         before, self.last = self.last, self._ticks()
         total, busy, own = (now - then for now, then in zip(self.last, before, strict=True))
         return max(0, busy - own) / max(1, total)
 
     def wait(self, limit, end):
-        """Wait until the others leave the machine alone; False where they do not before `end`."""
+        """Wait until the machine is quiet; return False if it is not before `end`."""
         while time.monotonic() < end:
             self.since_last()
             time.sleep(0.2)
@@ -157,7 +158,7 @@ class Others:
 
 
 def measure(turns_of, others, turns, limit, patience):
-    """Answers by form: up to `turns` of each, taken in rotation after a first one; and how many were void."""
+    """Return up to `turns` answers of each form, taken in rotation after a first turn, and the number of void turns."""
     kept, void = {name: [] for name in turns_of}, 0
     for name, turn in turns_of.items():
         began = time.monotonic()
@@ -181,7 +182,7 @@ def measure(turns_of, others, turns, limit, patience):
 
 
 def peers_python(folder):
-    """The interpreter of the peers' environment, which is made where it is not there yet."""
+    """Return the interpreter of the peers' environment, which is created if it does not exist."""
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if not python.exists():
         venv.create(folder, with_pip=True)
@@ -190,7 +191,7 @@ def peers_python(folder):
 
 
 def start(arguments, net):
-    """Every engine that is at hand by name, to train one net; what is absent is said."""
+    """Return the installed engines by name, for one network, and print which are skipped."""
     named = dict(each.split("=", 1) for each in arguments.python)
     engines = {}
     for name in arguments.engine or SCRIPTS:
@@ -201,9 +202,9 @@ def start(arguments, net):
             engines[name] = Engine(name, python, arguments.device, net)
             print(f"{name}: {', '.join(f'{what} {value}' for what, value in engines[name].facts.items())}")
         except AbsentError as reason:
-            print(f"{name}: absent, {reason}")
+            print(f"{name}: skipped, {reason}")
     if not engines:
-        raise SystemExit("No engine is at hand.")
+        raise SystemExit("No engine is installed.")
     return engines
 
 
@@ -220,7 +221,7 @@ def report(net, engines, others, arguments):
     kept, void = measure(turns_of, others, arguments.turns, arguments.limit, arguments.patience)
     sizes = {name: each[0]["parameters"] for name, each in kept.items()}
     if len(set(sizes.values())) > 1:
-        raise SystemExit(f"These are not one net, by their numbers of parameters: {sizes}")
+        raise SystemExit(f"The networks differ in their number of parameters: {sizes}")
     trained = epochs * (examples // plan.batch) * plan.batch
     speed = {name: trained / statistics.median(each["seconds"] for each in kept[name]) for name in kept}
     print(f"\n{net}: {epochs} epochs of {examples} examples a turn, in batches of {plan.batch}; {void} turns were void")
@@ -248,19 +249,19 @@ def report(net, engines, others, arguments):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
-    parser.add_argument("--net", choices=NETS, action="append", help="May be repeated; all of them where none is said.")
-    parser.add_argument("--engine", choices=SCRIPTS, action="append", help="Likewise.")
-    parser.add_argument("--only", action="append", metavar="FORM", help="Forms whose names begin so; may be repeated.")
+    parser.add_argument("--net", choices=NETS, action="append", help="Network; may be repeated.  [default: all]")
+    parser.add_argument("--engine", choices=SCRIPTS, action="append", help="Engine; may be repeated.  [default: all]")
+    parser.add_argument("--only", action="append", metavar="FORM", help="Prefix of the forms to run; may be repeated.")
     parser.add_argument(
         "--python", action="append", default=[], metavar="ENGINE=PATH", help="Interpreter of an engine."
     )
-    parser.add_argument("--peers", type=Path, help="Folder of the peers' environment, made where it is not there.")
-    parser.add_argument("--turns", type=int, default=15, help="Turns of each; the median counts.")
-    parser.add_argument("--epochs", type=int, help="Of a turn.  [default: 2 on a CPU, 10 on a GPU]")
-    parser.add_argument("--examples", type=int, help="Of an epoch.  [default: by net and device]")
-    parser.add_argument("--limit", type=float, default=0.1, help="Share of the machine that others may take in a turn.")
-    parser.add_argument("--patience", type=float, default=600.0, help="Seconds for each net after it is compiled.")
-    parser.add_argument("--json", type=Path, help="Also write all figures there.")
+    parser.add_argument("--peers", type=Path, help="Folder of the peers' environment, created if it does not exist.")
+    parser.add_argument("--turns", type=int, default=15, help="Turns of each form; the median counts.")
+    parser.add_argument("--epochs", type=int, help="Epochs per turn.  [default: 2 on a CPU, 10 on a GPU]")
+    parser.add_argument("--examples", type=int, help="Examples per epoch.  [default: by network and device]")
+    parser.add_argument("--limit", type=float, default=0.1, help="Share of the machine for other processes in a turn.")
+    parser.add_argument("--patience", type=float, default=600.0, help="Seconds for each network after compilation.")
+    parser.add_argument("--json", type=Path, help="Also write all figures to this file.")
     arguments = parser.parse_args()
 
     print(
@@ -268,13 +269,13 @@ def main():
     )
     facts, tables = {}, {}
     for net in arguments.net or NETS:
-        engines = start(arguments, net)  # anew: how kvae uses the processors depends on the net
+        engines = start(arguments, net)  # new processes, because kvae's use of the processors depends on the network
         others = Others([os.getpid(), *(each.pid for each in engines.values())])
         tables[net] = report(net, engines, others, arguments)
         facts |= {name: each.metadata for name, each in engines.items()}
         for each in engines.values():
             each.stop()
-        if arguments.json:  # As soon as it is known: a later net may fail.
+        if arguments.json:  # at once, because a later network may fail
             document = {"device": arguments.device, "engines": facts, "nets": tables}
             arguments.json.write_text(json.dumps(document, indent=1))
 

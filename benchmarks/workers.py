@@ -3,8 +3,8 @@
     python benchmarks/workers.py --seeds 5 --json workers.json
 
 Each seed trains twice with the same settings, initial weights, order of batches and held-out examples: in one process,
-and in two that find each other on this machine through `TF_CONFIG`. Each of the two draws noise of its own, so they end
-elsewhere; whether in the mean is told by the differences, seed by seed. Both are evaluated under the same fixed draws.
+and in two that find each other on this machine through `TF_CONFIG`. Each worker draws its own noise, so the results
+differ; their paired differences are tested for a mean of zero. Both are evaluated under the same fixed draws.
 """
 
 import csv
@@ -25,12 +25,17 @@ from kvae_serve.writers import atomic
 
 @click.command()
 @click.option("--data", default="mnist-sample", show_default=True, help="As kvae train takes it.")
-@click.option("--validation", default=100, show_default=True, help="Examples held out, others for each seed.")
+@click.option("--validation", default=100, show_default=True, help="Held-out examples; they differ by seed.")
 @click.option("--epochs", default=30, show_default=True)
-@click.option("--batch-size", default=50, show_default=True, help="Of all workers together.")
+@click.option("--batch-size", default=50, show_default=True, help="Batch size of all workers together.")
 @click.option("--seeds", default=5, show_default=True, type=click.IntRange(min=2))
-@click.option("--json", "kept", type=click.Path(path_type=Path), help="Write the figures here too.")
-@click.option("--into", hidden=True, type=click.Path(path_type=Path), help="Be a worker: train a run a seed in here.")
+@click.option("--json", "kept", type=click.Path(path_type=Path), help="Also write the figures to this file.")
+@click.option(
+    "--into",
+    hidden=True,
+    type=click.Path(path_type=Path),
+    help="Run as a worker in this folder.",
+)
 def main(kept, into, **settings):
     """Train, compare, print."""
     if into:
@@ -58,7 +63,7 @@ def main(kept, into, **settings):
 
 
 def compared(one, two):
-    """The mean of the differences, and how far it may be off by Student's t: elbos `[seeds]`, in nats per example."""
+    """Return the mean difference and its 95 % interval (Student's t), from elbos `[seeds]` in nats per example."""
     from scipy import stats
 
     difference, error = (two - one).mean(), (two - one).std(ddof=1) / math.sqrt(len(one))
@@ -69,12 +74,12 @@ def compared(one, two):
 
 
 def held_out_elbo(run):
-    """Of the held-out examples after the last epoch."""
+    """Return the elbo of the held-out examples after the last epoch, in nats per example."""
     return float(list(csv.DictReader((run / "history.csv").open()))[-1]["val_elbo"])
 
 
 def train_all(directories):
-    """Train all seeds, once for each number of workers, all processes at the same time: `{number: directory}`."""
+    """Train all seeds for each number of workers, all processes at once, in `{number: directory}`."""
     workers = []
     try:
         for num, directory in directories.items():
@@ -89,7 +94,7 @@ def train_all(directories):
 
 
 def environments(num):
-    """What each of `num` processes finds in its environment: no `TF_CONFIG` where it is alone."""
+    """Return the environment of each of `num` processes; a single process has no `TF_CONFIG`."""
     plain = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"} | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     if num == 1:
         return [plain]
@@ -102,7 +107,7 @@ def environments(num):
 
 
 def work(directory, seeds, **settings):
-    """Train a run for each seed, alone or with the others that `TF_CONFIG` names."""
+    """Train one run per seed, together with the other workers in `TF_CONFIG`."""
     from kvae.backends import startup
     from kvae.training import cluster
 
@@ -113,7 +118,7 @@ def work(directory, seeds, **settings):
 
         together.append(distribution.start(among, devices=1))
 
-    startup.open_quietly(prepare=prepare, dense=True)
+    startup.open_quietly(prepare=prepare, network="dense")
     from kvae.training import config, train
 
     nets = {"latent_dim": 8, "encoder_hidden": (64,), "decoder_hidden": (64,)}

@@ -34,7 +34,7 @@ class Cluster:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process writes files and messages."""
+        """True if this process writes files and messages."""
         return self.index == 0
 
 

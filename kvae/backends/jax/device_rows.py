@@ -103,7 +103,7 @@ class DeviceRows(DataAdapter):
 
     @property
     def has_partial_batch(self) -> bool:
-        """Whether the last batch is smaller."""
+        """True if the last batch is smaller."""
         return bool(self.partial_batch_size)
 
     @property

@@ -1,6 +1,6 @@
-"""`kvae train` under PyTorch, each command a process of its own, with TensorFlow beside it.
+"""The command under PyTorch, with TensorFlow installed for export: `python -m pytest -m torch`.
 
-What both other engines have in common is in test_kvae_engines.py. Both run by name: `python -m pytest -m torch`.
+test_agreement.py has the tests that JAX and PyTorch share.
 """
 
 import json
@@ -42,55 +42,55 @@ def command(tmp_path, command_environment):
 
 @pytest.fixture
 def kvae(command):
-    """As `command`, to its end: exit code, and what it said on both streams."""
+    """Run `kvae` under PyTorch; return exit code, stdout and stderr."""
 
     def run(*arguments, **environment):
         process = command(*arguments, **environment)
-        out, said = process.communicate(timeout=600)
-        return process.returncode, out, said
+        out, stderr = process.communicate(timeout=600)
+        return process.returncode, out, stderr
 
     return run
 
 
-def test_a_run_in_bfloat16_is_checked_watched_stopped_early_exported_and_evaluated(kvae, tmp_path):
+def test_bfloat16_run_stops_early_and_is_exported_and_evaluated(kvae, tmp_path):
     asked = ("--mixed-precision", "--patience", "1", "--epochs", "60", "--learning-rate", "0.05", "--batch-size", "50")
-    code, _, said = kvae("train", *SMALL, *asked, "--tensorboard", "logs", "-o", "run")
-    assert code == 0, said
-    assert said.startswith("Training on CPU"), said
-    assert "with PyTorch." in said
-    assert "Stopped early: the validation elbo no longer improves." in said
-    assert "not checked" not in said
+    code, _, stderr = kvae("train", *SMALL, *asked, "--tensorboard", "logs", "-o", "run")
+    assert code == 0, stderr
+    assert stderr.startswith("Training on CPU"), stderr
+    assert "with PyTorch." in stderr
+    assert "Stopped early: the validation elbo no longer improves." in stderr
+    assert "not checked" not in stderr
     for split in ("train", "validation"):
         assert list((tmp_path / "logs" / split).glob("events.*")), split
-    code, _, said = kvae("export", "run", "-o", "digits", "-q")
-    assert code == 0, said
+    code, _, stderr = kvae("export", "run", "-o", "digits", "-q")
+    assert code == 0, stderr
     assert (tmp_path / "digits" / "decoder.onnx").exists()
-    code, out, said = kvae("evaluate", "-m", "digits", "--data", "mnist-sample", "--json")
-    assert code == 0, said
+    code, out, stderr = kvae("evaluate", "-m", "digits", "--data", "mnist-sample", "--json")
+    assert code == 0, stderr
     elbo = json.loads((tmp_path / "run" / run_folder.METADATA).read_text())["training"]["validation"]["elbo"]
     assert json.loads(out)["figures"]["elbo"]["mean"] == pytest.approx(elbo, rel=0.1)
 
 
-def test_an_export_check_that_fails_trains_nothing(kvae, command_environment, tmp_path):
-    # The check of another engine is a process: here one whose TensorFlow cannot be opened.
+def test_failed_export_check_trains_nothing(kvae, command_environment, tmp_path):
+    # The check runs in a child, here one that cannot import tf2onnx.
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "tf2onnx.py").write_text("raise ValueError('no such thing here')")
     path = os.pathsep.join([str(tmp_path / "broken"), command_environment["PYTHONPATH"]])
-    code, _, said = kvae("train", *SMALL, "--epochs", "1", "-o", "run", PYTHONPATH=path)
-    assert code == 6, said
-    assert said.splitlines()[-1].endswith("Nothing was trained. --no-export-check skips this check.")
+    code, _, stderr = kvae("train", *SMALL, "--epochs", "1", "-o", "run", PYTHONPATH=path)
+    assert code == 6, stderr
+    assert stderr.splitlines()[-1].endswith("Nothing was trained. --no-export-check skips this check.")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_loss_that_is_no_number_ends_the_run(kvae, tmp_path):
+def test_nan_loss_ends_the_run(kvae, tmp_path):
     rate = ("--learning-rate", "1e30", "--learning-rate-schedule", "constant")
-    code, _, said = kvae("train", *SMALL, *rate, "--no-export-check", "-o", "run")
-    assert code == 6, said
-    assert "what was saved before is kept. Try a lower --learning-rate." in said
+    code, _, stderr = kvae("train", *SMALL, *rate, "--no-export-check", "-o", "run")
+    assert code == 6, stderr
+    assert "what was saved before is kept. Try a lower --learning-rate." in stderr
     assert not (tmp_path / "run" / run_folder.MODEL).exists()
 
 
-def test_ctrl_c_keeps_what_was_learned_and_the_run_goes_on(command, kvae, tmp_path):
+def test_ctrl_c_keeps_the_finished_epochs_and_the_run_resumes(command, kvae, tmp_path):
     process = command("train", *SMALL, "--epochs", "100000", "--no-export-check", "-o", "run")
     for line in process.stderr:
         if line.startswith("epoch"):
@@ -102,21 +102,25 @@ def test_ctrl_c_keeps_what_was_learned_and_the_run_goes_on(command, kvae, tmp_pa
     assert "Traceback" not in rest
     done = int(saved_run.load(tmp_path / "run")[1]["training"]["epochs"])
     assert 0 < done < 100000
-    code, _, said = kvae("train", "--resume", "run", "--epochs", done + 2)
-    assert code == 0, said
-    assert f"Resuming after epoch {done} of {done + 2}." in said
+    code, _, stderr = kvae("train", "--resume", "run", "--epochs", done + 2)
+    assert code == 0, stderr
+    assert f"Resuming after epoch {done} of {done + 2}." in stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environment"),
+    ("arguments", "environment", "needed"),
     [
-        (("--devices", "2"), {}),
-        ((), {"TF_CONFIG": '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}'}),
+        (("--devices", "2"), {}, "tensorflow or jax"),
+        (
+            (),
+            {"TF_CONFIG": '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}'},
+            "tensorflow",
+        ),
     ],
     ids=["devices", "workers"],
 )
-def test_several_devices_are_refused(kvae, tmp_path, arguments, environment):
-    code, _, said = kvae("train", *SMALL, *arguments, "-o", "run", **environment)
-    assert code == 2, said
-    assert "train under KERAS_BACKEND=tensorflow alone, found torch; set it, or train on one device" in said
+def test_several_devices_are_refused(kvae, tmp_path, arguments, environment, needed):
+    code, _, stderr = kvae("train", *SMALL, *arguments, "-o", "run", **environment)
+    assert code == 2, stderr
+    assert f"need {needed}. Set it, or train on one device" in stderr
     assert not (tmp_path / "run").exists()

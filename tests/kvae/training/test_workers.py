@@ -1,4 +1,4 @@
-"""Two workers, each a process, through `TF_CONFIG` on this machine: `kvae train` as on two machines."""
+"""`kvae train` with two worker processes through `TF_CONFIG`, on one machine as on two."""
 
 import csv
 import json
@@ -20,26 +20,26 @@ SMALL = [
 ]  # fmt: skip
 
 LONG = ["--epochs", "20", "--checkpoint-every", "1"]
-# Seconds for what takes some on an idle machine: processes that wait for each other are slow on a busy one.
-PATIENCE = 600
+# Seconds. On an idle machine a run takes a few; processes that wait for each other are slow on a busy one.
+TIMEOUT = 600
 STARTED = []
 
 
 @pytest.fixture(autouse=True)
-def nobody_is_left():
+def kill_leftover_workers():
     yield
     while STARTED:
         STARTED.pop().kill()
 
 
 def environment(**more):
-    # JAX, where another test opened it, sets how much the libraries log.
+    # JAX sets the log level of TensorFlow if another test has imported it.
     kept = {name: value for name, value in os.environ.items() if name not in ("TF_CONFIG", "TF_CPP_MIN_LOG_LEVEL")}
     return kept | more
 
 
 def start(arguments, more=((), ())):
-    """Start two workers, each with its own arguments beside the common ones; the first is the chief."""
+    """Start two workers with common arguments and, in `more`, their own; the first is the chief."""
     holders = [socket.socket() for _ in more]
     for holder in holders:
         holder.bind(("127.0.0.1", 0))
@@ -59,13 +59,13 @@ def start(arguments, more=((), ())):
 
 
 def on_two_devices(arguments):
-    """The same run in one process, on two devices that are parts of its CPU."""
+    """Run the command in one process on two devices, which are parts of its CPU."""
     command = [sys.executable, "-m", "kvae", "train", "--devices", "2", "-q", *map(str, arguments)]
-    subprocess.run(command, env=environment(), check=True, timeout=PATIENCE, capture_output=True)
+    subprocess.run(command, env=environment(), check=True, timeout=TIMEOUT, capture_output=True)
 
 
-def finish(workers, timeout=PATIENCE):
-    """What each has left with and written: (exit code, standard output, standard error)."""
+def finish(workers, timeout=TIMEOUT):
+    """Return exit code, stdout and stderr of each worker."""
     ends = [worker.communicate(timeout=timeout) for worker in workers]
     return [(worker.returncode, *end) for worker, end in zip(workers, ends, strict=True)]
 
@@ -82,11 +82,12 @@ def assert_same_history(one, other):
         np.testing.assert_allclose(values, other[name], rtol=1e-4, atol=1e-4, err_msg=name)
 
 
-def test_two_workers_train_what_two_devices_train_and_the_chief_alone_writes_and_speaks(tmp_path):
+@pytest.mark.long
+def test_two_workers_train_as_two_devices_and_only_the_chief_writes(tmp_path):
     chief, other = finish(start([*SMALL, "-o", tmp_path / "workers", "--json"], [[], ["-o", tmp_path / "unwritten"]]))
     assert (chief[0], other[0]) == (0, 0), chief[2] + other[2]
     assert json.loads(chief[1])["finished"]
-    assert json.loads(chief[1])["epochs"] == 2  # by the optimiser's count: an epoch has no step too many
+    assert json.loads(chief[1])["epochs"] == 2  # from the step count of the optimizer
     assert "epoch 2/2" in chief[2]
     assert other[1] == ""
     assert len(other[2].splitlines()) == 1
@@ -98,7 +99,7 @@ def test_two_workers_train_what_two_devices_train_and_the_chief_alone_writes_and
 
 
 def wait_for_epochs(directory, num, workers):
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while (
         not (directory / run_folder.HISTORY).is_file()
         or len((directory / run_folder.HISTORY).read_text().splitlines()) <= num
@@ -117,17 +118,17 @@ def uninterrupted(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("lost", "how"), [(0, signal.SIGKILL), (1, signal.SIGTERM)])
-def test_a_killed_worker_ends_the_job_with_a_clear_line_and_resume_goes_on(tmp_path, uninterrupted, lost, how):
+def test_killed_worker_ends_the_job_and_resume_gives_the_uninterrupted_run(tmp_path, uninterrupted, lost, how):
     workers = start([*SMALL, *LONG, "-o", tmp_path / "run"])
     wait_for_epochs(tmp_path / "run", 2, workers)
     workers[lost].send_signal(how)
     assert finish([workers[lost]])[0][0] == -how
     killed = time.monotonic()
-    code, _, words = finish([workers[1 - lost]])[0]
+    code, _, message = finish([workers[1 - lost]])[0]
     assert time.monotonic() - killed < 120
-    assert code == 8, words
-    assert words.splitlines()[-1].startswith("Error: A worker is gone")
-    assert f"kvae train --resume {tmp_path / 'run'}" in words
+    assert code == 8, message
+    assert message.splitlines()[-1].startswith("Error: A worker was lost")
+    assert f"kvae train --resume {tmp_path / 'run'}" in message
     ends = finish(start(["--resume", tmp_path / "run"]))
     assert [end[0] for end in ends] == [0, 0], ends
     assert "Resuming after epoch" in ends[0][2]
@@ -135,15 +136,15 @@ def test_a_killed_worker_ends_the_job_with_a_clear_line_and_resume_goes_on(tmp_p
 
 
 @pytest.mark.slow
-def test_workers_that_would_not_train_the_same_refuse_to_train(tmp_path):
+def test_workers_with_different_settings_refuse_to_train(tmp_path):
     workers = start([*SMALL, "-o", tmp_path / "run"], more=[[], ["--learning-rate", "0.1"]])
     ends = finish(workers)
     assert [end[0] for end in ends] == [4, 4], ends
-    assert all("Worker 1 has other settings than the chief" in end[2] for end in ends)
+    assert all("The settings of worker 1 differ from those of the chief" in end[2] for end in ends)
 
 
 @pytest.mark.slow
-def test_ctrl_c_on_one_worker_ends_all_of_them_after_the_epoch_with_a_checkpoint(tmp_path):
+def test_ctrl_c_on_one_worker_ends_all_after_the_epoch_with_a_checkpoint(tmp_path):
     workers = start([*SMALL, "--epochs", "200", "-o", tmp_path / "run"])
     wait_for_epochs(tmp_path / "run", 2, workers)
     workers[1].send_signal(signal.SIGINT)
