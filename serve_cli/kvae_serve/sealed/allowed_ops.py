@@ -1,12 +1,12 @@
-"""The operators that a sealed graph may use, and in which form: arithmetic over tensors, and nothing else.
+"""Operators that a sealed graph may use, and their forms: arithmetic on tensors only.
 
-The one place that says so: the exporter checks against it, and the reader refuses what is not in it. Left out on
-purpose: control flow (Loop, Scan, If), anything random, strings, sequences, and training modes. An operator
-that makes large tensors out of small ones is safe here, for a session's memory is capped.
+The exporter and the reader both check against this table. Control flow (Loop, Scan, If), random operators, strings,
+sequences and training modes are excluded. Operators that turn small tensors into large ones are safe, because the
+memory of a session is capped.
 
-ONNX Runtime trusts more than it checks: a name left empty where a tensor is needed, fewer outputs than an attribute
-says, or an axis of -2**63 end the process rather than the request. So each operator has its form here, as opset 18
-defines it or narrower: what it takes and makes, and between which bounds each attribute lies.
+ONNX Runtime does not check everything. An empty name of a required tensor, fewer outputs than an attribute states, or
+an axis of -2**63 crash the process. So the table lists the form of each operator, as in opset 18 or narrower: its
+inputs and outputs, and the bounds of each attribute.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ FLOAT, INT, STRING, TENSOR, FLOATS, INTS, STRINGS = 1, 2, 3, 4, 6, 7, 8
 
 
 class Form(NamedTuple):
-    """What an operator takes and makes: for each a letter, `x` where it must be there, `?` where it may be left out.
+    """Inputs and outputs of an operator, one letter each: `x` is required, `?` may be omitted or empty.
 
-    A `.` may be left out where nothing follows it, but not left empty: ONNX Runtime would read what is not there. A `*`
-    at the end stands for more like the one before it.
+    `.` may be omitted at the end, but not empty, because ONNX Runtime would read a missing tensor. A final `*` stands
+    for more of the kind before it.
     """
 
     inputs: str
@@ -36,7 +36,7 @@ class Form(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """What an attribute may be: its type, the least and the highest number, or the texts; how long a list may be."""
+    """Bounds of an attribute: type, least and highest number or allowed texts, and greatest length of a list."""
 
     kind: int
     least: int = 0
@@ -45,7 +45,7 @@ class Bounds(NamedTuple):
     most: int = MAX_LIST
 
 
-# Inputs -> outputs, then operators of that form, each with its attributes.
+# Inputs -> outputs, then the operators of that form, each with its attributes.
 _TABLE = """
 x -> x
 Abs Acos Acosh Asin Asinh Atan Atanh Ceil Cos Cosh Erf Exp Floor GlobalAveragePool GlobalMaxPool HardSwish Identity
@@ -120,7 +120,7 @@ storage_order transA transB upper
 _AXIS, _SIZE = Bounds(INT, -MAX_AXIS - 1, MAX_AXIS), Bounds(INT, 1, MAX_SIZE)
 _SIZES, _AMOUNTS = Bounds(INTS, 1, MAX_SIZE, most=8), Bounds(INTS, 0, MAX_SIZE, most=16)
 
-# An attribute means the same wherever it stands.
+# An attribute has the same meaning in every operator.
 ATTRIBUTES = {
     **dict.fromkeys(_FRACTIONS.split(), Bounds(FLOAT)),
     "value_floats": Bounds(FLOATS),
@@ -129,7 +129,7 @@ ATTRIBUTES = {
     **dict.fromkeys(("blocksize", "group", "hidden_size", "num_groups", "num_outputs"), _SIZE),
     **dict.fromkeys(("kernel_shape", "strides", "dilations"), _SIZES),
     **dict.fromkeys(("pads", "output_padding"), _AMOUNTS),
-    # Those without numbers of their own, which ONNX Runtime takes from lists that it does not measure.
+    # Activations with parameters are excluded: ONNX Runtime reads those from lists without checking their length.
     "activations": Bounds(STRINGS, most=8, texts=("Relu", "Sigmoid", "Softplus", "Softsign", "Tanh")),
     "auto_pad": Bounds(STRING, texts=("NOTSET", "SAME_LOWER", "SAME_UPPER", "VALID")),
     "batch_dims": Bounds(INT, 0, MAX_AXIS),
@@ -168,57 +168,57 @@ ALLOWED_OPS = frozenset(FORMS)
 
 
 def fault(op: str, inputs: Sequence[str], outputs: Sequence[str], attributes: Mapping[str, tuple[int, Any]]) -> str:
-    """Return what is wrong with a node of an allowed operator; nothing where its form is that of the table.
+    """Return the fault of a node of an allowed operator, or an empty text if its form is in the table.
 
     Args:
-        op: one of `ALLOWED_OPS`.
-        inputs: names of what it takes, empty for what is left out.
-        outputs: names of what it makes.
-        attributes: name to type and value: a number, a text, or a list of them; None for what is not looked at.
+        op: One of `ALLOWED_OPS`.
+        inputs: Names of the inputs, empty for omitted ones.
+        outputs: Names of the outputs.
+        attributes: Name to type and value: a number, a text, or a list of them; None for values that are not checked.
     """
     form = FORMS[op]
-    for what, names, letters in (("inputs", inputs, form.inputs), ("outputs", outputs, form.outputs)):
-        if problem := _count(what, names, letters):
+    for role, names, letters in (("inputs", inputs, form.inputs), ("outputs", outputs, form.outputs)):
+        if problem := _count(role, names, letters):
             return problem
     for name, (kind, value) in attributes.items():
         if name not in form.attributes:
-            return f"has the attribute {name!r}, which it does not know"
+            return f"has the unknown attribute {name!r}"
         if problem := _outside(name, kind, value):
             return problem
     if op == "Einsum" and str(attributes.get("equation", (0, ""))[1]).partition("->")[0].count(",") != len(inputs) - 1:
-        return "has another number of inputs than its equation"
+        return "has a different number of inputs than its equation"
     if op == "Resize" and any(inputs[1:2]):
         return "resizes a part of an image"
     num_outputs = attributes.get("num_outputs", (INT, len(outputs)))[1]
     if op == "Split" and num_outputs != len(outputs):
-        return "has another number of outputs than it says"
+        return "has a different number of outputs than its attribute num_outputs"
     return ""
 
 
-def _count(what: str, names: Sequence[str], letters: str) -> str:
+def _count(role: str, names: Sequence[str], letters: str) -> str:
     more = letters.endswith("*")
     letters = letters.rstrip("*")
     if len(names) > len(letters) and not more:
-        return f"has {len(names)} {what}, expected at most {len(letters)}"
+        return f"has {len(names)} {role}, expected at most {len(letters)}"
     needed = letters.count("x")
     if len(names) < needed or any(
         not name and letters[min(index, len(letters) - 1)] != "?" for index, name in enumerate(names)
     ):
-        return f"lacks one of its {what}"
-    return "" if any(names) or not letters else f"lacks one of its {what}"
+        return f"lacks one of its {role}"
+    return "" if any(names) or not letters else f"lacks one of its {role}"
 
 
 def _outside(name: str, kind: int, value: Any) -> str:
     bounds = ATTRIBUTES[name]
     if kind != bounds.kind:
-        return f"has {name!r} of another type"
+        return f"has {name!r} of the wrong type"
     values = value if isinstance(value, list) else [value]
     if len(values) > bounds.most:
         return f"has more than {bounds.most} numbers as {name!r}"
     for each in values:
         if name == "equation":
             if not _is_equation(each):
-                return "has an equation that is none"
+                return "has an invalid equation"
         elif kind in (INT, INTS) and not bounds.least <= each <= bounds.highest:
             return f"has {each} as {name!r}, expected {bounds.least} to {bounds.highest}"
         elif kind in (STRING, STRINGS) and each not in bounds.texts:
@@ -227,9 +227,9 @@ def _outside(name: str, kind: int, value: Any) -> str:
 
 
 def _is_equation(text: str) -> bool:
-    """Tell whether Einsum can be sure to read this.
+    """Return whether Einsum can read the equation safely.
 
-    A lone point makes ONNX Runtime search for ever, and axes left out in two inputs make it read past the end.
+    A single point puts ONNX Runtime into an endless loop, and an ellipsis in two inputs makes it read past the end.
     """
     left, arrow, right = text.replace(" ", "").partition("->")
     terms = [*left.split(","), *([right] if arrow else [])]

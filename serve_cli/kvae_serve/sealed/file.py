@@ -1,8 +1,8 @@
-"""Sealed ONNX files: written with a manifest and a digest at their end, read only when whole and harmless.
+"""Sealed ONNX files, which end in a manifest and a digest.
 
-`read` opens the file once, checks the seal over all bytes, then has `onnx_walk` look at everything in it before
-anything else may. The seal notices damage; the walk is against malice, for anyone can seal. docs/format.md is the
-specification of the seal.
+`read` opens the file once, checks the digest of all bytes, and validates the whole content (`validate.walk`) before
+anything else uses it. The seal detects corruption. The validation protects against malice, because anyone can seal a
+file. docs/format.md is the specification of the seal.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SEAL_BYTES = len(_SEAL_HEAD) + 64
 
 
 class SealedGraph(NamedTuple):
-    """A file that passed every check of `read`."""
+    """Content of a file that passed every check of `read`."""
 
     path: str
     data: bytes
@@ -43,17 +43,20 @@ def seal(model: bytes, manifest: dict[str, Any]) -> bytes:
     The same model and manifest give the same bytes.
 
     Args:
-        model: a ModelProto without metadata_props.
-        manifest: what docs/format.md describes, as plain Python values.
+        model: A ModelProto without metadata_props.
+        manifest: A manifest as in docs/format.md, as plain Python values.
+
+    Raises:
+        ValueError: If the manifest is larger than 1 MiB or contains NaN, or the model has metadata_props.
     """
     import json
 
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     value = text.encode()
     if len(value) > MAX_MANIFEST_BYTES:
-        raise ValueError(f"A manifest takes at most {MAX_MANIFEST_BYTES} bytes, got {len(value)}.")
+        raise ValueError(f"The manifest has {len(value)} bytes; at most {MAX_MANIFEST_BYTES} are allowed.")
     if validate.has_metadata(model):
-        raise ValueError("The model has metadata_props already, so it cannot be sealed: seal the bare model.")
+        raise ValueError("The model has metadata_props already. Seal the bare model.")
     sealed = model + write_field(14, write_field(1, MANIFEST_KEY.encode()), write_field(2, value))
     return sealed + _SEAL_HEAD + hashlib.sha256(sealed).hexdigest().encode()
 
@@ -62,27 +65,35 @@ def read(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> SealedGrap
     """Read a sealed file and check all of it.
 
     Args:
-        path: the file; links are followed, since it is the bytes that count.
-        max_bytes: a larger file is refused unread.
+        path: The file. Links are followed, because only the bytes matter.
+        max_bytes: Size in bytes above which a file is refused without reading it.
 
     Raises:
-        ModelFileError: the file is missing, is no regular file, is too large, is not sealed, is damaged, or holds
-            anything that a sealed graph must not.
+        ModelFileError: If the file is missing, not a regular file, too large, not sealed or corrupted, or if it
+            contains anything that a sealed graph must not contain.
     """
     return check(_read_bytes(path, max_bytes), path)
 
 
 def check(data: bytes, path: str | os.PathLike[str]) -> SealedGraph:
-    """Check all bytes of a sealed file; `path` is what messages call it. Raises as `read` does."""
+    """Check the bytes of a sealed file.
+
+    Args:
+        data: All bytes of the file.
+        path: Name of the file in messages.
+
+    Raises:
+        ModelFileError: As in `read`.
+    """
     name = printable(path)
     _check_seal(data, name)
     try:
         graph = validate.walk(data)
     except validate.WalkError as error:
-        raise ModelFileError(f"{name} is no graph that kvae runs: {printable(error)}.") from error
+        raise ModelFileError(f"{name} is not a graph that kvae runs: {printable(error)}.") from error
     keys = [key for key, _ in graph.metadata]
     if keys != [MANIFEST_KEY, SEAL_KEY] or not graph.metadata_last:
-        raise ModelFileError(f"{name} must end in the entries {MANIFEST_KEY} and {SEAL_KEY}, and hold no others.")
+        raise ModelFileError(f"{name} must end in the entries {MANIFEST_KEY} and {SEAL_KEY} and contain no others.")
     manifest_json = graph.metadata[0][1]
     return SealedGraph(
         os.fspath(path), data, manifest_json, graph.inputs, graph.outputs, graph.num_nodes, graph.num_parameters
@@ -90,32 +101,32 @@ def check(data: bytes, path: str | os.PathLike[str]) -> SealedGraph:
 
 
 def _read_bytes(path: str | os.PathLike[str], max_bytes: int) -> bytes:
-    """Read a regular file whole; opened without blocking, for a FIFO would wait for ever."""
+    """Read a regular file. It is opened without blocking, because a FIFO would block forever."""
     name = printable(path)
     flags = os.O_RDONLY
     for flag in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"):
         flags |= getattr(os, flag, 0)
     try:
-        # Looked at first, for some devices do something when they are opened; and again below, for what is open counts.
+        # Checked before opening, because opening has effects on some devices, and again on the open descriptor.
         regular = stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116
         descriptor = os.open(path, flags) if regular else -1
     except FileNotFoundError as error:
         raise ModelFileError(
-            f"{name} does not exist. Give a folder, an .onnx file or a shipped model's name."
+            f"{name} does not exist. Give a folder, an .onnx file or the name of a shipped model."
         ) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "the name is not allowed"
         raise ModelFileError(f"{name} cannot be opened: {reason}.") from error
     if not regular:
-        raise ModelFileError(f"{name} is no regular file, so it is no kvae model.")
+        raise ModelFileError(f"{name} is not a regular file. Give an .onnx file.")
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise ModelFileError(f"{name} is no regular file, so it is no kvae model.")
+            raise ModelFileError(f"{name} is not a regular file. Give an .onnx file.")
         if status.st_size > max_bytes:
             raise ModelFileError(
-                f"{name} has {status.st_size} bytes, more than the {max_bytes} that are read at most. "
-                "Where you trust it, raise the limit with KVAE_MAX_FILE (in MiB)."
+                f"{name} has {status.st_size} bytes; at most {max_bytes} are allowed. "
+                "If you trust it, raise the limit with KVAE_MAX_FILE (in MiB)."
             )
         data = os.read(descriptor, status.st_size + 1)
         while len(data) < status.st_size and (more := os.read(descriptor, status.st_size - len(data))):
@@ -125,7 +136,7 @@ def _read_bytes(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     finally:
         os.close(descriptor)
     if len(data) != status.st_size:
-        raise ModelFileError(f"{name} changed while it was read. Try again when its writer is done.")
+        raise ModelFileError(f"{name} changed while it was read. Try again when the writer has finished.")
     return data
 
 
@@ -135,8 +146,8 @@ def _check_seal(data: bytes, name: str) -> None:
         if data.startswith(b"version https://git-lfs"):
             raise ModelFileError(f"{name} is a Git LFS pointer, not the model. Fetch it with `git lfs pull`.")
         raise ModelFileError(
-            f"{name} has no seal at its end: it is no kvae model, or was cut short. "
+            f"{name} does not end in a seal: it is not a kvae model, or it is truncated. "
             "Copy it again, or write one with `kvae export`."
         )
     if bytes(end[len(_SEAL_HEAD) :]) != hashlib.sha256(memoryview(data)[:-_SEAL_BYTES]).hexdigest().encode():
-        raise ModelFileError(f"{name} is damaged: its bytes are not those that were sealed. Copy it again.")
+        raise ModelFileError(f"{name} is damaged: its bytes do not match their digest. Copy it again.")

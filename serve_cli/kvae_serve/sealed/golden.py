@@ -1,7 +1,7 @@
-"""Golden values: what Keras gave for inputs that are made by rule, kept in the manifest to prove a file where it runs.
+"""Golden values: Keras outputs for deterministic inputs, stored in the manifest to verify a file on any machine.
 
-The exporter makes the inputs with `golden_inputs`, asks Keras, and keeps what `record` returns. `kvae verify` makes the
-same inputs, asks ONNX Runtime, and lets `compare` judge. The rule is in docs/format.md.
+The exporter computes the inputs with `golden_inputs`, runs Keras, and stores the result of `record`. `kvae verify`
+computes the same inputs, runs ONNX Runtime, and calls `compare`. The rule for the inputs is in docs/format.md.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from kvae_serve.sealed.manifest import MAX_GOLDEN, Data, Manifest
 NUM = 3
 SEED = 0
 
-# Likelihoods over whole numbers: their golden x is whole as well.
+# Likelihoods over integers, whose golden x consists of integers too.
 _WHOLE = ("discretized_logistic", "categorical")
 
 
 class Comparison(NamedTuple):
-    """How one output fared: at its worst value, the difference and what was allowed."""
+    """Comparison of one output: the difference and the tolerance at the value that exceeds its tolerance most."""
 
     output: str
     difference: float
@@ -33,16 +33,19 @@ class Comparison(NamedTuple):
 def golden_inputs(
     manifest: Manifest, inputs: Iterable[str], seed: int | None = None, num: int | None = None
 ) -> dict[str, np.ndarray]:
-    """Make the golden inputs of a graph.
+    """Compute the golden inputs of a graph.
 
     Args:
-        manifest: says what the inputs look like. Its `golden`, where there is one, gives seed and num.
-        inputs: names of the graph's inputs: `x`, `z`, `component` and conditions.
-        seed: another seed; 0 where nothing says otherwise.
-        num: how many rows; 3 where nothing says otherwise.
+        manifest: Describes the inputs. Its `golden`, if present, provides seed and num.
+        inputs: Names of the inputs of the graph: `x`, `z`, `component` and conditions.
+        seed: A different seed; the default is that of the manifest, or 0.
+        num: A different number of rows; the default is that of the manifest, or 3.
 
     Returns:
         Name to array: float32 for `x`, `z` and continuous conditions, int64 for classes and `component`.
+
+    Raises:
+        ValueError: If the manifest does not have a condition of that name.
     """
     golden = manifest.golden or {}
     seed = golden.get("seed", SEED) if seed is None else seed
@@ -52,23 +55,23 @@ def golden_inputs(
     z_words = noise.num_normal_words(manifest.latent_dim) if "z" in inputs else 0
     x_words = _num_x_words(data) if "x" in inputs else 0
     raw = noise.words(seed, noise.STREAM_GOLDEN, 0, num, z_words + x_words)
-    made: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     for name in inputs:
         condition = manifest.condition(name)
         if name == "z":
-            made[name] = noise.words_to_normals(raw[:, :z_words], manifest.latent_dim)
+            arrays[name] = noise.words_to_normals(raw[:, :z_words], manifest.latent_dim)
         elif name == "x":
-            made[name] = _golden_x(raw[:, z_words:], data, manifest.likelihood["name"]).reshape(num, *data.shape)
+            arrays[name] = _golden_x(raw[:, z_words:], data, manifest.likelihood["name"]).reshape(num, *data.shape)
         elif name == "component":
-            made[name] = (row % manifest.num_components).astype(np.int64)
+            arrays[name] = (row % manifest.num_components).astype(np.int64)
         elif condition is None:
-            raise ValueError(f"The manifest has no condition named {name!r}.")
+            raise ValueError(f"Unknown input {name!r}: the manifest does not have a condition of that name.")
         elif condition.categorical:
-            made[name] = (row % len(condition.classes)).astype(np.int64)
+            arrays[name] = (row % len(condition.classes)).astype(np.int64)
         else:
             low, high = condition.range or (0.0, 1.0)
-            made[name] = (low + (high - low) * (row + 1) / (num + 1)).astype(np.float32)
-    return made
+            arrays[name] = (low + (high - low) * (row + 1) / (num + 1)).astype(np.float32)
+    return arrays
 
 
 def record(
@@ -77,27 +80,28 @@ def record(
     """Return the manifest's `golden`: at most 64 values of each output, at a fixed stride of the flattened array.
 
     Args:
-        outputs: what the golden inputs gave, by name.
-        tolerance: (atol, rtol) for each output: `|got - want| <= atol + rtol * |want|`; of several atol the largest.
-        seed: what `golden_inputs` was called with.
-        num: likewise.
+        outputs: Outputs for the golden inputs, by name.
+        tolerance: (atol, rtol) of each output: `|got - want| <= atol + rtol * |want|`. The largest of several atol is
+            stored.
+        seed: The seed of `golden_inputs`.
+        num: The number of rows of `golden_inputs`.
     """
-    kept = {}
+    recorded = {}
     for name, values in outputs.items():
         flat = np.asarray(values, np.float32).ravel()
         stride = -(-flat.size // MAX_GOLDEN)
         atol, rtol = tolerance[name]
-        kept[name] = {
+        recorded[name] = {
             "stride": stride,
             "values": [float(value) for value in flat[::stride]],
             "atol": float(np.max(atol)),
             "rtol": float(rtol),
         }
-    return {"seed": seed, "num": num, "outputs": kept}
+    return {"seed": seed, "num": num, "outputs": recorded}
 
 
 def compare(manifest: Manifest, outputs: Mapping[str, np.ndarray]) -> list[Comparison]:
-    """Hold outputs against the manifest's golden values, one `Comparison` for each output that it names."""
+    """Compare outputs with the golden values of a manifest, one `Comparison` per output in it."""
     comparisons = []
     for name, want in (manifest.golden or {"outputs": {}})["outputs"].items():
         expected = np.array(want["values"], np.float64)

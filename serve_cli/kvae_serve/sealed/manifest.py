@@ -1,7 +1,7 @@
-"""The manifest: what a sealed file says about itself, parsed strictly.
+"""Manifest of a sealed file, parsed strictly.
 
-A reader decides by it what to feed and how to read what comes back, so anything missing, of the wrong type or
-out of range is refused. Unknown keys are kept and ignored; a newer format is refused. docs/format.md has each key.
+Inputs and outputs of a graph are interpreted by its manifest, so anything missing, of the wrong type or out of range is
+refused. Unknown keys are kept and ignored. A newer format is refused. docs/format.md describes each key.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MIXTURE_PRIORS = ("vamp", "gaussian_mixture")
 PRIORS = ("standard_normal", "conditional_gaussian", *MIXTURE_PRIORS)
 
 RESERVED = frozenset({"x", "z", "component", "seed", "start", "scheme"})
-"""No condition has one of these names: they stand for other things in graphs and in .npz files."""
+"""Names that conditions must not have, because they have other meanings in graphs and in .npz files."""
 
 MAX_DEPTH = 16
 MAX_LATENT_DIM = 65_536
@@ -32,9 +32,9 @@ MAX_VALUES = 2**24
 MAX_CLASSES = 100_000
 MAX_GOLDEN = 64
 MAX_GOLDEN_INPUTS = 2**25
-"""Numbers that the golden inputs of a graph may have: a small file must not make a reader draw gigabytes."""
+"""Largest number of values in the golden inputs of a graph. A small file must not make a reader draw gigabytes."""
 
-# Ends of lines, escape sequences, and marks that turn the direction of text around.
+# Line ends, escape sequences, and marks that change the direction of text.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 Range = tuple[float, float]
@@ -42,7 +42,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Condition:
-    """A named attribute that the model is given: `classes` where categorical, `range` where continuous."""
+    """Named attribute of a conditional model, with `classes` if categorical and `range` if continuous."""
 
     name: str
     kind: str
@@ -51,15 +51,15 @@ class Condition:
 
     @property
     def categorical(self) -> bool:
-        """Whether its value is a class index."""
+        """Whether the values are class indices."""
         return self.kind == "categorical"
 
 
 @dataclass(frozen=True)
 class Data:
-    """What x is: `shape` without the batch axis, `range` in data units or None where there is none.
+    """Description of x: `shape` without the batch axis, and `range` in data units or None.
 
-    Where not `bounded`, the range is a scale, and values may lie outside.
+    If `bounded` is false, the range is only a scale, and values may lie outside.
     """
 
     kind: str
@@ -70,13 +70,13 @@ class Data:
 
     @property
     def num_values(self) -> int:
-        """How many numbers an example has."""
+        """Number of values per example."""
         return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """One manifest; `raw` holds all of it as plain values, unknown keys included."""
+    """Checked manifest. `raw` contains all of it as plain values, unknown keys included."""
 
     graph: str
     model_id: str
@@ -93,20 +93,28 @@ class Manifest:
 
     @classmethod
     def parse(cls, text: str, source: str) -> Manifest:
-        """Parse JSON, refusing duplicate keys, NaN, deep nesting and whatever docs/format.md does not allow.
+        """Parse JSON and check it.
+
+        Args:
+            text: The JSON document.
+            source: Name of the file in messages.
 
         Raises:
-            ModelFileError: says what of `source` is wrong.
+            ModelFileError: If the JSON has duplicate keys, NaN or deep nesting, or violates docs/format.md.
         """
         return cls.from_dict(_load_json(text, source), source)
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any], source: str = "The manifest") -> Manifest:
-        """Check plain values and wrap them."""
+        """Check plain values.
+
+        Raises:
+            ModelFileError: If they violate docs/format.md.
+        """
         return _Checker(source).manifest(raw)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a copy of all that the manifest says, unknown keys included."""
+        """Return a deep copy of the plain values, unknown keys included."""
         return json.loads(json.dumps(self.raw))
 
     def condition(self, name: str) -> Condition | None:
@@ -115,7 +123,7 @@ class Manifest:
 
     @property
     def num_components(self) -> int:
-        """How many components a mixture prior has; 1 for any other."""
+        """Number of components of a mixture prior; 1 for other priors."""
         return len(self.prior["log_weights"]) if self.prior["name"] in MIXTURE_PRIORS else 1
 
 
@@ -130,14 +138,14 @@ def _load_json(text: str, source: str) -> dict[str, Any]:
 
 
 class _Checker:
-    """Takes values out of plain JSON and checks each; `source` opens every message."""
+    """Reads and checks the values of a manifest. Every message starts with `source`."""
 
     def __init__(self, source: str) -> None:
         self.source = source
 
-    def fail(self, what: str, found: object, expected: str) -> NoReturn:
+    def fail(self, key: str, value: object, expected: str) -> NoReturn:
         raise ModelFileError(
-            f"{self.source} has a manifest with {what} {printable(repr(found), 60)}, expected {expected}."
+            f"{self.source} has a manifest with {key} {printable(repr(value), 60)}, expected {expected}."
         )
 
     def manifest(self, raw: dict[str, Any]) -> Manifest:
@@ -146,8 +154,8 @@ class _Checker:
             self.fail("format", version, str(FORMAT))
         if version > FORMAT:
             raise ModelFileError(
-                f"{self.source} is of format {version}, newer than the {FORMAT} that this kvae reads. "
-                "Update it: pip install -U kvae-onnx."
+                f"{self.source} has format {version}; this version of kvae reads up to {FORMAT}. "
+                "Update kvae: pip install -U kvae-onnx."
             )
         model_id = self.text(raw, "model_id", limit=64)
         if len(model_id) != 64 or set(model_id) - set("0123456789abcdef"):
@@ -155,7 +163,7 @@ class _Checker:
         conditions = tuple(self.condition(each) for each in self.list(raw, "conditions", limit=1000))
         names = [condition.name for condition in conditions]
         if len(set(names)) != len(names) or RESERVED & set(names):
-            self.fail("conditions", names, f"names of their own, none of {', '.join(sorted(RESERVED))}")
+            self.fail("conditions", names, f"different names and none of {', '.join(sorted(RESERVED))}")
         data, latent_dim = self.data(self.object(raw, "data")), self.integer(raw, "latent_dim", MAX_LATENT_DIM)
         golden = self.golden(self.object(raw, "golden")) if raw.get("golden") is not None else None
         if golden and golden["num"] * (latent_dim + data.num_values) > MAX_GOLDEN_INPUTS:
@@ -280,5 +288,5 @@ class _Checker:
 
     def integer(self, raw: dict[str, Any], key: str, highest: int) -> int:
         if not is_integer(raw.get(key)) or not 1 <= raw[key] <= highest:
-            self.fail(key, raw.get(key), f"a whole number from 1 to {highest}")
+            self.fail(key, raw.get(key), f"an integer from 1 to {highest}")
         return raw[key]

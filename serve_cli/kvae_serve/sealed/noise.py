@@ -1,8 +1,8 @@
-"""Counter-based random numbers: sample i of a seed is the same whoever draws it and with whom.
+"""Counter-based random numbers: sample i of a seed does not depend on batch size, process or other samples.
 
-Words come from Philox4x64-10 at a position computed from the sample's index, a fixed number of
-words a sample; a transform that consumes a fixed count makes them uniforms or normals. So any part
-of a job equals the same part of the whole. docs/format.md is the specification.
+Philox4x64-10 yields a fixed number of words per sample, at a position computed from the index of the sample. A
+transform with a fixed number of words turns them into uniforms or normals. Any part of a job therefore equals the same
+part of the whole. docs/format.md is the specification.
 
 Reference: Salmon et al. (2011), Parallel random numbers: as easy as 1, 2, 3, doi:10.1145/2063384.2063405.
 """
@@ -21,17 +21,17 @@ STREAM_EVALUATE = 4
 STREAM_AGGREGATE = 5
 
 SCHEME = "philox4x64-10/box-muller/1"
-"""Name of what this module computes, written into outputs beside the seed."""
+"""Name of the algorithm, written into outputs together with the seed."""
 
 EVALUATE_SCHEME = "philox4x64-10/box-muller-32/1"
-"""The same for what `evaluate` reports: see `example_normals`."""
+"""Name of the algorithm of `example_normals`, written into the report of `evaluate`."""
 
 MAX_SEED = 2**64 - 1
 MAX_INDEX = 2**63 - 1
 
-# Importing numpy.random costs a tenth of the start of `kvae sample`; up to so many blocks plain integers are quicker.
+# Importing numpy.random takes a tenth of the start of `kvae sample`. Up to this many blocks, plain integers are faster.
 _FEW_BLOCKS = 256
-# A power of two near the fastest: 64 KiB of words.
+# The fastest power of two, measured: 64 KiB of words.
 _CACHED_WORDS = 8192
 _MASK = 2**64 - 1
 _MULTIPLIERS = 0xD2E7470EE14C6C93, 0xCA5A826395121157
@@ -41,23 +41,26 @@ _WEYL = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
 def words(seed: int, stream: int, start: int, num: int, words_per_sample: int) -> np.ndarray:
     """Return the raw words of samples `start` to `start + num - 1`.
 
-    A sample takes whole counters of four words each, so it depends on (seed, stream, index) alone.
+    A sample uses whole counters of four words each, so it depends on (seed, stream, index) only.
 
     Args:
         seed: 0 to 2**64 - 1, the low half of the Philox key.
-        stream: what the numbers are for (`STREAM_Z`, ...), the high half of the key.
-        start: index of the first sample.
-        num: how many samples.
-        words_per_sample: how many words each of them takes.
+        stream: Purpose of the numbers (`STREAM_Z`, ...), the high half of the key.
+        start: Index of the first sample.
+        num: Number of samples.
+        words_per_sample: Number of words per sample.
 
     Returns:
         uint64 `[num, words_per_sample]`.
+
+    Raises:
+        RequestError: If the seed or an index is out of range.
     """
     _check(seed, start, num)
     blocks = -(-words_per_sample // 4)
     total = num * blocks
     if total <= _FEW_BLOCKS:
-        # numpy's Philox steps its counter before it makes a block: its first block from counter c is that of c + 1.
+        # numpy's Philox increments its counter before each block: its first block from counter c is that of c + 1.
         first = start * blocks + 1
         few = [word for counter in range(first, first + total) for word in _philox_block(seed, stream, counter)]
         raw = np.array(few, np.uint64)
@@ -79,7 +82,7 @@ def normals(seed: int, stream: int, start: int, num: int, dim: int) -> np.ndarra
 
 
 def latent_noise(seed: int, start: int, num: int, latent_dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return what a draw of z needs: its normals, and the uniform that picks a mixture's component.
+    """Return the noise of z: its normals, and the uniform that selects the component of a mixture prior.
 
     Returns:
         float32 `[num, latent_dim]` and float64 `[num]`.
@@ -90,11 +93,11 @@ def latent_noise(seed: int, start: int, num: int, latent_dim: int) -> tuple[np.n
 
 
 def example_normals(seed: int, example: int, start: int, num: int, dim: int) -> np.ndarray:
-    """Return draws `start` to `start + num - 1` of one example's own stream, standard normals, float32 `[num, dim]`.
+    """Return standard normals of one example, draws `start` to `start + num - 1`, float32 `[num, dim]`.
 
-    The example's index is the second word of the counter, so that a draw depends on (seed, example, number) alone,
-    however many there are. One word makes two normals, its trigonometry is float32: evaluation takes billions of them,
-    and this way they cost less than those of numpy's Generator.
+    The index of the example is the second word of the counter, so a draw depends on (seed, example, number) only. One
+    word yields two normals, with trigonometry in float32. Evaluation needs billions of normals, and these are cheaper
+    than those of numpy's Generator.
     """
     from numpy.random import Philox
 
@@ -102,8 +105,8 @@ def example_normals(seed: int, example: int, start: int, num: int, dim: int) -> 
     _check(seed, example, 1)
     pairs = -(-dim // 2)
     blocks = -(-pairs // 4)
-    made = np.empty((num, dim), np.float32)
-    # So many at a time that they stay in the cache of a core: twice as fast as all at once.
+    normals = np.empty((num, dim), np.float32)
+    # Chunks that fit into the cache of a core are twice as fast as all words at once.
     step = max(1, _CACHED_WORDS // (4 * blocks))
     philox = Philox(key=seed + (STREAM_EVALUATE << 64), counter=(example << 64) + start * blocks)
     for first in range(0, num, step):
@@ -112,14 +115,14 @@ def example_normals(seed: int, example: int, start: int, num: int, dim: int) -> 
         above = (raw >> np.uint64(32)).astype(np.float64) * 2.0**-32 + 2.0**-33
         radius = np.sqrt(-2.0 * np.log(above)).astype(np.float32).reshape(rows, -1)[:, :pairs]
         angle = raw.astype(np.uint32).view(np.int32).astype(np.float32) * np.float32(np.pi * 2.0**-31)
-        some = made[first : first + rows]
-        np.multiply(radius, np.cos(angle).reshape(rows, -1)[:, :pairs], out=some[:, :pairs])
-        np.multiply(radius[:, : dim - pairs], np.sin(angle).reshape(rows, -1)[:, : dim - pairs], out=some[:, pairs:])
-    return made
+        chunk = normals[first : first + rows]
+        np.multiply(radius, np.cos(angle).reshape(rows, -1)[:, :pairs], out=chunk[:, :pairs])
+        np.multiply(radius[:, : dim - pairs], np.sin(angle).reshape(rows, -1)[:, : dim - pairs], out=chunk[:, pairs:])
+    return normals
 
 
 def num_normal_words(dim: int) -> int:
-    """Return how many words `dim` normals take: they are made in pairs."""
+    """Return the number of words for `dim` normals, which are computed in pairs."""
     return 2 * -(-dim // 2)
 
 
@@ -131,7 +134,7 @@ def words_to_uniforms(raw: np.ndarray) -> np.ndarray:
 def words_to_normals(raw: np.ndarray, dim: int) -> np.ndarray:
     """Turn words `[num, 2 * ceil(dim / 2)]` into float32 normals `[num, dim]` by Box-Muller, computed in float64."""
     pairs = raw.shape[1] // 2
-    # Fresh arrays without strides: numpy takes other code for strided ones, which could round otherwise.
+    # New contiguous arrays: numpy uses different code for strided arrays, which could round differently.
     radius = np.sqrt(-2.0 * np.log(1.0 - words_to_uniforms(raw[:, :pairs])))
     angle = 2.0 * np.pi * words_to_uniforms(raw[:, pairs:])
     both = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
@@ -139,7 +142,7 @@ def words_to_normals(raw: np.ndarray, dim: int) -> np.ndarray:
 
 
 def random_seed() -> int:
-    """Draw a seed from the operating system, 0 to 2**64 - 1."""
+    """Return a random seed from the operating system, 0 to 2**64 - 1."""
     import os
 
     return int.from_bytes(os.urandom(8), "little")
@@ -158,6 +161,6 @@ def _philox_block(seed: int, stream: int, counter: int) -> tuple[int, int, int, 
 
 def _check(seed: int, start: int, num: int) -> None:
     if not 0 <= seed <= MAX_SEED:
-        raise RequestError(f"A seed is a whole number from 0 to 2**64 - 1, got {seed}.")
+        raise RequestError(f"The seed is {seed}; expected an integer from 0 to 2**64 - 1.")
     if start < 0 or num < 0 or start + num > MAX_INDEX:
-        raise RequestError(f"Sample indices run from 0 to 2**63 - 1, got {num} from {start} on.")
+        raise RequestError(f"{num} samples from index {start} on are out of range; indices are 0 to 2**63 - 1.")

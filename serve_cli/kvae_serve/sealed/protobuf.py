@@ -1,8 +1,8 @@
-"""Messages of a protobuf file split into their fields, with the standard library alone and within hard limits.
+"""Protobuf reader with hard limits, written with the standard library only.
 
-What a message may hold stands in a table, field number to `Rule`; anything else is refused. Nothing recurses: the
-caller asks for one message at a time. A file has a budget of fields, so that none takes more than about a second,
-whatever its bytes; within that the time grows with the number of fields, and bytes of tensors are skipped.
+A table (field number to `Rule`) lists the fields that a message may contain; any other field is refused. The reader
+does not recurse: the caller reads one message at a time. A file has a budget of fields, so that no file takes longer
+than about a second. Within the budget the time grows with the number of fields; bytes of tensors are skipped.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ Span = tuple[int, int]
 Fields = dict[int, list[Any]]
 
 _HIGH_BYTES = bytes(range(0x80, 0x100))
-_PIECE = 2**20
+_CHUNK = 2**20
 
 
 class WalkError(ValueError):
-    """What was found that a sealed graph must not hold."""
+    """The file contains something that a sealed graph must not contain. The message is a clause without a subject."""
 
 
 class Rule(NamedTuple):
-    """What one field of a message may be.
+    """Limits of one field of a message.
 
     Attributes:
-        wires: the wire types that it may have.
-        most: how often it may stand in one message.
-        text: most bytes where it is a text, which must be UTF-8; 0 where it is none.
-        plural: what many of it are called, for the message.
+        wires: Allowed wire types.
+        most: Largest number of occurrences in one message.
+        text: Largest number of bytes of a text, which must be UTF-8; 0 for other fields.
+        plural: Name of several occurrences, for error messages.
     """
 
     wires: tuple[int, ...]
@@ -55,12 +55,12 @@ def names(most: int, plural: str) -> Rule:
 
 
 def numbers(wire: int = VARINT) -> Rule:
-    """Return the rule of a repeated number, packed or not; its count is limited by the budget of the file."""
+    """Return the rule of a repeated number, packed or not. The budget of the file limits its count."""
     return Rule((wire, LEN), MAX_FIELDS, plural="numbers")
 
 
 class Reader:
-    """The bytes of one file, and how many more fields may be read of them."""
+    """Bytes of one file, and the number of fields that may still be read."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -74,21 +74,24 @@ class Reader:
         refused: dict[tuple[str, int], str] | None = None,
         layout: list[tuple[int, Span]] | None = None,
     ) -> Fields:
-        """Split a message into its fields, each of which must stand in `table`.
+        """Split a message into its fields.
 
         Args:
-            span: start and end of the message.
-            message: what it is called.
-            table: its fields.
-            refused: names of some that stand in no table, for the error.
-            layout: filled with the number of each field and the span of the field, tag included.
+            span: Start and end of the message.
+            message: Name of the message type.
+            table: Allowed fields.
+            refused: Names of some fields that are not allowed, for error messages.
+            layout: A list to which number and span (with tag) of each field are appended.
 
         Returns:
             Field number to its values in order: an int for a varint, a str for a text, the pair (start, end) for other
-            bytes. Numbers of fixed width that are not packed count as None.
+            bytes. Numbers of fixed width that are not packed are None.
+
+        Raises:
+            WalkError: If a field is not in `table`, breaks its rule, or exceeds the message or the budget.
         """
         data, (position, end) = self.data, span
-        found: Fields = {}
+        fields: Fields = {}
         while position < end:
             self._left -= 1
             if self._left < 0:
@@ -98,14 +101,14 @@ class Reader:
             number, wire = tag >> 3, tag & 7
             rule = table.get(number)
             if rule is None:
-                what = (refused or {}).get((message, number), f"the unknown field {number} in a {message}")
-                raise WalkError(f"it holds {what}")
+                name = (refused or {}).get((message, number), f"the unknown field {number} in a {message}")
+                raise WalkError(f"it contains {name}")
             if wire not in rule.wires:
                 raise WalkError(f"field {number} of a {message} has the wrong wire type")
-            values = found.setdefault(number, [])
+            values = fields.setdefault(number, [])
             if len(values) >= rule.most:
                 if rule.most == 1:
-                    raise WalkError(f"field {number} of a {message} stands there twice")
+                    raise WalkError(f"field {number} of a {message} appears twice")
                 raise WalkError(f"a {message} has more than {rule.most} {rule.plural}")
             value: int | str | Span | None = None
             if wire == VARINT:
@@ -117,11 +120,11 @@ class Reader:
             else:
                 position += 4 if wire == I32 else 8
             if position > end:
-                raise WalkError(f"a {message} is cut short")
+                raise WalkError(f"a {message} is truncated")
             values.append(self._text(start, position, rule.text) if rule.text else value)
             if layout is not None:
                 layout.append((number, (field_start, position)))
-        return found
+        return fields
 
     def _text(self, start: int, end: int, limit: int) -> str:
         if end - start > limit:
@@ -129,22 +132,22 @@ class Reader:
         try:
             return self.data[start:end].decode()
         except UnicodeDecodeError as error:
-            raise WalkError("a name is no UTF-8") from error
+            raise WalkError("a name is not UTF-8") from error
 
     def numbers(self, parts: list[Any], limit: int) -> list[int] | None:
-        """Return a repeated varint field as a list, packed or not; None where it has more than `limit`."""
-        found: list[int] = []
+        """Return a repeated varint field as a list, packed or not, or None if it has more than `limit` elements."""
+        numbers: list[int] = []
         for part in parts:
             if isinstance(part, tuple):
                 position, end = part
-                while position < end and len(found) <= limit:
+                while position < end and len(numbers) <= limit:
                     number, position = read_varint(self.data, position, end)
-                    found.append(number)
+                    numbers.append(number)
             else:
-                found.append(part)
-            if len(found) > limit:
+                numbers.append(part)
+            if len(numbers) > limit:
                 return None
-        return found
+        return numbers
 
     def count(self, parts: list[Any], size: int) -> int:
         """Count the elements of a repeated number, packed or not, `size` bytes each; 0 for varints."""
@@ -154,11 +157,11 @@ class Reader:
                 total += 1
             elif size:
                 if (part[1] - part[0]) % size:
-                    raise WalkError("a packed list of numbers is cut short")
+                    raise WalkError("a packed list of numbers is truncated")
                 total += (part[1] - part[0]) // size
             else:
-                for start in range(part[0], part[1], _PIECE):  # Each varint ends in a low byte.
-                    total += len(self.data[start : min(start + _PIECE, part[1])].translate(None, _HIGH_BYTES))
+                for start in range(part[0], part[1], _CHUNK):  # The last byte of each varint is below 0x80.
+                    total += len(self.data[start : min(start + _CHUNK, part[1])].translate(None, _HIGH_BYTES))
         return total
 
 
@@ -172,7 +175,7 @@ def read_varint(data: bytes, position: int, end: int) -> tuple[int, int]:
         if byte < 0x80:
             return value & 0xFFFF_FFFF_FFFF_FFFF, position
         shift += 7
-    raise WalkError("a number is cut short or too long")
+    raise WalkError("a number is truncated or too long")
 
 
 def write_varint(number: int) -> bytes:

@@ -1,4 +1,4 @@
-"""What the inputs and outputs of each graph must be, from its manifest; the table of docs/format.md as code."""
+"""Inputs and outputs that each graph must have according to its manifest: the table of docs/format.md as code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Values = dict[str, tuple[str, tuple[int, ...]]]
 
 
 def inputs(manifest: Manifest) -> Values:
-    """Return the inputs that the graph of a manifest takes, in order."""
+    """Return the inputs of the graph of a manifest, in order."""
     x, z = ("float32", manifest.data.shape), ("float32", (manifest.latent_dim,))
     leading: dict[str, Values] = {"encoder": {"x": x}, "decoder": {"z": z}, "prior": {}, "likelihood": {"x": x, "z": z}}
     values = leading[manifest.graph]
@@ -23,7 +23,7 @@ def inputs(manifest: Manifest) -> Values:
 
 
 def outputs(manifest: Manifest) -> Values:
-    """Return the outputs that the graph of a manifest must have; a decoder may have more."""
+    """Return the outputs that the graph of a manifest must have. A decoder may have more."""
     if manifest.graph == "decoder":
         return {"x_mean": ("float32", manifest.data.shape)}
     if manifest.graph == "likelihood":
@@ -34,23 +34,23 @@ def outputs(manifest: Manifest) -> Values:
 def check(
     manifest: Manifest, found_inputs: dict[str, TensorInfo], found_outputs: dict[str, TensorInfo], source: str
 ) -> None:
-    """Raise `ModelFileError` where a graph's inputs or outputs are not those that its manifest promises."""
+    """Raise `ModelFileError` if the inputs or outputs of a graph do not match its manifest."""
     expected_inputs, expected_outputs = inputs(manifest), outputs(manifest)
     more = set(found_outputs) - set(expected_outputs)
     if set(found_inputs) != set(expected_inputs) or set(found_outputs) - more != set(expected_outputs):
         raise ModelFileError(
-            f"{source} maps {_names(found_inputs)} to {_names(found_outputs)}, expected for a {manifest.graph} "
+            f"{source} maps {_names(found_inputs)} to {_names(found_outputs)}; {manifest.graph}.onnx must map "
             f"{_names(expected_inputs)} to {_names(expected_outputs)}."
         )
     if more and manifest.graph != "decoder":
-        raise ModelFileError(f"{source} has more outputs than a {manifest.graph} has: {_names(more)}.")
+        raise ModelFileError(f"{source} has outputs that are not allowed for {manifest.graph}.onnx: {_names(more)}.")
     for name, (dtype, shape) in expected_inputs.items():
         _check_value(name, found_inputs[name], dtype, shape, source)
     for name, (dtype, shape) in expected_outputs.items():
         _check_value(name, found_outputs[name], dtype, shape, source)
     for name in more:
         if found_outputs[name].dtype != "float32" or not found_outputs[name].shape:
-            raise ModelFileError(f"{source} has the output {printable(name)} that is no float32 [batch, ...].")
+            raise ModelFileError(f"{source} has the output {printable(name)}; expected float32 [batch, ...].")
 
 
 def _check_value(name: str, found: TensorInfo, dtype: str, shape: tuple[int, ...], source: str) -> None:
@@ -59,7 +59,7 @@ def _check_value(name: str, found: TensorInfo, dtype: str, shape: tuple[int, ...
     )
     if found.dtype != dtype or not fits or isinstance(found.shape[0], int):
         raise ModelFileError(
-            f"{source} has {printable(name)} as {found.dtype} {printable(list(found.shape))}, "
+            f"{source} has {printable(name)} as {found.dtype} {printable(list(found.shape))}; "
             f"expected {dtype} {['batch', *shape]}."
         )
 

@@ -1,9 +1,9 @@
-"""A look at everything in an ONNX file before ONNX Runtime sees it, with the standard library alone.
+"""Validation of a whole ONNX file before ONNX Runtime reads it, with the standard library only.
 
-Each protobuf message that a sealed graph may hold has a table of its fields. What stands in no table is refused:
-functions, subgraphs, external and sparse tensors, fields of the future. No table leads back to one above it, so the
-depth is fixed and nothing recurses. Numbers of fields are those of onnx.proto3, https://github.com/onnx/onnx.
-`onnx_flow` then follows the values from node to node.
+Each protobuf message that a sealed graph may contain has a table of its fields. Anything else is refused: functions,
+subgraphs, external and sparse tensors, fields of future versions. The tables form no cycle, so the depth is fixed and
+nothing recurses. Field numbers are those of onnx.proto3, https://github.com/onnx/onnx. Afterwards `dataflow` follows
+the values from node to node.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _TENSOR_TYPE = {1: ONE, 2: PART}
 _SHAPE = {1: many(MAX_DIMS, "axes")}
 _DIM = {1: ONE, 2: TEXT, 3: TEXT}
 
-# What some refused fields are called, for the message.
+# Names of some refused fields, for error messages.
 _REFUSED = {
     ("model", 20): "training graphs", ("model", 25): "functions", ("model", 26): "device settings",
     ("graph", 14): "quantisation notes", ("graph", 15): "sparse tensors", ("graph", 16): "metadata",
@@ -78,13 +78,13 @@ _REFUSED = {
     ("type", 4): "sequences", ("type", 5): "maps", ("type", 8): "sparse tensors", ("type", 9): "optional values",
 }  # fmt: skip
 
-# Type of an attribute -> the field that holds its value. Graphs, sparse tensors, types and lists of them are left out.
+# Type of an attribute -> field of its value. Graphs, sparse tensors, types and lists of them are not allowed.
 _ATTRIBUTE_TYPES = {
     allowed_ops.FLOAT: 2, allowed_ops.INT: 3, allowed_ops.STRING: 4, allowed_ops.TENSOR: 5, allowed_ops.FLOATS: 7,
     allowed_ops.INTS: 8, allowed_ops.STRINGS: 9,
 }  # fmt: skip
 
-# Element type -> (name, bytes an element, field that holds the elements where it is not raw_data).
+# Element type -> (name, bytes per element, field of the elements if they are not in raw_data).
 _DTYPES = {
     1: ("float32", 4, 4), 2: ("uint8", 1, 5), 3: ("int8", 1, 5), 4: ("uint16", 2, 5), 5: ("int16", 2, 5),
     6: ("int32", 4, 5), 7: ("int64", 8, 7), 9: ("bool", 1, 5), 10: ("float16", 2, 5), 11: ("float64", 8, 10),
@@ -93,14 +93,14 @@ _DTYPES = {
 
 
 class TensorInfo(NamedTuple):
-    """Type and shape of an input or output, such as `float32`, `("batch", 28, 28, 1)`; None for an unknown size."""
+    """Type and shape of an input or output, such as `float32`, `("batch", 28, 28, 1)`. Unknown sizes are None."""
 
     dtype: str
     shape: tuple[int | str | None, ...]
 
 
 class WalkedGraph(NamedTuple):
-    """What `walk` learned on its way."""
+    """Content of a validated graph."""
 
     inputs: dict[str, TensorInfo]
     outputs: dict[str, TensorInfo]
@@ -111,10 +111,10 @@ class WalkedGraph(NamedTuple):
 
 
 def walk(data: bytes) -> WalkedGraph:
-    """Check a serialised ModelProto whole.
+    """Validate a serialised ModelProto.
 
     Raises:
-        WalkError: it is no protobuf, or holds anything outside the tables and limits of this module.
+        WalkError: If it is not protobuf, or contains anything outside the tables and limits of this module.
     """
     reader, layout = Reader(data), list[tuple[int, Span]]()
     model = model_fields(reader, layout)
@@ -125,7 +125,7 @@ def walk(data: bytes) -> WalkedGraph:
     for span in graph.get(13, []):
         _value(reader, span)
     inputs, outputs = (
-        _values(reader, graph.get(number, []), what) for number, what in ((11, "inputs"), (12, "outputs"))
+        _values(reader, graph.get(number, []), name) for number, name in ((11, "inputs"), (12, "outputs"))
     )
     dtypes, ranks = {}, {}
     for name, (dtype, info) in inputs.items():
@@ -143,7 +143,7 @@ def walk(data: bytes) -> WalkedGraph:
 
 
 def has_metadata(data: bytes) -> bool:
-    """Tell whether a serialised ModelProto carries metadata_props."""
+    """Return whether a serialised ModelProto contains metadata_props."""
     return 14 in model_fields(Reader(data))
 
 
@@ -155,7 +155,7 @@ def model_fields(reader: Reader, layout: list[tuple[int, Span]] | None = None) -
 def graph_fields(reader: Reader, model: Fields, layout: list[tuple[int, Span]] | None = None) -> Fields:
     """Return the fields of a model's graph; `layout` is filled as in `Reader.fields`."""
     if 7 not in model:
-        raise WalkError("it holds no graph")
+        raise WalkError("it does not contain a graph")
     return reader.fields(model[7][0], "graph", _GRAPH, _REFUSED, layout)
 
 
@@ -174,9 +174,9 @@ def _check_versions(reader: Reader, model: Fields) -> None:
         raise WalkError(f"its IR version is {ir_version}, expected {IR_VERSION}")
     opsets = [reader.fields(span, "opset", _OPSET) for span in model.get(8, [])]
     if len(opsets) != 1:
-        raise WalkError(f"it imports {len(opsets)} operator sets, expected the default one alone")
+        raise WalkError(f"it imports {len(opsets)} operator sets, expected only the default one")
     if domain := _first(opsets[0], 1, ""):
-        raise WalkError(f"it imports the operators of {domain!r}, expected the default ones alone")
+        raise WalkError(f"it imports the operators of {domain!r}, expected only the default ones")
     version = _first(opsets[0], 2, 0)
     if version != OPSET:
         raise WalkError(f"its opset is {version}, expected {OPSET}")
@@ -187,7 +187,7 @@ def read_node(reader: Reader, span: Span) -> Node:
     node = reader.fields(span, "node", _NODE)
     op = _first(node, 4, "")
     if domain := _first(node, 7, ""):
-        raise WalkError(f"it uses the operator {op!r} of {domain!r}, expected the default ones alone")
+        raise WalkError(f"it uses the operator {op!r} of {domain!r}, expected only the default ones")
     if op not in allowed_ops.ALLOWED_OPS:
         raise WalkError(f"it uses the operator {op!r}, which is not allowed")
     attributes: dict[str, tuple[int, Any]] = {}
@@ -203,16 +203,16 @@ def read_node(reader: Reader, span: Span) -> Node:
 
 
 def _attribute(reader: Reader, span: Span, op: str) -> tuple[str, int, Any]:
-    """Return name, type and value of an attribute: a number, a text, a `Tensor`, a list; None for a fraction."""
+    """Return name, type and value of an attribute: an int, a text, a `Tensor` or a list; None for a float."""
     attribute = reader.fields(span, "attribute", _ATTRIBUTE, _REFUSED)
     name, kind = _first(attribute, 1, ""), _first(attribute, 20, 0)
     tensor = read_tensor(reader, attribute[5][0]) if 5 in attribute else None
     field = _ATTRIBUTE_TYPES.get(kind)
-    # What a missing number or text stands for is agreed; of anything else ONNX Runtime would have to guess.
+    # A missing number or text has a defined default. For anything else ONNX Runtime would have to guess.
     if field is None or attribute.keys() - {1, 13, 20, field} or (kind == allowed_ops.TENSOR and tensor is None):
-        raise WalkError(f"the attribute {name!r} of a node {op!r} is not of the type that it claims")
+        raise WalkError(f"the attribute {name!r} of a node {op!r} does not match its declared type")
     if (op == "Cast" and name == "to" and _first(attribute, 3, 0) not in _DTYPES) or name.startswith("value_string"):
-        raise WalkError(f"a node {op!r} makes strings or other elements than numbers")
+        raise WalkError(f"a node {op!r} produces strings or elements that are not numbers")
     parts = attribute.get(field, [])
     value: Any = None
     if kind == allowed_ops.INT:
@@ -238,7 +238,7 @@ def _signed(number: int) -> int:
 
 
 def read_tensor(reader: Reader, span: Span) -> Tensor:
-    """Check that a tensor holds just the bytes that its shape and type ask for."""
+    """Read a tensor, checking that it has exactly the bytes of its shape and type."""
     tensor = reader.fields(span, "tensor", _TENSOR, _REFUSED)
     name = _first(tensor, 8, "")
     if _first(tensor, 14, 0) != 0:
@@ -253,11 +253,11 @@ def read_tensor(reader: Reader, span: Span) -> Tensor:
     elements = 1
     for dim in dims:
         elements *= dim
-        if dim >= MAX_ELEMENTS or elements >= MAX_ELEMENTS:  # A negative number reads as one above 2**63.
-            raise WalkError(f"the tensor {name!r} is of an impossible size")
+        if dim >= MAX_ELEMENTS or elements >= MAX_ELEMENTS:  # A negative number is read as one above 2**63.
+            raise WalkError(f"the tensor {name!r} has an impossible size")
     filled = [number for number in (4, 5, 7, 9, 10, 11) if number in tensor]
     if len(filled) > 1 or (filled and filled[0] not in (9, field)):
-        raise WalkError(f"the tensor {name!r} holds its {dtype} elements in the wrong field")
+        raise WalkError(f"the tensor {name!r} has its {dtype} elements in the wrong field")
     if filled == [9]:
         start, end = tensor[9][0]
         found, expected = end - start, elements * size
@@ -266,15 +266,15 @@ def read_tensor(reader: Reader, span: Span) -> Tensor:
     else:
         found, expected = 0, elements
     if found != expected:
-        raise WalkError(f"the tensor {name!r} of shape {dims} holds {found} bytes or elements, expected {expected}")
+        raise WalkError(f"the tensor {name!r} of shape {dims} has {found} bytes or elements, expected {expected}")
     return Tensor(name, code, dims, elements, tensor[9][0] if filled == [9] else None, tensor.get(field, []))
 
 
-def _values(reader: Reader, spans: list[Span], what: str) -> dict[str, tuple[int, TensorInfo]]:
+def _values(reader: Reader, spans: list[Span], kind: str) -> dict[str, tuple[int, TensorInfo]]:
     triples = [_value(reader, span) for span in spans]
     values = {name: (code, info) for name, code, info in triples}
     if len(values) != len(triples) or not values:
-        raise WalkError(f"its {what} need names of their own, and at least one")
+        raise WalkError(f"its {kind} must have different names, and there must be at least one")
     return values
 
 
@@ -285,7 +285,7 @@ def _value(reader: Reader, span: Span) -> tuple[str, int, TensorInfo]:
     tensor = reader.fields(_first(kind, 1, (0, 0)), "tensor type", _TENSOR_TYPE)
     code = _first(tensor, 1, 0)
     if code not in _DTYPES or 2 not in tensor:
-        raise WalkError(f"the value {name!r} has no known type and shape")
+        raise WalkError(f"the value {name!r} lacks a known type and shape")
     dims = [reader.fields(dim, "dimension", _DIM) for dim in reader.fields(tensor[2][0], "shape", _SHAPE).get(1, [])]
     shape: list[int | str | None] = [_first(dim, 1, _first(dim, 2, None)) for dim in dims]
     return name, code, TensorInfo(_DTYPES[code][0], tuple(shape))

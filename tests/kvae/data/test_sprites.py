@@ -314,7 +314,7 @@ def test_command_renders_draws_and_converts(kvae, tmp_path):
     [
         (("-o", "s.png"), 2, "written as .npz"),
         (("-o", "s.npz", "--seed", 1), 2, "Give -n as well"),
-        (("-o", "s.npz", "-n", 5, "--seed", -1), 2, "A seed is a whole number"),
+        (("-o", "s.npz", "-n", 5, "--seed", -1), 2, "The seed is -1"),
         (("-o", "s.npz", "-n", 800_000), 2, "there are 737280"),
         (("-o", "s.npz", "--shapes", 4), 2, "4 is not in the range"),
         (("-o", "s.npz", "--as-condition", "colour"), 2, "got colour"),

@@ -145,10 +145,10 @@ SAMPLE_REFUSED = [
     (["-m", "missing"], 5, ["does not exist"]),
     (["-m", "./missing.onnx"], 5, ["does not exist"]),
     (["-m", "empty"], 5, ["is not a model"]),
-    (["-m", "exists.png"], 5, ["no seal"]),
+    (["-m", "exists.png"], 5, ["not end in a seal"]),
     (["-m", "flipped"], 5, ["damaged"]),
-    (["-m", "cut"], 5, ["cut short"]),
-    (["-m", "fifo.onnx"], 5, ["no regular file"]),
+    (["-m", "cut"], 5, ["truncated"]),
+    (["-m", "fifo.onnx"], 5, ["not a regular file"]),
     (["-m", "bad\nname\x1b[31m"], 5, ["does not exist"]),
 ]
 

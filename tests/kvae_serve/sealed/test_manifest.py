@@ -59,7 +59,7 @@ def test_to_dict_returns_a_deep_copy():
 
 
 def test_newer_format_is_refused_with_advice_to_update():
-    with pytest.raises(ModelFileError, match=r"format 2, newer than the 1.*pip install -U"):
+    with pytest.raises(ModelFileError, match=r"format 2; this version of kvae reads up to 1.*pip install -U"):
         parse(GOOD | {"format": 2})
 
 
