@@ -231,7 +231,7 @@ class Model(Graphs):
 
         Args:
             z: float `[rows, latent_dim]`.
-            conditions: One value, or one per row, for each condition.
+            conditions: Value of each condition, or one value per row.
             label: Short for `conditions={"label": ...}`.
             draw: Whether to draw x. By default x is its mean.
             seed: Seed of the draws, 0 to 2**64 - 1; a random one if None.
@@ -264,7 +264,7 @@ class Model(Graphs):
 
         Args:
             x: `[rows, *shape]` in data units.
-            conditions: One value, or one per row, for each condition.
+            conditions: Value of each condition, or one value per row.
             label: Short for `conditions={"label": ...}`.
             batch_size: Rows encoded at a time.
 
@@ -288,7 +288,7 @@ class Model(Graphs):
 
         Args:
             x: `[rows, *shape]` in data units.
-            conditions: One value, or one per row, for each condition.
+            conditions: Value of each condition, or one value per row.
             label: Short for `conditions={"label": ...}`.
             seed: Seed of the draws, 0 to 2**64 - 1; a random one if None.
             start: Index of the first row. z of row i depends on (seed, start + i) and the example only.
@@ -312,7 +312,7 @@ class Model(Graphs):
 
         Args:
             x: `[rows, *shape]` in data units.
-            conditions: One value, or one per row, for each condition.
+            conditions: Value of each condition, or one value per row.
             label: Short for `conditions={"label": ...}`.
             batch_size: Rows per run.
 
@@ -335,7 +335,7 @@ class Model(Graphs):
         Args:
             x: `[rows, *shape]` in data units. Under a Bernoulli likelihood every value must be an end of the range.
             z: float `[rows, latent_dim]`.
-            conditions: One value, or one per row, for each condition.
+            conditions: Value of each condition, or one value per row.
             label: Short for `conditions={"label": ...}`.
             batch_size: Rows per run.
 
@@ -365,7 +365,7 @@ class Model(Graphs):
 
         Args:
             x: `[rows, *shape]` in data units. Under a Bernoulli likelihood gray levels are drawn to black and white.
-            conditions: One value, or one per row, for each condition.
+            conditions: Value of each condition, or one value per row.
             label: Short for `conditions={"label": ...}`.
             num_samples: Draws of z per example.
             seed: Seed of the draws, 0 to 2**64 - 1.
@@ -396,7 +396,7 @@ class Model(Graphs):
 
         Args:
             x: `[rows, *shape]` in data units.
-            conditions: One value, or one per row, for each condition.
+            conditions: Value of each condition, or one value per row.
             label: Short for `conditions={"label": ...}`.
             importance_samples: K, draws of z per example.
             seed: Seed of noise and dynamic binarisation, 0 to 2**64 - 1.
@@ -458,7 +458,7 @@ class Model(Graphs):
                 conditions of the file, and decoded with them unless others are given.
             data: Examples for ranking dimensions by their kl: arrays by name (`x` `[rows, *shape]` in data units, and
                 each condition), or the result of `kvae_serve.readers.read_for`. The default is the kl in the model
-                file, or the change of x if there is none.
+                file, or the change of x if the file does not contain it.
             batch_size: Rows decoded at a time. It does not change the result.
 
         Returns:
@@ -509,14 +509,14 @@ class Model(Graphs):
         Args:
             z_from: float `[latent_dim]`, or `[pairs, latent_dim]`.
             z_to: Same shape. A single point is the end of all pairs.
-            conditions: Conditions at the beginning: one value, or one per pair, for each.
+            conditions: Value of each condition at the beginning, or one value per pair.
             to_conditions: Conditions at the end; by default the same. Numbers are interpolated linearly.
             label: Short for `conditions={"label": ...}`.
             to_label: Short for `to_conditions={"label": ...}`.
             steps: Images per pair, both ends included.
             method: "slerp" for the great circle in coordinates in which the prior is N(0, I), or "lerp" for a line.
-            classes: "blend" for the mean of x if the class changes with the probability t, or "switch" for the class of
-                the nearer end.
+            classes: "blend" for the mean of x if the class changes with probability t, or "switch" for the class of the
+                nearer end.
             batch_size: Rows decoded at a time.
 
         Returns:

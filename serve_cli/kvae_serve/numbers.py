@@ -27,13 +27,13 @@ def is_number(value: object) -> bool:
 
 
 def integer(value: Any, name: str, low: int, high: int | None = None) -> int:
-    """Return `value` as an int. Floats without a fraction and NumPy scalars are accepted.
+    """Return `value` as an int. NumPy scalars, and floats without a fraction, are accepted.
 
     Args:
         value: The value.
-        name: Name of the argument, for the error message.
+        name: Name of the argument in the error message.
         low: Lowest allowed value.
-        high: Highest allowed value; None if there is no limit.
+        high: Highest allowed value; None for any.
 
     Raises:
         RequestError: The value is not an integer, or is out of range.

@@ -1,4 +1,4 @@
-"""The model in numpy's words: what ONNX Runtime gives equals the formulas of the tiny models."""
+"""Methods of `Model` against the formulas of the tiny models in NumPy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def unconditional(tiny: Path):
     return load(tiny / "unconditional")
 
 
-def test_decode_encode_and_log_likelihood_follow_the_formulas(conditional, unconditional):
+def test_decode_encode_and_log_likelihood_equal_the_formulas(conditional, unconditional):
     z, x = noise.normals(5, 0, 0, 5, 3), binary_images(5)
     for model, label, given in ((conditional, LABEL, {"label": LABEL}), (unconditional, None, {})):
         np.testing.assert_allclose(model.decode(z, given), tiny_models.decode(z, label)["x_mean"], **CLOSE)
@@ -42,7 +42,7 @@ def test_decode_encode_and_log_likelihood_follow_the_formulas(conditional, uncon
         assert found.dtype == np.float32
 
 
-def test_conditions_may_be_names_indices_or_one_for_all(conditional):
+def test_conditions_are_names_indices_or_one_value_for_all_rows(conditional):
     z = noise.normals(5, 0, 0, 5, 3)
     want = conditional.decode(z, {"label": LABEL})
     for given in (LABEL.tolist(), ["0", "cat", "dog", "1", "2"], LABEL.astype(np.uint8)):
@@ -50,7 +50,7 @@ def test_conditions_may_be_names_indices_or_one_for_all(conditional):
     assert (conditional.decode(z, label="dog") == conditional.decode(z, label=[1] * 5)).all()
 
 
-def test_a_sample_is_noise_times_temperature_decoded(conditional, unconditional):
+def test_sample_decodes_noise_times_temperature(conditional, unconditional):
     z, _ = noise.latent_noise(42, 3, 4, 3)
     draws = unconditional.sample(4, seed=42, start=3, temperature=0.7)
     np.testing.assert_allclose(draws.z, 0.7 * z, rtol=1e-6)
@@ -65,7 +65,7 @@ def test_a_sample_is_noise_times_temperature_decoded(conditional, unconditional)
 
 
 @pytest.mark.parametrize("draw", [False, True])
-def test_parts_and_batches_equal_the_whole_bit_for_bit(conditional, draw):
+def test_samples_in_parts_and_batches_equal_the_whole_bit_for_bit(conditional, draw):
     whole = conditional.sample(130, label="all", seed=9, draw=draw)
     assert (conditional.sample(130, label="all", seed=9, draw=draw, batch_size=7).x == whole.x).all()
     parts = [conditional.sample(65, label="cat", seed=9, start=start, draw=draw) for start in (0, 65)]
@@ -74,38 +74,38 @@ def test_parts_and_batches_equal_the_whole_bit_for_bit(conditional, draw):
     assert (threaded.x == whole.x).all()
 
 
-def test_a_class_name_wins_over_an_index(conditional):
+def test_class_name_has_precedence_over_an_index(conditional):
     assert conditional.sample(1, label="0").conditions["label"].tolist() == [2]
     assert conditional.sample(1, label=0).conditions["label"].tolist() == [0]
     assert conditional.sample(1, label="1").conditions["label"].tolist() == [1]
 
 
-def test_without_a_label_there_is_one_of_each(conditional):
+def test_default_label_is_every_class(conditional):
     assert conditional.sample(2).conditions["label"].tolist() == [0, 0, 1, 1, 2, 2]
     assert conditional.sample(1, label="all").conditions["label"].tolist() == [0, 1, 2]
     assert conditional.sample(1, label=["cat", 0, "all"]).conditions["label"].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("label", ["cta", "3", "-1", "", 3, -1, 1.5, "1.0", "²", ["cat", "x"], "0; rm", True])
-def test_a_label_that_does_not_exist_says_which_do(conditional, label):
+def test_unknown_label_error_lists_the_classes(conditional, label):
     with pytest.raises(RequestError, match="cat, dog, 0"):
         conditional.sample(1, label=label)
 
 
-def test_the_nearest_name_is_offered(conditional):
+def test_unknown_label_error_suggests_a_similar_name(conditional):
     with pytest.raises(RequestError, match=r"Did you mean cat\?"):
         conditional.sample(1, label="cats")
 
 
 @pytest.mark.parametrize("label", [[3, 0], [-1, 0], ["cow", "cat"]])
-def test_wrong_indices_never_reach_onnx_runtime(conditional, label):
+def test_invalid_class_index_is_rejected_before_onnx_runtime(conditional, label):
     with pytest.raises(RequestError):
         conditional.decode(np.zeros((2, 3)), label=label)
     with pytest.raises(InputDataError, match="expected 0 to 2"):
         conditional.run("decoder", {"z": np.zeros((1, 3), "f4"), "label": np.array([-1])})
 
 
-def test_a_request_that_makes_no_sense_is_refused(conditional, unconditional):
+def test_invalid_arguments_of_sample_and_decode_are_rejected(conditional, unconditional):
     for arguments in (
         {"num": 0}, {"num": -1}, {"num": 2.5}, {"num": 10**12}, {"seed": -1}, {"seed": 2**64}, {"start": -1},
         {"temperature": -1}, {"temperature": float("nan")}, {"temperature": float("inf")}, {"temperature": 1e39},
@@ -123,7 +123,7 @@ def test_a_request_that_makes_no_sense_is_refused(conditional, unconditional):
         conditional.decode(np.zeros((2, 3)), label=[1, 1, 1])
 
 
-def test_bad_data_is_refused(conditional):
+def test_invalid_data_are_rejected(conditional):
     x = binary_images(2)
     nan = np.full((2, 8, 6, 1), np.nan)
     for bad in (x[:, :7], x[0], x.reshape(2, -1), nan, x - 1.0, x * 1.01, x.astype(str), x[:0]):
@@ -132,17 +132,17 @@ def test_bad_data_is_refused(conditional):
     for bad in (np.zeros((2, 4)), np.zeros(3), nan[:, 0, :3, 0], np.array([["a"] * 3])):
         with pytest.raises(InputDataError):
             conditional.decode(bad, label=0)
-    z_mean, _ = conditional.encode(x[..., 0], label=0)  # The axis of one channel may be left out.
+    z_mean, _ = conditional.encode(x[..., 0], label=0)  # The axis of a single channel may be missing.
     assert (z_mean == conditional.encode(x, label=0)[0]).all()
 
 
-def test_a_seed_is_drawn_and_kept_where_none_is_given(unconditional):
+def test_default_seed_is_random_and_stored(unconditional):
     one, other = unconditional.sample(2), unconditional.sample(2)
     assert one.seed != other.seed
     assert (unconditional.sample(2, seed=one.seed).x == one.x).all()
 
 
-def test_bernoulli_draws_have_the_mean_and_leave_z_alone(conditional):
+def test_bernoulli_draws_have_the_decoder_mean_and_do_not_change_z(conditional):
     mean = conditional.sample(1, label="cat", seed=1, temperature=0)
     draws = conditional.sample(4000, label="cat", seed=1, temperature=0, draw=True)
     assert set(np.unique(draws.x)) == {0, 255}
@@ -156,7 +156,7 @@ def test_bernoulli_draws_have_the_mean_and_leave_z_alone(conditional):
     ).all()
 
 
-def test_a_conditional_gaussian_prior_shifts_and_scales_the_noise(tiny):
+def test_conditional_gaussian_prior_shifts_and_scales_the_noise(tiny):
     draws = load(tiny / "gaussian_prior").sample(3, label=["0", "cat"], seed=4, temperature=0.5)
     normals, _ = noise.latent_noise(4, 0, 3, 3)
     for k, index in enumerate((2, 0)):
@@ -164,7 +164,7 @@ def test_a_conditional_gaussian_prior_shifts_and_scales_the_noise(tiny):
         np.testing.assert_allclose(draws.z[3 * k : 3 * k + 3], want, rtol=1e-5)
 
 
-def test_a_mixture_picks_components_by_weight_and_by_index_alone(tiny):
+def test_mixture_prior_selects_components_by_weight_and_index(tiny):
     model = load(tiny / "mixture_prior")
     draws = model.sample(4000, seed=4, temperature=0)
     component = np.abs(draws.z[:, None] - tiny_models.M).max(-1).argmin(-1)
@@ -177,7 +177,7 @@ def test_a_mixture_picks_components_by_weight_and_by_index_alone(tiny):
     assert (model.sample(10, seed=4, start=100).z == model.sample(200, seed=4).z[100:110]).all()
 
 
-def test_a_lone_decoder_samples_unless_its_prior_is_learned(tiny, conditional):
+def test_single_decoder_file_samples_unless_its_prior_is_learned(tiny, conditional):
     alone = load(tiny / "conditional" / "decoder.onnx")
     assert alone.graphs == ("decoder",)
     assert (alone.sample(2, seed=1).x == conditional.sample(2, seed=1).x).all()
@@ -187,7 +187,7 @@ def test_a_lone_decoder_samples_unless_its_prior_is_learned(tiny, conditional):
         load(tiny / "gaussian_prior" / "decoder.onnx").sample(1)
 
 
-def test_files_of_two_models_are_refused_together(tiny, tmp_path):
+def test_folder_with_files_of_two_models_is_rejected(tiny, tmp_path):
     shutil.copy(tiny / "conditional" / "decoder.onnx", tmp_path)
     shutil.copy(tiny / "gaussian_prior" / "prior.onnx", tmp_path)
     mixed = load(tmp_path)
@@ -198,13 +198,13 @@ def test_files_of_two_models_are_refused_together(tiny, tmp_path):
         mixed.verify()
 
 
-def test_swapped_files_are_refused(tiny, tmp_path):
+def test_swapped_files_are_rejected(tiny, tmp_path):
     shutil.copy(tiny / "conditional" / "encoder.onnx", tmp_path / "decoder.onnx")
     with pytest.raises(ModelFileError, match=r"decoder\.onnx contains the encoder"):
         load(tmp_path).sample(1)
 
 
-def test_paths_that_are_no_model(tmp_path, tiny, monkeypatch):
+def test_path_without_a_model_is_rejected(tmp_path, tiny, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     for path in ("missing", "missing/decoder.onnx", "empty", "", "./none.onnx"):
@@ -214,7 +214,7 @@ def test_paths_that_are_no_model(tmp_path, tiny, monkeypatch):
     assert load("link").manifest.name == "conditional"
 
 
-def test_shipped_models_verify():
+def test_shipped_models_pass_verify():
     for name, path in shipped().items():
         assert load(name).path == path
         assert all(check.ok for check in load(name).verify())
@@ -227,7 +227,7 @@ def test_verify_passes_on_the_golden_values(tiny, name):
     assert all(check.ok and check.difference <= check.allowed for check in checks)
 
 
-def test_verify_fails_where_a_value_differs(tiny, tmp_path):
+def test_verify_fails_if_a_golden_value_differs(tiny, tmp_path):
     def change(manifest):
         manifest["golden"]["outputs"]["x_mean"]["values"][5] += 1
 
@@ -254,17 +254,17 @@ def test_verify_fails_where_a_value_differs(tiny, tmp_path):
         ("prior", {"name": "standard_normal", "log_weights": 5}),
     ],
 )
-def test_a_manifest_that_does_not_fit_its_graph_is_refused(tiny, tmp_path, key, value):
+def test_manifest_that_does_not_fit_its_graph_is_rejected(tiny, tmp_path, key, value):
     path = tmp_path / "decoder.onnx"
     path.write_bytes(resealed(tiny / "conditional" / "decoder.onnx", lambda manifest: manifest.update({key: value})))
     if key == "prior":
-        assert load(path).sample(1).x.shape == (3, 8, 6, 1)  # What a prior does not know it does not read.
+        assert load(path).sample(1).x.shape == (3, 8, 6, 1)  # Keys that a prior does not use are ignored.
     else:
         with pytest.raises(ModelFileError, match="expected"):
             load(path).sample(1)
 
 
-def test_eight_threads_may_share_a_model(tiny, unconditional):
+def test_eight_threads_share_a_model(tiny, unconditional):
     want = unconditional.sample(40, seed=3).x
     shared, found = load(tiny / "unconditional"), []
 
@@ -280,7 +280,7 @@ def test_eight_threads_may_share_a_model(tiny, unconditional):
     assert found == [True] * 40
 
 
-def test_the_runtime_imports_no_training_package(tiny, command_environment):
+def test_sampling_does_not_import_a_training_package(tiny, command_environment):
     code = (
         "import sys; from kvae_serve.model import load; load(sys.argv[1]).sample(2)\n"
         "print([name for name in ('tensorflow', 'keras', 'onnx', 'tf2onnx', 'PIL', 'click') if name in sys.modules])"

@@ -1,4 +1,4 @@
-"""Odd requests of people and programs: each is done as meant, or refused in a line that says what to do."""
+"""Unusual arguments of models and commands: each works as expected, or is rejected with a helpful message."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def model(tiny: Path):
     return load(tiny / "unconditional")
 
 
-def test_draws_that_are_kept_do_not_use_up_the_memory_of_a_model(tiny):
+def test_stored_draws_do_not_count_towards_the_memory_limit(tiny):
     model = load(tiny / "unconditional", max_memory=2 * MIB)
     kept = [model.sample(256, seed=seed, batch_size=256) for seed in range(100)]
     assert sum(draws.x.nbytes for draws in kept) > 2 * 2 * MIB
@@ -36,28 +36,28 @@ def test_draws_that_are_kept_do_not_use_up_the_memory_of_a_model(tiny):
     assert (drawn.x[:256] == model.sample(256, seed=7, draw=True).x).all()
 
 
-def test_gray_levels_are_no_outcomes_of_a_bernoulli(model):
+def test_log_likelihood_rejects_gray_levels_under_a_bernoulli(model):
     x, z = binary_images(2), np.zeros((2, 3))
     assert np.isfinite(model.log_likelihood(x, z)).all()
     gray = x.copy()
     gray[1, 2, 3] = 100
     with pytest.raises(InputDataError, match=r"gray values such as 100; a Bernoulli likelihood expects 0 or 255"):
         model.log_likelihood(gray, z)
-    model.encode(gray)  # Of an encoder they may well be the input.
+    model.encode(gray)  # They are valid input of an encoder.
 
 
-def test_pixels_that_were_divided_by_255_are_refused(model):
+def test_pixels_divided_by_255_are_rejected(model):
     x = binary_images(2) / 255
     for refused in (model.encode, lambda x: model.log_likelihood(x, np.zeros((2, 3)))):
         with pytest.raises(InputDataError, match="Use pixels from 0 to 255"):
             refused(x)
         refused(x * 255)
     model.encode(x * 0)
-    model.encode(x.astype(np.uint8))  # Whole numbers are nearly black images, as files of bytes may hold.
+    model.encode(x.astype(np.uint8))  # Integers can be a nearly black image.
 
 
 @pytest.mark.parametrize("name", ["num", "start", "seed", "batch_size"])
-def test_whole_numbers_of_any_type_and_nothing_else(model, name):
+def test_integer_arguments_accept_integers_of_any_type_only(model, name):
     for good in (2, np.int64(2), np.uint8(2), np.array(2), 2.0):
         assert len(model.sample(**({"num": 2} | {name: good}))) == 2
     for bad in (True, np.True_, 1.5, np.float64(1.5), "2", b"2", float("nan"), float("inf"), [2], -1, np.int64(-1)):
@@ -65,7 +65,7 @@ def test_whole_numbers_of_any_type_and_nothing_else(model, name):
             model.sample(**({"num": 2} | {name: bad}))
 
 
-def test_a_temperature_is_a_number(model):
+def test_temperature_accepts_finite_numbers_only(model):
     for good in (1, 0.5, np.float32(0.5), np.int64(1)):
         model.sample(1, temperature=good)
     for bad in (True, "1", None, [1], 1j, float("nan"), 10**400, -0.1):
@@ -74,12 +74,12 @@ def test_a_temperature_is_a_number(model):
 
 
 @pytest.mark.parametrize("what", [None, 3, 1.5, ["mnist"], object()])
-def test_load_takes_paths_and_names(what):
+def test_load_rejects_values_that_are_not_paths(what):
     with pytest.raises(RequestError, match="expected a path or a name"):
         load(what)
 
 
-def test_pickle_and_deepcopy_open_the_path_with_the_same_options(tiny):
+def test_pickle_and_deepcopy_keep_path_and_options(tiny):
     for path in (tiny / "conditional", tiny / "conditional" / "decoder.onnx"):
         model = load(path, threads=2, max_bytes=50 * MIB, max_memory=100 * MIB)
         want = model.sample(2, label="cat", seed=1).x
@@ -90,7 +90,7 @@ def test_pickle_and_deepcopy_open_the_path_with_the_same_options(tiny):
             assert (other._threads, other._max_bytes) == (2, 50 * MIB)
 
 
-def test_draws_are_shown_in_one_short_line(tiny):
+def test_repr_of_draws_is_one_line(tiny):
     draws = load(tiny / "conditional").sample(4, label="cat", seed=3)
     assert repr(draws) == "<4 draws of conditional: x [4, 8, 6, 1], seed 3, start 0>"
 
@@ -98,11 +98,11 @@ def test_draws_are_shown_in_one_short_line(tiny):
 @pytest.mark.parametrize(
     ("label", "shown"), [("", "Unknown label ''"), (" 1", "Unknown label ' 1'"), ("01", "'01'"), ("00", "'00'")]
 )
-def test_labels_are_quoted_and_indices_written_in_one_way(kvae, tiny, label, shown):
+def test_unknown_label_is_quoted_in_the_error(kvae, tiny, label, shown):
     assert_refused(kvae("sample", "-m", tiny / "conditional", "--label", label), 2, shown)
 
 
-def test_a_lone_encoder_cannot_sample(kvae, tiny, tmp_path):
+def test_model_without_decoder_cannot_sample(kvae, tiny, tmp_path):
     done = kvae("sample", "-m", tiny / "conditional" / "encoder.onnx")
     assert_refused(done, 5, "does not include decoder.onnx", "give the folder")
     (tmp_path / "encoder.onnx").write_bytes((tiny / "conditional" / "encoder.onnx").read_bytes())
@@ -111,13 +111,13 @@ def test_a_lone_encoder_cannot_sample(kvae, tiny, tmp_path):
 
 
 @pytest.mark.parametrize("path", ["", ".png", ".NPZ", "folder/.csv"])
-def test_an_output_needs_a_name(kvae, tiny, tmp_path, path):
+def test_output_without_a_name_is_rejected(kvae, tiny, tmp_path, path):
     assert_refused(kvae("sample", "-m", tiny / "unconditional", "-o", path), 2, "name", "digits.png")
     assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("verb", ["sample", "verify"])
-def test_threads_are_limited(kvae, tiny, verb):
+def test_number_of_threads_is_limited(kvae, tiny, verb):
     assert_refused(kvae(verb, "-m", tiny / "unconditional", "--threads", 257), 2, "1<=x<=256")
     with pytest.raises(RequestError, match="threads is 1000000; expected 1 to 256"):
         load(tiny / "unconditional", threads=10**6).sample(1)
@@ -125,7 +125,7 @@ def test_threads_are_limited(kvae, tiny, verb):
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("output", ["a.npy", "a.npz", "a.png", "-"])
-def test_a_file_that_grows_too_large_is_reported(tiny, tmp_path, command_environment, output, unbuffered):
+def test_file_size_limit_is_reported_and_leaves_no_file(tiny, tmp_path, command_environment, output, unbuffered):
     pytest.importorskip("resource")
     code = """
 import resource, sys
@@ -154,7 +154,7 @@ main()
     ("environment", "colour"),
     [({"TERM": "xterm"}, True), ({"TERM": "dumb"}, False), ({"TERM": ""}, False), ({}, os.name == "nt")],
 )
-def test_colour_is_for_terminals_that_say_what_they_are(monkeypatch, environment, colour):
+def test_colour_needs_a_terminal_with_a_known_type(monkeypatch, environment, colour):
     class Terminal:
         encoding = "utf-8"
 
@@ -168,7 +168,7 @@ def test_colour_is_for_terminals_that_say_what_they_are(monkeypatch, environment
     assert ascii.terminal(Terminal())[1] is colour
 
 
-def test_info_aligns_what_it_says_and_has_words_for_nothing(kvae, tiny, tmp_path):
+def test_info_aligns_values_and_names_missing_ones(kvae, tiny, tmp_path):
     training = {"validation": None, "dataset": None, "a_rather_long_name": 3, "bad\x1b[31m": 1}
     (tmp_path / "decoder.onnx").write_bytes(
         resealed(tiny / "conditional" / "decoder.onnx", lambda manifest: manifest.update(training=training))

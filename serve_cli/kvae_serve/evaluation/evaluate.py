@@ -61,7 +61,7 @@ def evaluate(
     Args:
         model: A model with encoder, decoder and likelihood, and with its prior if that is learned.
         x: `[rows, *shape]` in data units. An array on disk is read in parts.
-        conditions: One value, or one per row, for each condition.
+        conditions: Value of each condition, or one value per row.
         importance_samples: K, draws of z per example.
         seed: Seed of noise and dynamic binarisation, 0 to 2**64 - 1.
         limit: Number of examples; None for all. The first ones are used.

@@ -37,7 +37,7 @@ class Estimates(NamedTuple):
 
     Attributes:
         reconstruction: Mean of -log p(x|z) over the draws.
-        kl: KL(q || p) in closed form, or the mean of log q - log p over the draws if there is none.
+        kl: KL(q || p) in closed form, or the mean of log q - log p over the draws if the prior is a mixture.
         nll: -log p(x), from the mean of the weights.
         effective: Effective number of draws, (sum w)^2 / sum w^2, from 1 to K.
         kl_per_dim: `[rows, latent_dim]`; None if the prior is a mixture.

@@ -25,7 +25,7 @@ def feeds(
 
     Args:
         manifest: Manifest of the model.
-        conditions: One value, or one per row, for each condition.
+        conditions: Value of each condition, or one value per row.
         x: `[rows, *shape]` in data units.
         z: `[rows, latent_dim]`.
         first: Index of the first row, if x is a part of a dataset.

@@ -163,7 +163,7 @@ def get_likelihood(manifest: Manifest) -> Likelihood:
 
 
 def _parameter(outputs: Mapping[str, np.ndarray], name: str, shape: tuple[int | None, ...]) -> np.ndarray:
-    """Return an output of the decoder as float64 `[batch, *shape]`; None in the shape means any size."""
+    """Return an output of the decoder as float64 `[batch, *shape]`. A size of None means any size."""
     values = outputs.get(name)
     expected = ["classes" if size is None else size for size in shape]
     sizes = () if values is None else values.shape[1:]

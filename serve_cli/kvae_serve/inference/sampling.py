@@ -134,7 +134,7 @@ class Draws(View):
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A checked request for samples. Each row is the same whichever other rows are drawn.
+    """A checked request for samples. A row does not depend on the other rows that are drawn.
 
     Attributes:
         model: The model to sample.
@@ -222,7 +222,7 @@ class Plan:
             rows: int `[any]`, each 0 to `self.rows - 1`, counted as in `draw_all`.
 
         Returns:
-            The arrays of `Draws` by name, for these rows.
+            The arrays of `Draws` by name, limited to these rows.
 
         Raises:
             RequestError: A row does not exist.

@@ -60,8 +60,8 @@ def score(
     Args:
         model: A model with encoder and likelihood, and with its prior if that is learned.
         x: `[rows, *shape]` in data units. Under a Bernoulli likelihood each value is first drawn to the lowest or
-            highest value of the range, because gray levels have no likelihood there.
-        conditions: One value, or one per row, for each condition.
+            highest value of the range, because gray levels have zero probability there.
+        conditions: Value of each condition, or one value per row.
         num_samples: Draws of z per example.
         seed: Seed of the draws, 0 to 2**64 - 1.
         batch_size: Rows per run of a graph. It does not change the result.
@@ -98,8 +98,8 @@ def stream(
         batch_size: As of `score`.
         first: Index of the first row.
         num: Number of rows; None for all.
-        look_at_units: Whether to refuse pixels that were divided by 255. The first rows of x decide, whichever rows are
-            scored, so that all parts of a job agree.
+        look_at_units: Whether to refuse pixels that were divided by 255. The first rows of x decide for all rows, so
+            that all parts of a job agree.
     """
     num_samples = integer(num_samples, "num_samples", 1)
     manifest = model.manifest

@@ -52,7 +52,7 @@ def threshold(text: str, manifest: Manifest, num_samples: int, seed: int) -> Thr
 
 
 def draws(manifest: Manifest) -> tuple[int, int] | None:
-    """Return number of draws and seed of the quantiles in the manifest; None if there are none."""
+    """Return number of draws and seed of the quantiles in the manifest; None if it does not contain any."""
     return _quantiles(manifest)[1:] if manifest.raw.get("score") is not None else None
 
 

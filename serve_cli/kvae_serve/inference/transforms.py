@@ -45,7 +45,7 @@ def encode(
     Args:
         model: A model with its encoder.
         x: `[rows, *shape]` in data units.
-        conditions: One value, or one per row of x, for each condition.
+        conditions: Value of each condition, or one value per row of x.
         seed: Seed of the draws; a random one if None. z of row i depends on (seed, i) and the example only.
         draw: Whether to draw z.
         batch_size: Rows per run.

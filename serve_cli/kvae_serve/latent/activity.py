@@ -58,7 +58,7 @@ def measure(model: Graphs, columns: Mapping[str, np.ndarray], data: Dataset | No
 
     Args:
         model: A model with its decoder, and with its encoder if there are data.
-        columns: Each condition by name, `[rows]`, for the decoder.
+        columns: Conditions of the decoder by name, `[rows]` each.
         data: Examples with all conditions of the model, as returned by `read_for`.
     """
     if data is not None:

@@ -95,7 +95,7 @@ def encode_file(
 
 
 def split_row(source: str) -> tuple[str, int]:
-    """Split `FILE:ROW`. The row is 0 if there is none. An existing file of that whole name has precedence.
+    """Split `FILE:ROW`. The default row is 0. An existing file of that whole name has precedence.
 
     ```python
     split_row("digits.npz:12")  # ("digits.npz", 12)

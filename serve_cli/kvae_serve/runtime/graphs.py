@@ -45,7 +45,7 @@ class Graphs:
         self._lock = threading.RLock()
         self._sealed: dict[str, tuple[sealed_file.SealedGraph, Manifest]] = {}
         self._sessions: dict[str, Session] = {}
-        if "" in paths:  # Only the manifest of a single file tells which graph it is.
+        if "" in paths:  # The graph of a single file is named in its manifest.
             graph, manifest = self._read(paths[""])
             self._sealed[manifest.graph] = graph, manifest
             self._paths = {manifest.graph: paths[""]}

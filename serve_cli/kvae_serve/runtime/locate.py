@@ -9,13 +9,13 @@ import os
 from kvae_serve.errors import ModelFileError, RequestError, printable
 
 DEFAULT = "mnist"
-"""Model of a command if none is given."""
+"""Default model of a command."""
 
 MANIFEST_ORDER = ("decoder", "encoder", "prior", "likelihood")
 """All graphs, in the order in which one is chosen to supply the manifest of the model.
 
-Nearly every folder has a decoder, so commands open the same file whichever others are there. `manifest.GRAPHS` is the
-order in which graphs are listed.
+Nearly every folder has a decoder, so commands read the same file whether or not the others exist. `manifest.GRAPHS` is
+the order in which graphs are listed.
 """
 
 _EXPECTED = "Give a folder, an .onnx file or the name of a shipped model."
@@ -40,8 +40,8 @@ def find(path_or_name: str | os.PathLike[str]) -> tuple[str, dict[str, str]]:
         path_or_name: Name of a shipped model, folder, or file. A path with a separator is never a name.
 
     Returns:
-        Path of the folder or file, and path of the file of each graph. The key of a single file is "", because only its
-        manifest tells which graph it is.
+        Path of the folder or file, and path of the file of each graph. The key of a single file is "", because its
+        graph is named in its manifest.
 
     Raises:
         RequestError: The argument is not a path.

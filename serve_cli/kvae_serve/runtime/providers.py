@@ -15,7 +15,7 @@ from kvae_serve.runtime import onnxruntime
 CPU = "cpu"
 _SUFFIX = "ExecutionProvider"
 _REMOTE = {"azure"}
-"""Sends data to a server, and runs none of our graphs."""
+"""Providers that send data to a server and cannot run our graphs."""
 
 
 def available() -> list[str]:

@@ -1,4 +1,4 @@
-"""Evaluation against models whose log p(x) has a closed form, Monte Carlo, and values worked by hand."""
+"""Evaluation against closed forms of log p(x), Monte Carlo, and values computed by hand."""
 
 import json
 import math
@@ -29,18 +29,18 @@ def means(document):
     return {name: None if each is None else each["mean"] for name, each in document["figures"].items()}
 
 
-def test_nll_and_elbo_are_exact_where_the_posterior_is(tiny):
+def test_nll_and_elbo_are_exact_if_the_posterior_is(tiny):
     found = evaluate(load(tiny / "linear"), X, importance_samples=3)
     expected = -linear.log_marginal(X, {}, [0, 0], [0, 0])
     figures = means(found)
     assert figures["nll"] == pytest.approx(expected.mean(), rel=1e-5)
-    # K enters elbo through the reconstruction alone: kl has a closed form.
+    # kl has a closed form, so K affects elbo through the reconstruction only.
     q = linear.encode(X, {}, exact=True)
     kl = 0.5 * (q["z_mean"] ** 2 + np.exp(q["z_log_var"]) - 1 - q["z_log_var"])
     assert figures["kl"] == pytest.approx(kl.sum(-1).mean(), rel=1e-5)
     np.testing.assert_allclose(found["kl_per_dimension"], kl.mean(0), rtol=1e-5)
     assert figures["elbo"] == pytest.approx(-figures["reconstruction"] - figures["kl"], rel=1e-12)
-    # Every weight is the same, so that each draw counts, and the draws add no error.
+    # All weights are equal, so every draw counts and the Monte Carlo error is zero.
     assert found["figures"]["nll"]["effective_samples"] == pytest.approx(3, rel=1e-6)
     assert found["figures"]["nll"]["monte_carlo_error"] < 1e-3
     error = expected.std(ddof=1) / math.sqrt(30)
@@ -60,7 +60,7 @@ def label_marginal(x, label):
 
 
 @pytest.mark.parametrize("folder", ["linear_mixture", "linear_label", "linear_several"])
-def test_importance_sampling_finds_the_closed_form(tiny, folder):
+def test_importance_sampling_converges_to_the_closed_form(tiny, folder):
     given = {"linear_mixture": {}, "linear_label": {"label": LABEL}, "linear_several": {"label": LABEL, "tilt": TILT}}
     expected = {
         "linear_mixture": lambda: mixture_marginal(X),
@@ -71,17 +71,17 @@ def test_importance_sampling_finds_the_closed_form(tiny, folder):
     found = evaluate(model, X, given[folder], importance_samples=3000)["figures"]
     assert found["nll"]["monte_carlo_error"] < 0.02
     assert abs(found["nll"]["mean"] + expected.mean()) < 4 * found["nll"]["monte_carlo_error"] + found["nll"]["bias"]
-    # One draw is no better than the elbo, on average; thousands come to log p(x): the bound is strict here.
+    # The bound is strict: elbo is below log p(x).
     assert found["elbo"]["mean"] < expected.mean() - 0.02
 
 
-def test_the_error_that_is_reported_is_that_of_repeated_runs(tiny):
+def test_monte_carlo_error_equals_the_spread_of_repeated_runs(tiny):
     model = load(tiny / "linear_mixture")
     runs = [evaluate(model, X, importance_samples=200, seed=seed)["figures"]["nll"] for seed in range(40)]
     spread = np.std([run["mean"] for run in runs], ddof=1)
     told = np.mean([run["monte_carlo_error"] for run in runs])
     assert 0.7 < spread / told < 1.4
-    # To first order the estimate lies too high by the bias that is told.
+    # To first order the estimate is too high by the reported bias.
     away = np.mean([run["mean"] for run in runs]) + mixture_marginal(X).mean()
     assert abs(away - np.mean([run["bias"] for run in runs])) < 4 * spread / math.sqrt(40)
 
@@ -107,7 +107,7 @@ def test_kl_to_a_mixture_is_estimated_from_the_draws(tiny):
     assert found["kl_per_dimension"] is None
 
 
-def test_over_labels_is_the_log_of_the_sum_over_classes(tiny):
+def test_over_labels_equals_the_log_of_the_sum_over_classes(tiny):
     model = load(tiny / "linear_label")
     found = evaluate(model, X, {"label": LABEL}, importance_samples=3000, over_labels="uniform")["figures"]
     by_class = np.stack([label_marginal(X, np.full(30, k)) for k in range(3)], axis=1)
@@ -116,12 +116,12 @@ def test_over_labels_is_the_log_of_the_sum_over_classes(tiny):
     assert found["elbo_over_labels"]["mean"] < expected.mean()
     right = (by_class.argmax(-1) == LABEL).mean()
     assert found["accuracy_over_labels"]["mean"] == pytest.approx(right, abs=0.05)
-    # By the frequencies of the data: only class 1 is there.
+    # With the frequencies of the data: only class 1 occurs.
     one = evaluate(model, X, {"label": 1}, importance_samples=3000, over_labels="data")["figures"]
     assert one["nll_over_labels"]["mean"] == pytest.approx(one["nll"]["mean"], rel=1e-12)
 
 
-def test_a_bernoulli_is_evaluated_on_black_and_white(tiny):
+def test_bernoulli_is_evaluated_on_binarised_data(tiny):
     model = load(tiny / "unconditional")
     found = evaluate(model, PIXELS, importance_samples=50, seed=3)
     uniforms = noise.uniforms(3, noise.STREAM_BINARIZE, 0, 40, 48).reshape(PIXELS.shape)
@@ -129,7 +129,7 @@ def test_a_bernoulli_is_evaluated_on_black_and_white(tiny):
     given = evaluate(model, drawn, importance_samples=50, seed=3, binarize="none")
     assert means(given) == means(found)
     assert (found["binarize"], given["binarize"]) == ("dynamic", "none")
-    # By hand, from the formulas of the model and the noise of docs/format.md.
+    # From the formulas of the model and the noise of docs/format.md.
     q = tiny_models.encode(drawn)
     nll = []
     for i in range(40):
@@ -142,7 +142,7 @@ def test_a_bernoulli_is_evaluated_on_black_and_white(tiny):
     assert found["figures"]["nll"]["mean"] == pytest.approx(np.mean(nll), rel=1e-5)
 
 
-def test_static_binarisation_is_that_of_no_seed(tiny):
+def test_static_binarisation_does_not_depend_on_the_seed(tiny):
     model = load(tiny / "unconditional")
     one, other = (evaluate(model, PIXELS, importance_samples=2, seed=seed, binarize="static") for seed in (1, 2))
     assert one["kl_per_dimension"] == other["kl_per_dimension"]
@@ -150,14 +150,14 @@ def test_static_binarisation_is_that_of_no_seed(tiny):
     assert dynamic[0] != dynamic[1]
 
 
-def test_gray_levels_under_a_bernoulli_are_no_likelihood(tiny):
+def test_binarize_option_that_does_not_fit_is_rejected(tiny):
     with pytest.raises(InputDataError, match="a Bernoulli likelihood expects"):
         evaluate(load(tiny / "unconditional"), PIXELS, binarize="none")
     with pytest.raises(RequestError, match="uses data as is"):
         evaluate(load(tiny / "linear"), X, binarize="dynamic")
 
 
-def test_an_example_does_not_depend_on_the_others(tiny, monkeypatch):
+def test_estimate_of_an_example_does_not_depend_on_the_others(tiny, monkeypatch):
     model = load(tiny / "conditional")
     label = np.arange(40) % 3
 
@@ -173,23 +173,23 @@ def test_an_example_does_not_depend_on_the_others(tiny, monkeypatch):
         some = reconstruction(11, samples, 20)
         assert (some.nll == whole.nll[20:31]).all()
         assert (some.reconstruction == whole.reconstruction[20:31]).all()
-    # Nor on how many draws are held at once.
+    # Nor on the number of draws that are in memory.
     monkeypatch.setattr(importance, "MAX_DRAWS", 64)
     assert reconstruction(40, 300).nll == pytest.approx(whole.nll, rel=1e-12)
 
 
-def test_the_limit_takes_the_first(tiny):
+def test_limit_selects_the_first_examples(tiny):
     model = load(tiny / "linear")
     assert means(evaluate(model, X, limit=12)) == means(evaluate(model, X[:12]))
     assert evaluate(model, X, limit=100)["n"] == 30
 
 
-def test_noise_of_an_example_is_its_own_and_in_order_of_k():
+def test_noise_depends_on_example_and_draw_as_in_the_format():
     whole = noise.example_normals(5, 3, 0, 3000, 7)
     assert whole.dtype == np.float32
     assert (noise.example_normals(5, 3, 1000, 50, 7) == whole[1000:1050]).all()
     assert not (noise.example_normals(5, 4, 0, 3000, 7) == whole).any()
-    # By the letter of docs/format.md, number by number: 4 pairs are one counter, the example stands above 64 bits.
+    # As in docs/format.md, number by number: 4 pairs per counter, and the example in the upper 64 bits.
     for k in (0, 1, 2999):
         words = np.random.Philox(key=5 + (4 << 64), counter=(3 << 64) + k).random_raw(4).tolist()
         radius = [math.sqrt(-2 * math.log(((word >> 32) + 0.5) / 2**32)) for word in words]
@@ -201,7 +201,7 @@ def test_noise_of_an_example_is_its_own_and_in_order_of_k():
 
 
 @pytest.mark.parametrize("dim", [1, 2, 9])
-def test_noise_of_examples_is_normal(dim):
+def test_noise_of_examples_is_standard_normal(dim):
     draws = np.concatenate([noise.example_normals(1, i, 0, 3000, dim) for i in range(40)]).astype("f8")
     num = len(draws)
     assert (np.abs(draws.mean(0)) < 4.5 / math.sqrt(num)).all()
@@ -216,8 +216,8 @@ def test_noise_of_examples_is_normal(dim):
         assert abs((np.abs(draws) < limit).mean() - share) < error
 
 
-def test_mutual_information_and_gap_of_known_posteriors(tiny):
-    # Eight posteriors so far apart that z tells which it was: log 8 exactly, the most there can be.
+def test_mutual_information_and_gap_of_known_posteriors_are_exact(tiny):
+    # Eight posteriors that are far apart, so z identifies the example: exactly log 8, the maximum.
     model = load(tiny / "linear")
     mean = np.zeros((8, 2), np.float32)
     mean[:, 0] = 100.0 * np.arange(8)
@@ -226,14 +226,14 @@ def test_mutual_information_and_gap_of_known_posteriors(tiny):
     np.testing.assert_allclose(parts["lower"], math.log(8), rtol=1e-9)
     assert parts["ceiling"] == pytest.approx(math.log(8))
     np.testing.assert_allclose(parts["gap"], parts["kl"] - parts["lower"], rtol=1e-12)
-    # All posteriors the same: z tells nothing, with or without its own among them.
+    # Equal posteriors: z contains no information, with or without its own posterior.
     found = {"z_mean": np.ones((8, 2), np.float32), "z_log_var": np.full((8, 2), -1.0, np.float32)}
     parts = aggregate.decompose(model.manifest, Prior(model, {}), found, {}, 0)
     np.testing.assert_allclose(parts["lower"], 0, atol=1e-9)
     np.testing.assert_allclose(parts["upper"], 0, atol=1e-9)
 
 
-def test_the_bounds_enclose_the_mutual_information_of_a_gaussian_channel(tiny):
+def test_bounds_enclose_the_mutual_information_of_a_gaussian_channel(tiny):
     # z_mean ~ N(0, 3) and q = N(z_mean, 1) in each of two dimensions: I = 2 * log(1 + 3) / 2 = log 4.
     model = load(tiny / "linear")
     mean = (math.sqrt(3) * np.random.default_rng(1).standard_normal((2000, 2))).astype(np.float32)
@@ -248,14 +248,14 @@ def test_the_bounds_enclose_the_mutual_information_of_a_gaussian_channel(tiny):
     )
 
 
-def test_a_conditional_model_divides_within_each_class(tiny):
+def test_mutual_information_of_a_conditional_model_is_within_each_class(tiny):
     figures = evaluate(load(tiny / "linear_label"), X, {"label": LABEL}, importance_samples=2)["figures"]
     assert figures["mutual_information"]["ceiling"] == pytest.approx(math.log(10))
     several = evaluate(load(tiny / "linear_several"), X, {"label": LABEL, "tilt": TILT}, importance_samples=2)
     assert several["figures"]["mutual_information"] is None
 
 
-def test_active_units_are_those_whose_mean_moves(tiny):
+def test_active_units_are_dimensions_with_a_varying_mean(tiny):
     x = np.repeat(linear.BIAS[None], 30, axis=0)
     x = x + np.outer(np.linspace(-1, 1, 30), linear.W[0]).astype(np.float32)  # moves the first dimension alone
     found = evaluate(load(tiny / "linear"), x, importance_samples=1)["active_units"]
@@ -264,7 +264,7 @@ def test_active_units_are_those_whose_mean_moves(tiny):
     np.testing.assert_allclose(found["variances"], q.var(0, ddof=1), rtol=1e-4, atol=1e-9)
 
 
-def test_variance_in_parts_is_that_of_the_whole():
+def test_running_variance_equals_the_variance_of_the_whole():
     values = np.random.default_rng(3).standard_normal((57, 4)) + 1000
     spread = RunningVariance()
     for part in np.split(values, [1, 20, 33]):
@@ -272,7 +272,7 @@ def test_variance_in_parts_is_that_of_the_whole():
     np.testing.assert_allclose(spread.variance, values.var(0, ddof=1), rtol=1e-10)
 
 
-def test_a_figure_worked_by_hand():
+def test_metric_equals_values_computed_by_hand():
     # Mean 2; variance (1 + 1) / 2 = 1, so the error of the mean is 1 / sqrt(3).
     assert metric(np.array([1.0, 2.0, 3.0]), "nats", 5) == {
         "mean": 2.0,
@@ -284,7 +284,7 @@ def test_a_figure_worked_by_hand():
     assert metric(np.array([4.0]), "nats")["standard_error"] is None
 
 
-def test_one_example_is_enough_and_none_is_not(tiny):
+def test_evaluation_needs_at_least_one_example(tiny):
     found = evaluate(load(tiny / "linear"), X[:1], importance_samples=1)
     json.dumps(found, allow_nan=False)
     assert found["active_units"]["count"] is None
@@ -293,7 +293,7 @@ def test_one_example_is_enough_and_none_is_not(tiny):
         evaluate(load(tiny / "linear"), X[:0])
 
 
-def test_what_cannot_be_evaluated_is_said(tiny):
+def test_invalid_requests_for_an_evaluation_are_rejected(tiny):
     with pytest.raises(ModelFileError, match=r"does not include likelihood\.onnx.*kvae export"):
         evaluate(load(tiny / "mixture_prior"), PIXELS)
     model = load(tiny / "linear")
@@ -310,11 +310,11 @@ def some_model(likelihood, data):
     return SimpleNamespace(data=data, likelihood={"name": likelihood})
 
 
-def test_a_density_changes_with_the_unit_and_a_probability_does_not():
+def test_unit_changes_a_density_but_not_a_probability():
     pixels = Data("image", (2, 3, 1), (0.0, 255.0))
     for name in ("bernoulli", "discretized_logistic", "categorical"):
         assert units(some_model(name, pixels)) == ("nats", None)
-    # One value uniform over 0 to 255 has the density 1/255 there, and 1 over 0 to 1: log 255 less of -log p, for each.
+    # A uniform value over 0 to 255 has the density 1/255, and over 0 to 1 the density 1: -log p is log 255 less each.
     for name in ("gaussian", "continuous_bernoulli"):
         _, (kind, shift) = units(some_model(name, pixels))
         assert (kind, shift) == ("unit_interval", pytest.approx(-6 * math.log(255)))
@@ -329,7 +329,7 @@ def test_a_density_changes_with_the_unit_and_a_probability_does_not():
     assert units(some_model("mixed", Data("table", (1,), None, (colour,)))) == ("nats", None)
 
 
-def test_reconstruction_errors_worked_by_hand():
+def test_reconstruction_errors_equal_values_computed_by_hand():
     errors = Reconstruction(some_model("bernoulli", Data("image", (1, 2, 1), (0.0, 255.0))))
     errors.add(np.array([0.0, 255.0]).reshape(1, 1, 2, 1), np.array([3.0, 254.0]).reshape(1, 1, 2, 1))
     found = errors.metrics()

@@ -17,18 +17,18 @@ Z = np.random.default_rng(0).standard_normal((7, 3)) * 1.5
 
 
 def normal(z, mean, log_var):
-    """The density itself, one product over dimensions."""
+    """Density, as a product over dimensions."""
     return np.prod(np.exp(-0.5 * (z - mean) ** 2 / np.exp(log_var)) / np.sqrt(2 * np.pi * np.exp(log_var)), axis=-1)
 
 
-def test_a_log_density_worked_by_hand():
+def test_log_normal_equals_values_computed_by_hand():
     # log N(1 | 0, 1) = -(log 2 pi + 1) / 2; log N(2 | 0, 4) = -(log 2 pi + log 4 + 1) / 2.
     by_hand = -(math.log(2 * math.pi) + 1) / 2 - (math.log(2 * math.pi) + math.log(4) + 1) / 2
     found = densities.log_normal(np.array([[1.0, 2.0]]), np.zeros((1, 2)), np.log([[1.0, 4.0]]))
     np.testing.assert_allclose(found, [by_hand], rtol=1e-15)
 
 
-def test_kl_is_a_monte_carlo_mean_of_the_log_ratio():
+def test_kl_equals_a_monte_carlo_mean_of_the_log_ratio():
     rng = np.random.default_rng(1)
     q_mean, q_log_var, p_mean, p_log_var = 0.6, -1.2, -0.3, 0.4
     z = q_mean + np.exp(q_log_var / 2) * rng.standard_normal(400_000)
@@ -39,7 +39,7 @@ def test_kl_is_a_monte_carlo_mean_of_the_log_ratio():
     assert abs(found.item() - ratio.mean()) < 4 * ratio.std() / math.sqrt(ratio.size)
 
 
-def test_kl_is_zero_where_q_is_the_prior_and_keeps_its_digits_near_it():
+def test_kl_is_zero_if_q_is_the_prior_and_accurate_near_it():
     same = np.array([[0.3, -0.7]])
     assert (densities.kl_per_dim(same, same, same, same) == 0).all()
     # To second order, kl is log_var^2 / 4 around the prior.
@@ -47,7 +47,7 @@ def test_kl_is_zero_where_q_is_the_prior_and_keeps_its_digits_near_it():
     np.testing.assert_allclose(found, [[0.25e-12]], rtol=1e-4)
 
 
-def test_the_standard_normal_prior(tiny):
+def test_standard_normal_prior_equals_its_closed_form(tiny):
     prior = Prior(load(tiny / "unconditional"), {})
     np.testing.assert_allclose(prior.log_prob(Z), np.log(normal(Z, 0, 0)), rtol=1e-12)
     np.testing.assert_allclose(prior.log_prob(np.stack([Z, Z + 1], axis=1))[:, 1], prior.log_prob(Z + 1), rtol=1e-12)
@@ -55,7 +55,7 @@ def test_the_standard_normal_prior(tiny):
     np.testing.assert_allclose(prior.kl(mean, log_var), 0.5 * (mean**2 + np.exp(-0.5) - 1 + 0.5), rtol=1e-12)
 
 
-def test_a_conditional_gaussian_prior_is_that_of_the_rows_class(tiny):
+def test_conditional_gaussian_prior_depends_on_the_class_of_the_row(tiny):
     label = np.array([0, 1, 2, 2, 1, 0, 1])
     prior = Prior(load(tiny / "gaussian_prior"), {"label": label})
     np.testing.assert_allclose(prior.log_prob(Z), np.log(normal(Z, M[label], L[label])), rtol=1e-6)
@@ -64,7 +64,7 @@ def test_a_conditional_gaussian_prior_is_that_of_the_rows_class(tiny):
     assert (prior.kl(M[label], L[label]) == 0).all()
 
 
-def test_a_mixture_sums_its_components_by_their_weights(tiny):
+def test_mixture_prior_is_the_weighted_sum_of_its_components(tiny):
     prior = Prior(load(tiny / "mixture_prior"), {})
     weights = np.exp(LOG_WEIGHTS) / np.exp(LOG_WEIGHTS).sum()  # the file's need not sum to one
     by_hand = sum(weight * normal(Z, M[k], L[k]) for k, weight in enumerate(weights))
@@ -72,7 +72,7 @@ def test_a_mixture_sums_its_components_by_their_weights(tiny):
     assert prior.kl(Z, Z) is None
 
 
-def test_a_mixture_gives_a_row_the_same_in_any_company(tiny):
+def test_mixture_prior_of_a_row_does_not_depend_on_other_rows(tiny):
     prior = Prior(load(tiny / "mixture_prior"), {})
     draws = np.random.default_rng(2).standard_normal((9, 16, 3))
     whole = prior.log_prob(draws)
@@ -80,18 +80,18 @@ def test_a_mixture_gives_a_row_the_same_in_any_company(tiny):
         assert (prior.log_prob(draws[row : row + 1]) == whole[row]).all()
 
 
-def test_a_learned_prior_needs_its_file(tiny):
+def test_learned_prior_without_prior_onnx_is_rejected(tiny):
     with pytest.raises(ModelFileError, match=r"does not include prior\.onnx. The learned prior needs it"):
         Prior(load(tiny / "gaussian_prior" / "decoder.onnx"), {"label": np.zeros(1, np.int64)})
 
 
-def test_log_sum_exp_of_the_far_and_the_impossible():
+def test_log_sum_exp_handles_large_and_infinite_values():
     values = np.array([[-1000.0, -1000.0], [-np.inf, 3.0], [-np.inf, -np.inf], [800.0, 0.0]])
     expected = [-1000 + math.log(2), 3.0, -np.inf, 800.0]
     np.testing.assert_allclose(densities.log_sum_exp(values), expected, rtol=1e-15)
 
 
-def test_pixels_are_drawn_by_their_height():
+def test_binarize_draws_white_with_the_pixel_value_as_probability():
     manifest = SimpleNamespace(data=Data("image", (2, 2, 1), (0.0, 255.0)))
     x = np.array([0, 51, 204, 255], np.uint8).reshape(1, 2, 2, 1)
     drawn = densities.binarize(np.repeat(x, 100_000, axis=0), manifest, np.random.default_rng(3).random((100_000, 4)))

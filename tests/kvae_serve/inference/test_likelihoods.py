@@ -1,4 +1,4 @@
-"""Draws from each likelihood: of the distribution that scipy has, in the data's own units, each sample by its words."""
+"""Draws from each likelihood against SciPy's distributions; each draw depends on the words of its sample only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def words(likelihood: likelihoods.Likelihood, data: Data, num: int = NUM, start:
 
 
 def draw(name: str, data: Data, outputs: dict[str, Any], facts: dict[str, Any] | None = None) -> np.ndarray:
-    """NUM draws under the same parameters, each given for one example."""
+    """NUM draws with the same parameters."""
     likelihood = made(name, **(facts or {}))
     tiled = {key: np.tile(np.asarray(value, "f4"), (NUM, *[1] * np.ndim(value))) for key, value in outputs.items()}
     x = likelihood.draw(tiled, words(likelihood, data), data)
@@ -43,7 +43,7 @@ def uniform_by(cdf: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("logit", [-700.0, -30.0, -2.0, -1e-6, 0.0, 1e-3, 1.0, 15.0, 700.0])
-def test_continuous_bernoulli_is_drawn_by_its_distribution_function(logit):
+def test_continuous_bernoulli_draws_follow_its_distribution_function(logit):
     x = draw("continuous_bernoulli", Data("vector", (1,), (-2.0, 6.0)), {"x_mean": [0.0], "x_logits": [logit]})
     unit = (x[:, 0].astype("f8") + 2) / 8
     assert unit.min() >= 0
@@ -55,11 +55,11 @@ def test_continuous_bernoulli_is_drawn_by_its_distribution_function(logit):
     else:  # mirrored, so that it does not overflow
         cdf = 1 - np.expm1(-logit * (1 - unit)) / math.expm1(-logit)
     assert uniform_by(cdf) < 1
-    # Where the density is not at an end, neither end collects values.
+    # Values accumulate at an end only if the density does.
     assert np.unique(x).size > 0.9 * NUM or abs(logit) > 500
 
 
-def test_gaussian_is_normal_in_squared_data_units():
+def test_gaussian_draws_are_normal_in_data_units():
     stats = pytest.importorskip("scipy.stats")
     data = Data("vector", (3,), (0.0, 255.0))
     sigma = np.array([0.5, 30.0, 400.0])
@@ -70,7 +70,7 @@ def test_gaussian_is_normal_in_squared_data_units():
 
 
 @pytest.mark.parametrize(("location", "scale"), [(100.0, 20.0), (3.0, 5.0), (254.0, 0.3), (-40.0, 2.0), (400.0, 600.0)])
-def test_discretised_logistic_gives_each_byte_its_probability(location, scale):
+def test_discretized_logistic_draws_have_the_probability_of_each_byte(location, scale):
     stats = pytest.importorskip("scipy.stats")
     data = Data("vector", (1,), (0.0, 255.0))
     x = draw("discretized_logistic", data, {"x_mean": [0.0], "x_location": [location], "x_log_scale": [np.log(scale)]})
@@ -81,7 +81,7 @@ def test_discretised_logistic_gives_each_byte_its_probability(location, scale):
     assert np.abs(np.cumsum(found) - np.cumsum(expected)).max() < 1.63 / math.sqrt(NUM)
 
 
-def test_categorical_gives_each_class_its_probability_and_none_to_the_impossible():
+def test_categorical_draws_have_the_probability_of_each_class():
     probability = np.array([[0.0, 0.2, 0.0, 0.5, 0.3, 0.0], [1.0, 0, 0, 0, 0, 0]])
     x = draw("categorical", Data("vector", (2,), (0.0, 5.0)), {"x_mean": [0.0, 0.0], "x_probability": probability})
     found = np.stack([np.bincount(column.astype(int), minlength=6) for column in x.T]) / NUM
@@ -89,7 +89,7 @@ def test_categorical_gives_each_class_its_probability_and_none_to_the_impossible
     np.testing.assert_allclose(found, probability, atol=4 * 0.5 / math.sqrt(NUM))
 
 
-def test_the_ends_of_the_uniforms_are_no_trouble():
+def test_extreme_uniforms_give_values_within_the_range():
     ends = np.array([[0], [2**64 - 1]], np.uint64)
     data = Data("vector", (1,), (0.0, 255.0))
     for logit in (-40.0, 0.0, 40.0):
@@ -110,7 +110,7 @@ TABLE = Data(
 NAMES = {"probabilities": [None, "x_probability_b", None]}
 
 
-def test_a_table_is_drawn_column_by_column():
+def test_mixed_draws_follow_the_distribution_of_each_column():
     stats = pytest.importorskip("scipy.stats")
     outputs = {"x_mean": [5.0, 2.0, -1e4], "x_log_var": [2 * np.log(3.0), 0, 2 * np.log(50.0)]}
     x = draw("mixed", TABLE, outputs | {"x_probability_b": [0.1, 0.2, 0.7]}, NAMES)
@@ -121,7 +121,7 @@ def test_a_table_is_drawn_column_by_column():
 
 
 @pytest.mark.parametrize("name", sorted(likelihoods.LIKELIHOODS))
-def test_a_sample_depends_on_its_own_words_alone(name):
+def test_draw_depends_on_the_words_of_its_sample_only(name):
     data = TABLE if name == "mixed" else Data("vector", (3,), (0.0, 255.0))
     rng = np.random.default_rng(0)
     outputs = {
@@ -155,7 +155,7 @@ def test_a_sample_depends_on_its_own_words_alone(name):
         ),
     ],
 )
-def test_a_decoder_without_the_parameters_is_refused(name, outputs, found):
+def test_decoder_without_the_parameters_is_rejected(name, outputs, found):
     data = TABLE if name == "mixed" else Data("vector", (3,), (0.0, 255.0))
     likelihood = made(name, **NAMES)
     with pytest.raises(ModelFileError, match=found):
@@ -163,7 +163,7 @@ def test_a_decoder_without_the_parameters_is_refused(name, outputs, found):
 
 
 @pytest.mark.parametrize("names", [None, ["a", "b", "c"], [None, None, None], [None, "b"]])
-def test_names_of_probabilities_that_do_not_fit_the_columns_are_refused(names):
+def test_probabilities_that_do_not_fit_the_columns_are_rejected(names):
     likelihood = made("mixed", probabilities=names)
     with pytest.raises(ModelFileError, match=r"likelihood\.probabilities"):
         likelihood.draw({"x_mean": np.zeros((1, 3), "f4")}, words(likelihood, TABLE, 1), TABLE)

@@ -1,4 +1,4 @@
-"""Scores against the formulas of the tiny models, worked out in plain numpy, and against Monte Carlo."""
+"""Scores against the formulas of the tiny models in NumPy, and against Monte Carlo."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def expected(x, label, num_samples=16, seed=0):
 
 
 @pytest.mark.parametrize("folder", ["conditional", "unconditional"])
-def test_scores_follow_their_definition(tiny, folder):
+def test_scores_equal_their_definition(tiny, folder):
     label = LABEL if folder == "conditional" else None
     found = scoring.score(load(tiny / folder), X, None if label is None else {"label": label})
     reconstruction, kl = expected(X, label)
@@ -38,7 +38,7 @@ def test_scores_follow_their_definition(tiny, folder):
     assert all(part.dtype == np.float64 for part in found)
 
 
-def test_a_score_depends_on_the_example_alone(tiny):
+def test_score_depends_on_the_example_only(tiny):
     model = load(tiny / "conditional")
     whole = scoring.score(model, X, {"label": LABEL})
     for batch_size in (1, 7, 1000):
@@ -48,7 +48,7 @@ def test_a_score_depends_on_the_example_alone(tiny):
     assert all(one[0] == other[5] for one, other in zip(alone, whole, strict=True))
 
 
-def test_many_examples_come_in_parts_that_equal_the_whole(tiny, monkeypatch):
+def test_streamed_scores_equal_the_whole(tiny, monkeypatch):
     model = load(tiny / "conditional")
     whole = scoring.score(model, X, {"label": LABEL})
     monkeypatch.setattr(scoring, "_CHUNK_ROWS", 4)
@@ -57,7 +57,7 @@ def test_many_examples_come_in_parts_that_equal_the_whole(tiny, monkeypatch):
     assert (np.concatenate([part.elbo for part in parts]) == whole.elbo).all()
 
 
-def test_more_draws_come_near_the_expectation(tiny):
+def test_reconstruction_of_many_draws_is_close_to_its_expectation(tiny):
     model = load(tiny / "unconditional")
     many = scoring.score(model, X, num_samples=4000, seed=1)
     rng = np.random.default_rng(5)
@@ -76,13 +76,13 @@ def test_more_draws_come_near_the_expectation(tiny):
     assert (np.abs(many.reconstruction - draws.mean(0)) < 4 * error).all()
 
 
-def test_black_and_white_data_are_left_as_they_are(tiny):
+def test_black_and_white_data_are_not_changed(tiny):
     x = np.where(X > 127, 255, 0).astype(np.uint8)
     model = load(tiny / "unconditional")
     assert (scoring.score(model, x, seed=1).kl == scoring.score(model, x, seed=2).kl).all()
 
 
-def test_what_cannot_be_scored_is_said(tiny):
+def test_invalid_requests_for_scores_are_rejected(tiny):
     model = load(tiny / "conditional")
     with pytest.raises(RequestError, match="needs label"):
         scoring.score(model, X)

@@ -1,4 +1,4 @@
-"""Walks between points: the circle, exact ends, and honest classes."""
+"""Interpolation: great circle, exact ends, and blended classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support import make_tiny_models
 T = np.linspace(0, 1, 11)
 
 
-def test_slerp_turns_at_a_constant_rate_in_the_plane_of_its_ends():
+def test_slerp_rotates_at_a_constant_rate_in_the_plane_of_its_ends():
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal(16), rng.standard_normal(16)
     a, b = 3 * a / np.linalg.norm(a), 3 * b / np.linalg.norm(b)
@@ -26,7 +26,7 @@ def test_slerp_turns_at_a_constant_rate_in_the_plane_of_its_ends():
     assert np.linalg.matrix_rank(np.stack([a, b, *path]), tol=1e-9) == 2
 
 
-def test_slerp_equals_a_rotation_by_matrix():
+def test_slerp_equals_a_rotation_matrix():
     path = slerp(np.array([2.0, 0.0]), np.array([0.0, 2.0]), T)
     np.testing.assert_allclose(path, 2 * np.stack([np.cos(T * np.pi / 2), np.sin(T * np.pi / 2)], 1), atol=1e-12)
 
@@ -41,7 +41,7 @@ def test_slerp_equals_a_rotation_by_matrix():
         ([1e30, 0, 0], [0, 1e-30, 0]),
     ],
 )
-def test_slerp_of_what_has_no_angle_is_finite_and_ends_where_it_should(a, b):
+def test_slerp_without_an_angle_is_finite_and_has_exact_ends(a, b):
     a, b = np.array(a, float), np.array(b, float)
     path = slerp(a, b, T)
     assert np.isfinite(path).all()
@@ -50,7 +50,7 @@ def test_slerp_of_what_has_no_angle_is_finite_and_ends_where_it_should(a, b):
     assert np.linalg.norm(path, axis=1).min() >= 0.999 * min(np.linalg.norm(a), np.linalg.norm(b))
 
 
-def test_ends_are_the_points_bit_for_bit_and_x_is_the_formula(tiny):
+def test_ends_equal_the_points_bit_for_bit_and_x_equals_the_formula(tiny):
     rng = np.random.default_rng(1)
     a, b = rng.standard_normal((2, 4, 3)).astype(np.float32)
     found = load(tiny / "conditional").interpolate(a, b, label="dog", steps=7)
@@ -62,7 +62,7 @@ def test_ends_are_the_points_bit_for_bit_and_x_is_the_formula(tiny):
     np.testing.assert_allclose(straight.z[:, 3], (a + b) / 2, rtol=1e-6)
 
 
-def test_between_classes_x_is_the_mean_over_a_class_that_is_drawn(tiny):
+def test_blend_of_classes_is_the_mean_over_a_random_class(tiny):
     z = np.array([0.3, -1.0, 0.5], np.float32)
     found = load(tiny / "conditional").interpolate(z, z, label="cat", to_label="0", steps=5)
     rng = np.random.default_rng(2)
@@ -77,7 +77,7 @@ def test_between_classes_x_is_the_mean_over_a_class_that_is_drawn(tiny):
     np.testing.assert_allclose(switched.x[0], want, atol=1e-3, rtol=1e-4)
 
 
-def test_under_a_learned_prior_the_circle_is_around_its_mean(tiny):
+def test_slerp_under_a_learned_prior_is_around_its_mean(tiny):
     model = load(tiny / "gaussian_prior")
     mean, sd = make_tiny_models.M[1].astype(float), np.exp(make_tiny_models.L[1].astype(float) / 2)
     a, b = np.array([2.0, 0, 0]), np.array([0, 0, 2.0])
@@ -85,7 +85,7 @@ def test_under_a_learned_prior_the_circle_is_around_its_mean(tiny):
     np.testing.assert_allclose(np.linalg.norm((found.z[0] - mean) / sd, axis=1), 2, rtol=1e-5)
 
 
-def test_what_makes_no_sense_is_refused(tiny):
+def test_invalid_arguments_are_rejected(tiny):
     model = load(tiny / "conditional")
     for arguments, words in (
         ((np.zeros(2), np.zeros(3)), "3 numbers"),
@@ -100,7 +100,7 @@ def test_what_makes_no_sense_is_refused(tiny):
             model.interpolate(np.zeros(3), np.ones(3), **({"label": "cat"} | rest))
 
 
-def test_the_command_between_seeds_draws_labels_and_files(kvae, tiny, tmp_path):
+def test_command_interpolates_between_seeds_draws_labels_and_files(kvae, tiny, tmp_path):
     model = ["-m", tiny / "conditional"]
     whole = load(tiny / "conditional")
     assert (
@@ -134,7 +134,7 @@ def test_the_command_between_seeds_draws_labels_and_files(kvae, tiny, tmp_path):
         (["-o", "a.txt"], 2),
     ],
 )
-def test_a_bad_request_ends_with_its_code(tiny, tmp_path, monkeypatch, capsys, arguments, code):
+def test_invalid_command_ends_with_its_exit_code(tiny, tmp_path, monkeypatch, capsys, arguments, code):
     from kvae.__main__ import run
 
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Walks along axes: what is decoded, in which order, from where."""
+"""Traversals: decoded images, order of the dimensions, and base points."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kvae_serve.sealed import noise
 from support import make_tiny_models
 
 
-def test_one_coordinate_moves_and_the_decoder_is_the_formula(tiny):
+def test_one_coordinate_moves_and_x_equals_the_formula(tiny):
     found = load(tiny / "conditional").traverse(label=["dog", "0"], dims=[2, 0], steps=5, span=(-2, 2))
     assert found.x.shape == (2, 2, 5, 8, 6, 1)
     assert found.values.tolist() == [-2, -1, 0, 1, 2]
@@ -28,7 +28,7 @@ def test_one_coordinate_moves_and_the_decoder_is_the_formula(tiny):
     np.testing.assert_allclose(found.x, x, atol=1e-3, rtol=1e-4)
 
 
-def test_the_order_by_the_decoder_is_that_of_its_slopes(tiny):
+def test_activity_of_the_decoder_equals_its_slopes(tiny):
     found = load(tiny / "unconditional").traverse()
     # At many points, by finite differences of the formula in float64: which coordinate moves x the most?
     z = np.random.default_rng(0).standard_normal((4000, 3))
@@ -44,7 +44,7 @@ def test_the_order_by_the_decoder_is_that_of_its_slopes(tiny):
     assert found.dims[0] == np.argmax(moved)
 
 
-def test_the_order_by_data_is_the_mean_kl(tiny):
+def test_activity_of_data_is_the_mean_kl(tiny):
     x = np.random.default_rng(1).uniform(0, 255, (50, 8, 6, 1)).astype(np.float32)
     found = load(tiny / "unconditional").traverse(data=Dataset(x, {}, {}, "here", (0, 255)))
     q = make_tiny_models.encode(x)
@@ -53,7 +53,7 @@ def test_the_order_by_data_is_the_mean_kl(tiny):
     assert found.activity.source == "data"
 
 
-def test_the_order_by_the_model_file(tiny, tmp_path):
+def test_activity_in_the_model_file_orders_the_dimensions(tiny, tmp_path):
     from support.tiny import resealed
 
     def change(manifest):
@@ -64,7 +64,7 @@ def test_the_order_by_the_model_file(tiny, tmp_path):
     assert (found.activity.source, found.dims) == ("model file", (1, 2, 0))
 
 
-def test_a_learned_prior_is_walked_around_its_own_mean(tiny):
+def test_traversal_of_a_learned_prior_is_around_its_mean(tiny):
     found = load(tiny / "gaussian_prior").traverse(label="dog", dims=[1], steps=3, span=(-1, 1))
     mean, sd = make_tiny_models.M[1], np.exp(make_tiny_models.L[1] / 2)
     want = np.tile(mean, (3, 1))
@@ -72,7 +72,7 @@ def test_a_learned_prior_is_walked_around_its_own_mean(tiny):
     np.testing.assert_allclose(found.z[0, 0], want, rtol=1e-6)
 
 
-def test_a_mixture_is_walked_around_the_moments_of_its_draws(tiny):
+def test_traversal_of_a_mixture_prior_has_the_moments_of_its_draws(tiny):
     model = load(tiny / "mixture_prior")
     found = model.traverse(dims=[0, 1, 2], steps=3, span=(-1, 1))
     z = model.sample(40_000, seed=0).z.astype(np.float64)
@@ -82,7 +82,7 @@ def test_a_mixture_is_walked_around_the_moments_of_its_draws(tiny):
         assert (high - low) / 2 == pytest.approx(z[:, dim].std(), rel=0.02)
 
 
-def test_from_a_draw_and_from_an_example(tiny, tmp_path):
+def test_base_is_a_draw_or_an_example(tiny, tmp_path):
     model = load(tiny / "conditional")
     drawn = model.traverse(label="cat", seed=5, start=3, dims=[0])
     np.testing.assert_array_equal(drawn.base[0], noise.latent_noise(5, 3, 1, 3)[0][0])
@@ -93,13 +93,13 @@ def test_from_a_draw_and_from_an_example(tiny, tmp_path):
     assert example.conditions["label"].tolist() == [2]
     want = make_tiny_models.encode(x[1:2], np.array([2]))["z_mean"]
     np.testing.assert_allclose(example.base, want, rtol=1e-4, atol=1e-5)
-    # Shown as another class, it is still encoded as what its file says.
+    # It is decoded as another class, but encoded with the class in the file.
     other = model.traverse(example=f"{tmp_path / 'data.npz'}:1", label="cat", dims=[0])
     assert other.conditions["label"].tolist() == [0]
     np.testing.assert_array_equal(other.base, example.base)
 
 
-def test_quantiles_are_of_equal_probability():
+def test_quantile_steps_have_equal_probability():
     values = positions(9, (-2.5, 3.0), "quantile")
     probability = np.array([statistics.NormalDist().cdf(value) for value in values])
     np.testing.assert_allclose(np.diff(probability), np.diff(probability)[0], rtol=1e-9)
@@ -126,12 +126,12 @@ def test_quantiles_are_of_equal_probability():
         ({"label": "cow"}, "cat, dog, 0"),
     ],
 )
-def test_what_makes_no_sense_is_refused(tiny, request_, words):
+def test_invalid_arguments_are_rejected(tiny, request_, words):
     with pytest.raises(RequestError, match=words):
         load(tiny / "conditional").traverse(**request_)
 
 
-def test_the_command_writes_and_reports(kvae, tiny, tmp_path):
+def test_command_writes_files_and_reports_json(kvae, tiny, tmp_path):
     done = kvae("traverse", "-m", tiny / "conditional", "--dims", "2,0-1", "--steps", 4, "-o", "a.npz", "--json")
     report = json.loads(done.stdout)
     assert (report["dims"], report["rows"], report["conditions"]) == ([2, 0, 1], 3, {"label": ["cat"]})
@@ -140,7 +140,7 @@ def test_the_command_writes_and_reports(kvae, tiny, tmp_path):
         assert found["value"].tolist() == [-3, -1, 1, 3] * 3
         np.testing.assert_allclose(found["activity"][::4], np.array(report["activity"]["values"])[[2, 0, 1]], rtol=1e-5)
         assert found["x"].shape == (12, 8, 6, 1)
-    # What was written is data like any other.
+    # The file that was written is valid input.
     assert kvae("traverse", "-m", tiny / "conditional", "--from", "a.npz:5", "-o", "b.gif", "-q").returncode == 0
     text = kvae("traverse", "-m", tiny / "conditional", "-q").stdout
     assert text.isascii()
@@ -164,7 +164,7 @@ def test_the_command_writes_and_reports(kvae, tiny, tmp_path):
         (["--seed", "-1"], 2),
     ],
 )
-def test_a_bad_request_leaves_nothing(tiny, tmp_path, monkeypatch, capsys, arguments, code):
+def test_invalid_command_writes_nothing(tiny, tmp_path, monkeypatch, capsys, arguments, code):
     from kvae.__main__ import run
 
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""ONNX Runtime tells nobody of what it runs, unless the user says that it may."""
+"""Telemetry of ONNX Runtime is off unless the user switches it on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMMAND = "import sys; from kvae.__main__ import main; sys.argv = ['kvae', 'samp
 
 
 def home_after(home, code, **variables):
-    """What a process leaves in a home folder of its own; ONNX Runtime keeps still by itself where CI is set."""
+    """Names of the files that a process leaves in an empty home folder. ONNX Runtime is silent anyway if CI is set."""
     quiet = {"CI", "GITHUB_ACTIONS", "TF_BUILD", "ORT_RUNNING_UNIT_TESTS", "XDG_CACHE_HOME", onnxruntime.TELEMETRY}
     environment = {name: value for name, value in os.environ.items() if name not in quiet}
     environment |= {"HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -24,11 +24,11 @@ def home_after(home, code, **variables):
 
 
 @pytest.mark.parametrize("code", [PYTHON, COMMAND], ids=["python", "command"])
-def test_drawing_leaves_no_file_in_the_home_folder(tmp_path, code):
+def test_sampling_leaves_no_file_in_the_home_folder(tmp_path, code):
     assert home_after(tmp_path, code) == []
 
 
-def test_what_the_user_says_of_telemetry_stands(monkeypatch):
+def test_telemetry_setting_of_the_user_is_kept(monkeypatch):
     monkeypatch.setenv(onnxruntime.TELEMETRY, "0")
     onnxruntime.onnxruntime()
     assert os.environ[onnxruntime.TELEMETRY] == "0"

@@ -1,4 +1,4 @@
-"""Sessions: an allowed operator cannot take the machine's memory, and nothing but finite numbers comes out."""
+"""Sessions: operators cannot exceed the memory limit, and all outputs are finite."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ MANIFEST = make_tiny_models.manifest("hostile", False, "standard_normal") | {
 
 
 def decoder(tmp_path, nodes: list[bytes], tensors: list[bytes] = (), manifest: dict = MANIFEST) -> str:
-    """A sealed decoder z [batch, 3] -> x_mean [batch, 3] of the given nodes."""
+    """Sealed decoder z [batch, 3] -> x_mean [batch, 3] with these nodes."""
     z, x = wire.value("z", ["batch", 3]), wire.value("x_mean", ["batch", 3])
     path = tmp_path / "decoder.onnx"
     path.write_bytes(wire.seal(wire.model(wire.graph(nodes, [z], [x], list(tensors))), manifest))
     return str(path)
 
 
-def test_each_session_keeps_its_own_limit(tmp_path):
+def test_memory_limit_is_per_session(tmp_path):
     nodes, tensors = bombs(1)["Expand"]
     tensors = [*tensors[:-1], int64s("size", 100 * MIB // 4)]
     path = decoder(tmp_path, nodes, tensors)
@@ -42,7 +42,7 @@ def test_each_session_keeps_its_own_limit(tmp_path):
         assert large.decode(z).shape == (1, 3)
 
 
-def test_the_limit_can_be_raised_by_hand(tmp_path, monkeypatch):
+def test_memory_limit_can_be_raised_by_a_variable(tmp_path, monkeypatch):
     nodes, tensors = bombs(1)["Expand"]
     path = decoder(tmp_path, nodes, [*tensors[:-1], int64s("size", 300 * MIB // 4)])
     with pytest.raises(ModelFileError, match="KVAE_MAX_MEMORY"):
@@ -55,7 +55,7 @@ def test_the_limit_can_be_raised_by_hand(tmp_path, monkeypatch):
             mebibytes("KVAE_MAX_MEMORY")
 
 
-def test_a_session_of_the_user_is_left_alone(tiny):
+def test_memory_limit_does_not_affect_sessions_of_the_user(tiny):
     import onnxruntime as ort
 
     load(tiny / "unconditional", max_memory=MIB * 20).sample(1)
@@ -64,7 +64,7 @@ def test_a_session_of_the_user_is_left_alone(tiny):
 
 
 @pytest.mark.parametrize("op", ["Log", "Reciprocal", "Sqrt"])
-def test_nan_and_infinity_are_never_given_out(tmp_path, op):
+def test_nan_and_infinite_outputs_are_rejected(tmp_path, op):
     path = decoder(
         tmp_path,
         [
@@ -78,7 +78,7 @@ def test_nan_and_infinity_are_never_given_out(tmp_path, op):
         load(path).decode(np.ones((1, 3)))
 
 
-def test_what_onnx_runtime_refuses_is_one_line_without_its_words(tmp_path, capfd):
+def test_error_of_onnx_runtime_is_reported_without_its_text(tmp_path, capfd):
     secret = "\x1b[31msecret\n"
     nodes, tensors = [wire.node("MatMul", ["z", secret], ["x_mean"])], [wire.tensor(secret, [2, 3], bytes(24))]
     with pytest.raises(ModelFileError, match="ONNX Runtime") as error:
@@ -89,7 +89,7 @@ def test_what_onnx_runtime_refuses_is_one_line_without_its_words(tmp_path, capfd
     assert (out, err) == ("", "")
 
 
-def test_an_output_of_another_shape_than_promised_is_refused(tmp_path):
+def test_output_with_unexpected_shape_is_rejected(tmp_path):
     path = decoder(tmp_path, [wire.node("Concat", ["z", "z"], ["x_mean"], wire.int_attribute("axis", 0))])
     with pytest.raises(ModelFileError):
         load(path).decode(np.zeros((2, 3)))
@@ -110,7 +110,7 @@ def test_an_output_of_another_shape_than_promised_is_refused(tmp_path):
         ([("z", ["batch", 3], 1)], [("x_mean", ["batch", 3], 1), ("x_log_var", ["batch", 3], 7)]),
     ],
 )
-def test_a_graph_unlike_its_manifest_is_refused_when_read(tmp_path, inputs, outputs):
+def test_graph_that_does_not_fit_its_manifest_is_rejected_on_load(tmp_path, inputs, outputs):
     values = [[wire.value(name, shape, kind) for name, shape, kind in side] for side in (inputs, outputs)]
     path = tmp_path / "decoder.onnx"
     path.write_bytes(wire.seal(wire.model(wire.graph([wire.node("Identity", ["z"], ["x_mean"])], *values)), MANIFEST))
@@ -118,8 +118,8 @@ def test_a_graph_unlike_its_manifest_is_refused_when_read(tmp_path, inputs, outp
         load(path)
 
 
-def test_a_flipped_bit_under_a_new_seal_never_crashes(tiny, tmp_path):
-    """What is sealed anew may be anything; it is refused, or it gives finite numbers."""
+def test_flipped_bit_under_a_new_seal_does_not_crash(tiny, tmp_path):
+    """A changed file with a new seal is rejected, or its outputs are finite."""
     good = (tiny / "unconditional" / "decoder.onnx").read_bytes()
     sealed = load(tiny / "unconditional" / "decoder.onnx").sealed("decoder")[0]
     model, manifest = good[: good.rindex(b"\x72", 0, good.index(b"\x0a\x04kvae\x12"))], json.loads(sealed.manifest_json)
@@ -135,8 +135,8 @@ def test_a_flipped_bit_under_a_new_seal_never_crashes(tiny, tmp_path):
     assert refused > 20
 
 
-def test_the_limit_is_on_running_not_on_what_was_made(tmp_path):
-    """24 MiB of results under a limit of 4, and many kept results, in one batch each."""
+def test_memory_limit_does_not_include_results(tmp_path):
+    """24 MiB of results under a limit of 4 MiB, and many stored results of one batch each."""
     path = decoder(tmp_path, [wire.node("Identity", ["z"], ["x_mean"])])
     model = load(path, max_memory=4 * MIB)
     z = np.arange(3 * 2**21, dtype=np.float32).reshape(-1, 3)
@@ -149,7 +149,7 @@ def test_the_limit_is_on_running_not_on_what_was_made(tmp_path):
     assert all(each.flags.writeable and each.flags.owndata for each in kept)
 
 
-def test_only_the_outputs_that_are_wanted_are_given(tiny):
+def test_run_returns_the_requested_outputs_only(tiny):
     session = load(tiny / "unconditional").session("encoder")
     feeds = {"x": np.zeros((2, 8, 6, 1), np.float32)}
     assert list(session.run(feeds)) == ["z_mean", "z_log_var"]
