@@ -71,6 +71,11 @@ def load(
     Raises:
         RequestError: The argument is not a path, or this onnxruntime does not have the provider.
         ModelFileError: The model does not exist.
+
+    Example:
+        >>> model = kvae.load("mnist")
+        >>> model.sample(2, label=3, seed=0).x.shape
+        (2, 28, 28, 1)
     """
     if provider != CPU:
         provider = providers.check(provider)

@@ -23,13 +23,13 @@ def public_objects():
             continue
         for inner in getattr(value, "__all__", vars(value)):
             each = getattr(value, inner)
-            if not inner.startswith("_") and callable(each) and _is_ours(each):
+            if not inner.startswith("_") and callable(each) and _is_of(each, value):
                 found[f"kvae.{name}.{inner}"] = each
     return found
 
 
-def _is_ours(value):
-    return getattr(value, "__module__", "").split(".")[0] in ("kvae", "kvae_serve")
+def _is_of(value, module):
+    return f"{getattr(value, '__module__', '')}.".startswith(f"{module.__name__}.")
 
 
 def documented(value):
@@ -58,3 +58,11 @@ def test_docstring_example_prints_what_it_shows(test, tmp_path, monkeypatch):
     report = []
     doctest.DocTestRunner(optionflags=OPTIONS).run(test, out=report.append)
     assert not report, "".join(report)
+
+
+def test_public_classes_functions_and_methods_have_examples():
+    # resume needs a finished run, which would train for the second time.
+    names = [name for name in kvae.__all__ if name != "resume" and not inspect.ismodule(getattr(kvae, name))]
+    assert [name for name in names if ">>>" not in inspect.getdoc(getattr(kvae, name))] == []
+    for name in ("sample", "encode", "decode", "reconstruct", "score", "traverse", "interpolate", "from_preset"):
+        assert ">>>" in inspect.getdoc(getattr(kvae.VAE, name)), name

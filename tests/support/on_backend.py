@@ -69,7 +69,21 @@ def write_facts(folder, cases):
         x = sources.load("mnist-sample", "train").x[:100]
         np.savez(folder / "gradients.npz", *gradients(load_model(folder / "other.keras"), x))
         facts["other"] = train_further(load_model(folder / "other.keras"), x)
+        np.savez(folder / "inference.npz", **infer(load_model(folder / "other.keras"), x))
     return facts, setup
+
+
+def infer(model, x):
+    """Return what the inference methods return, and the weighted figures, by name."""
+    draws, (z_mean, _) = model.sample(4, seed=5, temperature=0.9), model.encode(x)
+    weights = np.linspace(0, 2, len(x))
+    figures = model.evaluate(x, sample_weight=weights, batch_size=50, verbose=0)
+    gradient = model.train_on_batch(x[:50], sample_weight=weights[:50])
+    reconstructed, score = model.reconstruct(x), model.score(x, num_samples=2).elbo
+    return {
+        "x": draws.x, "z": draws.z, "z_mean": z_mean, "reconstructed": reconstructed, "score": score,
+        "figures": figures, "step": gradient,
+    }  # fmt: skip
 
 
 def prepare(name):

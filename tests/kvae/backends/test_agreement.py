@@ -169,6 +169,14 @@ def test_gradients_with_layer_penalties_equal_those_of_tensorflow(folders):
         np.testing.assert_allclose(theirs[name], ours[name], rtol=1e-3, atol=1e-5 * np.abs(ours[name]).max())
 
 
+def test_inference_and_weighted_figures_equal_those_of_tensorflow(folders):
+    theirs, ours = (np.load(folder / "inference.npz") for folder in folders)
+    for name in ("x", "reconstructed"):
+        np.testing.assert_allclose(theirs[name], ours[name], rtol=0, atol=1e-5 * 255, err_msg=name)
+    for name in ("z", "z_mean", "score", "figures", "step"):
+        np.testing.assert_allclose(theirs[name], ours[name], rtol=1e-4, atol=1e-4, err_msg=name)
+
+
 def test_model_of_tensorflow_trains_on_as_under_tensorflow(folders):
     theirs, ours = (facts_of(folder)["other"] for folder in folders)
     assert theirs["steps"] == ours["steps"] == 2 + 3 * 2
