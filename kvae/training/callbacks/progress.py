@@ -38,8 +38,8 @@ class Progress(keras.callbacks.Callback):
         super().__init__()
         self._epochs, self._stream = epochs, stream or sys.stderr
         self._live = self._stream.isatty()
-        self._drawn = self._spent = 0.0
-        self._num_timed = 0
+        self._drawn = 0.0
+        self._durations: list[float] = []
         self._best = max((float(row["val_elbo"]) for row in rows if "val_elbo" in row), default=float("-inf"))
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
@@ -62,14 +62,16 @@ class Progress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Print the line of the epoch."""
         seconds = time.monotonic() - self._start
-        self._spent, self._num_timed = self._spent + seconds, self._num_timed + 1
+        self._durations.append(seconds)
         parts = {"epoch": self._head(), **_metrics(logs)}
         if "val" in parts and (elbo := float((logs or {})["val_elbo"])) > self._best:
             self._best = elbo
             parts["val"] += "*"
         parts["seconds"] = _duration(seconds)
         if epoch + 1 < self._epochs:
-            parts["left"] = self._left(self._spent / self._num_timed)
+            # The first epoch includes compilation.
+            recent = self._durations[1:][-10:] or self._durations
+            parts["left"] = self._left(sum(recent) / len(recent))
         self._stream.write(("\r\x1b[K" if self._live else "") + _joined(parts) + "\n")
         self._stream.flush()
 

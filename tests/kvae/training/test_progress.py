@@ -24,12 +24,12 @@ def clock(monkeypatch):
     return now
 
 
-def printed(clock, elbos, epochs, seconds=2.0, rows=(), **metrics):
+def printed(clock, elbos, epochs, seconds=2.0, first_seconds=None, rows=(), **metrics):
     stream = io.StringIO()
     callback = callbacks.Progress(epochs, stream, rows)
     for epoch, elbo in enumerate(elbos, len(rows)):
         callback.on_epoch_begin(epoch)
-        clock[0] += seconds
+        clock[0] += first_seconds if first_seconds and not epoch else seconds
         callback.on_epoch_end(epoch, {"elbo": elbo - 1.0, "kl": 23.4567, "val_elbo": elbo, **metrics})
     return stream.getvalue().splitlines()
 
@@ -48,6 +48,12 @@ def test_star_marks_the_best_epoch_so_far_also_after_a_resume(clock):
 @pytest.mark.parametrize(("seconds", "left"), [(0.1, "9.9 s"), (1.0, "99 s"), (60.0, "99 min"), (3600.0, "99.0 h")])
 def test_time_left_is_the_mean_duration_times_the_epochs_left(seconds, left, clock):
     assert printed(clock, [-1.0], epochs=100, seconds=seconds)[0].endswith(f"{left} left")
+
+
+def test_time_left_ignores_the_compilation_in_the_first_epoch(clock):
+    lines = printed(clock, [-1.0, -1.0], epochs=10, seconds=1.0, first_seconds=30.0)
+    assert lines[0].endswith("30 s  4 min left")
+    assert lines[1].endswith("1.0 s  8.0 s left")
 
 
 @pytest.mark.parametrize("elbo", [-1.23456e-5, -12345.678, -1.2345e9])
