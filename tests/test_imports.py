@@ -197,6 +197,11 @@ def modules_after(code: str, folder: Path = ROOT) -> set[str]:
     return set((folder / "loaded").read_text().split())
 
 
+def test_checks_before_training_import_no_training_framework(tmp_path):
+    code = "import kvae.commands.train; from kvae.backends import startup; from kvae.training import run_data"
+    assert not modules_after(code, tmp_path) & (HEAVY | {"jax", "torch"})
+
+
 def test_importing_kvae_opens_nothing_heavy(tmp_path):
     assert not modules_after("import kvae", tmp_path) & (HEAVY | {"numpy", "onnxruntime"})
 

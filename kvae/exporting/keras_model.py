@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from kvae.backends import without_gradients
+from kvae.backends.current import without_gradients
 from kvae.exporting import graphs
 from kvae_export import Graph
 from kvae_serve.model import Model

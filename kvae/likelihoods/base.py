@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kvae.backends import batch_mean
+from kvae.backends.current import batch_mean
 from kvae.data.disk import chunks, subsample
 from kvae.data.spec import DataSpec
 from kvae.types import Shape, Tensor

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kvae.backends import to_numpy
+from kvae.backends.current import to_numpy
 from kvae.exporting.keras_model import BATCH_SIZE, KerasModel
 from kvae_serve.inference.sampling import Draws
 from kvae_serve.inference.scoring import Scores

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kvae.backends import is_dataset, to_numpy
+from kvae.backends.current import is_dataset, to_numpy
 
 # For type checkers `super()` is Any; at run time it is `keras.Model`, the next of the model's bases.
 _Keras: Any = object

@@ -14,7 +14,7 @@ import keras
 from keras import ops
 
 import kvae.optimizers  # noqa: F401 - registers the optimizer of models that were compiled with it
-from kvae.backends import BackendStep, LossTracker
+from kvae.backends.current import BackendStep, LossTracker
 from kvae.data.spec import DataSpec
 from kvae.data.table import TableSpec
 from kvae.exporting import graphs
@@ -139,7 +139,7 @@ class VAE(BackendStep, ValidatedTrainer, Inference, Constructors, keras.Model):
 
         Args:
             data: Batch `(x,)`, `(x, conditions)` or `(x, conditions, sample_weight)` of tensors in data units.
-            noise: `kvae.backends.Noise`, the random numbers of this batch.
+            noise: `kvae.backends.current.Noise`, the random numbers of this batch.
             training: Whether layers such as dropout are in training mode.
         """
         x, vectors, sample_weight = self._unpack(data)

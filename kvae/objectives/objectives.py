@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from kvae.backends import batch_mean
+from kvae.backends.current import batch_mean
 from kvae.loss_terms import LOG_2_PI, Terms, log_mean_exp, log_normal
 from kvae.objectives import schedules
 from kvae.serialization import register

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kvae import backends
+from kvae.backends.current import configure
 from kvae.data import disk
 from kvae.data.spec import DataSpec
 from kvae.dataloaders.batches import Batches, hold_out
@@ -123,7 +123,7 @@ def _pseudo_inputs(spec: DataSpec, x: Any, conditions: dict[str, Any] | None, nu
 
 def _seed(config: Config) -> None:
     keras.utils.set_random_seed(config.training.seed)
-    backends.configure(config.training.deterministic)
+    configure(config.training.deterministic)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import tensorflow as tf
 from keras.src.backend.tensorflow import trainer
 
 import kvae
-from kvae.backends import Noise
+from kvae.backends.current import Noise
 from kvae.backends.tensorflow import distribute, private_api
 from kvae.likelihoods import Bernoulli, Gaussian
 from kvae.objectives.objectives import Capacity, Elbo, TotalCorrelation

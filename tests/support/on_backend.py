@@ -43,7 +43,7 @@ def write_facts(folder, cases):
     """Write `facts.json`, `noise.npz`, `gradients.npz` and, under TensorFlow, the initial weights of each case."""
     import keras
 
-    from kvae.backends import Noise
+    from kvae.backends.current import Noise
     from kvae.data import sources
     from kvae.models.vae import load_model
 
@@ -152,7 +152,7 @@ def jax_facts(setup, thorough):
     """Return facts about the program of a step, how often it is compiled, and data on the device."""
     import jax
 
-    from kvae.backends import LossTracker, Noise
+    from kvae.backends.current import LossTracker, Noise
 
     facts = {"tracker": _jax_tracker(LossTracker()), "device_rows": _jax_device_rows(thorough)}
     if not thorough:
@@ -267,7 +267,8 @@ def torch_facts(setup, thorough):
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    from kvae.backends import LossTracker, Noise, philox
+    from kvae.backends import philox
+    from kvae.backends.current import LossTracker, Noise
     from kvae.backends.torch.step import words_on
 
     class Watch(TorchDispatchMode):

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kvae.backends import latent_sums
+from kvae.backends.current import latent_sums
 from kvae.training.callbacks.progress import print_line
 from kvae_serve.evaluation.metrics import ACTIVE_VARIANCE
 

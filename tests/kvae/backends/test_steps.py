@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kvae.backends import Noise, startup
+from kvae.backends import startup
+from kvae.backends.current import Noise
 from kvae.likelihoods import Bernoulli
 from kvae.models import vae
 
