@@ -1,8 +1,8 @@
-"""How long does a reader look at a file before ONNX Runtime sees it, and does that grow with the file alone?
+"""How long does the validation of a file take before ONNX Runtime reads it, and does it grow only with its size?
 
-Milliseconds of processor time, median of 20: the walk and the manifest of each graph that ships (of which the seal's
-SHA-256 is not part: its rate is printed), then of files made to take long, at three sizes each. Their times must grow
-no faster than their sizes; that of fields stops growing where the budget of a file is spent.
+Printed are milliseconds of processor time, medians of 20: the validation and the manifest of each shipped graph. The
+SHA-256 of the seal is not included; its rate is printed. Then follow files that are made to take long, in three sizes
+each. Their times must not grow faster than their sizes, and stop growing at the field budget of a file.
 """
 
 from __future__ import annotations
@@ -18,29 +18,28 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-import wire
-
 from kvae_serve.errors import ModelFileError
 from kvae_serve.runtime.locate import shipped
 from kvae_serve.sealed import file as onnx_file
 from kvae_serve.sealed import validate
 from kvae_serve.sealed.manifest import Manifest
+from support import wire
 
 INPUTS, OUTPUTS = [wire.value("z", ["batch", 3])], [wire.value("x_mean", ["batch", 3])]
 END = wire.node("Sigmoid", ["z"], ["x_mean"])
 
 
 def milliseconds(call: Callable[[], object], times: int = 20) -> float:
-    """Median processor time of a call."""
-    spent = []
+    """Return the median processor time of a call."""
+    durations = []
     for _ in range(times):
         start = time.process_time()
         call()
-        spent.append(1000 * (time.process_time() - start))
-    return statistics.median(spent)
+        durations.append(1000 * (time.process_time() - start))
+    return statistics.median(durations)
 
 
-def refused_or_not(call: Callable[[], object]) -> None:
+def ignore_refusal(call: Callable[[], object]) -> None:
     with contextlib.suppress(validate.WalkError, ModelFileError):
         call()
 
@@ -54,7 +53,7 @@ def chain(length: int) -> bytes:
     return model([*(wire.node("Neg", [one], [other]) for one, other in itertools.pairwise(names)), END])
 
 
-# What is made larger: a name, and a model of that size.
+# Name of the part that grows -> its sizes, and a function that builds a model of a size.
 GROWING: dict[str, tuple[tuple[int, ...], Callable[[int], bytes]]] = {
     "nodes": ((99, 999, 9_999), chain),
     "tensors": ((100, 1_000, 10_000), lambda n: model([END], [wire.tensor(f"t{i}", [1], bytes(4)) for i in range(n)])),
@@ -73,7 +72,7 @@ GROWING: dict[str, tuple[tuple[int, ...], Callable[[int], bytes]]] = {
     ),
     "empty fields": ((10**4, 10**5, 10**6), lambda n: model([END], more=wire.field(13, b"") * n)),
 }
-# Manifests of about so many bytes.
+# Name -> a function that builds a manifest of about that many bytes.
 MANIFESTS: dict[str, Callable[[int], str]] = {
     "lists": lambda n: '{"a": [' + "[]," * (n // 3) + "1]}",
     "numbers": lambda n: '{"a": [' + "1," * (n // 2) + "1]}",
@@ -98,12 +97,12 @@ def main() -> None:
     print(f"\nSHA-256: {2**26 / 1e3 / milliseconds(lambda: hashlib.sha256(block), 5):,.0f} MB/s\n")
     print(f"{'grows':<24}{'sizes':>28}{'ms':>34}")
     for name, (sizes, make) in GROWING.items():
-        times = [milliseconds(lambda: refused_or_not(lambda: validate.walk(data)), 5) for data in map(make, sizes)]  # noqa: B023
+        times = [milliseconds(lambda: ignore_refusal(lambda: validate.walk(data)), 5) for data in map(make, sizes)]  # noqa: B023
         print(f"{name:<24}{', '.join(f'{size:,}' for size in sizes):>28}{', '.join(f'{t:.2f}' for t in times):>34}")
     sizes = (10_000, 100_000, 1_000_000)
     for name, write in MANIFESTS.items():
         times = [
-            milliseconds(lambda: refused_or_not(lambda: Manifest.parse(text, "m")), 5)  # noqa: B023
+            milliseconds(lambda: ignore_refusal(lambda: Manifest.parse(text, "m")), 5)  # noqa: B023
             for text in map(write, sizes)
         ]
         shown = ", ".join(f"{size:,}" for size in sizes)

@@ -1,25 +1,23 @@
-"""Does any data file get past the readers' promises? A coverage-guided search, with atheris.
+"""Fuzz target of the data readers: a coverage-guided search with atheris.
 
     pip install atheris && python fuzz/data.py -max_total_time=60
 
-The first byte of an input says which form the rest is of. A reader must return a `Dataset`, or raise an
-`InputDataError` of one printable line; see fuzz/reader.py for what else ends the search.
+The first byte of an input selects the file format, the rest is the file. A reader must return a `Dataset`, or raise an
+`InputDataError` with one printable line. fuzz/reader.py describes the other limits.
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 NAMES = ("x.npy", "x.npz", "x.csv", "x.idx", "x.gz", "x.png", "x.jpg")
+MODULES = tuple(f"kvae_serve.readers.{name}" for name in ("arrays", "idx", "images", "npy"))
 _FOLDER = tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
 
 
 def one_input(data: bytes) -> None:
-    """Raise unless the reader of the form that the first byte names keeps its promises."""
+    """Raise unless the reader of the format that the first byte selects keeps its promises."""
     from kvae_serve.errors import InputDataError
     from kvae_serve.readers import read_dataset
 
@@ -30,28 +28,13 @@ def one_input(data: bytes) -> None:
     try:
         dataset = read_dataset(path)
         if not len(dataset.x) or any(len(each) != len(dataset.x) for each in dataset.conditions.values()):
-            raise AssertionError("the parts of a data set are not of one length")
+            raise AssertionError("the arrays of a data set have different lengths")
     except InputDataError as error:
         if not str(error).isprintable() or len(str(error)) > 300:
-            raise AssertionError(f"the line is not fit to be printed: {error!r}") from error
-
-
-def main() -> None:
-    """Search, with the arguments of libFuzzer."""
-    import atheris
-    import corpus
-
-    with atheris.instrument_imports(include=["kvae_serve"]):
-        from kvae_serve.readers import arrays, idx, images, npy  # noqa: F401
-    defaults = ["-max_len=8192", "-timeout=5", "-rss_limit_mb=2048"]
-    # A single file is an input to see again, unless it is a folder to search on with.
-    again = [argument for argument in sys.argv[1:] if Path(argument).is_file()]
-    with tempfile.TemporaryDirectory() as found, tempfile.TemporaryDirectory() as seeds:
-        corpus.unpack("data", Path(seeds))
-        folders = [] if again else [found, seeds]
-        atheris.Setup([sys.argv[0], *defaults, *sys.argv[1:], *folders], one_input)
-        atheris.Fuzz()
+            raise AssertionError(f"the message is not printable or too long: {error!r}") from error
 
 
 if __name__ == "__main__":
-    main()
+    import corpus
+
+    corpus.search("data", one_input, 8192, *MODULES)

@@ -1,4 +1,4 @@
-"""The fuzz targets: every input that a search found worth keeping is run again, and by name the searches themselves."""
+"""Fuzz targets: all inputs of their corpora, and with `-m slow` a search of one minute each."""
 
 from __future__ import annotations
 

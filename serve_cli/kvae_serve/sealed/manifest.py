@@ -51,7 +51,7 @@ class Condition:
 
     @property
     def categorical(self) -> bool:
-        """Whether the values are class indices."""
+        """True if the values are class indices."""
         return self.kind == "categorical"
 
 
