@@ -82,10 +82,10 @@ def test_load_rejects_values_that_are_not_paths(what):
 def test_pickle_and_deepcopy_keep_path_and_options(tiny):
     for path in (tiny / "conditional", tiny / "conditional" / "decoder.onnx"):
         model = load(path, threads=2, max_bytes=50 * MIB, max_memory=100 * MIB)
-        want = model.sample(2, label="cat", seed=1).x
+        expected = model.sample(2, label="cat", seed=1).x
         for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
             assert other.graphs == model.graphs
-            assert (other.sample(2, label="cat", seed=1).x == want).all()
+            assert (other.sample(2, label="cat", seed=1).x == expected).all()
             assert other.session("decoder").max_memory == 100 * MIB
             assert (other._threads, other._max_bytes) == (2, 50 * MIB)
 
@@ -123,8 +123,9 @@ def test_number_of_threads_is_limited(kvae, tiny, verb):
         load(tiny / "unconditional", threads=10**6).sample(1)
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("output", ["a.npy", "a.npz", "a.png", "-"])
+@pytest.mark.parametrize(
+    ("output", "unbuffered"), [("a.npy", ""), ("a.npz", "1"), ("a.png", ""), ("-", ""), ("-", "1")]
+)
 def test_file_size_limit_is_reported_and_leaves_no_file(tiny, tmp_path, command_environment, output, unbuffered):
     pytest.importorskip("resource")
     code = """

@@ -52,7 +52,7 @@ def everything(model: Model) -> list[np.ndarray]:
     at = {"label": LABELS}
     scores = model.score(X, at, num_samples=3)
     figures = model.evaluate(X, at, importance_samples=4, binarize="dynamic")
-    found: list[Any] = [
+    result: list[Any] = [
         model.sample(70, label="all", seed=2, draw=True).x,
         *(each.z for each in model.sample_batches(700, label="cat", seed=2)),
         *model.encode(X, at),
@@ -70,17 +70,17 @@ def everything(model: Model) -> list[np.ndarray]:
         [file["bytes"] for file in model.info()["files"]],
         np.frombuffer(json.dumps(figures, sort_keys=True).encode(), np.uint8),
     ]
-    return [np.asarray(each) for each in found]
+    return [np.asarray(each) for each in result]
 
 
 def test_eight_threads_on_one_model_get_the_results_of_one_thread(tiny):
-    want = everything(load(tiny / "conditional"))
+    expected = everything(load(tiny / "conditional"))
     shared = load(tiny / "conditional")  # Not opened yet, so the threads open it together.
     ready = threading.Barrier(8)
 
     def work(_: int) -> bool:
         ready.wait()
-        return all((a == b).all() for a, b in zip(everything(shared), want, strict=True))
+        return all((a == b).all() for a, b in zip(everything(shared), expected, strict=True))
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(work, range(8))) == [True] * 8

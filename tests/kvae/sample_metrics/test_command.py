@@ -122,7 +122,7 @@ def test_an_unconditional_model_says_what_is_left_out(tiny, data, judge):
         (["--sample-metrics", 30, "--label", "cat"], "Leave out --label and --condition", 2),
         (["--sample-metrics", 30, "--split", "train"], "Leave out --split train", 2),
         (["--sample-metrics", 30, "--classifier", "data"], "no classifier that ONNX Runtime opens", 5),
-        (["--sample-metrics", 30, "--card", "nowhere.md"], "none.md cannot be read", 4),
+        (["--sample-metrics", 30, "--card", "nowhere.md"], "nowhere.md cannot be read", 4),
         (["--sample-metrics", 30, "--train-data", "nowhere", "--classifier", "judge"], "nowhere does not exist", 4),
     ],
 )

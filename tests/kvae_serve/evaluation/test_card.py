@@ -9,9 +9,9 @@ HEAD, LIMITS = "# digits\n\nA model.\n\n## Use\n\nIn a folder.\n\n", "## Limits\
 
 
 def test_section_is_inserted_before_limits():
-    found = card.with_measured(HEAD + LIMITS, "kvae evaluate -m digits", ["elbo  -85.6", "kl  18.0"])
-    assert found.startswith(HEAD + "## Measured\n\nOn the exported files, by `kvae evaluate -m digits` (")
-    assert found.endswith("```text\nelbo  -85.6\nkl  18.0\n```\n\n" + LIMITS)
+    result = card.with_measured(HEAD + LIMITS, "kvae evaluate -m digits", ["elbo  -85.6", "kl  18.0"])
+    assert result.startswith(HEAD + "## Measured\n\nOn the exported files, by `kvae evaluate -m digits` (")
+    assert result.endswith("```text\nelbo  -85.6\nkl  18.0\n```\n\n" + LIMITS)
 
 
 def test_older_section_is_replaced():
@@ -23,16 +23,16 @@ def test_older_section_is_replaced():
 
 
 def test_section_is_appended_to_a_card_without_limits():
-    found = card.with_measured(HEAD, "kvae evaluate", ["elbo  -85"])
-    assert found.startswith(HEAD + "## Measured\n")
-    assert found.endswith("elbo  -85\n```\n")
-    assert card.with_measured(found, "kvae evaluate", ["elbo  -85"]) == found
+    result = card.with_measured(HEAD, "kvae evaluate", ["elbo  -85"])
+    assert result.startswith(HEAD + "## Measured\n")
+    assert result.endswith("elbo  -85\n```\n")
+    assert card.with_measured(result, "kvae evaluate", ["elbo  -85"]) == result
 
 
 def test_metrics_cannot_close_their_code_block():
-    found = card.with_measured(HEAD + LIMITS, "kvae evaluate", ["```", "\\1 \\g<0>"])
-    assert found.count("```") == 2
-    assert "\\1 \\g<0>" in found
+    result = card.with_measured(HEAD + LIMITS, "kvae evaluate", ["```", "\\1 \\g<0>"])
+    assert result.count("```") == 2
+    assert "\\1 \\g<0>" in result
 
 
 def test_unreadable_card_is_rejected(tmp_path):

@@ -23,9 +23,9 @@ def normal(z, mean, log_var):
 
 def test_log_normal_equals_values_computed_by_hand():
     # log N(1 | 0, 1) = -(log 2 pi + 1) / 2; log N(2 | 0, 4) = -(log 2 pi + log 4 + 1) / 2.
-    by_hand = -(math.log(2 * math.pi) + 1) / 2 - (math.log(2 * math.pi) + math.log(4) + 1) / 2
-    found = densities.log_normal(np.array([[1.0, 2.0]]), np.zeros((1, 2)), np.log([[1.0, 4.0]]))
-    np.testing.assert_allclose(found, [by_hand], rtol=1e-15)
+    expected = -(math.log(2 * math.pi) + 1) / 2 - (math.log(2 * math.pi) + math.log(4) + 1) / 2
+    result = densities.log_normal(np.array([[1.0, 2.0]]), np.zeros((1, 2)), np.log([[1.0, 4.0]]))
+    np.testing.assert_allclose(result, [expected], rtol=1e-15)
 
 
 def test_kl_equals_a_monte_carlo_mean_of_the_log_ratio():
@@ -35,16 +35,16 @@ def test_kl_equals_a_monte_carlo_mean_of_the_log_ratio():
     ratio = -0.5 * (
         q_log_var - p_log_var + (z - q_mean) ** 2 / np.exp(q_log_var) - (z - p_mean) ** 2 / np.exp(p_log_var)
     )
-    found = densities.kl_per_dim(*(np.array([[value]]) for value in (q_mean, q_log_var, p_mean, p_log_var)))
-    assert abs(found.item() - ratio.mean()) < 4 * ratio.std() / math.sqrt(ratio.size)
+    result = densities.kl_per_dim(*(np.array([[value]]) for value in (q_mean, q_log_var, p_mean, p_log_var)))
+    assert abs(result.item() - ratio.mean()) < 4 * ratio.std() / math.sqrt(ratio.size)
 
 
 def test_kl_is_zero_if_q_is_the_prior_and_accurate_near_it():
     same = np.array([[0.3, -0.7]])
     assert (densities.kl_per_dim(same, same, same, same) == 0).all()
     # To second order, kl is log_var^2 / 4 around the prior.
-    found = densities.kl_per_dim(np.zeros((1, 1)), np.full((1, 1), 1e-6), np.zeros(()), np.zeros(()))
-    np.testing.assert_allclose(found, [[0.25e-12]], rtol=1e-4)
+    result = densities.kl_per_dim(np.zeros((1, 1)), np.full((1, 1), 1e-6), np.zeros(()), np.zeros(()))
+    np.testing.assert_allclose(result, [[0.25e-12]], rtol=1e-4)
 
 
 def test_standard_normal_prior_equals_its_closed_form(tiny):
@@ -67,8 +67,8 @@ def test_conditional_gaussian_prior_depends_on_the_class_of_the_row(tiny):
 def test_mixture_prior_is_the_weighted_sum_of_its_components(tiny):
     prior = Prior(load(tiny / "mixture_prior"), {})
     weights = np.exp(LOG_WEIGHTS) / np.exp(LOG_WEIGHTS).sum()  # the file's need not sum to one
-    by_hand = sum(weight * normal(Z, M[k], L[k]) for k, weight in enumerate(weights))
-    np.testing.assert_allclose(prior.log_prob(Z), np.log(by_hand), rtol=1e-6)
+    expected = sum(weight * normal(Z, M[k], L[k]) for k, weight in enumerate(weights))
+    np.testing.assert_allclose(prior.log_prob(Z), np.log(expected), rtol=1e-6)
     assert prior.kl(Z, Z) is None
 
 

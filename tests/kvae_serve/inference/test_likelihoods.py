@@ -16,7 +16,7 @@ from kvae_serve.sealed.manifest import Data
 NUM = 20_000
 
 
-def made(name: str, **facts: Any) -> likelihoods.Likelihood:
+def make(name: str, **facts: Any) -> likelihoods.Likelihood:
     return likelihoods.LIKELIHOODS[name]({"name": name, **facts})
 
 
@@ -26,7 +26,7 @@ def words(likelihood: likelihoods.Likelihood, data: Data, num: int = NUM, start:
 
 def draw(name: str, data: Data, outputs: dict[str, Any], facts: dict[str, Any] | None = None) -> np.ndarray:
     """NUM draws with the same parameters."""
-    likelihood = made(name, **(facts or {}))
+    likelihood = make(name, **(facts or {}))
     tiled = {key: np.tile(np.asarray(value, "f4"), (NUM, *[1] * np.ndim(value))) for key, value in outputs.items()}
     x = likelihood.draw(tiled, words(likelihood, data), data)
     assert x.dtype == np.float32
@@ -77,29 +77,29 @@ def test_discretized_logistic_draws_have_the_probability_of_each_byte(location, 
     assert (x == np.rint(x)).all()
     edges = np.concatenate([[-np.inf], np.arange(255) + 0.5, [np.inf]])
     expected = np.diff(stats.logistic(location, scale).cdf(edges))
-    found = np.bincount(x[:, 0].astype(int), minlength=256) / NUM
-    assert np.abs(np.cumsum(found) - np.cumsum(expected)).max() < 1.63 / math.sqrt(NUM)
+    result = np.bincount(x[:, 0].astype(int), minlength=256) / NUM
+    assert np.abs(np.cumsum(result) - np.cumsum(expected)).max() < 1.63 / math.sqrt(NUM)
 
 
 def test_categorical_draws_have_the_probability_of_each_class():
     probability = np.array([[0.0, 0.2, 0.0, 0.5, 0.3, 0.0], [1.0, 0, 0, 0, 0, 0]])
     x = draw("categorical", Data("vector", (2,), (0.0, 5.0)), {"x_mean": [0.0, 0.0], "x_probability": probability})
-    found = np.stack([np.bincount(column.astype(int), minlength=6) for column in x.T]) / NUM
-    assert (found[probability == 0] == 0).all()
-    np.testing.assert_allclose(found, probability, atol=4 * 0.5 / math.sqrt(NUM))
+    result = np.stack([np.bincount(column.astype(int), minlength=6) for column in x.T]) / NUM
+    assert (result[probability == 0] == 0).all()
+    np.testing.assert_allclose(result, probability, atol=4 * 0.5 / math.sqrt(NUM))
 
 
 def test_extreme_uniforms_give_values_within_the_range():
     ends = np.array([[0], [2**64 - 1]], np.uint64)
     data = Data("vector", (1,), (0.0, 255.0))
     for logit in (-40.0, 0.0, 40.0):
-        x = made("continuous_bernoulli").draw({"x_logits": np.full((2, 1), logit, "f4")}, ends, data)
+        x = make("continuous_bernoulli").draw({"x_logits": np.full((2, 1), logit, "f4")}, ends, data)
         assert ((x >= 0) & (x <= 255)).all()
         assert x[0, 0] == 0
     logistic = {"x_location": np.full((2, 1), 100, "f4"), "x_log_scale": np.full((2, 1), 5, "f4")}
-    assert made("discretized_logistic").draw(logistic, ends, data).ravel().tolist() == [0, 255]
+    assert make("discretized_logistic").draw(logistic, ends, data).ravel().tolist() == [0, 255]
     probability = np.array([[[0, 1 / 3, 2 / 3, 0]]] * 2, "f4")
-    assert made("categorical").draw({"x_probability": probability}, ends, data).ravel().tolist() == [1, 2]
+    assert make("categorical").draw({"x_probability": probability}, ends, data).ravel().tolist() == [1, 2]
 
 
 TABLE = Data(
@@ -130,7 +130,7 @@ def test_draw_depends_on_the_words_of_its_sample_only(name):
         "x_probability": rng.dirichlet(np.ones(5), (8, 3)), "x_probability_b": rng.dirichlet(np.ones(3), 8),
     }  # fmt: skip
     outputs = {key: value.astype("f4") for key, value in outputs.items()}
-    likelihood = made(name, **NAMES)
+    likelihood = make(name, **NAMES)
     whole = likelihood.draw(outputs, words(likelihood, data, 8), data)
     for start, stop in ((0, 1), (3, 8)):
         part = likelihood.draw(
@@ -142,7 +142,7 @@ def test_draw_depends_on_the_words_of_its_sample_only(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "outputs", "found"),
+    ("name", "outputs", "message"),
     [
         ("gaussian", {}, "x_log_var is missing; expected the shape .3."),
         ("continuous_bernoulli", {"x_logits": np.zeros((1, 2), "f4")}, r"has the shape .2.; expected the shape .3."),
@@ -155,15 +155,15 @@ def test_draw_depends_on_the_words_of_its_sample_only(name):
         ),
     ],
 )
-def test_decoder_without_the_parameters_is_rejected(name, outputs, found):
+def test_decoder_without_the_parameters_is_rejected(name, outputs, message):
     data = TABLE if name == "mixed" else Data("vector", (3,), (0.0, 255.0))
-    likelihood = made(name, **NAMES)
-    with pytest.raises(ModelFileError, match=found):
+    likelihood = make(name, **NAMES)
+    with pytest.raises(ModelFileError, match=message):
         likelihood.draw({"x_mean": np.zeros((1, 3), "f4"), **outputs}, words(likelihood, data, 1), data)
 
 
 @pytest.mark.parametrize("names", [None, ["a", "b", "c"], [None, None, None], [None, "b"]])
 def test_probabilities_that_do_not_fit_the_columns_are_rejected(names):
-    likelihood = made("mixed", probabilities=names)
+    likelihood = make("mixed", probabilities=names)
     with pytest.raises(ModelFileError, match=r"likelihood\.probabilities"):
         likelihood.draw({"x_mean": np.zeros((1, 3), "f4")}, words(likelihood, TABLE, 1), TABLE)

@@ -30,12 +30,12 @@ def expected(x, label, num_samples=16, seed=0):
 @pytest.mark.parametrize("folder", ["conditional", "unconditional"])
 def test_scores_equal_their_definition(tiny, folder):
     label = LABEL if folder == "conditional" else None
-    found = scoring.score(load(tiny / folder), X, None if label is None else {"label": label})
+    result = scoring.score(load(tiny / folder), X, None if label is None else {"label": label})
     reconstruction, kl = expected(X, label)
-    np.testing.assert_allclose(found.reconstruction, reconstruction, rtol=1e-5)
-    np.testing.assert_allclose(found.kl, kl, rtol=1e-5)
-    np.testing.assert_allclose(found.elbo, -reconstruction - kl, rtol=1e-5)
-    assert all(part.dtype == np.float64 for part in found)
+    np.testing.assert_allclose(result.reconstruction, reconstruction, rtol=1e-5)
+    np.testing.assert_allclose(result.kl, kl, rtol=1e-5)
+    np.testing.assert_allclose(result.elbo, -reconstruction - kl, rtol=1e-5)
+    assert all(part.dtype == np.float64 for part in result)
 
 
 def test_score_depends_on_the_example_only(tiny):

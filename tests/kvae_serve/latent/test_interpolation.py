@@ -53,36 +53,36 @@ def test_slerp_without_an_angle_is_finite_and_has_exact_ends(a, b):
 def test_ends_equal_the_points_bit_for_bit_and_x_equals_the_formula(tiny):
     rng = np.random.default_rng(1)
     a, b = rng.standard_normal((2, 4, 3)).astype(np.float32)
-    found = load(tiny / "conditional").interpolate(a, b, label="dog", steps=7)
-    assert (found.z[:, 0] == a).all()
-    assert (found.z[:, -1] == b).all()
-    want = make_tiny_models.decode(found.z.reshape(-1, 3), np.full(28, 1))["x_mean"].reshape(found.x.shape)
-    np.testing.assert_allclose(found.x, want, atol=1e-3, rtol=1e-4)
+    result = load(tiny / "conditional").interpolate(a, b, label="dog", steps=7)
+    assert (result.z[:, 0] == a).all()
+    assert (result.z[:, -1] == b).all()
+    expected = make_tiny_models.decode(result.z.reshape(-1, 3), np.full(28, 1))["x_mean"].reshape(result.x.shape)
+    np.testing.assert_allclose(result.x, expected, atol=1e-3, rtol=1e-4)
     straight = load(tiny / "conditional").interpolate(a, b, label="dog", steps=7, method="lerp")
     np.testing.assert_allclose(straight.z[:, 3], (a + b) / 2, rtol=1e-6)
 
 
 def test_blend_of_classes_is_the_mean_over_a_random_class(tiny):
     z = np.array([0.3, -1.0, 0.5], np.float32)
-    found = load(tiny / "conditional").interpolate(z, z, label="cat", to_label="0", steps=5)
+    result = load(tiny / "conditional").interpolate(z, z, label="cat", to_label="0", steps=5)
     rng = np.random.default_rng(2)
-    for step, t in enumerate(found.t):
+    for step, t in enumerate(result.t):
         label = np.where(rng.uniform(size=20_000) < t, 2, 0)
-        want = make_tiny_models.decode(np.tile(z, (2, 1)), np.array([0, 2]))["x_mean"]
-        estimate = want[0] * (label == 0).mean() + want[1] * (label == 2).mean()
-        np.testing.assert_allclose(found.x[0, step], estimate, atol=255 * 0.02)
-    assert found.conditions["label"].tolist() == [[0, 0, 2, 2, 2]]
+        expected = make_tiny_models.decode(np.tile(z, (2, 1)), np.array([0, 2]))["x_mean"]
+        estimate = expected[0] * (label == 0).mean() + expected[1] * (label == 2).mean()
+        np.testing.assert_allclose(result.x[0, step], estimate, atol=255 * 0.02)
+    assert result.conditions["label"].tolist() == [[0, 0, 2, 2, 2]]
     switched = load(tiny / "conditional").interpolate(z, z, label="cat", to_label="0", steps=5, classes="switch")
-    want = make_tiny_models.decode(np.tile(z, (5, 1)), np.array([0, 0, 2, 2, 2]))["x_mean"]
-    np.testing.assert_allclose(switched.x[0], want, atol=1e-3, rtol=1e-4)
+    expected = make_tiny_models.decode(np.tile(z, (5, 1)), np.array([0, 0, 2, 2, 2]))["x_mean"]
+    np.testing.assert_allclose(switched.x[0], expected, atol=1e-3, rtol=1e-4)
 
 
 def test_slerp_under_a_learned_prior_is_around_its_mean(tiny):
     model = load(tiny / "gaussian_prior")
     mean, sd = make_tiny_models.M[1].astype(float), np.exp(make_tiny_models.L[1].astype(float) / 2)
     a, b = np.array([2.0, 0, 0]), np.array([0, 0, 2.0])
-    found = model.interpolate(mean + sd * a, mean + sd * b, label="dog", steps=5)
-    np.testing.assert_allclose(np.linalg.norm((found.z[0] - mean) / sd, axis=1), 2, rtol=1e-5)
+    result = model.interpolate(mean + sd * a, mean + sd * b, label="dog", steps=5)
+    np.testing.assert_allclose(np.linalg.norm((result.z[0] - mean) / sd, axis=1), 2, rtol=1e-5)
 
 
 def test_invalid_arguments_are_rejected(tiny):
@@ -106,19 +106,19 @@ def test_command_interpolates_between_seeds_draws_labels_and_files(kvae, tiny, t
     assert (
         kvae("interpolate", *model, "--seed", 1, "--seed", 2, "--label", "dog", "-n", 2, "-o", "a.npz").returncode == 0
     )
-    with np.load(tmp_path / "a.npz") as found:
-        z = found["z"].reshape(2, 9, 3)
+    with np.load(tmp_path / "a.npz") as result:
+        z = result["z"].reshape(2, 9, 3)
         np.testing.assert_array_equal(z[:, 0], whole.sample(2, label="dog", seed=1).z)
         np.testing.assert_array_equal(z[:, -1], whole.sample(2, label="dog", seed=2).z)
-        assert found["pair"].tolist() == [0] * 9 + [1] * 9
+        assert result["pair"].tolist() == [0] * 9 + [1] * 9
     kvae("interpolate", *model, "--seed", 1, "-n", 2, "-o", "b.npz")
-    with np.load(tmp_path / "b.npz") as found:
-        z = found["z"].reshape(2, 9, 3)
+    with np.load(tmp_path / "b.npz") as result:
+        z = result["z"].reshape(2, 9, 3)
         np.testing.assert_array_equal(z[0, -1], z[1, 0])
     kvae("interpolate", *model, "--seed", 1, "--label", "cat", "--label", "dog", "-o", "c.npz")
-    with np.load(tmp_path / "c.npz") as found:
-        assert (found["z"] == found["z"][0]).all()
-        assert found["label"].tolist() == [0] * 4 + [1] * 5
+    with np.load(tmp_path / "c.npz") as result:
+        assert (result["z"] == result["z"][0]).all()
+        assert result["label"].tolist() == [0] * 4 + [1] * 5
     done = kvae("interpolate", *model, "--from", "a.npz:3", "--to", "c.npz:8", "--json", "-o", "d.webp")
     assert json.loads(done.stdout)["conditions"] == {"label": ["dog"]}, done.stderr
 

@@ -140,9 +140,9 @@ def test_memory_limit_does_not_include_results(tmp_path):
     path = decoder(tmp_path, [wire.node("Identity", ["z"], ["x_mean"])])
     model = load(path, max_memory=4 * MIB)
     z = np.arange(3 * 2**21, dtype=np.float32).reshape(-1, 3)
-    found = model.decode(z, batch_size=2**16)
-    assert found.nbytes == 24 * MIB
-    assert (found == z).all()
+    result = model.decode(z, batch_size=2**16)
+    assert result.nbytes == 24 * MIB
+    assert (result == z).all()
     kept = [model.decode(z[start : start + 2**16], batch_size=2**16) for start in range(0, 2**20, 2**16)]
     assert sum(each.nbytes for each in kept) > 2 * model.session("decoder").max_memory
     assert all((each == z[2**16 * index : 2**16 * (index + 1)]).all() for index, each in enumerate(kept))
