@@ -18,7 +18,7 @@ class LayerFinder:
     """Finds the layer that made an op.
 
     Args:
-        trace: Traces the function again. It is called at most once, and only if a layer is asked for.
+        trace: Traces the function again. It is called at most once, on the first search.
     """
 
     def __init__(self, trace: Callable[[], object]) -> None:
@@ -59,7 +59,7 @@ class LayerFinder:
 def _recorded_layer_calls() -> Iterator[dict[str, str]]:
     """Record which layer makes each op of the graphs that are traced inside the block.
 
-    Keras has no hook for layer calls, so `Layer.__call__` is replaced for this time and in this thread only.
+    Keras does not have a hook for layer calls, so `Layer.__call__` is replaced in this thread inside the block.
     """
     import keras
     import tensorflow as tf

@@ -1,4 +1,4 @@
-"""docs/deploy.md: its examples, run as a reader would, and asked for the picture of a z that Python knows."""
+"""Examples of docs/deploy.md: each decodes a given z to the image that Python decodes."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def replaced(text, old, new):
 
 @pytest.fixture
 def example(tmp_path):
-    """A folder with the shipped decoder and a known z, and a judge of the picture that an example makes of it."""
+    """Return a folder with the shipped decoder and a known z, and a check of the image that an example decodes."""
     decoder = interop.shipped_models()["mnist"] / "decoder.onnx"
     shutil.copy(decoder, tmp_path / "decoder.onnx")
     z = interop.feeds(load(decoder), "decoder")["z"][:4]
@@ -46,7 +46,7 @@ def example(tmp_path):
         return np.frombuffer(pixels, np.uint8).reshape(want.shape)
 
     def judge(run, normal):
-        """`run(own)` runs the example with a z of its own choice, or with z.bin; `normal` is how it says so."""
+        """Run the example with a random z, or with z.bin. `normal` is its expression for a random z."""
         run(True)
         first = picture()
         assert first.max() > 200
@@ -54,7 +54,7 @@ def example(tmp_path):
         run(True)
         assert (picture() != first).any(), "the noise is the same each time"
         run(False)
-        # A value may lie on the edge between two gray levels.
+        # A value may lie between two gray levels.
         got = picture().astype(int)
         assert np.abs(got - want).max() <= 1
         assert (got != want).mean() < 1e-3
@@ -72,7 +72,7 @@ def example(tmp_path):
     return tmp_path, judge
 
 
-def test_the_python_example_runs(example):
+def test_python_example_decodes_the_expected_image(example):
     folder, judge = example
     python = interop.python_with("newest", "onnxruntime", "numpy", "click", "pillow")
     text = block("python")
@@ -91,7 +91,7 @@ def test_the_python_example_runs(example):
     judge(run, normal)
 
 
-def test_the_javascript_example_runs(example):
+def test_javascript_example_decodes_the_expected_image(example):
     folder, judge = example
     runtime, packages = interop.node()
     (folder / "node_modules").symlink_to(packages / "node_modules")
@@ -132,17 +132,17 @@ def _headers():
 
 
 def _compiler():
-    """A C++ compiler: this machine's, or the one that PyPI has."""
+    """Return a C++ compiler of this machine or from PyPI."""
     own = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     return [own] if own else [interop.python_with("zig", "ziglang"), "-m", "ziglang", "c++"]
 
 
-def test_the_cpp_example_runs(example):
+def test_cpp_example_decodes_the_expected_image(example):
     folder, judge = example
     python = interop.python_with("newest", "onnxruntime", "numpy", "click", "pillow")
     shutil.copy(interop.ROOT / "docs" / "examples" / "kvae_seal.hpp", folder)
     (library,) = python.parents[1].rglob("libonnxruntime.so.*")
-    (folder / "libonnxruntime.so.1").symlink_to(library)  # the name by which programs ask for it
+    (folder / "libonnxruntime.so.1").symlink_to(library)  # the name that programs load
     text = block("cpp")
     line = "for (float& value : z) value = normal(engine);"
     given = replaced(text, line, 'std::ifstream("z.bin", std::ios::binary).read((char*)z.data(), 4 * z.size());')
@@ -164,7 +164,7 @@ def test_the_cpp_example_runs(example):
     judge(run, lambda: np.array(interop.call(folder / "normal").split(), float))
 
 
-def test_the_cpp_seal_is_sha256_of_any_length(tmp_path):
+def test_cpp_sha256_matches_for_any_length(tmp_path):
     import hashlib
 
     header = interop.ROOT / "docs" / "examples" / "kvae_seal.hpp"
@@ -180,7 +180,7 @@ def test_the_cpp_seal_is_sha256_of_any_length(tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("dotnet") is None, reason="no .NET SDK, and no registry of ours has one")
-def test_the_csharp_example_runs(example):
+def test_csharp_example_decodes_the_expected_image(example):
     folder, judge = example
     (folder / "three").mkdir()
     interop.call("dotnet", "new", "console", "--output", folder / "three", "--force")

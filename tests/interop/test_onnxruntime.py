@@ -1,4 +1,4 @@
-"""A model that the newest stack made, in the oldest ONNX Runtime that is supported and in the newest."""
+"""Models of the installed stack, run by the oldest supported ONNX Runtime and by the newest."""
 
 import json
 import re
@@ -42,7 +42,7 @@ print(json.dumps(told))
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Shipped, tiny, and made just now by what is installed here: convolutions, LSTM, a learned prior, float16."""
+    """Return shipped, tiny and newly exported models: convolutions, LSTM, a learned prior, float16."""
     import keras
 
     import kvae
@@ -72,7 +72,7 @@ def models(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("name", "requirements"), [("oldest", OLDEST), ("newest", NEWEST)])
-def test_a_model_of_the_newest_stack_runs(name, requirements, models, tmp_path):
+def test_model_of_the_installed_stack_runs(name, requirements, models, tmp_path):
     python = interop.python_with(name, *requirements)
     environment = interop.clean_environment(PYTHONPATH=str(interop.ROOT))
     paths = json.dumps({key: str(path) for key, path in models.items()})
@@ -95,7 +95,7 @@ def test_a_model_of_the_newest_stack_runs(name, requirements, models, tmp_path):
             np.testing.assert_allclose(there["x"], here.x, rtol=0, atol=1e-5 * width, err_msg=key)
 
 
-def test_the_oldest_environment_is_the_oldest_that_is_promised():
+def test_oldest_environment_matches_the_declared_minimum():
     project = tomllib.loads((interop.ROOT / "pyproject.toml").read_text())["project"]
     promised = dict(re.fullmatch(r"(\w+)>=([\d.]+)", each).groups() for each in project["dependencies"])
     for each in OLDEST:

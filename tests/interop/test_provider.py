@@ -1,4 +1,4 @@
-"""`--provider` on another execution provider that runs for real: OpenVINO's, of onnxruntime-openvino, on the CPU."""
+"""`--provider` with a second execution provider: OpenVINO (onnxruntime-openvino) on the CPU."""
 
 import numpy as np
 import pytest
@@ -18,11 +18,11 @@ COMMANDS = {
     "interpolate": ["--label", "3", "--seed", "1", "-o", "x.npy"],
 }
 CLOSE = 1e-5
-"""Of the range of what is compared."""
+"""Largest difference, as a share of the range of the compared values."""
 
 
 def numbers(path):
-    """The numbers of an output, whatever its form."""
+    """Return the values of an output file of any format."""
     if path.suffix == ".npz":
         with np.load(path) as found:
             return found["x"].astype("f8")
@@ -31,7 +31,7 @@ def numbers(path):
     return np.loadtxt(path, delimiter=",", skiprows=1)[:, 1:]
 
 
-def test_every_command_gives_what_the_cpu_gives(tmp_path):
+def test_every_command_matches_the_cpu_provider(tmp_path):
     python = interop.python_with("openvino-provider", "onnxruntime-openvino", "openvino", "numpy", "click", "pillow")
     environment = interop.clean_environment(PYTHONPATH=str(interop.ROOT))
 
@@ -51,5 +51,5 @@ def test_every_command_gives_what_the_cpu_gives(tmp_path):
             cpu, other = map(numbers, paths.values())
             assert np.abs(other - cpu).max() <= CLOSE * np.ptp(cpu), command
             apart.append((other != cpu).any())
-    # Were it the CPU under another name, not one last digit would differ.
+    # If this were the CPU provider, the results would be equal bit for bit.
     assert any(apart)

@@ -1,7 +1,7 @@
-"""docs/bulk.md on Ray itself, in an environment of its own: what two actors make is what one process makes.
+"""Example of docs/bulk.md on Ray, in a separate environment: two actors give the results of one process.
 
-Ray is told of four CPUs, two for the actors and two to read with, and of nothing but the loopback. It is large, so
-these run by name: `python -m pytest -m ray`.
+Ray gets four CPUs, two for the actors and two for reading, and only the loopback interface. Ray is large, so these
+tests run with `python -m pytest -m ray`.
 """
 
 import json
@@ -31,7 +31,7 @@ def python():
 
 
 def run(python, code, folder):
-    """Run a script in a folder, on a Ray of its own that ends with it."""
+    """Run a script in a folder with a separate Ray instance."""
     return interop.call(python, "-c", START + code, cwd=folder, env=interop.clean_environment(**ENVIRONMENT))
 
 
@@ -44,32 +44,32 @@ def columns(folder):
 
 model = kvae.load("mnist")
 whole = model.sample(300, label=["3", "8"], seed=7)
-told = {}
+report = {}
 digits, scores, codes = columns("digits"), columns("scores"), columns("codes")
 for name, values in whole.arrays().items():
-    told[name] = digits[name].dtype == values.dtype and digits[name].tobytes() == values.tobytes()
+    report[name] = digits[name].dtype == values.dtype and digits[name].tobytes() == values.tobytes()
 for name, values in model.score(whole.x, label=whole.conditions["label"])._asdict().items():
-    told[name] = scores[name].tobytes() == values.tobytes()
+    report[name] = scores[name].tobytes() == values.tobytes()
 for name, values in zip(("z_mean", "z_log_var"), model.encode(whole.x, label=whole.conditions["label"])):
-    told[name] = codes[name].tobytes() == values.tobytes()
-told["columns"] = [sorted(each) for each in (digits, scores, codes)]
-told["heavy"] = sorted({"keras", "tensorflow", "jax", "torch"} & set(sys.modules))
+    report[name] = codes[name].tobytes() == values.tobytes()
+report["columns"] = [sorted(each) for each in (digits, scores, codes)]
+report["heavy"] = sorted({"keras", "tensorflow", "jax", "torch"} & set(sys.modules))
 np.savez("whole.npz", elbo=scores["elbo"], **whole.arrays())
-print(json.dumps(told))
+print(json.dumps(report))
 """
 
 
-def test_the_example_of_the_page_gives_what_one_process_gives(python, tmp_path):
+def test_documented_example_matches_one_process(python, tmp_path):
     (block,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-    told = json.loads(run(python, block + CHECK, tmp_path).splitlines()[-1])
-    assert told.pop("columns") == [
+    report = json.loads(run(python, block + CHECK, tmp_path).splitlines()[-1])
+    assert report.pop("columns") == [
         ["id", "label", "x", "z"],
         ["elbo", "id", "kl", "label", "reconstruction", "z"],
         ["id", "label", "z", "z_log_var", "z_mean"],
     ]
-    assert told.pop("heavy") == []
-    assert told == dict.fromkeys(["x", "z", "label", "elbo", "reconstruction", "kl", "z_mean", "z_log_var"], True)
-    # And what this process makes, with its own numpy and ONNX Runtime.
+    assert report.pop("heavy") == []
+    assert report == dict.fromkeys(["x", "z", "label", "elbo", "reconstruction", "kl", "z_mean", "z_log_var"], True)
+    # The same in this process, with its numpy and ONNX Runtime.
     from kvae_serve.model import load
 
     here = load("mnist").sample(300, label=["3", "8"], seed=7)
@@ -102,32 +102,32 @@ rows = ids.map_batches(Watched, fn_constructor_kwargs=watched, compute=actors, b
 whole = kvae.load("mnist").sample(200, label=["1", "2", "9"], seed=3, draw=True)
 label = whole.conditions["label"]
 same = all((row["x"] == whole.x[row["id"]]).all() and row["label"] == label[row["id"]] for row in rows)
-told = {"same": bool(same), "rows": len(rows), "processes": len({int(row["process"]) for row in rows})}
-told["opened"] = [open(f"opened/{each}").read() for each in os.listdir("opened")]
+report = {"same": bool(same), "rows": len(rows), "processes": len({int(row["process"]) for row in rows})}
+report["opened"] = [open(f"opened/{each}").read() for each in os.listdir("opened")]
 
 empty = ray.data.from_numpy(whole.x).rename_columns({"data": "x"}).filter(lambda row: False)
 given = {"model": "mnist", "label": "1"}
-told["of_nothing"] = empty.map_batches(Scorer, fn_constructor_kwargs=given, compute=actors).count()
+report["of_nothing"] = empty.map_batches(Scorer, fn_constructor_kwargs=given, compute=actors).count()
 
 try:
     sample("mnist", 3, label="eleven", seed=0)
 except Exception as error:
-    told["refused"] = [type(error).__name__, str(error)]
+    report["refused"] = [type(error).__name__, str(error)]
 try:
     dark = ray.data.from_numpy(whole.x[:50] / 255).rename_columns({"data": "x"})
     dark.map_batches(Scorer, fn_constructor_kwargs=given, compute=actors).count()
 except Exception as error:
-    told["dark"] = str(error)
-print(json.dumps(told))
+    report["dark"] = str(error)
+print(json.dumps(report))
 """
 
 
-def test_shuffled_rows_over_two_actors_and_what_they_refuse(python, tmp_path):
-    told = json.loads(run(python, SPREAD, tmp_path).splitlines()[-1])
-    assert told["same"]
-    assert (told["rows"], told["processes"]) == (600, 2)
-    assert told["opened"] == ["opened\n"] * 2  # once per actor
-    assert told["of_nothing"] == 0
-    assert told["refused"][0] == "RequestError"
-    assert "0 to 9" in told["refused"][1]
-    assert "divided by 255" in told["dark"]
+def test_two_actors_with_shuffled_rows_match_one_process(python, tmp_path):
+    report = json.loads(run(python, SPREAD, tmp_path).splitlines()[-1])
+    assert report["same"]
+    assert (report["rows"], report["processes"]) == (600, 2)
+    assert report["opened"] == ["opened\n"] * 2  # once per actor
+    assert report["of_nothing"] == 0
+    assert report["refused"][0] == "RequestError"
+    assert "0 to 9" in report["refused"][1]
+    assert "divided by 255" in report["dark"]

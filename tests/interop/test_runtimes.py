@@ -1,4 +1,4 @@
-"""The same numbers everywhere: shipped and tiny models in other runtimes, within 1e-6 of the range of Python's."""
+"""Shipped and tiny models in other runtimes: outputs within 1e-6 of the range of those of ONNX Runtime."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ import json, pathlib, numpy, openvino
 core = openvino.Core()
 for graph in json.loads(pathlib.Path("job.json").read_text()):
     name = graph["name"]
-    # Else some machines compute in bfloat16.
+    # The default is bfloat16 on some machines.
     compiled = core.compile_model(core.read_model(f"{name}.onnx"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     feeds = {
         each: numpy.fromfile(f"{name}.{each}.in", facts["dtype"]).reshape(facts["shape"])
@@ -52,33 +52,33 @@ def _hold(expected, results, bound=interop.BOUND):
     assert not beyond
 
 
-def test_node_gives_what_python_gives(expected):
+def test_node_matches_python(expected):
     folder, wanted = expected
     runtime, packages = interop.node()
-    script = packages / "job.mjs"  # Node looks for packages where the script is.
+    script = packages / "job.mjs"  # Node resolves packages from the folder of the script.
     script.write_text(NODE)
     interop.call(runtime, script, cwd=folder)
     _hold(wanted, interop.read_results(folder, wanted))
 
 
-# Float32 sums of hundreds of terms, in another order than ONNX Runtime's: 1.2e-6 measured where 784 are added.
+# The order of float32 sums differs from ONNX Runtime: 1.2e-6 measured for sums of 784 terms.
 OTHER_ORDER = 4e-6
 
 
-def test_openvino_gives_what_python_gives(expected):
+def test_openvino_matches_python(expected):
     folder, wanted = expected
     python = interop.python_with("openvino", "openvino>=2025.0", "numpy")
     interop.call(python, "-c", OPENVINO, cwd=folder, env=interop.clean_environment())
     _hold(wanted, interop.read_results(folder, wanted), OTHER_ORDER)
 
 
-def test_the_reference_implementation_of_onnx_gives_what_python_gives(expected):
-    """Each op as the ONNX project defines it, in numpy: it shares no code with ONNX Runtime."""
+def test_onnx_reference_evaluator_matches_python(expected):
+    """The reference evaluator of the ONNX project uses numpy and does not share code with ONNX Runtime."""
     from onnx.reference import ReferenceEvaluator
     from onnx.reference.ops.op_one_hot import OneHot as Reference
 
     class OneHot(Reference):
-        """The standard allows a depth of shape [1]; numpy 2.4 no longer takes that for a number, nor does the op."""
+        """OneHot that accepts a depth of shape [1], as the standard does; the reference op fails with numpy 2.4."""
 
         op_domain = ""
 

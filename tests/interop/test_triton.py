@@ -1,4 +1,4 @@
-"""What `kvae export --triton` writes, read by the protobuf schema that NVIDIA ships with its client."""
+"""Configurations of `kvae export --triton`, parsed with the protobuf schema of NVIDIA's client."""
 
 import json
 
@@ -10,7 +10,7 @@ from support import interop
 
 pytestmark = pytest.mark.interop
 
-# The generated schema alone: the package around it opens gRPC.
+# Only the generated schema is imported, because the package imports gRPC.
 READ = """
 import importlib.util, json, pathlib, sys
 from google.protobuf import json_format, text_format
@@ -25,12 +25,12 @@ print(json.dumps([json_format.MessageToDict(each, preserving_proto_field_name=Tr
 
 
 def _full_shape(tensor):
-    """Batch axis, then what the graph sees once the server has reshaped: an empty shape is left out of the dict."""
+    """Return the shape that the graph receives: the batch axis and the reshaped axes. The dict omits an empty shape."""
     rows = tensor["reshape"].get("shape", []) if "reshape" in tensor else tensor["dims"]
     return ["batch", *map(int, rows)]
 
 
-def test_the_configuration_says_by_the_schema_what_the_graph_takes_and_gives(tmp_path):
+def test_configuration_matches_inputs_and_outputs_of_the_graph(tmp_path):
     python = interop.python_with("triton", "tritonclient>=2.60", "protobuf")
     wanted = []
     for name, path in (interop.shipped_models() | interop.tiny_models()).items():

@@ -1,8 +1,8 @@
-"""A model repository on a living Triton Inference Server: it loads, answers as Python does, and tells the manifest.
+"""Model repository on a running Triton Inference Server: it loads, returns the outputs of Python, and the manifest.
 
-The server is the one in the wheel of nvidia-pytriton (Linux, x86-64). NVIDIA's ONNX Runtime backend is in no wheel, so
-a backend of that name stands in for it, which hands each batch to ONNX Runtime in Python. What is proved is what kvae
-writes: names, types, shapes, reshapes, batches, versions and parameters, as a server reads them.
+The server is part of the wheel of nvidia-pytriton (Linux, x86-64). NVIDIA's ONNX Runtime backend is not available as a
+wheel, so a Python backend of that name passes each batch to ONNX Runtime. The tests cover the files that kvae writes:
+names, types, shapes, reshapes, batches, versions and parameters, as a server reads them.
 """
 
 import concurrent.futures
@@ -25,7 +25,7 @@ from support import interop
 
 pytestmark = pytest.mark.interop
 
-# Takes a batch apart into requests again, as NVIDIA's backend does; a tensor comes with the shape that the graph takes.
+# Splits a batch into requests, as NVIDIA's backend does. A tensor has the shape that the graph expects.
 BACKEND = """
 import json, os, sys
 sys.path.insert(0, {site!r})
@@ -65,14 +65,14 @@ TYPES = {"float32": "FP32", "int64": "INT64"}
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """The models on a server: their folders by name, and the address."""
+    """Start a server with the models; return their folders by name and its address."""
     folder = tmp_path_factory.mktemp("triton")
     tiny = interop.tiny_models()
-    # Two processes a graph on the server: a few models do, a label alone, several conditions, a learned prior.
+    # The server starts two processes per graph, so these few models are enough.
     models = interop.shipped_models() | {name: tiny[name] for name in ("tiny-linear_several", "tiny-gaussian_prior")}
     for name, path in models.items():
         triton.write(load(path), folder / "models", name=name)
-    # The server was built against NumPy 1: of NumPy 2 it reads sizes wrong.
+    # The server was built with NumPy 1 and reads array sizes of NumPy 2 incorrectly.
     wanted = ("nvidia-pytriton==0.7.0", "numpy<2", "onnxruntime")
     python = interop.python_with("tritonserver", *wanted)
     site = interop.call(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
@@ -117,7 +117,7 @@ def until_ready(server, address, log):
 
 
 def ask(address, feeds):
-    """The answer to one request, each output by name."""
+    """Return the outputs of one request by name."""
     inputs = [
         {
             "name": name,
@@ -133,7 +133,7 @@ def ask(address, feeds):
     return {each["name"]: np.array(each["data"], np.float32).reshape(each["shape"]) for each in outputs}
 
 
-def test_every_graph_answers_as_it_does_in_python(served):
+def test_every_graph_matches_python(served):
     models, address = served
     for name, path in models.items():
         model = load(path)
@@ -145,7 +145,7 @@ def test_every_graph_answers_as_it_does_in_python(served):
                 assert np.abs(got.astype("f8") - want).max() <= interop.BOUND * max(np.ptp(want), 1e-3), (name, output)
 
 
-def test_rows_that_are_asked_for_at_once_get_their_own_answers(served):
+def test_concurrent_requests_get_their_own_rows(served):
     models, address = served
     feeds = interop.feeds(load(models["mnist"]), "decoder")
     want = ask(f"{address}/mnist_decoder", feeds)["x_mean"]
@@ -155,7 +155,7 @@ def test_rows_that_are_asked_for_at_once_get_their_own_answers(served):
     np.testing.assert_allclose(np.concatenate(found), want, rtol=0, atol=255 * interop.BOUND)
 
 
-def test_the_server_tells_the_manifest_and_refuses_what_does_not_fit(served):
+def test_server_exposes_the_manifest_and_refuses_wrong_inputs(served):
     models, address = served
     for name, path in models.items():
         model = load(path)

@@ -64,7 +64,7 @@ def test_batch_normalisation_uses_moving_statistics():
     net.set_weights([kernel, gamma, beta, mean, variance])
     model = convert(single(lambda z: net(z, training=False), (2, 2, 3), (4, 4, 5)))
     z = RNG.normal(size=(3, 2, 2, 3)).astype("f4")
-    # Kernel and stride are equal, so each pixel becomes a 2 x 2 patch of its own.
+    # Kernel and stride are equal, so each pixel becomes a separate 2 x 2 patch.
     patches = np.einsum("bijc,pqoc->bipjqo", z, kernel).reshape(3, 4, 4, 5)
     want = (patches - mean) / np.sqrt(variance + 1e-3) * gamma + beta
     np.testing.assert_allclose(run(model, {"z": z})["x_mean"], want, atol=1e-5)

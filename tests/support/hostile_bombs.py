@@ -1,4 +1,4 @@
-"""Bombs for the catalogue of hostile_files.py: files that ask for much time or memory, or end ONNX Runtime."""
+"""Part of the catalogue of hostile_files.py: files that need much time or memory, or crash ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MANY = 100_000
 
 
 def _long(number: int, piece: bytes, size: int) -> bytes:
-    """A field of so many bytes, without copies of them on the way."""
+    """Return a field of `size` repetitions of a piece without intermediate copies."""
     return wire.varint(number << 3 | 2) + wire.varint(size) + piece * size
 
 
@@ -84,7 +84,7 @@ OF_STRUCTURE = {
 
 
 def _none_of(op: str, weights: list[bytes], *attributes: bytes) -> Case:
-    """An operator that is given no elements: the first of none of the latent dimensions."""
+    """Return a case in which the input of an operator is an empty slice of z."""
     nodes = [
         wire.node("Slice", ["z", "0", "0"], ["none"]),
         wire.node("Unsqueeze", ["none", "0"], ["steps"]),
@@ -101,7 +101,7 @@ def _equation(text: str, inputs: tuple[str, ...]) -> Case:
     )
 
 
-# Each of these ended the process, or never came back, with onnxruntime 1.26.0; some with 1.32.0 too.
+# Each of these crashed the process or did not return with onnxruntime 1.26.0, some with 1.32.0 too.
 CRASHES = {
     "GRU of nothing": _none_of(
         "GRU",
@@ -171,12 +171,12 @@ def _bomb(name: str) -> Case:
         nodes, tensors = bombs(64)[name]
         return graph(nodes, tensors)
 
-    # Tile refuses by itself to make so much.
+    # Tile itself refuses this size.
     return holds(data)._replace(words="" if name == "Tile" else "than its limit of")
 
 
 def _filled(mebibytes: int, code: int) -> Case:
-    """Zeros of so many MiB: what is just below the cap may be had once, and not twice."""
+    """Return a case with zeros of that many MiB. A size just below the cap fits once, but not twice."""
     nodes, tensors = bombs(1)["ConstantOfShape"]
     return holds(graph(nodes, [int64s("size", mebibytes * 2**18), *tensors[1:]]), code)
 

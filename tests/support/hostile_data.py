@@ -1,4 +1,4 @@
-"""More of the catalogue of hostile_files.py: data that is given to a model, in every form that is read."""
+"""Part of the catalogue of hostile_files.py: data files in every format that is read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ X = np.zeros((2, 8, 6, 1), np.uint8)
 
 
 def data(name: str, content: bytes | Callable[[], bytes], code: int = 4, *more: str) -> Case:
-    """`kvae encode` of a file of these bytes."""
+    """Return a case of `kvae encode` with a file of these bytes."""
 
     def prepare(folder: Path) -> None:
         path = folder / name
@@ -37,7 +37,7 @@ def npy(array: np.ndarray, pickle: bool = False) -> bytes:
 
 
 def npy_head(descr: str, shape: str, more: str = "", body: bytes = b"") -> bytes:
-    """An .npy whose header says what it likes."""
+    """Return an .npy file with any header."""
     head = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, {more}}}".encode()
     head += b" " * (-(len(head) + 11) % 64) + b"\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head + body
@@ -52,7 +52,7 @@ def npz(members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
 
 
 def _lying_zip() -> bytes:
-    """A zip whose directory says that its one member takes a terabyte unpacked."""
+    """Return a zip whose directory claims 4 GiB for its only member."""
     content = bytearray(npz({"x.npy": npy(X)}))
     directory = content.rindex(b"PK\x01\x02")
     content[directory + 24 : directory + 28] = struct.pack("<I", 0xFFFFFFFE)
@@ -60,7 +60,7 @@ def _lying_zip() -> bytes:
 
 
 def _zip_bomb() -> bytes:
-    # 4 GiB of zeros in 4 MB, piece by piece: members are read one by one, but what they claim is summed up first.
+    # 20 GiB of zeros in 40 members. Members are read one by one, but their claimed sizes are added up first.
     piece = npy_head("'|u1'", "(268435456, 2)") + bytes(2**29)
     packed = zlib.compressobj(1, zlib.DEFLATED, -15)
     body = packed.compress(piece) + packed.flush()

@@ -1,8 +1,8 @@
-"""A catalogue of hostile and broken inputs, a line each: what lies in the folder, what is typed, how it must end.
+"""Catalogue of hostile and broken inputs: files, command line and expected exit code of each.
 
-The published attacks on ONNX, protobuf, JSON, zip and image readers, and the ways in which files break on their own.
-tests/test_serve_cli_hostile.py runs each in a process of its own with limits set;
-`python tests/test_serve_cli_hostile.py` prints what each group took.
+It covers the published attacks on ONNX, protobuf, JSON, zip and image readers, and common kinds of damage.
+tests/kvae_serve/sealed/test_hostile.py runs each input in a separate process with limits;
+`python tests/kvae_serve/sealed/test_hostile.py` prints time and memory of each group.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ SMALL = {
 
 
 class Case(NamedTuple):
-    """One input: `prepare` writes it into an empty folder, `arguments` are typed there, `code` is how that ends.
+    """One input: `prepare` writes it into an empty folder, where `kvae` runs with `arguments` and exits with `code`.
 
-    Where it `answers`, errors stand on standard output too, as lines of JSON; `words` are part of the line.
+    If `answers` is true, errors are on stdout too, as lines of JSON. The message contains `words`.
     """
 
     prepare: Callable[[Path], object]
@@ -54,7 +54,7 @@ OUTPUT = "out.npy"
 
 
 def holds(data: bytes | Callable[[], bytes], code: int = 5, arguments: tuple[str, ...] = SAMPLE) -> Case:
-    """A file m.onnx of these bytes."""
+    """Return a case with a file m.onnx of these bytes."""
 
     def prepare(folder: Path) -> None:
         (folder / "m.onnx").write_bytes(data() if callable(data) else data)
@@ -63,7 +63,7 @@ def holds(data: bytes | Callable[[], bytes], code: int = 5, arguments: tuple[str
 
 
 def graph(nodes: list[bytes], tensors: list[bytes] = (), manifest: dict[str, Any] = SMALL, more: bytes = b"") -> bytes:  # type: ignore[assignment]
-    """A sealed decoder z [batch, 3] -> x_mean [batch, 3] of these nodes."""
+    """Return a sealed decoder z [batch, 3] -> x_mean [batch, 3] of these nodes."""
     return wire.seal(wire.model(wire.graph(nodes, [Z], [X], list(tensors), more)), manifest)
 
 
@@ -71,7 +71,7 @@ SIGMOID = wire.node("Sigmoid", ["z"], ["x_mean"])
 
 
 def manifest(text: bytes | str | None = None, code: int = 5, **changes: Any) -> Case:
-    """A good graph with this manifest, or with the good one changed."""
+    """Return a case with a valid graph and this manifest, or the valid manifest with changes."""
     changed = {key: value for key, value in {**MANIFEST, **changes}.items() if value is not ...}
     return holds(wire.seal(BARE, changed if text is None else text), code, (*SAMPLE, "--label", "cat"))
 
@@ -83,7 +83,7 @@ def _fifo(folder: Path) -> None:
 def _socket(folder: Path) -> None:
     here = os.open(".", os.O_RDONLY)
     try:
-        os.chdir(folder)  # The name of a socket may have a hundred characters, no more.
+        os.chdir(folder)  # The name of a socket has at most a hundred characters.
         with socket.socket(socket.AF_UNIX) as bound:
             bound.bind("m.onnx")
     finally:
@@ -209,7 +209,7 @@ MANIFEST_MEANINGS = {
     ),
     "more classes than the graph has": manifest(
         conditions=[{"name": "label", "kind": "categorical", "classes": ["cat", *map(str, range(10, 20))]}],
-        code=0,  # cat is class 0; what lies beyond the graph's rows fails when it is asked for
+        code=0,  # cat is class 0; classes beyond the rows of the graph fail on use
     ),
     "a shape of five axes": manifest(data={"kind": "image", "shape": [1, 2, 3, 4, 5], "range": [0, 255]}),
     "a shape of 2**60 values": manifest(data={"kind": "image", "shape": [2**20, 2**20, 2**20], "range": [0, 255]}),
@@ -230,11 +230,11 @@ MANIFEST_MEANINGS = {
 
 
 def _table(**likelihood: Any) -> Case:
-    """A table of a number and a class, drawn by what a manifest says of its likelihood."""
+    """Return a case with a table of numbers and a class, sampled by this likelihood."""
     columns = [{"name": "a", "kind": "numeric"}, {"name": "b", "kind": "categorical", "classes": ["x", "y"]}]
     columns += [{"name": "c", "kind": "numeric"}]
-    said = {**SMALL, "data": {"kind": "table", "shape": [3], "range": None, "columns": columns}}
-    return holds(graph([SIGMOID], manifest=said | {"likelihood": likelihood}), 5, (*SAMPLE, "--draw"))
+    table = {**SMALL, "data": {"kind": "table", "shape": [3], "range": None, "columns": columns}}
+    return holds(graph([SIGMOID], manifest=table | {"likelihood": likelihood}), 5, (*SAMPLE, "--draw"))
 
 
 FACTS = {

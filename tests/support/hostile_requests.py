@@ -1,4 +1,4 @@
-"""More of the catalogue of hostile_files.py: options, outputs and poor surroundings, all with a good model."""
+"""Part of the catalogue of hostile_files.py: options, outputs and limited environments, all with a valid model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _nothing(folder: Path) -> None:
 
 
 def typed(code: int, *arguments: str, prepare: Callable[[Path], object] = _nothing, **limits: Any) -> Case:
-    """`kvae sample` of the conditional model with these arguments."""
+    """Return a case of `kvae sample` with the conditional model and these arguments."""
     return Case(prepare, code, ("sample", "-m", CONDITIONAL, *arguments), limits)
 
 
@@ -125,7 +125,7 @@ PROCESS = {
 
 
 def lines(code: int, *requests: object, more: tuple[str, ...] = ()) -> Case:
-    """`kvae sample --requests`, each request as JSON or as it is; the answers carry the errors."""
+    """Return a case of `kvae sample --requests`. Requests are objects or raw bytes; the answers contain the errors."""
     text = b"".join((r if isinstance(r, bytes) else json.dumps(r).encode()) + b"\n" for r in requests)
     return Case(
         lambda folder: ((folder / "r.jsonl").write_bytes(text), (folder / "o").mkdir()),

@@ -1,12 +1,12 @@
-"""Linear models with Gaussian noise, whose log p(x) has a closed form: the truth that importance sampling must find.
+"""Linear models with Gaussian noise, whose log p(x) has a closed form, to test importance sampling.
 
-`python tests/make_linear_models.py` writes them anew (it needs the onnx package); tests use the committed files.
+`python tests/support/make_linear_models.py` writes the files (it needs the onnx package); tests use committed ones.
 
     x = z W + b (+ C[label] + tilt T) + noise, a normal of standard deviation SIGMA
     prior: N(0, I), N(M[label], exp(L[label])), or the mixture of these with the weights exp(LOG_WEIGHTS)
 
-The rows of W are orthogonal, so that under N(0, I) the posterior is a diagonal Gaussian. The encoder of `linear` gives
-just that. Those of the others are off on purpose: their posterior is LOOSE times as wide, its mean SHRUNK.
+The rows of W are orthogonal, so that under N(0, I) the posterior is a diagonal Gaussian. The encoder of `linear`
+returns it. The encoders of the others are wrong on purpose: their variance is LOOSE times as large, the mean is SHRUNK.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TOLERANCE = dict.fromkeys(("x_mean", "x_log_var", "z_mean", "z_log_var", "log_li
 
 
 def offset(given: dict[str, np.ndarray]) -> np.ndarray:
-    """What the conditions and the bias add to x, `[rows or 1, values]`."""
+    """Return the sum of bias and conditions, `[rows or 1, values]`."""
     shift = BIAS[None].astype(np.float64)
     shift = shift + C[given["label"]] if "label" in given else shift
     return shift + given["tilt"][:, None] * T if "tilt" in given else shift
@@ -70,7 +70,7 @@ def prior(index: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def log_marginal(x: np.ndarray, given: dict[str, np.ndarray], z_mean: np.ndarray, z_log_var: np.ndarray) -> np.ndarray:
-    """log p(x) under z ~ N(z_mean, exp(z_log_var)), each `[latent_dim]`: a Gaussian in x, float64 `[rows]`."""
+    """Return log p(x) under z ~ N(z_mean, exp(z_log_var)), each `[latent_dim]`: a Gaussian in x, float64 `[rows]`."""
     covariance = (W.T * np.exp(np.float64(z_log_var))) @ W + SIGMA**2 * np.eye(NUM_VALUES)
     away = x - (np.asarray(z_mean, np.float64) @ W + offset(given))
     distance = (away @ np.linalg.inv(covariance) * away).sum(-1)
@@ -98,8 +98,8 @@ def manifest(name: str) -> dict:
 
 
 def build(name: str, graph: str) -> bytes:
-    """The bytes of one sealed file."""
-    sys.path.insert(0, str(DATA.parent.parent))
+    """Return the bytes of one sealed file."""
+    sys.path.insert(0, str(DATA.parents[1] / "serve_cli"))
     from kvae_serve.sealed.file import seal
     from kvae_serve.sealed.golden import golden_inputs, record
     from kvae_serve.sealed.manifest import Manifest
@@ -138,7 +138,7 @@ def _onnx_model(name: str, graph: str) -> tuple[bytes, list[str]]:
         return output
 
     def shift(op: str, values: str, to: str) -> str:
-        """Add or subtract what the conditions and the bias make."""
+        """Add or subtract bias and conditions."""
         values = node(op, f"{to}_bias", values, BIAS)
         if "label" in conditions:
             values = node(op, f"{to}_label", values, node("Gather", f"{to}_class", C, "label"))

@@ -1,7 +1,7 @@
-"""Tiny models whose outputs are known by a formula, so that tests of the light runtime have their own truth.
+"""Tiny models with closed-form outputs, an independent reference for tests of the runtime.
 
-`python tests/make_tiny_models.py` writes them anew (it needs the onnx package); tests use the committed files, and the
-formulas below in plain numpy.
+`python tests/support/make_tiny_models.py` writes the files (it needs the onnx package); tests use committed ones, and
+the formulas below in numpy.
 
     logits = z W + V[label] + b              x_mean = 255 sigmoid(logits)
     z_mean = (x / 255) A + U[label]          z_log_var = (x / 255) B - 1
@@ -20,7 +20,7 @@ DATA = Path(__file__).parents[1] / "data"
 LATENT_DIM = 3
 SHAPE = (8, 6, 1)
 NUM_VALUES = 48
-# The last name looks like the index of the first: a class name must win over an index.
+# The last name looks like the index of the first. A class name takes precedence over an index.
 CLASSES = ["cat", "dog", "0"]
 LOG_WEIGHTS = [-1.0, 0.5, -2.0, 0.0]
 
@@ -40,7 +40,7 @@ L = _weights(len(LOG_WEIGHTS), LATENT_DIM, 0.8, 6.1)
 
 
 def logits(z: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
-    """float64 `[rows, values]`."""
+    """Return logits, float64 `[rows, values]`."""
     return np.asarray(z, np.float64) @ W + BIAS + (0 if label is None else V[label])
 
 
@@ -63,7 +63,7 @@ def prior(index: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def manifest(name: str, conditional: bool, prior_name: str) -> dict:
-    """The manifest of a tiny model, but for `graph` and `golden`."""
+    """Return the manifest of a tiny model without `graph` and `golden`."""
     return {
         "format": 1,
         "model_id": f"{sum(name.encode()):064x}",
@@ -94,8 +94,8 @@ TOLERANCE = {
 
 
 def build(name: str, graph: str) -> bytes:
-    """The bytes of one sealed file."""
-    sys.path.insert(0, str(DATA.parent.parent))
+    """Return the bytes of one sealed file."""
+    sys.path.insert(0, str(DATA.parents[1] / "serve_cli"))
     from kvae_serve.sealed.file import seal
     from kvae_serve.sealed.golden import golden_inputs, record
     from kvae_serve.sealed.manifest import Manifest
@@ -115,7 +115,7 @@ def build(name: str, graph: str) -> bytes:
 
 
 def _onnx_model(graph: str, conditional: bool) -> tuple[bytes, list[str]]:
-    """A serialised ModelProto and the names of its inputs, made node by node."""
+    """Return a serialised ModelProto and the names of its inputs."""
     from onnx import TensorProto, helper, numpy_helper
 
     tensors: dict[str, np.ndarray] = {}

@@ -1,4 +1,4 @@
-"""Graphs of allowed operators that ask for more memory than a machine has."""
+"""Graphs of allowed operators that need more memory than a machine has."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def ints(name: str, *values: int) -> bytes:
 
 
 def bombs(gibibytes: int) -> dict[str, tuple[list[bytes], list[bytes]]]:
-    """Allowed operators that ask for so much memory: nodes and tensors of a decoder."""
+    """Return decoders (nodes and tensors) by name that allocate that many GiB with allowed operators."""
     num = gibibytes * GIB // 4
     end = [
         wire.node("ReduceMax", ["big"], ["top"], wire.int_attribute("keepdims", 0)),

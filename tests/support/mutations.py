@@ -1,8 +1,8 @@
-"""Seeded mutations of a sealed graph, and what the reader and ONNX Runtime make of them.
+"""Seeded mutations of a sealed graph, and a check of the reader and ONNX Runtime with them.
 
-Six kinds: bits, bytes, pieces cut out, put in or said twice, fields of the protobuf edited with every length made
-right again, values of the manifest edited, and changes under the old seal; all others have a new one, for anyone can
-seal. Nothing here needs pytest, so that a small process can fork those that run it.
+There are six kinds: flipped bits, changed bytes, chunks removed, inserted or repeated, protobuf fields edited with
+corrected lengths, manifest values edited, and changes under the old seal. All but the last are sealed again, because
+anyone can seal a file. The module does not use pytest, so that a small process can fork its workers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from kvae_serve.sealed.protobuf import read_varint
 from support import wire
 
 INTERESTING = [0, 1, 2, 3, 7, 8, 16, 127, 128, 255, 2**16, 2**31 - 1, 2**31, 2**32, 2**40, 2**63 - 1, -(2**63), -1, -2]
-# Which fields of which message are messages themselves, for the trees that field edits work on.
+# Fields that are messages, for the trees that field edits use.
 MESSAGES = {
     "model": {7: "graph", 8: "opset"},
     "graph": {1: "node", 5: "tensor", 11: "value", 12: "value", 13: "value"},
@@ -40,11 +40,11 @@ MESSAGES = {
     "shape": {1: "dimension"},
 }
 LARGE = 2_000
-"""Bytes of a field beyond which it is a weight, whose bits do not matter to a reader."""
+"""Size in bytes above which a field counts as a weight, whose bits do not affect the reader."""
 
 
 class Sealed:
-    """A sealed file taken apart: the bare model, its fields as a tree, and its manifest."""
+    """Parts of a sealed file: the bare model, its fields as a tree, and its manifest."""
 
     def __init__(self, path: Path) -> None:
         self.whole = path.read_bytes()
@@ -56,7 +56,7 @@ class Sealed:
 
 
 def _tree(data: bytes, message: str) -> list[list[Any]]:
-    """Fields of a message as lists [number, wire type, value]; a message within it is such a list again."""
+    """Return the fields of a message as lists [number, wire type, value]; nested messages are such lists too."""
     fields: list[list[Any]] = []
     position = 0
     while position < len(data):
@@ -92,7 +92,7 @@ def _bytes(fields: list[list[Any]]) -> bytes:
 
 
 def _small(data: bytes, message: str, offset: int):
-    """Places of the bytes that are no weights."""
+    """Yield the positions of the bytes that are not weights."""
     position = 0
     while position < len(data):
         start = position
@@ -115,7 +115,7 @@ def _small(data: bytes, message: str, offset: int):
 
 
 def mutate(sealed: Sealed, chance: random.Random) -> tuple[bytes, bool]:
-    """Return one mutation, and whether it was sealed anew; without that it must be refused."""
+    """Return one mutation, and whether it was sealed again. Otherwise it must be refused."""
     kind = chance.choice(["bits", "bytes", "pieces", "fields", "fields", "fields", "manifest", "manifest", "unsealed"])
     if kind == "unsealed":
         data = bytearray(sealed.whole)
@@ -155,7 +155,7 @@ def _copy(fields: list[list[Any]]) -> list[list[Any]]:
 
 def _edit_fields(tree: list[list[Any]], chance: random.Random) -> None:
     fields = tree
-    while True:  # Go down at random; the deeper the more there is.
+    while True:  # Descend at random.
         inner = [value for _, _, value in fields if isinstance(value, list) and value]
         if not inner or chance.random() < 0.15:
             break
@@ -205,7 +205,7 @@ def _edit_json(document: Any, chance: random.Random) -> Any:
         elif action == 1 and isinstance(node, dict):
             node[chance.choice(["x", "name", "kind", "num", "probabilities"])] = copy.deepcopy(
                 chance.choice(VALUES)
-            )  # Or a change within one would change all.
+            )  # Later changes must not affect VALUES.
         elif action == 2 and isinstance(node, list):
             node += node[: chance.randint(0, 100)]
         else:
@@ -214,10 +214,10 @@ def _edit_json(document: Any, chance: random.Random) -> Any:
 
 
 def judge(data: bytes, sealed: bool) -> str:
-    """Read, and where the reader accepts, run: return "refused", "failed" (by ONNX Runtime) or "ran".
+    """Read a file and run it if the reader accepts it; return "refused", "failed" (in ONNX Runtime) or "ran".
 
     Raises:
-        Anything but a KvaeError of code 5 is what the tests look for.
+        AssertionError and others: Violations that the tests search for. A KvaeError of code 5 is not one.
     """
     try:
         file = onnx_file.check(data, "m.onnx")
@@ -232,7 +232,7 @@ def judge(data: bytes, sealed: bool) -> str:
         outputs = session.run(golden.golden_inputs(manifest, session.inputs, seed=0, num=2))
         golden.compare(manifest, outputs)
         _use(manifest, outputs)
-    except RequestError as error:  # A draw by a likelihood that asks for more, or a condition beyond its range.
+    except RequestError as error:  # A likelihood without its outputs, or a condition out of range.
         _check_error(error, 2)
         return "failed"
     except KvaeError as error:
@@ -242,7 +242,7 @@ def judge(data: bytes, sealed: bool) -> str:
 
 
 def _use(manifest: Manifest, outputs: dict[str, np.ndarray]) -> None:
-    """Do with a manifest what the commands do: show it, and draw by its likelihood."""
+    """Use a manifest like the commands do: describe it, and draw from its likelihood."""
     assert all(isinstance(value, str) for _, value in info._lines(manifest))
     json.dumps(manifest.to_dict(), allow_nan=False)
     if manifest.graph == "decoder":
@@ -261,10 +261,10 @@ def _check_error(error: KvaeError, code: int) -> None:
 
 
 def run(path: str, seed: int, start: int, num: int, progress: str = "") -> dict[str, int]:
-    """Judge that many mutations of a file; return how many came to which end.
+    """Judge mutations of a file; return the number of each result.
 
-    Mutation i of a seed is the same whatever others are run. The number of each is written to `progress` first, so that
-    one that crashes the process is known. More than five seconds of processor time for one end the process.
+    Mutation i of a seed does not depend on the others. Its number is written to `progress` first, so that a mutation
+    that crashes the process is known. The process ends if one takes more than five seconds of processor time.
     """
     sealed = Sealed(Path(path))
     counts = {"refused": 0, "failed": 0, "ran": 0}

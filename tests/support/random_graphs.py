@@ -1,7 +1,7 @@
-"""Graphs of allowed operators at random, mostly of forms that make sense: does one of them end ONNX Runtime's process?
+"""Random graphs of allowed operators, mostly well formed, to search for crashes of ONNX Runtime.
 
-Only what the walk takes is opened, under the settings of a session. Graph i is the same whatever others are made. To
-search on: `python tests/random_graphs.py FIRST NUM` prints how many came to which end, in the process itself.
+Only graphs that pass the validation are opened, with the options of a session. Graph i does not depend on the others.
+`python -m support.random_graphs FIRST NUM` in tests/ searches in its own process and prints the number of each result.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ EQUATIONS = [
     "ij,->ij",
     "...",
 ]
-# Operators of which an input is whole numbers, and which.
+# Operators with an integer input, and the index of the first such input.
 WHOLE = {
     "ConstantOfShape": 0, "CumSum": 1, "Expand": 1, "Gather": 1, "GatherElements": 1, "GatherND": 1, "Reshape": 1,
     "ReverseSequence": 1, "Slice": 1, "Split": 1, "Squeeze": 1, "Tile": 1, "TopK": 1, "Trilu": 1, "Unsqueeze": 1,
@@ -48,7 +48,7 @@ WHOLE = {
 
 
 class Draft:
-    """A graph on its way: each method adds what it needs, and returns names."""
+    """A graph under construction. Each method adds nodes and tensors and returns names."""
 
     def __init__(self, seed: str) -> None:
         self.chance = random.Random(seed)
@@ -62,7 +62,7 @@ class Draft:
         return f"v{self.made}"
 
     def constant(self, dims: list[int] | None = None, kind: int | None = None, wild: float = 0.2) -> str:
-        """A tensor of any numbers."""
+        """Add a tensor of random numbers."""
         chance = self.chance
         kind = kind or chance.choice([FLOAT] * 6 + [INT64] * 2 + list(TYPES))
         if dims is None:
@@ -82,7 +82,7 @@ class Draft:
         return name
 
     def data(self, *shape: int) -> str:
-        """A computed value of this shape, which is known from the file or is not."""
+        """Add a computed value of this shape, which may or may not be visible in the file."""
         sizes, name = self.whole(*shape), self.name()
         if self.chance.random() < 0.4:
             self.nodes.append(wire.node("Identity", [sizes], [sizes + "i"]))
@@ -95,11 +95,11 @@ class Draft:
         return name
 
     def near(self, number: int) -> int:
-        """The number, or now and then another."""
+        """Return the number, or sometimes one near it."""
         return number if self.chance.random() < 0.9 else max(0, number + self.chance.choice([-1, 1, 2]))
 
     def attribute(self, name: str, length: int | None = None, value: int | str | None = None) -> bytes:
-        """One within its bounds, mostly; a list of the length, or of any."""
+        """Return an attribute, mostly within its bounds. A list has the given length or a random one."""
         chance, bounds = self.chance, allowed_ops.ATTRIBUTES[name]
 
         def number() -> int:
@@ -123,7 +123,7 @@ class Draft:
         return [self.attribute(name, lengths.get(name)) for name in names if self.chance.random() < 0.4]
 
     def shaped(self, op: str) -> tuple[list[str], list[bytes]] | None:
-        """Inputs and attributes that fit each other, nearly; None for an operator that needs no such care."""
+        """Return inputs and attributes that nearly fit each other, or None if any inputs will do."""
         chance, form = self.chance, allowed_ops.FORMS[op]
         if op in ("AveragePool", "Conv", "ConvTranspose", "MaxPool"):
             axes, group, channels = chance.choice([1, 2, 2, 3]), chance.choice([1, 1, 2]), chance.choice([1, 2])
@@ -193,7 +193,7 @@ class Draft:
         return None
 
     def add(self, op: str) -> None:
-        """One node of the operator, and its results among the values."""
+        """Add a node of the operator and its results."""
         chance, form = self.chance, allowed_ops.FORMS[op]
         fit = self.shaped(op) if chance.random() < 0.85 else None
         if fit is None:
@@ -220,7 +220,7 @@ class Draft:
 
 
 def make(index: int) -> bytes:
-    """Graph `index`: operator after operator, each the first of as many graphs."""
+    """Return graph `index`. Its first operator cycles through all operators."""
     draft = Draft(f"graph {index}")
     if draft.chance.random() < 0.5:
         draft.values.append(
@@ -240,7 +240,7 @@ def make(index: int) -> bytes:
 
 
 def judge(data: bytes) -> str:
-    """Return whether a graph is refused by the walk, fails when it is opened or when it runs, or runs."""
+    """Return whether the validation refuses a graph, ONNX Runtime does not open it, it fails, or it runs."""
     try:
         validate.walk(data)
     except validate.WalkError:
@@ -251,13 +251,13 @@ def judge(data: bytes) -> str:
         return "not opened"
     try:
         opened.run(None, {"z": np.zeros((2, 3), np.float32)})
-    except Exception:  # What ONNX Runtime raises has no base class of its own.
+    except Exception:  # The errors of ONNX Runtime do not share a base class.
         return "failed"
     return "ran"
 
 
 def run(first: int, num: int, progress: str = "") -> dict[str, int]:
-    """Judge graphs; the number of each is written to `progress` first. Five seconds for one end the process."""
+    """Judge graphs. The number of each is written to `progress` first. The process ends if one takes five seconds."""
     ends: Counter[str] = Counter()
     for index in range(first, first + num):
         if progress:

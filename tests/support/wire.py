@@ -1,4 +1,4 @@
-"""A small writer of protobuf fields, for models that no ONNX tool would make."""
+"""Writer of protobuf fields, for models that ONNX tools cannot write."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def varint(number: int) -> bytes:
 
 
 def field(number: int, value: int | str | bytes) -> bytes:
-    """A varint field for an int, a length-delimited one otherwise."""
+    """Return a varint field for an int, a length-delimited field otherwise."""
     if isinstance(value, int):
         return varint(number << 3) + varint(value)
     value = value.encode() if isinstance(value, str) else value
@@ -72,7 +72,7 @@ def model(
 
 
 def seal(model: bytes, manifest: dict | str | bytes) -> bytes:
-    """Seal whatever bytes are given, by the words of docs/format.md."""
+    """Seal any bytes as docs/format.md specifies."""
     text = json.dumps(manifest) if isinstance(manifest, dict) else manifest
     sealed = model + field(14, field(1, "kvae") + field(2, text))
     return sealed + field(14, field(1, "kvae.sha256") + field(2, hashlib.sha256(sealed).hexdigest()))

@@ -1,4 +1,4 @@
-"""What an activation gives for a row is the same in every batch, and is what Keras gives."""
+"""Rewritten activations: equal bits for a row in every batch, and the values of Keras."""
 
 import functools
 import itertools
@@ -23,7 +23,7 @@ ROWS = 130
 
 
 def rows_of(model, z):
-    """What each row gives, with several threads, optimisations and sizes of a batch."""
+    """Yield the outputs of all rows for several threads, optimisation levels and batch sizes."""
     levels = onnxruntime.GraphOptimizationLevel
     for threads, level in itertools.product((1, 3), (levels.ORT_DISABLE_ALL, levels.ORT_ENABLE_ALL)):
         options = onnxruntime.SessionOptions()

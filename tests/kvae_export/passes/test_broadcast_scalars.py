@@ -1,4 +1,4 @@
-"""Lone numbers get the rank of what they meet, and nothing else changes."""
+"""Scalars get the rank of the tensor that they are combined with; results do not change."""
 
 import numpy as np
 import onnx

@@ -1,4 +1,4 @@
-"""Factors and shifts per channel are folded into the node before them, where that is exact, and only there."""
+"""Factors and shifts per channel are folded into the node before them; others are kept."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def randomised(net, shape):
 
 
 def ops_of(function, shape, outputs=("x_mean",)):
-    """The ops of the file, after its numbers were held against those of the function."""
+    """Convert a function, compare the outputs with the function, and return the ops of the file."""
     z = np.random.default_rng(1).normal(size=(5, *shape)).astype("f4")
     found = function(z)
     graph = Graph(
@@ -53,7 +53,7 @@ def ops_of(function, shape, outputs=("x_mean",)):
         ([L.Dense(5), L.BatchNormalization(), L.Dense(2)], (4,), ["Gemm", "Gemm"]),
         ([L.Dense(5, use_bias=False), L.BatchNormalization()], (4,), ["Gemm"]),
         ([L.Conv2DTranspose(5, 3), L.BatchNormalization(), L.Rescaling(2.0, -1.0)], (4, 4, 3), ["ConvTranspose"]),
-        # Not the same thing: what comes before a kernel, and what comes after an activation.
+        # Not folded: factors before a kernel, and factors after an activation.
         ([L.BatchNormalization(), L.Dense(5)], (4,), ["Mul", "Add", "Gemm"]),
         ([L.Conv2D(5, 3), L.ReLU(), L.BatchNormalization()], (4, 4, 3), ["Conv", "Relu", "Mul", "Add"]),
     ],
@@ -85,13 +85,13 @@ def test_matrix_product_and_bias_become_gemm():
     shape = (4,)
     one, two = randomised(L.Dense(5), shape), randomised(keras.Sequential([L.Dense(3), L.Dense(5)]), shape)
     assert ops_of(lambda z: {"x_mean": one(z) * two(z)}, shape) == ["Gemm", "Gemm", "Gemm", "Mul"]
-    # What is given out before its bias, what is added that is no constant, and a bias of one number.
+    # A product that is also an output, a bias that is not constant, and a scalar bias.
     weight, bias = np.random.default_rng(0).normal(size=(4, 4)).astype("f4"), np.arange(4, dtype="f4")
     given = ops_of(lambda z: {"x_mean": (y := z @ weight), "x_log_var": y + bias}, shape, ("x_mean", "x_log_var"))
     assert given == ["MatMul", "Add"]
     assert ops_of(lambda z: {"x_mean": z @ weight + z}, shape) == ["MatMul", "Add"]
     assert ops_of(lambda z: {"x_mean": z @ weight + 2.0}, shape) == ["MatMul", "Add"]
-    # A row for each step is no matrix.
+    # Rows per step have three axes.
     steps = randomised(L.Dense(5), (3, 4))
     found = ops_of(lambda z: {"x_mean": steps(z)}, (3, 4))
     assert {"MatMul", "Add"} <= set(found)

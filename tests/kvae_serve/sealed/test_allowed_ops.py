@@ -1,4 +1,4 @@
-"""The forms of operators: those of ONNX's own schemas or narrower, and what they refuse."""
+"""Forms of operators: equal to the schemas of ONNX or narrower."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def tensor_in_its_place(index, tensor):
         changed(1, wire.node("Mul", ["c", "s"], ["x_mean"])),
         more_use_of("q"),
         more_use_of("c"),
-        # A product that is larger than what is stored: 5 bytes and 2**24 of scale would make 2**26 numbers.
+        # A product larger than the stored tensor: 5 bytes and a scale of 2**24 would give 2**26 numbers.
         tensor_in_its_place(1, wire.tensor("s", [4, 5, 7], bytes(4 * 140))),
         tensor_in_its_place(1, wire.tensor("s", [7], bytes(28))),
         tensor_in_its_place(0, wire.tensor("q", [1, 7], bytes(7), 3)),

@@ -398,7 +398,7 @@ def test_elements_are_counted_in_each_storage_form(kind, tmp_path):
 
 
 def calls_of(work) -> int:
-    """How many functions of Python `work` calls: its effort, the same on every machine."""
+    """Return the number of Python calls of `work`, a measure of cost that does not depend on the machine."""
     count = 0
 
     def seen(_frame, event, _what):

@@ -53,7 +53,7 @@ def listing(folder: Path) -> set[str]:
 
 
 def run(forked, case: hostile_files.Case, folder: Path) -> tuple[Done, set[str]]:
-    """Run a case; return how it ended and the names of what is new in its folder."""
+    """Run a case; return its result and the names of new files in its folder."""
     case.prepare(folder)
     before = listing(folder)
     done = forked.run(list(case.arguments), folder, **case.limits)

@@ -24,7 +24,7 @@ def check(forked, folder: Path, path: Path, seed: int, start: int, num: int) -> 
     reached = (folder / "at").read_text() if (folder / "at").exists() else "none"
     assert done.code == 0, f"at mutation {reached} of seed {seed} of {path}: {done.code} {done.stderr.decode()}"
     assert not done.hung
-    assert done.peak < 400 * MIB  # The base, a large file several times, and what a session may take.
+    assert done.peak < 400 * MIB  # The base process, several copies of a large file, and the memory cap of a session.
     return json.loads(done.stdout)
 
 
