@@ -74,7 +74,7 @@ def describe_end(
     """
     training = {**metadata["training"], "epochs": int(epochs) if epochs == int(epochs) else round(epochs, 2)}
     training["final"] = {name: round(row[name], 4) for name in _METRICS if name in row}
-    if "active_units" in row:  # measured on training data if nothing is held out
+    if "active_units" in row:  # measured on training data in runs without validation data
         training["final"]["active_units"] = row["active_units"]
         if "kl_0" in row:
             training["final"]["kl_per_dim"] = [round(row[f"kl_{i}"], 4) for i in range(model.latent_dim)]

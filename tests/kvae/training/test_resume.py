@@ -138,6 +138,7 @@ def test_ctrl_c_saves_the_model_as_it_is_and_resume_continues_after_the_last_fin
     assert_same_run(whole, tmp_path / "run")
 
 
+@pytest.mark.long
 def test_run_killed_before_its_first_checkpoint_starts_at_the_first_epoch(whole, tmp_path, capsys):
     run = unfinished_copy(whole, tmp_path / "run")
     shutil.rmtree(run / run_folder.CHECKPOINTS)
