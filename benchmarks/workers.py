@@ -121,7 +121,13 @@ def work(directory, seeds, **settings):
     startup.open_quietly(prepare=prepare, network="dense")
     from kvae.training import config, train
 
-    nets = {"latent_dim": 8, "encoder_hidden": (64,), "decoder_hidden": (64,)}
+    nets = {
+        "network": "dense",
+        "likelihood": "bernoulli",
+        "latent_dim": 8,
+        "encoder_hidden": (64,),
+        "decoder_hidden": (64,),
+    }
     for seed in range(seeds):
         wanted = config.Config().replace(**settings, **nets, seed=seed)
         train.train(wanted, directory / str(seed), quiet=True, export_check=False, distribution=together[0])

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kvae.models.vae import VAE, BetaVAE, ConditionalBetaVAE, ConditionalVAE, load_model
     from kvae.objectives import schedules
     from kvae.training import callbacks
+    from kvae.training.defaults import default_settings
     from kvae.training.train import resume, train
     from kvae_serve import errors
     from kvae_serve.model import load
@@ -32,6 +33,7 @@ _HOME = {
     "Continuous": "kvae.models.conditions",
     "DataSpec": "kvae.data.spec",
     "TableSpec": "kvae.data.table",
+    "default_settings": "kvae.training.defaults",
     "load": "kvae_serve.model",
     "resume": "kvae.training.train",
     "schedules": "kvae.objectives",
@@ -65,6 +67,7 @@ __all__ = [
     "TableSpec",
     "callbacks",
     "data",
+    "default_settings",
     "errors",
     "likelihoods",
     "load",

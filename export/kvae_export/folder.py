@@ -11,7 +11,7 @@ import numpy as np
 
 from kvae_export.graph import Graph
 from kvae_export.model_card import GraphFile, render
-from kvae_export.tolerances import Tolerance, default_tolerances
+from kvae_export.tolerances import Tolerance, accumulated_error, default_tolerances, with_magnitude
 from kvae_serve import model
 from kvae_serve.errors import ModelFileError, RequestError, VerificationError
 from kvae_serve.sealed import file as onnx_file
@@ -120,6 +120,9 @@ def _write_verified(
     allowed = default_tolerances(shared, graph.outputs) | {
         name: tolerance[name] for name in graph.outputs if name in tolerance
     }
+    steps = shared["data"]["shape"][0] if any(node.op_type == "LSTM" for node in proto.graph.node) else 1
+    error = accumulated_error([tensor.dims for tensor in proto.graph.initializer if 0 not in tensor.dims], steps)
+    errors = {name: 0.0 if name in tolerance else error for name in graph.outputs}
     manifest = {**shared, "graph": graph.name}
     # The reader's rules apply here too: a manifest that it would refuse is not written.
     inputs = golden.golden_inputs(Manifest.from_dict({**manifest, "golden": None}, graph.name), graph.inputs)
@@ -127,14 +130,16 @@ def _write_verified(
     for name, values in outputs.items():
         if not np.isfinite(values).all():
             raise VerificationError(f"{name} of {graph.name} is not finite for golden inputs. Train the model again.")
-    manifest["golden"] = golden.record(outputs, allowed)
+    manifest["golden"] = golden.record(
+        outputs, {name: with_magnitude(allowed[name], errors[name], outputs[name]) for name in outputs}
+    )
     bare = proto.SerializeToString(deterministic=True)
     sealed = onnx_file.seal(bare, manifest)
     path = folder / f"{graph.name}.onnx"
     atomic.write_whole(path, sealed)
     served = model.load(path)
     try:
-        parity.check(graph, traced.run, lambda feeds: served.run(graph.name, feeds), parity_inputs, allowed)
+        parity.check(graph, traced.run, lambda feeds: served.run(graph.name, feeds), parity_inputs, allowed, errors)
     except ModelFileError as error:
         reason = str(error).replace(str(path), path.name)
         raise VerificationError(f"{graph.name} cannot be run as exported; nothing was written. {reason}") from error

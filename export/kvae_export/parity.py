@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from kvae_export.graph import Graph
-from kvae_export.tolerances import Tolerance
+from kvae_export.tolerances import Tolerance, with_magnitude
 from kvae_serve.errors import RequestError, VerificationError
 
 BATCHES = (1, 3, 64)
@@ -21,6 +21,7 @@ def check(
     served: Callable[[Tensors], Tensors],
     parity_inputs: Callable[[str, int], Mapping[str, np.ndarray]],
     tolerance: Mapping[str, Tolerance],
+    errors: Mapping[str, float],
 ) -> None:
     """Compare the outputs of a file with those of its function on realistic inputs, at several batch sizes.
 
@@ -30,6 +31,7 @@ def check(
         served: Runs the sealed file.
         parity_inputs: Returns inputs for (graph name, batch size).
         tolerance: (absolute, relative) by output.
+        errors: Error relative to the largest value, by output, which is added to the absolute tolerance.
 
     Raises:
         VerificationError: If an output differs by more than its tolerance.
@@ -43,7 +45,7 @@ def check(
                 (batch, *shape),
                 got[output],
                 want[output],
-                tolerance[output],
+                with_magnitude(tolerance[output], errors[output], want[output]),
             )
 
 

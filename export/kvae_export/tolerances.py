@@ -6,7 +6,7 @@ A tolerance is a pair (absolute, relative): `|got - want| <= absolute + relative
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ OF_COLUMN = 2e-4
 GENERAL: Tolerance = (1e-4, 1e-4)
 OF_LIKELIHOOD = 1e-5
 FLOAT32 = 1e-7
+ROUNDOFF = 2.0**-24
+"""Relative error of one float32 operation."""
 
 
 def default_tolerances(manifest: Mapping[str, Any], outputs: Iterable[str]) -> dict[str, Tolerance]:
@@ -40,9 +42,31 @@ def default_tolerances(manifest: Mapping[str, Any], outputs: Iterable[str]) -> d
     if data.get("range"):
         low, high = data["range"]
         special["x_mean"] = (OF_RANGE * (high - low), 0.0)
+        # A location is computed as a mean is, but may lie far outside the range.
+        special["x_location"] = (OF_RANGE * (high - low), GENERAL[1])
     if data["kind"] == "table":
         columns = data["columns"]
         special["log_likelihood"] = (OF_COLUMN * len(columns), OF_LIKELIHOOD)
         # Half an index for a class: the most likely class must be equal.
         special["x_mean"] = (np.array([OF_SCALE * c["scale"] if "scale" in c else 0.5 for c in columns]), 1e-6)
     return {name: special.get(name, GENERAL) for name in outputs}
+
+
+def accumulated_error(weight_shapes: Iterable[Sequence[int]], num_steps: int = 1) -> float:
+    """Return the relative error of an output from the sums in all layers, as a share of its largest value.
+
+    A sum of K products in float32 is off by about `sqrt(K)` roundings in another order, and the errors of the layers
+    add up (Higham 2002, Accuracy and Stability of Numerical Algorithms, section 2.8).
+
+    Args:
+        weight_shapes: Shapes of all weights. Vectors are ignored, because they are not summed over.
+        num_steps: Number of times that recurrent layers run.
+    """
+    lengths = [math.prod(shape) // min(shape[0], shape[-1]) for shape in weight_shapes if len(shape) > 1]
+    return ROUNDOFF * num_steps * sum(map(math.sqrt, lengths))
+
+
+def with_magnitude(tolerance: Tolerance, error: float, outputs: np.ndarray) -> Tolerance:
+    """Add an error relative to the largest output to the absolute tolerance: small outputs are sums of large terms."""
+    finite = np.abs(outputs[np.isfinite(outputs)])
+    return tolerance[0] + error * float(finite.max(initial=0.0)), tolerance[1]

@@ -41,13 +41,26 @@ class Names(click.ParamType):
         return value if isinstance(value, tuple) else tuple(name.strip() for name in value.split(",") if name.strip())
 
 
+class AutoInteger(click.ParamType):
+    """Integer, or `auto`, which `kvae.training.config` converts."""
+
+    name = "integer"
+
+    def convert(self, value, param, ctx):
+        """Parse the text of an option."""
+        return value if value == "auto" else click.INT.convert(value, param, ctx)
+
+
 def settings(command):
     """Declare an option for each setting of `kvae.training.config`, with its default and help."""
     for _, declared in reversed(configs.settings()):
         name, default, kind = declared.name.replace("_", "-"), declared.default, declared.type
+        auto = declared.metadata["auto"]
         shown = (
             ",".join(map(str, default)) if isinstance(default, tuple) else f"{default:g}" if kind is float else default
         )
+        if auto is not None and default == auto:
+            shown = "auto"
         text = declared.metadata["help"] + (f"  [default: {shown}]" if shown not in ("", False) else "")
         if kind is bool:
             option = click.option(f"--{name}/--no-{name}", default=None, help=text)
@@ -55,6 +68,8 @@ def settings(command):
             option = click.option(f"--{name}", type=click.Choice(declared.metadata["choices"]), help=text)
         else:
             flag_type = Names() if kind == configs.Names else Widths() if isinstance(default, tuple) else kind
+            if auto is not None:
+                flag_type = AutoInteger()
             option = click.option(f"--{name}", type=flag_type, help=text)
         command = option(command)
     return command
@@ -90,11 +105,24 @@ def settings(command):
     "--callback", "callback_names", metavar="MODULE:CLASS", multiple=True,
     help="Keras callback to add, from a module in the current folder or an installed package. May be repeated.",
 )  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Print the data and the settings chosen for them, and stop.")
 @click.option("--force", is_flag=True, help="Replace the run at --output.")
 @click.option("--json", "as_json", is_flag=True, help="Print the metadata of the run as one JSON document.")
 @options.quiet
 def train(
-    output, preset, config, resume, export_check, devices, tensorboard, callback_names, force, as_json, quiet, **flags
+    output,
+    preset,
+    config,
+    resume,
+    export_check,
+    devices,
+    tensorboard,
+    callback_names,
+    dry_run,
+    force,
+    as_json,
+    quiet,
+    **flags,
 ):
     """Train a VAE, beta-VAE or conditional VAE.
 
@@ -104,8 +132,15 @@ def train(
     """
     from kvae.backends import startup
     from kvae.training import cluster as clusters
-    from kvae.training import custom_callbacks, run_data, run_folder
+    from kvae.training import custom_callbacks, defaults, run_data, run_folder
 
+    flags = {name: value for name, value in flags.items() if value is not None}
+    if dry_run:
+        _refuse_beside("--dry-run", resume=resume)
+        wanted = _from(preset, config).replace(**flags)
+        dataset = run_data.read(wanted)
+        click.echo("\n".join(defaults.describe(dataset, defaults.default_settings(dataset, wanted), wanted)))
+        return
     # Checked before the backend starts, which takes seconds.
     startup.require_to_train(tensorboard)
     for name in callback_names:
@@ -116,9 +151,8 @@ def train(
             "--devices cannot be combined with TF_CONFIG, because each worker uses all of its GPUs. "
             "Set CUDA_VISIBLE_DEVICES to choose them."
         )
-    flags = {name: value for name, value in flags.items() if value is not None}
     if resume:
-        _refuse_beside_resume(output=output, preset=preset, config=config, force=force)
+        _refuse_beside("--resume", output=output, preset=preset, config=config, force=force)
         wanted, facts = run_folder.open_existing(resume, flags)
         if facts["finished"]:
             _say_finished(resume, facts, as_json, quiet)
@@ -131,6 +165,10 @@ def train(
         if not cluster or cluster.is_chief:
             run_folder.check_new(output, force)
         dataset = run_data.read(wanted)
+        chosen = defaults.default_settings(dataset, wanted)
+        if not quiet and (not cluster or cluster.is_chief):
+            click.echo("\n".join(defaults.describe(dataset, chosen, wanted)), err=True)
+        wanted = chosen
     distribution = _open(cluster, devices, tensorboard, quiet, wanted.model.network)
     from kvae.training import train as training
 
@@ -196,9 +234,9 @@ def _from(preset, config):
     return configs.read(config) if config else configs.Config()
 
 
-def _refuse_beside_resume(**flags):
+def _refuse_beside(option, **flags):
     if given := [name for name, value in flags.items() if value]:
-        raise RequestError(f"--{given[0]} cannot be combined with --resume: the run has its own folder and settings.")
+        raise RequestError(f"--{given[0]} cannot be combined with {option}: the run has its own folder and settings.")
 
 
 def _print_facts(directory, facts, **more):

@@ -113,7 +113,6 @@ def from_config(data: Any, split: str = "train") -> Dataset:
         dataset = _rename_classes(dataset, data.class_names, names)
     return dataset._replace(
         conditions={name: dataset.conditions[name] for name in names},
-        class_names={name: dataset.class_names[name] for name in names if name in dataset.class_names},
     )
 
 

@@ -7,10 +7,14 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from kvae.data.disk import chunks, value_range
+from kvae.data.disk import chunks, subsample, value_range
 from kvae.serialization import register
 from kvae.types import Shape, Tensor
+from kvae_serve.readers.checks import has_smaller_scale
 from kvae_serve.sealed import noise
+
+#: Rows of 8-bit data on disk that are checked.
+_NUM_CHECKED = 5000
 
 
 @register("data.DataSpec")
@@ -113,9 +117,7 @@ class DataSpec:
         """
         self._check_array(x, context)
         low, high = self.range
-        if x.dtype == np.uint8 and self.range == (0.0, 255.0):
-            return
-        lowest, highest = value_range(x)
+        lowest, highest = value_range(subsample(x, _NUM_CHECKED) if x.dtype == np.uint8 and high == 255 else x)
         if not (math.isfinite(lowest) and math.isfinite(highest)):
             raise ValueError(f"{context}: x contains NaN or infinity; remove or replace those values.")
         if not self.bounded:
@@ -126,8 +128,8 @@ class DataSpec:
                 f"{ranges} scale x, or build the model with DataSpec(range=({lowest:g}, {highest:g})), and "
                 "bounded=False if later data may lie outside."
             )
-        if x.dtype.kind == "f" and low == 0 and high > 1 and 0 < highest <= 1:
-            raise ValueError(f"{ranges} multiply x, or build the model with DataSpec(range=(0, 1)).")
+        if has_smaller_scale(x.dtype, highest, self.range):
+            raise ValueError(f"{ranges} multiply x, or build the model with DataSpec(range=(0, {highest:g})).")
 
     def _check_array(self, x: Any, context: str) -> None:
         if tuple(x.shape[1:]) != self.shape:

@@ -37,9 +37,14 @@ def setting(
     choices: tuple[str, ...] | None = None,
     least: float | None = None,
     above: float | None = None,
+    auto: int | None = None,
 ) -> Any:
-    """Declare a setting: its default, one line of help, and the values that it accepts."""
-    return field(default=default, metadata={"help": text, "choices": choices, "least": least, "above": above})
+    """Declare a setting: its default, one line of help, and the values that it accepts.
+
+    `auto` is the number that stands for the text "auto": a value that `defaults.resolve` chooses for the data.
+    """
+    bounds = {"choices": choices, "least": least, "above": above, "auto": auto}
+    return field(default=default, metadata={"help": text, **bounds})
 
 
 Widths = tuple[int, ...]
@@ -69,10 +74,14 @@ class DataConfig:
         "", "Images: size HxW to crop and resize to. By default all images must have the same size."
     )
     channels: int = setting(0, "Images: 1 for gray, 3 for RGB, 0 to keep the channels of the files.", least=0)
+    value_range: str = setting(
+        "", "Lowest and highest possible value of the data, such as 0,255. By default they follow from the values."
+    )
     validation: int = setting(
         -1,
-        "Number of examples held out for validation. 0 for none; -1 for 5,000, or a tenth of fewer than 50,000.",
+        "Number of examples held out for validation. 0 for none; auto for 5,000, or a tenth of fewer than 50,000.",
         least=-1,
+        auto=-1,
     )
 
     @property
@@ -91,12 +100,25 @@ class DataConfig:
         height, width = self.image_size.split("x")
         return int(height), int(width)
 
+    @property
+    def lowest_and_highest(self) -> tuple[float, float] | None:
+        """Pair (lowest, highest) of `value_range`, or None."""
+        if not self.value_range:
+            return None
+        low, high = self.value_range.split(",")
+        return float(low), float(high)
+
 
 @dataclass(frozen=True)
 class ModelConfig:
     """Settings of the model."""
 
-    network: str = setting("dense", "Type of encoder and decoder.", choices=("dense", "conv", "residual", "lstm"))
+    network: str = setting(
+        "auto",
+        "Type of encoder and decoder. auto is conv for images of 16 pixels and more a side, lstm for sequences, and "
+        "dense otherwise.",
+        choices=("auto", "dense", "conv", "residual", "lstm"),
+    )
     latent_dim: int = setting(16, "Number of latent dimensions (the size of z).", least=1)
     encoder_hidden: Widths = setting((512, 256), "Widths of the dense layers of the encoder.", least=1)
     decoder_hidden: Widths = setting((256, 512), "Widths of the dense layers of the decoder.", least=1)
@@ -115,8 +137,12 @@ class ModelConfig:
     activation: str = setting("relu", "Activation of the hidden layers.", choices=ACTIVATIONS)
     gated: bool = setting(False, "dense: gated layers instead of the activation.")
     likelihood: str = setting(
-        "bernoulli", "Likelihood p(x given z).",
-        choices=("bernoulli", "continuous_bernoulli", "gaussian", "discretized_logistic", "categorical", "mixed"),
+        "auto",
+        "Likelihood p(x given z). auto is mixed for tables, bernoulli for images that are nearly black and white, "
+        "discretized_logistic for other 8-bit images, and gaussian otherwise.",
+        choices=(
+            "auto", "bernoulli", "continuous_bernoulli", "gaussian", "discretized_logistic", "categorical", "mixed",
+        ),
     )  # fmt: skip
     binarize: str = setting(
         "dynamic",
@@ -165,7 +191,12 @@ class TrainingConfig:
     """Settings of the optimisation."""
 
     epochs: int = setting(30, "Number of passes over the training data.", least=1)
-    batch_size: int = setting(128, "Number of examples per step.", least=1)
+    batch_size: int = setting(
+        0,
+        "Number of examples per step. auto is 128, or less if an epoch would have fewer than 20 steps.",
+        least=0,
+        auto=0,
+    )
     learning_rate: float = setting(1e-3, "Initial learning rate of Adam.", above=0)
     learning_rate_schedule: str = setting(
         "cosine", "Schedule of the learning rate.", choices=("constant", "cosine", "exponential")
@@ -233,6 +264,10 @@ class Config:
         size = self.data.image_size
         if size and not re.fullmatch(r"[1-9][0-9]{0,3}x[1-9][0-9]{0,3}", size):
             raise RequestError(f"image_size must be HEIGHTxWIDTH such as 64x48, got {size!r}.")
+        if self.data.value_range and not _is_range(self.data.value_range):
+            raise RequestError(
+                f"value_range must be LOWEST,HIGHEST such as 0,255, got {printable(self.data.value_range, 60)}."
+            )
         if self.data.channels not in (0, 1, 3):
             raise RequestError(
                 f"channels must be 1 (gray), 3 (RGB) or 0 (the channels of the files), got {self.data.channels}."
@@ -258,7 +293,7 @@ class Config:
         weights = sum(map(operator.mul, dense, dense[1:]))
         if self.model.network == "lstm":
             weights = 4 * self.model.lstm_units**2
-        elif self.model.network != "dense":
+        elif self.model.network in ("conv", "residual"):
             weights += 9 * sum(map(operator.mul, filters, filters[1:]))
         if weights >= _MAX_INTEGER:
             raise RequestError(
@@ -329,7 +364,15 @@ def _section(path: str | Path, name: str, kind: Any, table: dict[str, Any]) -> A
     known = {f.name: f for f in fields(kind)}
     if unknown := sorted(set(table) - set(known)):
         raise RequestError(f"{path}: unknown key {', '.join(unknown)} in [{name}]; known: {', '.join(known)}.")
-    return kind(**{key: _typed(f"{path}: {key}", value, known[key].type) for key, value in table.items()})
+    return kind(
+        **{key: _typed(f"{path}: {key}", _number(known[key], value), known[key].type) for key, value in table.items()}
+    )
+
+
+def _number(declared: dataclasses.Field, value: Any) -> Any:
+    """Return the number that stands for "auto" if the setting has one, else the value."""
+    number = declared.metadata["auto"]
+    return number if value == "auto" and number is not None else value
 
 
 def _typed(name: str, value: Any, kind: Any) -> Any:
@@ -365,6 +408,7 @@ def _plain(section: dict[str, Any]) -> dict[str, Any]:
 def _from_python(declared: dataclasses.Field, value: Any) -> Any:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
+    value = _number(declared, value)
     return _typed(declared.name, list(value) if isinstance(value, tuple) else value, declared.type)
 
 
@@ -378,3 +422,11 @@ def _is_positive(text):
         return 0 < float(text) < math.inf
     except ValueError:
         return False
+
+
+def _is_range(text: str) -> bool:
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        return False
+    return -math.inf < low < high < math.inf

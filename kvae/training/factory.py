@@ -1,7 +1,6 @@
 """Objects built from a configuration: data specification, conditions, model and optimizer."""
 
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,13 +8,14 @@ import keras
 import numpy as np
 
 from kvae import likelihoods, networks, priors
-from kvae.data.disk import take, value_range
+from kvae.data import disk
 from kvae.data.spec import DataSpec
 from kvae.data.table import TableSpec
 from kvae.models.conditions import Categorical, Continuous
 from kvae.models.vae import VAE, BetaVAE, ConditionalBetaVAE, ConditionalVAE
 from kvae.objectives import objectives, schedules
 from kvae.optimizers import Adam
+from kvae.training import defaults
 from kvae.training.config import Config, ModelConfig, ObjectiveConfig
 from kvae_serve.errors import InputDataError, RequestError
 from kvae_serve.readers import Dataset
@@ -199,17 +199,23 @@ def spec_from(config: dict[str, Any]) -> DataSpec | TableSpec:
     return (TableSpec if "columns" in config else DataSpec).from_config(config)
 
 
-def spec_of(dataset: Dataset, likelihood: str = "bernoulli", rows: np.ndarray | None = None) -> DataSpec | TableSpec:
+def spec_of(
+    dataset: Dataset,
+    likelihood: str = "bernoulli",
+    rows: np.ndarray | None = None,
+    value_range: tuple[float, float] | None = None,
+) -> DataSpec | TableSpec:
     """Choose the `DataSpec` of a dataset, or the `TableSpec` of a table.
 
-    8-bit data have the range 0 to 255. Other numbers have the range 0 to 1 or 0 to 255, whichever contains them. Under
-    a Gaussian, vectors, sequences and images outside these ranges are scaled by the extremes of the training data,
-    which do not bound later data. Class indices range from 0 to the highest.
+    The range of pixels follows from their values, see `kvae.data.ranges.find`. Under a Gaussian, vectors, sequences and
+    images on another scale are scaled by the extremes of the training data, which do not bound later data. Class
+    indices range from 0 to the highest.
 
     Args:
         dataset: The data.
         likelihood: Its name in a configuration.
         rows: Indices of the examples that scales are learned from; all by default.
+        value_range: Lowest and highest possible value, if the configuration states them.
 
     Raises:
         InputDataError: If the likelihood does not model data in this range.
@@ -225,28 +231,22 @@ def spec_of(dataset: Dataset, likelihood: str = "bernoulli", rows: np.ndarray | 
         )
     if dataset.columns:
         return TableSpec.learn(dataset.columns, dataset.x if rows is None else dataset.x[rows])
-    if likelihood != "categorical" and dataset.range is not None:
-        return DataSpec(dataset.x.shape[1:], dataset.range)
-    low, high = value_range(dataset.x)
+    shape = dataset.x.shape[1:]
     if likelihood == "categorical":
+        low, high = disk.value_range(dataset.x)
         if low < 0 or high < 1 or high > 255:
             raise InputDataError(
                 f"{dataset.source}: x ranges from {low:g} to {high:g}; class indices must range from 0 to at most 255. "
                 "Number the classes from 0, or use --likelihood gaussian."
             )
-        return DataSpec(dataset.x.shape[1:], (0.0, high))
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise InputDataError(f"{dataset.source}: x contains NaN or infinity. Remove or replace these values.")
-    if low == high:
-        raise InputDataError(f"{dataset.source}: every value of x is {low:g}. Training needs data that vary.")
-    measured = likelihood == "gaussian" and dataset.x.ndim < 4
-    for bound in (1.0, 255.0):
-        if not measured and low >= 0 and high <= bound:
-            return DataSpec(dataset.x.shape[1:], (0.0, bound))
+        return DataSpec(shape, (0.0, high))
+    if bounds := defaults.find_range(dataset, likelihood, value_range):
+        return DataSpec(shape, bounds)
+    low, high = disk.value_range(dataset.x)
     if likelihood == "gaussian":
-        used = (low, high) if rows is None else value_range(take(dataset.x, rows))
-        return DataSpec(dataset.x.shape[1:], used if used[0] < used[1] else (low, high), bounded=False)
+        used = (low, high) if rows is None else disk.value_range(disk.take(dataset.x, rows))
+        return DataSpec(shape, used if used[0] < used[1] else (low, high), bounded=False)
     raise InputDataError(
         f"{dataset.source}: x ranges from {low:g} to {high:g}, but {likelihood} needs 0 to 1 or 0 to 255. "
-        "Scale x, or use --likelihood gaussian."
+        "Scale x, set --value-range, or use --likelihood gaussian."
     )

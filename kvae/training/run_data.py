@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kvae.data import disk, sources
-from kvae.training import run_folder
+from kvae.training import defaults, run_folder
 from kvae.training.config import Config
 from kvae_serve.errors import InputDataError, RequestError
 from kvae_serve.readers import Dataset
@@ -22,18 +22,11 @@ def read(config: Config) -> Dataset:
 
     Raises:
         RequestError: If the configuration does not name any data.
-        InputDataError: If the data are missing, invalid or too few, or lack a condition of the model.
+        InputDataError: If the data are missing or invalid, or lack a condition of the model.
     """
     if not config.data.data:
         raise RequestError("No training data. Set --data to a file, a folder, or mnist.")
-    dataset = _read(config)
-    num, num_validation = len(dataset.x), config.data.validation
-    if num_validation >= num:
-        raise InputDataError(
-            f"{config.data.data} has {num} examples, so {num_validation} cannot be held out for validation. "
-            "Set --validation to a smaller number (0 for none)."
-        )
-    return dataset
+    return _read(config)
 
 
 def read_again(config: Config, directory: str | Path, metadata: dict[str, Any]) -> Dataset:
@@ -54,16 +47,7 @@ def read_again(config: Config, directory: str | Path, metadata: dict[str, Any]) 
 
 
 def _read(config: Config) -> Dataset:
-    dataset = sources.from_config(config.data)
-    if config.model.network != "lstm" or dataset.columns:
-        return dataset
-    # A file does not say whether [num, a, b] are sequences or gray images: the network decides.
-    if dataset.x.ndim != 4 or dataset.x.shape[-1] != 1:
-        raise InputDataError(
-            f"{dataset.source} contains examples of shape {list(dataset.x.shape[1:])}; an LSTM needs sequences "
-            "[steps, features]. Use --network dense."
-        )
-    return dataset._replace(x=disk.as_sequences(dataset.x))
+    return defaults.with_axes(config, sources.from_config(config.data))
 
 
 def fingerprint(dataset: Dataset) -> dict[str, Any]:
@@ -90,13 +74,6 @@ def require_same(directory: str | Path, metadata: dict[str, Any], dataset: Datas
             f"{dataset.source} differs from the data of {directory}: expected {before}, got {now}. "
             "Set --data to the same data, or start a new run."
         )
-
-
-def with_validation_size(config: Config, num: int) -> Config:
-    """Replace a validation size of -1 by the default for `num` examples: 5,000, or a tenth if there are few."""
-    if config.data.validation >= 0:
-        return config
-    return config.replace(validation=min(5000, num // 10))
 
 
 def splits(directory: str | Path) -> tuple[Split | None, Split | None]:

@@ -137,7 +137,7 @@ def _bfloat16() -> Iterator[None]:
 
 
 def _spec(config: Config, dataset: Dataset, rows: np.ndarray) -> DataSpec:
-    spec = factory.spec_of(dataset, config.model.likelihood, rows)
+    spec = factory.spec_of(dataset, config.model.likelihood, rows, config.data.lowest_and_highest)
     try:
         spec.check(dataset.x, str(dataset.source))
     except ValueError as error:

@@ -12,6 +12,7 @@ from kvae.training import checkpoint, run_data, run_folder, saved_run
 from kvae.training.callbacks.progress import print_line
 from kvae.training.config import Config
 from kvae.training.config import read as read_config
+from kvae.training.defaults import default_settings, with_axes
 from kvae.training.distribution import Distribution
 from kvae.training.loop import Run, fit
 from kvae.training.setup import check_export, prepare
@@ -38,7 +39,7 @@ def train(
 
     Args:
         config: Settings to start from: a `Config` (for example of a preset), or the path of a `config.toml`. By default
-            every setting has its default.
+            every setting has its default, and those that are `auto` are chosen by `kvae.default_settings`.
         directory: Folder to write, which must be new or empty. Required.
         dataset: The data, if `run_data.read` already read them. By default the setting `data` is read.
         callbacks: Further Keras callbacks. They are called after those of kvae, so their logs contain every metric.
@@ -76,7 +77,8 @@ def train(
     if distribution.is_chief:
         run_folder.check_new(directory, force)
     dataset = dataset or run_data.read(config)
-    config = run_data.with_validation_size(config, len(dataset.x))
+    config = default_settings(dataset, config)
+    dataset = with_axes(config, dataset)
     with distribution.watching():
         setup = prepare(config, dataset, distribution)
         _set_initial_weights(setup.model, config.training.weights_from)
@@ -131,6 +133,7 @@ def resume(
         if dataset is None:
             dataset = run_data.read_again(config, directory, metadata)
         else:
+            dataset = with_axes(config, dataset)
             run_data.require_same(directory, metadata, dataset)
         start, corrupted = checkpoint.Store(directory / run_folder.CHECKPOINTS).latest()
         for line in corrupted if distribution.is_chief else ():

@@ -25,15 +25,16 @@ RUN = [
     "--latent-dim", "4", "--encoder-hidden", "32", "--decoder-hidden", "32", "--checkpoint-every", "1",
     "--steps-per-execution", "7", "--beta", "2", "--warmup-epochs", "2", "--no-export-check",
 ]  # fmt: skip
+DENSE = {"network": "dense", "likelihood": "bernoulli"}
 #: Settings whose losses are compared between backends.
 CASES = {
-    "dense": {"encoder_hidden": (16,), "decoder_hidden": (16,), "latent_dim": 3},
+    "dense": {**DENSE, "encoder_hidden": (16,), "decoder_hidden": (16,), "latent_dim": 3},
     "conv": {"network": "conv", "encoder_filters": (4, 8), "decoder_filters": (8, 4), "encoder_hidden": (16,),
              "decoder_hidden": (16,), "conditional": True, "likelihood": "gaussian", "latent_dim": 3,
              "objective": "importance_weighted", "num_samples": 3, "prior": "gaussian_mixture"},
-    "gated": {"gated": True, "objective": "total_correlation", "encoder_hidden": (16,), "decoder_hidden": (16,),
-              "prior": "vamp", "activation": "tanh"},
-    "bfloat16": {"mixed_precision": True, "encoder_hidden": (64,), "decoder_hidden": (64,)},
+    "gated": {**DENSE, "gated": True, "objective": "total_correlation", "encoder_hidden": (16,),
+              "decoder_hidden": (16,), "prior": "vamp", "activation": "tanh"},
+    "bfloat16": {**DENSE, "mixed_precision": True, "encoder_hidden": (64,), "decoder_hidden": (64,)},
 }  # fmt: skip
 #: The cases that run without `--thorough`.
 QUICK_CASES = ("dense",)
@@ -353,7 +354,9 @@ def _losses_of_everything():
     small = {"encoder_hidden": (8,), "decoder_hidden": (8,), "encoder_filters": (4, 4), "decoder_filters": (4, 4)}
     losses = {}
     for name, changes in cases.items():
-        settings = config.Config().replace(**{"validation": 20, "batch_size": 20, "latent_dim": 2, **small, **changes})
+        settings = config.Config().replace(
+            **{"validation": 20, "batch_size": 20, "latent_dim": 2, **small, **DENSE, **changes}
+        )
         setup = setups.prepare(settings, sources.from_config(settings.data), Distribution())
         history = setup.model.fit(
             setup.batches.dataset, validation_data=setup.validation.dataset, epochs=1, verbose=0, shuffle=False

@@ -7,7 +7,8 @@ from kvae.training import train as training
 
 SMALL = {
     "data": "mnist-sample", "validation": 100, "epochs": 4, "latent_dim": 3, "batch_size": 50, "steps_per_execution": 4,
-    "encoder_hidden": (16,), "decoder_hidden": (16,), "checkpoint_every": 1,
+    "encoder_hidden": (16,), "decoder_hidden": (16,), "checkpoint_every": 1, "network": "dense",
+    "likelihood": "bernoulli",
 }  # fmt: skip
 
 

@@ -34,12 +34,31 @@ def check_data(x: np.ndarray, data: Data, source: str, first: int = 0) -> None:
 
 
 def check_units(x: np.ndarray, value_range: tuple[float, float] | None, source: str) -> None:
-    """Raise `InputDataError` if x looks like pixels divided by 255, and the model expects 0 to 255."""
-    if value_range == (0.0, 255.0) and x.dtype.kind == "f" and x.size and 0 < float(x.max()) <= 1:
-        raise InputDataError(
-            f"{source} has values from {float(x.min()):g} to {float(x.max()):g}, as if they were divided by 255. "
-            "Use pixels from 0 to 255."
-        )
+    """Raise `InputDataError` if x has a smaller scale than the model, such as pixels divided by 255."""
+    if value_range is None or not x.size or not has_smaller_scale(x.dtype, float(x.max()), value_range):
+        return
+    low, high, highest = float(x.min()), value_range[1], float(x.max())
+    scale = f"divided by {high:g}" if highest <= 1 else f"on the scale 0 to {highest:g}"
+    dark = "" if x.dtype == np.uint8 or high != 255 else ", and uint8 for images that are dark"
+    raise InputDataError(
+        f"{source} has values from {low:g} to {highest:g}, as if they were {scale}. "
+        f"Use pixels from 0 to {high:g}{dark}."
+    )
+
+
+def has_smaller_scale(dtype: np.dtype, highest: float, value_range: tuple[float, float]) -> bool:
+    """Return whether values with that maximum have a smaller scale than a model whose range starts at 0.
+
+    8-bit images may be dark, so only the values 0 and 1 are refused for them.
+    """
+    low, high = value_range
+    if low != 0 or high <= 1 or highest <= 0:
+        return False
+    if dtype == np.uint8:
+        return high >= 15 and highest == 1
+    if highest <= 1:
+        return dtype.kind == "f" or high >= 15
+    return high == 255 and (highest <= 16 or highest in (31, 63, 64, 100, 127))
 
 
 def check_outcomes(x: np.ndarray, value_range: tuple[float, float] | None, source: str) -> None:

@@ -15,7 +15,8 @@ from kvae.training import run_folder, saved_run
 
 pytestmark = pytest.mark.torch
 
-SMALL = ("--data", "mnist-sample", "--latent-dim", "2", "--encoder-hidden", "16", "--decoder-hidden", "16")
+SMALL = ("--data", "mnist-sample", "--latent-dim", "2", "--encoder-hidden", "16", "--decoder-hidden", "16",
+         "--network", "dense", "--batch-size", "128")  # fmt: skip
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -56,7 +57,7 @@ def test_bfloat16_run_stops_early_and_is_exported_and_evaluated(kvae, tmp_path):
     asked = ("--mixed-precision", "--patience", "1", "--epochs", "60", "--learning-rate", "0.05", "--batch-size", "50")
     code, _, stderr = kvae("train", *SMALL, *asked, "--tensorboard", "logs", "-o", "run")
     assert code == 0, stderr
-    assert stderr.startswith("Training on CPU"), stderr
+    assert "Training on CPU" in stderr, stderr
     assert "with PyTorch." in stderr
     assert "Stopped early: the validation elbo no longer improves." in stderr
     assert "not checked" not in stderr

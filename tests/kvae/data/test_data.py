@@ -23,6 +23,7 @@ from kvae_serve.readers import ReadOptions, read_dataset, read_for
 
 SMALL = {
     "validation": 20, "epochs": 1, "latent_dim": 2, "batch_size": 20, "encoder_hidden": (8,), "decoder_hidden": (8,),
+    "network": "dense", "likelihood": "bernoulli",
 }  # fmt: skip
 
 

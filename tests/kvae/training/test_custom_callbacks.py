@@ -71,7 +71,19 @@ def test_wrong_module_is_reported_before_the_data_are_read(module):
 
 def test_command_adds_the_callback_after_all_metrics_are_known(module, tmp_path):
     flags = ["--data", "mnist-sample", "--epochs", "2", "--encoder-hidden", "8", "--decoder-hidden", "8", "-q"]
-    flags += ["--latent-dim", "2", "--no-export-check", "--callback", "tracking:Tracker", "-o", "run"]
+    flags += [
+        "--latent-dim",
+        "2",
+        "--network",
+        "dense",
+        "--batch-size",
+        "128",
+        "--no-export-check",
+        "--callback",
+        "tracking:Tracker",
+        "-o",
+        "run",
+    ]
     result = CliRunner().invoke(train_command, flags)
     assert result.exit_code == 0, result.output
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

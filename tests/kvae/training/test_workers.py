@@ -15,7 +15,8 @@ import pytest
 from kvae.training import run_folder
 
 SMALL = [
-    "--data", "mnist-sample", "--validation", "120", "--epochs", "2", "--latent-dim", "3", "--encoder-hidden", "16",
+    "--data", "mnist-sample", "--validation", "120", "--epochs", "2", "--latent-dim", "3", "--network", "dense",
+    "--encoder-hidden", "16",
     "--decoder-hidden", "16", "--batch-size", "50", "--no-export-check",
 ]  # fmt: skip
 

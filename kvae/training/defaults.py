@@ -1,0 +1,238 @@
+"""Settings that follow from the data: network, likelihood, range of the values, validation size and batch size.
+
+Nothing here imports Keras, because the choices are printed before the backend starts, which takes seconds.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from kvae.data import disk, ranges
+from kvae.training.config import Config
+from kvae_serve.errors import InputDataError, printable
+from kvae_serve.readers import Dataset
+
+#: Side of the smallest images that get convolutions.
+_CONV_SIDE = 16
+_BATCH_SIZE, _MIN_STEPS = 128, 20
+_MAX_VALIDATION = 5000
+
+
+def default_settings(dataset: Dataset, config: Config | None = None, **settings: Any) -> Config:
+    """Choose every setting that is `auto` for a data set, as `kvae train` does.
+
+    Args:
+        dataset: The data, for example of `kvae.data.load`.
+        config: Settings to start from; by default all of them are `auto` or have their default.
+        **settings: Settings to change first, with the names of the flags of `kvae train`.
+
+    Returns:
+        The configuration with a network, a likelihood, a range of values, a validation size and a batch size.
+
+    Raises:
+        InputDataError: If the data do not vary, are not finite, or have a scale with two readings.
+        RequestError: If a setting does not exist or has an invalid value.
+
+    Example:
+        >>> import kvae
+        >>> chosen = kvae.default_settings(kvae.data.load("mnist-sample"))
+        >>> chosen.model.network, chosen.model.likelihood, chosen.data.value_range
+        ('conv', 'bernoulli', '0,255')
+        >>> chosen.data.validation, chosen.training.batch_size
+        (60, 16)
+    """
+    config = (config or Config()).replace(**settings)
+    dataset = with_axes(config, dataset)
+    m, source = config.model, str(dataset.source)
+    value_range = find_range(dataset, m.likelihood, config.data.lowest_and_highest)
+    likelihood = _likelihood(dataset, value_range) if m.likelihood == "auto" else m.likelihood
+    network = _network(dataset, config) if m.network == "auto" else m.network
+    num = len(dataset.x)
+    validation = config.data.validation
+    if validation < 0:
+        validation = min(_MAX_VALIDATION, num // 10)
+    if validation >= num:
+        raise InputDataError(
+            f"{source} has {num} examples, so {validation} cannot be held out for validation. "
+            "Set --validation to a smaller number (0 for none)."
+        )
+    batch_size = config.training.batch_size
+    if not batch_size:
+        batch_size = _BATCH_SIZE
+        while batch_size > 1 and (num - validation) // batch_size < _MIN_STEPS:
+            batch_size //= 2
+    stored = config.data.value_range
+    if value_range and not stored and not _is_measured(dataset, likelihood):
+        stored = f"{value_range[0]:.9g},{value_range[1]:.9g}"
+    return config.replace(
+        network=network, likelihood=likelihood, validation=validation, batch_size=batch_size, value_range=stored
+    )
+
+
+def with_axes(config: Config, dataset: Dataset) -> Dataset:
+    """Return the data as sequences `[num, steps, features]` if the network, or the data without one, is for sequences.
+
+    A file does not contain whether `[num, a, b]` are sequences or gray images, so readers return images.
+    """
+    x, network = dataset.x, config.model.network
+    if dataset.columns or x.ndim == 3 or network not in ("lstm", "auto"):
+        return dataset
+    if network == "lstm" and (x.ndim != 4 or x.shape[-1] != 1):
+        raise InputDataError(
+            f"{dataset.source} contains examples of shape {list(x.shape[1:])}; an LSTM needs sequences "
+            "[steps, features]. Use --network dense."
+        )
+    if network == "auto" and not _look_like_sequences(x, str(dataset.source)):
+        return dataset
+    return dataset._replace(x=disk.as_sequences(x))
+
+
+def _look_like_sequences(x: Any, source: str) -> bool:
+    """Return whether `[num, a, b, 1]` are too narrow for images, or neither square nor on the scale of pixels."""
+    if x.ndim != 4 or x.shape[-1] != 1 or x.shape[1] == x.shape[2]:
+        return False
+    short, long = sorted(x.shape[1:3])
+    if short < 4 or long > 4 * short:
+        return True
+    values = ranges.summarize(x, source)
+    return values.low < 0 or values.high > 255 or not (values.whole or values.high <= 1)
+
+
+def find_range(
+    dataset: Dataset, likelihood: str, stated: tuple[float, float] | None = None
+) -> tuple[float, float] | None:
+    """Return the range of the possible values of x, or None if the likelihood or the data do not have one.
+
+    Args:
+        dataset: The data.
+        likelihood: Its name in a configuration, or `auto`.
+        stated: Range in the configuration, which the values must not exceed.
+
+    Raises:
+        InputDataError: If the data do not vary, are not finite, or have a scale with two readings.
+    """
+    source = str(dataset.source)
+    if dataset.columns or likelihood in ("mixed", "categorical"):
+        if stated:
+            what = "a table" if dataset.columns else f"data of a {likelihood} likelihood"
+            raise InputDataError(f"{source} is {what}, which does not have a range of values. Leave out --value-range.")
+        return None
+    values = ranges.summarize(dataset.x, source)
+    if stated:
+        low, high = stated
+        if values.low < low or values.high > high:
+            raise InputDataError(
+                f"{source}: x ranges from {values.low:g} to {values.high:g}, outside --value-range {low:g},{high:g}. "
+                "Widen the range, or leave it out."
+            )
+        return stated
+    if dataset.x.ndim < 4 and likelihood in ("auto", "gaussian") and not _is_pixels(dataset, values):
+        return None
+    return ranges.find(values, source)
+
+
+def _is_pixels(dataset: Dataset, values: ranges.Values) -> bool:
+    """Return whether vectors or sequences are bytes or bits and not measurements."""
+    is_byte = dataset.x.dtype == np.uint8 and values.high >= 128
+    return is_byte or (values.whole and (values.low, values.high) == (0.0, 1.0))
+
+
+def _is_measured(dataset: Dataset, likelihood: str) -> bool:
+    """Return whether the values are scaled by their statistics: vectors and sequences under a Gaussian."""
+    return likelihood in ("mixed", "categorical") or (
+        likelihood == "gaussian" and dataset.x.ndim < 4 and dataset.x.dtype != np.uint8
+    )
+
+
+def _likelihood(dataset: Dataset, value_range: tuple[float, float] | None) -> str:
+    if dataset.columns:
+        return "mixed"
+    if value_range is None:
+        return "gaussian"
+    x, is_gray = dataset.x, dataset.x.ndim < 4 or dataset.x.shape[-1] == 1
+    if is_gray and ranges.is_black_and_white(x, value_range):
+        return "bernoulli"
+    is_byte = value_range == (0.0, 255.0) and (x.dtype == np.uint8 or ranges.summarize(x, str(dataset.source)).whole)
+    return "discretized_logistic" if is_byte else "gaussian"
+
+
+def _network(dataset: Dataset, config: Config) -> str:
+    x = dataset.x
+    if x.ndim == 3:
+        return "lstm"
+    step = _conv_step(config)
+    is_large = x.ndim == 4 and min(x.shape[1:3]) >= _CONV_SIDE
+    return "conv" if is_large and x.shape[1] % step == 0 and x.shape[2] % step == 0 else "dense"
+
+
+def _conv_step(config: Config) -> int:
+    """Return the number that must divide the sides of an image for conv."""
+    return int(2 ** max(len(config.model.encoder_filters), len(config.model.decoder_filters)))
+
+
+def describe(dataset: Dataset, config: Config, wanted: Config) -> list[str]:
+    """Describe data and choices: one line, and for a table one more line per column.
+
+    Args:
+        dataset: The data, from `run_data.read`.
+        config: Settings of the run, from `default_settings`.
+        wanted: Settings before that. Those that were `auto` are named as options to change.
+    """
+    m = config.model
+    chosen = [name for name in ("likelihood", "network") if getattr(wanted.model, name) == "auto"]
+    change = f" (--{chosen[0]} to change)" if chosen else ""
+    line = f"{_examples(dataset, config)}; network {m.network}, likelihood {m.likelihood}{change}"
+    line += f"; {config.data.validation:,} for validation, batch size {config.training.batch_size}"
+    is_large = dataset.x.ndim == 4 and min(dataset.x.shape[1:3]) >= _CONV_SIDE
+    if is_large and m.network == "dense" and wanted.model.network == "auto":
+        line += f"; conv needs sides divisible by {_conv_step(config)}, see --image-size"
+    return [line + ".", *(_column(dataset, index) for index in range(len(dataset.columns)))]
+
+
+def _examples(dataset: Dataset, config: Config) -> str:
+    x = dataset.x
+    num, *shape = x.shape
+    if dataset.columns:
+        line = f"{num:,} rows of {shape[0]} columns"
+    elif x.ndim == 4:
+        color = {1: "gray", 3: "RGB"}.get(shape[2], f"{shape[2]}-channel")
+        line = f"{num:,} {color} images {shape[0]} x {shape[1]}"
+    elif x.ndim == 3:
+        line = f"{num:,} sequences of {shape[0]} steps x {shape[1]} {'feature' if shape[1] == 1 else 'features'}"
+    else:
+        line = f"{num:,} vectors of {shape[0]} values"
+    if classes := dataset.class_names.get("label"):
+        line += f" in {len(classes)} classes"
+    if (bounds := config.data.lowest_and_highest) and bounds != (0.0, 255.0):
+        line += f" with values from {bounds[0]:g} to {bounds[1]:g}"
+    elif config.model.likelihood == "gaussian" and not bounds and x.ndim < 4:
+        line += ", each feature on a scale of its own" if shape[-1] > 1 else ""
+    return line
+
+
+def _column(dataset: Dataset, index: int) -> str:
+    """Describe a column of a table: type, range, and unusual values."""
+    column, values = dataset.columns[index], np.asarray(dataset.x[:, index], "float64")
+    name = printable(column["name"], 40)
+    if column["kind"] == "categorical":
+        classes = column["classes"]
+        counts = np.bincount(values.astype(int), minlength=len(classes))
+        shown = ", ".join(printable(each, 20) for each in classes[:4]) + (", ..." if len(classes) > 4 else "")
+        odd = [f"{int((counts == 1).sum())} classes occur once"] if (counts == 1).sum() > 1 else []
+        if 2 * len(classes) > len(values):
+            odd = ["nearly as many classes as rows: an identifier? See --drop-columns"]
+        return f"  {name}: {len(classes)} classes ({shown}), 0 missing" + "".join(f"; {each}" for each in odd)
+    low, high, mean, std = values.min(), values.max(), values.mean(), values.std()
+    distinct, most = np.unique(values, return_counts=True)
+    odd = []
+    if len(distinct) <= 10 and len(distinct) < len(values) // 4 and (distinct == distinct.round()).all():
+        odd.append(f"only {len(distinct)} different values: classes? See --categorical-columns")
+    elif most.max() > 0.5 * len(values):
+        odd.append(f"{most.max() / len(values):.0%} of the rows are {distinct[most.argmax()]:g}")
+    far = max(high - mean, mean - low) / std if std else 0.0
+    if far > 10:
+        odd.append(f"an extreme value is {far:.0f} standard deviations from the mean")
+    whole = "whole numbers" if (distinct == distinct.round()).all() else "numbers"
+    if whole == "whole numbers" and len(distinct) == len(values) and high - low == len(values) - 1:
+        odd.append("counts the rows: an identifier? See --drop-columns")
+    return f"  {name}: {whole} from {low:g} to {high:g}, 0 missing" + "".join(f"; {each}" for each in odd)

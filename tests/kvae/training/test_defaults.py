@@ -1,0 +1,146 @@
+"""Settings that follow from the data: likelihood, network, range of values, validation and batch size."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import kvae
+from kvae.commands.train import train as command
+from kvae.training import config, defaults, run_data
+from kvae_serve.errors import InputDataError
+from kvae_serve.readers import Dataset
+
+RANDOM = np.random.default_rng(0)
+
+
+def dataset(x, columns=(), **conditions):
+    names = {"label": tuple("abcd")} if conditions else {}
+    return Dataset(np.asarray(x), conditions, names, "data.npz", None, tuple(columns))
+
+
+def photos(num, *shape):
+    return RANDOM.integers(0, 256, (num, *shape)).astype("uint8")
+
+
+def masks(num, *shape):
+    return RANDOM.integers(0, 2, (num, *shape)).astype("uint8")
+
+
+TABLE = [{"name": "age", "kind": "numeric"}, {"name": "pet", "kind": "categorical", "classes": ["cat", "dog"]}]
+BATCH = RANDOM.normal(size=(60, 24, 1, 1)).astype("float32")
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (dataset(photos(60, 32, 32, 3)), ("conv", "discretized_logistic", "0,255")),
+        (dataset(photos(60, 32, 32, 1)), ("conv", "discretized_logistic", "0,255")),
+        (dataset(photos(60, 15, 32, 1)), ("dense", "discretized_logistic", "0,255")),
+        (dataset(photos(60, 30, 30, 3)), ("dense", "discretized_logistic", "0,255")),
+        (dataset(photos(60, 32, 32, 3) / np.float32(255)), ("conv", "gaussian", "0,1")),
+        (dataset(masks(60, 64, 64, 1)), ("conv", "bernoulli", "0,1")),
+        (dataset(masks(60, 64, 64, 1) * 255), ("conv", "bernoulli", "0,255")),
+        (dataset(masks(60, 8, 8, 1).astype(bool).astype("float32")), ("dense", "bernoulli", "0,1")),
+        (dataset(RANDOM.integers(0, 16, (60, 28, 28, 1)).astype("uint8")), ("conv", "gaussian", "0,15")),
+        (dataset(RANDOM.integers(0, 17, (60, 8, 8, 1)).astype("float32")), ("dense", "gaussian", "0,16")),
+        (dataset(RANDOM.integers(0, 101, (60, 16, 16, 1)).astype("float32")), ("conv", "gaussian", "0,100")),
+        (dataset(RANDOM.normal(size=(60, 16, 16, 1)).astype("float32")), ("conv", "gaussian", "")),
+        (dataset(RANDOM.normal(size=(60, 9)).astype("float32")), ("dense", "gaussian", "")),
+        (dataset(masks(60, 9).astype("float32")), ("dense", "bernoulli", "0,1")),
+        (dataset(BATCH), ("lstm", "gaussian", "")),
+        (dataset(np.repeat(BATCH, 6, 2)), ("lstm", "gaussian", "")),
+        (dataset([[30, 0], [50, 1]] * 20, TABLE), ("dense", "mixed", "")),
+    ],
+)
+def test_network_likelihood_and_range_follow_from_the_data(data, expected):
+    chosen = kvae.default_settings(data)
+    assert (chosen.model.network, chosen.model.likelihood, chosen.data.value_range) == expected
+
+
+def test_given_settings_are_kept():
+    given = {"network": "dense", "likelihood": "gaussian", "validation": 0, "batch_size": 7, "value_range": "0,300"}
+    chosen = kvae.default_settings(dataset(photos(60, 32, 32, 3)), **given)
+    assert chosen == config.Config().replace(**given)
+
+
+@pytest.mark.parametrize(("num", "validation", "batch_size"), [(3000, 300, 128), (1500, 150, 64), (30, 3, 1)])
+def test_small_data_get_20_steps_per_epoch(num, validation, batch_size):
+    chosen = kvae.default_settings(dataset(np.arange(2.0 * num).reshape(num, 2)))
+    assert (chosen.data.validation, chosen.training.batch_size) == (validation, batch_size)
+    assert (num - validation) // batch_size >= 20
+
+
+@pytest.mark.parametrize("x", [photos(20, 8, 8, 1) // 5, np.float32(99.5) * RANDOM.random((20, 8, 8, 1))])
+def test_scale_with_two_readings_is_refused(x):
+    x.flat[0] = 51 if x.dtype == np.uint8 else 99.5
+    with pytest.raises(InputDataError, match=r"Set --value-range to 0,(51|100) or 0,255"):
+        kvae.default_settings(dataset(x))
+    assert kvae.default_settings(dataset(x), value_range="0,100").data.value_range == "0,100"
+
+
+def test_constant_images_and_values_outside_the_given_range_are_refused():
+    with pytest.raises(InputDataError, match="every value of x is 0"):
+        kvae.default_settings(dataset(np.zeros((20, 28, 28, 1), "uint8")))
+    with pytest.raises(InputDataError, match=r"outside --value-range 0,100"):
+        kvae.default_settings(dataset(photos(20, 8, 8, 1)), value_range="0,100")
+
+
+def test_description_names_data_and_choices():
+    data = dataset(photos(1500, 32, 32, 3), label=np.arange(1500) % 4)
+    wanted = config.Config()
+    (line,) = defaults.describe(data, kvae.default_settings(data), wanted)
+    assert line.startswith(
+        "1,500 RGB images 32 x 32 in 4 classes; network conv, likelihood discretized_logistic (--likelihood to change)"
+    )
+
+
+def test_description_of_a_table_has_a_line_per_column(tmp_path):
+    rows = "".join(f"{i},{i % 3},{i * 0.5},{'x' if i % 2 else 'y'}\n" for i in range(100))
+    (tmp_path / "t.csv").write_text("id,kind,size,letter\n" + rows)
+    done = CliRunner().invoke(command, ["--data", str(tmp_path / "t.csv"), "--dry-run"])
+    assert done.exit_code == 0, done.output
+    first, *columns = done.output.splitlines()
+    assert first.startswith("100 rows of 4 columns; network dense, likelihood mixed")
+    assert columns == [
+        "  id: whole numbers from 0 to 99, 0 missing; counts the rows: an identifier? See --drop-columns",
+        "  kind: whole numbers from 0 to 2, 0 missing; only 3 different values: classes? See --categorical-columns",
+        "  size: numbers from 0 to 49.5, 0 missing",
+        "  letter: 2 classes (x, y), 0 missing",
+    ]
+
+
+def test_dry_run_opens_no_training_framework():
+    code = (
+        "import sys; from kvae.__main__ import run\n"
+        "assert run(['train', '--data', 'mnist-sample', '--dry-run']) == 0\n"
+        "assert not {'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("600 gray images 28 x 28 in 10 classes; network conv, likelihood bernoulli")
+
+
+def test_sequences_in_a_file_are_read_as_sequences(tmp_path):
+    np.save(tmp_path / "series.npy", BATCH[..., 0])
+    wanted = config.Config().replace(data=str(tmp_path / "series.npy"))
+    data = run_data.read(wanted)
+    chosen = defaults.default_settings(data, wanted)
+    assert data.x.shape == (60, 24, 1)
+    assert run_data.read(chosen).x.shape == (60, 24, 1)
+
+
+def test_tabular_preset_accepts_178_rows():
+    data = dataset(np.stack([RANDOM.normal(size=178), np.arange(178) % 2], 1), TABLE)
+    assert kvae.default_settings(data, kvae.presets.get("tabular").config).data.validation == 17
+
+
+def test_config_accepts_the_text_auto_and_stores_numbers(tmp_path):
+    (tmp_path / "c.toml").write_text('[training]\nbatch_size = "auto"\n[data]\nvalidation = "auto"\n')
+    assert config.read(tmp_path / "c.toml") == config.Config().replace(batch_size="auto", validation="auto")
+    chosen = kvae.default_settings(kvae.data.load("mnist-sample"))
+    (tmp_path / "chosen.toml").write_text(chosen.to_toml())
+    assert config.read(tmp_path / "chosen.toml") == chosen
+    assert "auto" not in chosen.to_toml().replace("# Rerun", "")
