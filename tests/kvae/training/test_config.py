@@ -44,7 +44,7 @@ def test_settings_from_python_may_be_paths_lists_and_integers(tmp_path):
         ("[model]\nlatent_dim = 'three'", "latent_dim must be of type int, got 'three'"),
         ("[model]\nlatent_dim = true", "must be of type int"),
         ("[model]\nlatent_dim = 0", "latent_dim must be at least 1"),
-        ("[model]\nnetwork = 'rnn'", "one of dense, conv"),
+        ("[model]\nnetwork = 'rnn'", "one of auto, dense, conv"),
         ("[models]\n", "unknown section models"),
         ("[objective]\nbeta = nan", "beta must be at least 0 and finite"),
         ("[training]\nlearning_rate = -1", "learning_rate must be a positive number"),
