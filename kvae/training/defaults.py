@@ -1,6 +1,6 @@
 """Settings that follow from the data: network, likelihood, range of the values, validation size and batch size.
 
-Nothing here imports Keras, because the choices are printed before the backend starts, which takes seconds.
+This module does not import Keras, because the choices are printed before the backend starts, which takes seconds.
 """
 
 from typing import Any
