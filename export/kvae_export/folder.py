@@ -11,7 +11,7 @@ import numpy as np
 
 from kvae_export.graph import Graph
 from kvae_export.model_card import GraphFile, render
-from kvae_export.tolerances import Tolerance, accumulated_error, default_tolerances, with_magnitude
+from kvae_export.tolerances import Tolerance, accumulated_error, default_tolerances
 from kvae_serve import model
 from kvae_serve.errors import ModelFileError, RequestError, VerificationError
 from kvae_serve.sealed import file as onnx_file
@@ -130,9 +130,7 @@ def _write_verified(
     for name, values in outputs.items():
         if not np.isfinite(values).all():
             raise VerificationError(f"{name} of {graph.name} is not finite for golden inputs. Train the model again.")
-    manifest["golden"] = golden.record(
-        outputs, {name: with_magnitude(allowed[name], errors[name], outputs[name]) for name in outputs}
-    )
+    manifest["golden"] = golden.record(outputs, allowed)
     bare = proto.SerializeToString(deterministic=True)
     sealed = onnx_file.seal(bare, manifest)
     path = folder / f"{graph.name}.onnx"
