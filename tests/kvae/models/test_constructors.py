@@ -19,17 +19,25 @@ LABEL = kvae.Categorical("label", 3)
         ("lstm", (6, 2), {"units": 3, "dense": 4}),
     ],
 )
-def test_every_family_builds_every_class(family, shape, sizes):
-    for cls, options in (
+def test_every_family_of_networks_fits_a_conditional_model(family, shape, sizes):
+    build = getattr(kvae.ConditionalVAE, family)
+    model = build(shape, 2, **sizes, conditions=LABEL, likelihood=likelihoods.Gaussian("element"))
+    assert (model.data.shape, model.latent_dim, model.condition_dim) == (shape, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("cls", "options"),
+    [
         (kvae.VAE, {}),
         (kvae.BetaVAE, {"beta": 4.0}),
-        (kvae.ConditionalVAE, {"conditions": LABEL, "likelihood": likelihoods.Gaussian("element")}),
+        (kvae.ConditionalVAE, {"conditions": LABEL}),
         (kvae.ConditionalBetaVAE, {"conditions": [LABEL], "beta": 2.0}),
-    ):
-        model = getattr(cls, family)(shape, 2, **sizes, **options)
-        assert type(model) is cls
-        assert (model.data.shape, model.latent_dim) == (shape, 2)
-        assert model.condition_dim == (3 if "conditions" in options else 0)
+    ],
+)
+def test_every_class_is_built_in_one_call(cls, options):
+    model = cls.dense((4,), 2, hidden=(3,), **options)
+    assert type(model) is cls
+    assert model.condition_dim == (3 if "conditions" in options else 0)
 
 
 def test_dense_mirrors_the_hidden_layers():

@@ -88,7 +88,7 @@ def test_inference_uses_the_present_weights():
 
 def test_a_callback_can_sample_during_training():
     model, ranges = MODELS["unconditional"](), []
-    model.compile("adam")
+    model.compile("adam", run_eagerly=True)
     watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ranges.append(model.sample(2, seed=0).x))
     model.fit(X, epochs=2, verbose=0, callbacks=[watch])
     assert np.abs(ranges[0] - ranges[1]).max() > 0
