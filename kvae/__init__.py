@@ -1,7 +1,7 @@
 """kvae: train variational autoencoders in Keras, run them anywhere as sealed ONNX files.
 
-Importing this package is light: each public name brings in what it needs on first use. `kvae.load` runs an exported
-model with ONNX Runtime and opens no Keras; `kvae.VAE` and what trains bring Keras in.
+The import is fast, because each public name imports its own module on first use. `kvae.load` runs an exported model in
+ONNX Runtime, without Keras. `kvae.VAE` and the training functions import Keras.
 """
 
 from importlib import import_module
