@@ -27,7 +27,7 @@ def chosen() -> str:
     """Return the backend that Keras will use: `KERAS_BACKEND`, else the one in keras.json, else tensorflow."""
     if name := os.environ.get("KERAS_BACKEND"):
         return name
-    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    home = Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"))  # noqa: PTH111 - works without HOME
     try:
         return str(json.loads((home / "keras.json").read_text(encoding="utf-8")).get("backend", "tensorflow"))
     except (OSError, ValueError, AttributeError):

@@ -25,7 +25,8 @@ _UNQUOTED = frozenset({"model", "path", "history", "threads", "as_json", "card",
         metavar="DATA",
         help="Dataset: IDX file or folder, .npz, .npy, .csv, an image or a folder of images, or mnist-sample (ships).",
     ),
-    dataset_args.split(),
+    dataset_args.split("test"),
+    *dataset_args.read_options(),
 )
 @options.condition_args()
 @click.option(
@@ -135,7 +136,7 @@ def evaluate(
     loaded = runtime.load(model)
     curves = evaluate_report.prepare(loaded, history) if as_report else None
     values = conditions.for_all_rows()
-    examples = dataset.read(loaded, values)
+    examples = dataset.read(loaded, values, default_split="test")
     measured: dict[str, Any] = {}
     if sample_metrics is not None:
         measured = evaluate_samples.measure(

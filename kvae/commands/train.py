@@ -62,7 +62,11 @@ def settings(command):
         if auto is not None and default == auto:
             shown = "auto"
         text = declared.metadata["help"] + (f"  [default: {shown}]" if shown not in ("", False) else "")
-        if kind is bool:
+        if declared.metadata["repeated"]:
+            option = click.option(
+                f"--{name}", multiple=True, help=text, metavar="NAME=ARRAY", callback=lambda _, __, value: value or None
+            )
+        elif kind is bool:
             option = click.option(f"--{name}/--no-{name}", default=None, help=text)
         elif declared.metadata["choices"]:
             option = click.option(f"--{name}", type=click.Choice(declared.metadata["choices"]), help=text)
@@ -167,7 +171,7 @@ def train(
         dataset = run_data.read(wanted)
         chosen = defaults.default_settings(dataset, wanted)
         if not quiet and (not cluster or cluster.is_chief):
-            click.echo("\n".join(defaults.describe(dataset, chosen, wanted)), err=True)
+            click.echo("\n".join([*dataset.notes, *defaults.describe(dataset, chosen, wanted)]), err=True)
         wanted = chosen
     distribution = _open(cluster, devices, tensorboard, quiet, wanted.model.network)
     from kvae.training import train as training

@@ -2,13 +2,13 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from kvae.data.disk import OnDisk
+from kvae.data.disk import OnDisk, chunks
 from kvae_serve.errors import InputDataError, printable
 from kvae_serve.readers import Dataset, ReadOptions, read_dataset
 from kvae_serve.readers.csv import graph_name
@@ -39,6 +39,9 @@ def load(
     condition_columns: Sequence[str] = (),
     categorical_columns: Sequence[str] = (),
     drop_columns: Sequence[str] = (),
+    keys: Mapping[str, str] | None = None,
+    delimiter: str | None = None,
+    skip_bad: bool = False,
     in_memory: int | None = None,
 ) -> Dataset:
     """Read a data set.
@@ -47,15 +50,20 @@ def load(
         source: A file or folder (IDX, `.npz`, `.npy`, images, CSV); `mnist` or `fashion_mnist`, which Keras downloads;
             or `mnist-sample`, a few hundred digits that are part of the package.
         split: `"train"` or `"test"`. Data without a split are read as a whole.
-        image_size: (height, width) to which images are cropped and resized. By default they must have one size.
+        image_size: (height, width) to which images are cropped and resized, and vectors are reshaped. By default all
+            images must have one size.
         channels: 1 for gray, 3 for RGB; by default those of the images.
         condition_columns: CSV columns that are conditions and not part of x.
         categorical_columns: CSV columns of numbers that are class names.
         drop_columns: CSV columns to leave out.
+        keys: Arrays of an `.npz` by the name that they get, such as `{"x": "images", "label": "y"}`.
+        delimiter: Delimiter of a CSV. By default it is detected.
+        skip_bad: Whether to leave out images that cannot be read.
         in_memory: Size of x in bytes above which arrays and image folders stay on disk; None reads everything.
 
     Returns:
-        `kvae_serve.readers.Dataset`: `x` `[num, *shape]` in data units, `conditions` by name, class names, range.
+        `kvae_serve.readers.Dataset`: `x` `[num, *shape]` in data units, `conditions` by name, class names, range, and
+        `notes` about how the data were read.
 
     Raises:
         InputDataError: If the data are missing or invalid. The message names them and the remedy.
@@ -74,6 +82,9 @@ def load(
         condition_columns=tuple(condition_columns),
         categorical_columns=tuple(categorical_columns),
         drop_columns=tuple(drop_columns),
+        keys=tuple(f"{name}={array}" for name, array in (keys or {}).items()),
+        delimiter=delimiter,
+        skip_bad=skip_bad,
         in_memory=in_memory,
     )
     return read_dataset(source, cast(Split, split), options)
@@ -100,10 +111,13 @@ def from_config(data: Any, split: str = "train") -> Dataset:
         condition_columns=data.condition_names,
         categorical_columns=data.categorical_columns,
         drop_columns=data.drop_columns,
+        keys=dict(key.split("=", 1) for key in data.key),
+        delimiter=data.delimiter or None,
+        skip_bad=data.skip_bad,
         in_memory=_in_memory(),
     )
     if not dataset.columns and (data.categorical_columns or data.drop_columns):
-        raise InputDataError(f"{dataset.source} is not a CSV file; leave out --categorical-columns and --drop-columns.")
+        raise InputDataError(f"{dataset.source} is not a table; leave out --categorical-columns and --drop-columns.")
     if isinstance(dataset.x, np.memmap) or not isinstance(dataset.x, np.ndarray):
         dataset = dataset._replace(x=OnDisk(dataset.x))  # type: ignore[arg-type]  # rows on demand
     names = [graph_name(name) if dataset.columns else name for name in data.condition_names]
@@ -111,6 +125,7 @@ def from_config(data: Any, split: str = "train") -> Dataset:
         _check_condition(dataset, name)
     if data.class_names:
         dataset = _rename_classes(dataset, data.class_names, names)
+    _check_varies(dataset)
     return dataset._replace(
         conditions={name: dataset.conditions[name] for name in names},
     )
@@ -124,25 +139,57 @@ def _in_memory() -> int:
 
 
 def _rename_classes(dataset: Dataset, class_names: Sequence[str], conditions: Sequence[str]) -> Dataset:
-    """Return the data set with other names for the classes of `label`."""
+    """Return the data set with other names for the classes of `label`.
+
+    Names of integer labels are by index from 0, so they may include classes without examples. Other labels get one
+    name each, in order.
+    """
     classes = dataset.class_names.get("label", ())
     if "label" not in conditions or not classes:
         raise InputDataError(
             "class_names need the condition label, which this model does not have; add --conditional, or leave them "
             "out."
         )
-    if len(class_names) != len(classes) or len(set(class_names)) != len(class_names):
+    num = len(class_names)
+    # Later data may hold the same integers, which are read as indices.
+    integers = [int(name) for name in classes if re.fullmatch(r"0|[1-9][0-9]{0,8}", name)]
+    if len(set(class_names)) == num and len(integers) == len(classes) and max(integers) < num:
+        empty = [name for index, name in enumerate(class_names) if index not in integers]
+        note = f"Classes without examples: {', '.join(printable(name, 40) for name in empty[:12])}."
+        label = np.array(integers, np.int64)[dataset.conditions["label"]]
+        dataset = dataset._replace(
+            conditions={**dataset.conditions, "label": label}, notes=(*dataset.notes, *([note] if empty else []))
+        )
+    elif len(set(class_names)) != len(classes) or num != len(classes) or any(each < num for each in integers):
+        listed = ", ".join(printable(name, 40) for name in (*classes[:8], *(["..."] if len(classes) > 8 else [])))
+        counted = f" Names of integers count from 0: {max(integers)} needs {max(integers) + 1}." if integers else ""
         raise InputDataError(
-            f"{dataset.source} has {len(classes)} classes of label, got {len(set(class_names))} different class names "
-            f"in {len(class_names)}; give one per class, separated by commas."
+            f"{dataset.source} has {len(classes)} classes of label ({listed}), got {len(set(class_names))} different "
+            f"class names in {num}; give one per class, separated by commas.{counted}"
         )
     return dataset._replace(class_names={**dataset.class_names, "label": tuple(class_names)})
+
+
+def _check_varies(dataset: Dataset) -> None:
+    """Raise InputDataError if all examples are identical, such as black images."""
+    first = np.asarray(dataset.x[:1])
+    if len(dataset.x) > 1 and not any((chunk != first).any() for chunk in chunks(dataset.x)):
+        constant = f"the value {float(first.min()):g}" if first.min() == first.max() else "the same values"
+        raise InputDataError(
+            f"All {len(dataset.x)} examples of {dataset.source} are identical: each has {constant}. Use others."
+        )
 
 
 def _check_condition(dataset: Dataset, name: str) -> None:
     """Raise InputDataError unless `name` can be a condition of a model."""
     if name not in dataset.conditions:
         if name == "label":
+            if dataset.columns:
+                columns = ", ".join(printable(column["name"], 40) for column in dataset.columns[:8])
+                raise InputDataError(
+                    f"{dataset.source} does not have a column label, which --conditional needs. Name the columns to "
+                    f"condition on with --condition-columns; it has {columns}."
+                )
             raise InputDataError(f"{dataset.source} has no labels; leave out --conditional.")
         names = ", ".join(printable(each, 40) for each in dataset.conditions) or "none"
         raise InputDataError(f"{dataset.source} has no condition {printable(name, 60)}; it has {names}.")
@@ -153,7 +200,8 @@ def _check_condition(dataset: Dataset, name: str) -> None:
         )
     values, classes = dataset.conditions[name], dataset.class_names.get(name, ())
     if (name == "label" and len(classes) < 2) or len(classes) == 1:
-        raise InputDataError(f"{dataset.source} needs at least 2 classes of {name} for a conditional model.")
+        only = f", but all have the class {printable(classes[0], 40)}" if classes else ""
+        raise InputDataError(f"{dataset.source} needs at least 2 classes of {name} for a conditional model{only}.")
     if not classes and not values.min() < values.max():
         raise InputDataError(f"{dataset.source} has the same {name} for every example; leave this condition out.")
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ from kvae_serve.writers import atomic
 
 
 def default_folder() -> Path:
-    """Where classifiers are kept where the user names no folder: the user's folder of caches."""
+    """Return the user's cache folder, or a new temporary folder if the user does not have a home folder."""
+    if not os.environ.get("XDG_CACHE_HOME") and not _has_home():
+        return Path(tempfile.mkdtemp(prefix="kvae-"))
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
     elif sys.platform == "darwin":
@@ -33,6 +36,13 @@ def default_folder() -> Path:
     else:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "kvae" / "classifiers"
+
+
+def _has_home() -> bool:
+    try:
+        return Path.home().is_absolute()
+    except RuntimeError:  # HOME is not set, and the user is not in the password database.
+        return False
 
 
 def kept(

@@ -38,12 +38,14 @@ def setting(
     least: float | None = None,
     above: float | None = None,
     auto: int | None = None,
+    repeated: bool = False,
 ) -> Any:
     """Declare a setting: its default, one line of help, and the values that it accepts.
 
-    `auto` is the number that stands for the text "auto": a value that `defaults.resolve` chooses for the data.
+    `auto` is the number that stands for the text "auto": a value that `defaults.resolve` chooses for the data. The flag
+    of a `repeated` setting may be given several times.
     """
-    bounds = {"choices": choices, "least": least, "above": above, "auto": auto}
+    bounds = {"choices": choices, "least": least, "above": above, "auto": auto, "repeated": repeated}
     return field(default=default, metadata={"help": text, **bounds})
 
 
@@ -77,6 +79,11 @@ class DataConfig:
     value_range: str = setting(
         "", "Lowest and highest possible value of the data, such as 0,255. By default they follow from the values."
     )
+    key: Names = setting(
+        (), ".npz: array to read, as NAME=ARRAY, such as x=images or label=y. May be repeated.", repeated=True
+    )
+    delimiter: str = setting("", "CSV: delimiter, such as ; or tab. By default it is detected.")
+    skip_bad: bool = setting(False, "Images: leave out files that cannot be read.")
     validation: int = setting(
         -1,
         "Number of examples held out for validation. 0 for none; auto for 5,000, or a tenth of fewer than 50,000.",
@@ -272,6 +279,8 @@ class Config:
             raise RequestError(
                 f"channels must be 1 (gray), 3 (RGB) or 0 (the channels of the files), got {self.data.channels}."
             )
+        if invalid := [key for key in self.data.key if not re.fullmatch(r"[^=]+=.+", key)]:
+            raise RequestError(f"key must be NAME=ARRAY such as x=images, got {printable(invalid[0], 60)}.")
         names = self.data.condition_names
         if len(set(names)) != len(names):
             raise RequestError(f"condition_columns contains a name twice: {', '.join(names)}.")

@@ -34,20 +34,23 @@ class Examples(NamedTuple):
 
 @dataclass(frozen=True)
 class DatasetArgs:
-    """Dataset to read: DATA, `--split`, `--image-size` and `--channels`."""
+    """Dataset to read: DATA, `--split` and the options of `read_options`."""
 
     data: str
     split: Split | None
     image_size: str | None = None
     channels: str | None = None
+    key: tuple[str, ...] = ()
+    delimiter: str | None = None
+    skip_bad: bool = False
 
-    def read(self, model: Model, conditions: Mapping[str, str], *, default_split: Split | None = "test") -> Examples:
+    def read(self, model: Model, conditions: Mapping[str, str], *, default_split: Split | None = None) -> Examples:
         """Read the examples for a model.
 
         Args:
             model: Model whose data shape and conditions apply.
             conditions: Values for all rows; they replace those of the file.
-            default_split: Split to use without `--split`, if the data is split. `None` selects the training split.
+            default_split: Split to use without `--split`, if the data is split. `None` is the training split.
 
         Raises:
             InputDataError: The data is missing or bad, or lacks a condition of the model.
@@ -57,7 +60,7 @@ class DatasetArgs:
     def read_in_order(self, model: Model, conditions: Mapping[str, str]) -> Examples:
         """Read examples that are used once, in order; `-` is an .npy file on standard input."""
         if self.data != options.STDIN:
-            return self._read(model, conditions, "test", IN_MEMORY_IN_ORDER)
+            return self._read(model, conditions, None, IN_MEMORY_IN_ORDER)
         from kvae_serve.inference.latent_files import standard_input
 
         return Examples(standard_input(), dict(conditions))  # type: ignore[arg-type]
@@ -65,7 +68,10 @@ class DatasetArgs:
     def _read(
         self, model: Model, conditions: Mapping[str, str], default_split: Split | None, in_memory: int
     ) -> Examples:
-        dataset = self._dataset(model.manifest, default_split, self._read_options(model.manifest, in_memory))
+        dataset = self._dataset(model.manifest, default_split, self._read_options(in_memory))
+        if not click.get_current_context().params.get("quiet"):
+            for note in dataset.notes:
+                click.echo(note, err=True)
         missing = [
             each.name
             for each in model.manifest.conditions
@@ -89,31 +95,49 @@ class DatasetArgs:
                 raise
         return read_for(self.data, manifest, None, read_options)
 
-    def _read_options(self, manifest: Manifest, in_memory: int) -> ReadOptions:
-        """Return the options of the reader; images get the size and channels of the model by default."""
+    def _read_options(self, in_memory: int) -> ReadOptions:
         from kvae_serve.readers import ReadOptions
 
-        shape = manifest.data.shape
-        size, channels = _parse_size(self.image_size), int(self.channels) if self.channels else None
-        if manifest.data.kind == "image" and _holds_images(self.data):
-            size = size or (shape[0], shape[1])
-            channels = channels or (shape[2] if shape[2] in (1, 3) else None)
-        return ReadOptions(image_size=size, channels=channels, in_memory=in_memory)
+        return ReadOptions(
+            image_size=_parse_size(self.image_size),
+            channels=int(self.channels) if self.channels else None,
+            keys=self.key,
+            delimiter=self.delimiter,
+            skip_bad=self.skip_bad,
+            in_memory=in_memory,
+        )
 
 
-def dataset_args(default_split: str = "test") -> options.Decorator:
+def dataset_args() -> options.Decorator:
     """Pass the argument DATA and the options of `DatasetArgs` as `dataset`."""
     return options.group(
         "dataset",
         DatasetArgs,
         click.argument("data", metavar="DATA", shell_complete=completers.path),
-        split(default_split),
-        click.option("--image-size", metavar="HxW", help="Size to crop and resize images to.  [default: the model's]"),
-        click.option("--channels", type=click.Choice(["1", "3"]), help="Channels to read images with: gray or RGB."),
+        split(),
+        *read_options(),
     )
 
 
-def split(default: str = "test") -> options.Decorator:
+def read_options() -> tuple[options.Decorator, ...]:
+    """Options for data that can be read in several ways, see `kvae_serve.readers.ReadOptions`."""
+    return (
+        click.option("--image-size", metavar="HxW", help="Size to crop and resize images to.  [default: the model's]"),
+        click.option("--channels", type=click.Choice(["1", "3"]), help="Channels to read images with: gray or RGB."),
+        click.option(
+            "--key",
+            multiple=True,
+            metavar="NAME=ARRAY",
+            help="Array of an .npz to read, such as x=images or label=y. May be repeated.",
+        ),
+        click.option(
+            "--delimiter", metavar="CHARACTER", help="Delimiter of a CSV, such as ; or tab.  [default: detected]"
+        ),
+        click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read."),
+    )
+
+
+def split(default: str = "train") -> options.Decorator:
     """`--split`."""
     return click.option(
         "--split",
@@ -129,12 +153,3 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     if not all(each.isascii() and each.isdigit() and 0 < int(each[:6]) <= 65_535 for each in (height, width)):
         raise RequestError(f"--image-size is {printable(text, 40)}; expected HxW, such as 28x28.")
     return int(height), int(width)
-
-
-def _holds_images(data: str) -> bool:
-    from pathlib import Path
-
-    from kvae_serve.readers import images
-
-    path = Path(data)
-    return images.holds_images(path) if path.is_dir() else path.suffix.lower() in images.SUFFIXES

@@ -35,13 +35,13 @@ def read(path: str, manifest: Manifest) -> tuple[Any, dict[str, Any]]:
     """
     if path == STDIN:
         return standard_input(), {}
-    from kvae_serve.readers import arrays
+    from kvae_serve.readers import ReadOptions, arrays
 
     suffix, source = os.path.splitext(path)[1].lower(), printable(path)
     if not Path(path).is_file():
         raise InputDataError(f"{source} is not a file. Give {_FORMS}.")
     if suffix == ".npy":
-        return _shaped(arrays.read_npy(Path(path), source, in_memory=0).x, manifest, source), {}
+        return _shaped(arrays.read_npy(Path(path), source, ReadOptions(in_memory=0)).x, manifest, source), {}
     if suffix == ".npz":
         return _from_npz(Path(path), manifest, source)
     if suffix == ".csv":

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from kvae_serve.errors import InputDataError, printable
 from kvae_serve.readers.checks import check_finite
-from kvae_serve.readers.dataset import Dataset, MissingSplitError, Split, check_size
+from kvae_serve.readers.dataset import Dataset, MissingSplitError, ReadOptions, Split, check_size, natural_key
 from kvae_serve.readers.npy import check_header
 
 # Errors of numpy and zipfile about a damaged file. A header may even claim more memory than there is.
@@ -21,44 +22,80 @@ MAX_CLASSES = 10_000
 # Arrays that `kvae sample`, `encode` and `reconstruct` write next to x, and that are not conditions.
 _NOT_CONDITIONS = {"x", "x_mean", "z", "z_mean", "z_log_var", "seed", "scheme", "start"}
 
+# Names of x and of the labels that other programs use, in lower case.
+_X_NAMES = ("x", "images", "image", "imgs", "data", "features", "samples", "arr_0")
+_LABEL_NAMES = ("label", "labels", "y", "target", "targets", "class", "classes")
+_SPLIT_NAMES = {"train": ("train", "training"), "test": ("test", "testing")}
 
-def read_npz(path: Path, split: Split | None, source: str) -> Dataset:
-    """Read `x` and its conditions, or one split of the arrays `x_train`, `y_train`, `x_test` and `y_test` of Keras."""
+
+def read_npz(path: Path, split: Split | None, options: ReadOptions, source: str) -> Dataset:
+    """Read `x` and its conditions, or one split such as `x_train` and `y_train`; see docs/data.md for all names.
+
+    The classes of a test split are those of the train split, so that both have the same indices.
+    """
     arrays = load_npz(path, source)
-    if "x" not in arrays:
-        name = split or "train"
-        if f"x_{name}" not in arrays:
-            names = ", ".join(map(printable, arrays)) or "nothing"
-            raise InputDataError(f"{source} contains {names}; expected an array named x (or x_{name}). Rename it.")
-        arrays = {"x": arrays[f"x_{name}"]} | ({"label": arrays[f"y_{name}"]} if f"y_{name}" in arrays else {})
-    elif split == "test":
-        raise MissingSplitError(f"{source} does not have a test split: it contains x, not x_test. Leave out --split.")
-    conditions = {name: array for name, array in arrays.items() if name not in _NOT_CONDITIONS}
-    return as_dataset(arrays["x"], conditions, source)
+    if options.keys:
+        conditions = _by_key(arrays, options.keys, source)
+        x = conditions.pop("x", None)
+        return as_dataset(arrays[_name_of_x(arrays, source, options)] if x is None else x, conditions, source, options)
+    by_split = {name: _names_of_split(arrays, name, source, options) for name in ("train", "test")}
+    if "x" not in arrays and any(x for x, _ in by_split.values()):
+        x_name, label_name = by_split[split or "train"]
+        if x_name is None:
+            other = "train" if split == "test" else "test"
+            kind = MissingSplitError if split == "test" else InputDataError
+            raise kind(f"{source} contains only the {other} split: {_listed(arrays)}. Use --split {other}.")
+        train_label = by_split["train"][1]
+        known = {"label": arrays[train_label]} if split == "test" and train_label else None
+        labels = {"label": arrays[label_name]} if label_name else {}
+        return as_dataset(arrays[x_name], labels, source, options, known)
+    x_name = _name_of_x(arrays, source, options)
+    if split == "test":
+        raise MissingSplitError(
+            f"{source} does not have a test split: it contains {x_name}, not x_test. Leave out --split."
+        )
+    conditions = {name: array for name, array in arrays.items() if name not in {*_NOT_CONDITIONS, x_name}}
+    label_names = [name for name in conditions if name.lower() in _LABEL_NAMES]
+    if x_name == "arr_0" and not label_names and "arr_1" in conditions:
+        label_names = ["arr_1"]
+    if len(label_names) == 1 and "label" not in conditions:
+        conditions = {"label": conditions[label_names[0]], **conditions}
+    if x_name != "x":  # Files of other programs may contain more than conditions.
+        conditions = {name: array for name, array in conditions.items() if name == "label"}
+    return as_dataset(arrays[x_name], conditions, source, options)
 
 
-def read_npy(path: Path, source: str, in_memory: int | None = None) -> Dataset:
-    """Read x only. If it has more than `in_memory` bytes it is mapped from disk."""
+def read_npy(path: Path, source: str, options: ReadOptions) -> Dataset:
+    """Read x only. If it has more than `options.in_memory` bytes it is mapped from disk."""
     try:
         with path.open("rb") as file:
             check_header(file, path.stat().st_size, source)
         x = np.load(path, mmap_mode="r", allow_pickle=False)
-        if in_memory is None or x.nbytes <= in_memory or x.dtype.kind not in "uifb":
+        if options.in_memory is None or x.nbytes <= options.in_memory or x.dtype.kind not in "uifb":
             x = np.array(x)
     except InputDataError:
         raise
     except _DAMAGED as error:
         raise _unreadable(source, ".npy") from error
-    return as_dataset(x, {}, source)
+    return as_dataset(x, {}, source, options)
 
 
-def as_dataset(x: np.ndarray, conditions: dict[str, np.ndarray], source: str) -> Dataset:
+def as_dataset(
+    x: np.ndarray,
+    conditions: dict[str, np.ndarray],
+    source: str,
+    options: ReadOptions | None = None,
+    train: dict[str, np.ndarray] | None = None,
+) -> Dataset:
     """Convert x and its conditions to a `Dataset`.
 
     Args:
         x: Numbers `[num, ...]`, up to four axes.
-        conditions: Class indices, class names or floats `[num]`, by name.
+        conditions: Classes (integers or texts) or floats by name, `[num]` or `[num, 1]`. Each integer or text that
+            occurs is a class. Floats named `label` are classes if all are whole numbers.
         source: Name of the data in messages.
+        options: `image_size` and `channels`, to which vectors are reshaped.
+        train: Conditions of the train split, whose classes come first.
 
     Raises:
         InputDataError: A shape or type does not fit, or a value is not finite.
@@ -72,8 +109,7 @@ def as_dataset(x: np.ndarray, conditions: dict[str, np.ndarray], source: str) ->
         )
     if not len(x):
         raise InputDataError(f"{source} does not contain any examples. Use another file.")
-    if x.ndim == 3:
-        x = x[..., None]
+    x = _as_requested(x if x.ndim != 3 else x[..., None], options or ReadOptions(), source)
     value_range = (0.0, 255.0) if x.dtype == np.uint8 else None
     if isinstance(x, np.memmap):
         _check_mapped(x, source)
@@ -86,16 +122,16 @@ def as_dataset(x: np.ndarray, conditions: dict[str, np.ndarray], source: str) ->
     columns: dict[str, np.ndarray] = {}
     class_names: dict[str, tuple[str, ...]] = {}
     for name, values in conditions.items():
-        if values.ndim != 1:
-            raise InputDataError(
-                f"{printable(name)} in {source} has the shape {list(values.shape)}; expected one value per example."
-            )
+        values = _one_per_example(values, name, source)
         if len(values) != len(x):
             raise InputDataError(
                 f"{source} contains {len(x)} examples but {len(values)} values of {printable(name)}; expected one per "
                 "example."
             )
-        columns[name], names = _condition(values, name, source)
+        known = (train or {}).get(name)
+        columns[name], names = _condition(
+            values, name, source, None if known is None else _one_per_example(known, name, source)
+        )
         if names is not None:
             class_names[name] = names
     return Dataset(x, columns, class_names, source, value_range)
@@ -111,6 +147,11 @@ def load_npz(path: Path, source: str) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(path) as bundle:
             members = bundle.infolist()
             check_size(sum(member.file_size for member in members), source, path.stat().st_size)
+            if {"imgs.npy", "latents_classes.npy"} <= {member.filename for member in members}:
+                raise InputDataError(
+                    f"{source} is the original dSprites file, which contains pickled objects. "
+                    f"Convert it with kvae sprites --from {source} -o sprites.npz."
+                )
             for member in members:
                 if not member.filename.endswith(".npy"):
                     raise InputDataError(
@@ -151,20 +192,120 @@ def _check_mapped(x: np.memmap, source: str) -> None:
         release(x)
 
 
-def _condition(values: np.ndarray, name: str, source: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
+def _condition(
+    values: np.ndarray, name: str, source: str, train: np.ndarray | None = None
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """Return the values of a condition, and its class names if it is categorical."""
     if values.dtype.kind == "f":
         check_finite(values, name, source)
-        return values.astype(np.float32), None
-    if values.dtype.kind == "U":
-        names, index = np.unique(values, return_inverse=True)
-        return index.astype(np.int64), tuple(str(each) for each in names)
-    if values.dtype.kind not in "uib":
+        if name != "label" or not _are_whole(values):
+            return values.astype(np.float32), None
+        values = values.astype(np.int64)
+    if values.dtype.kind == "S":
+        values = np.char.decode(values, "utf-8", "replace")
+    if values.dtype.kind not in "Uuib":
         raise InputDataError(f"{printable(name)} in {source} has the type {values.dtype}; expected numbers or texts.")
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high >= MAX_CLASSES:
+    if values.dtype.kind == "b":
+        values = values.astype(np.int64)
+    distinct, index = np.unique(values, return_inverse=True)
+    if len(distinct) > MAX_CLASSES:
         raise InputDataError(
-            f"{printable(name)} in {source} has the classes {low} to {high}; expected at most 0 to {MAX_CLASSES - 1}. "
-            "Save class names as texts, and a continuous condition as floats."
+            f"{printable(name)} in {source} has {len(distinct)} different values; expected at most {MAX_CLASSES} "
+            "classes. Save a continuous condition as floats."
         )
-    return values.astype(np.int64), tuple(str(each) for each in range(high + 1))
+    found = [str(each) for each in distinct]
+    known = () if train is None else _condition(train, name, source)[1] or ()
+    names = (*known, *sorted(set(found) - set(known), key=natural_key))
+    position = {each: place for place, each in enumerate(names)}
+    return np.array([position[each] for each in found], np.int64)[index.reshape(-1)], names
+
+
+def _are_whole(values: np.ndarray) -> bool:
+    return bool((np.floor(values) == values).all() and (np.abs(values) < 2**53).all())
+
+
+def _one_per_example(values: np.ndarray, name: str, source: str) -> np.ndarray:
+    """Return `[num]` for `[num]` or `[num, 1]`."""
+    if values.ndim == 2 and values.shape[1] == 1:
+        return values[:, 0]
+    if values.ndim == 1:
+        return values
+    shown = printable(name)
+    if (
+        values.ndim == 2
+        and values.dtype.kind in "uifb"
+        and (values.sum(1) == 1).all()
+        and ((values == 0) | (values == 1)).all()
+    ):
+        raise InputDataError(
+            f"{shown} in {source} is one-hot, {list(values.shape)}; expected one class per example. "
+            f"Save np.argmax({shown}, axis=1)."
+        )
+    raise InputDataError(f"{shown} in {source} has the shape {list(values.shape)}; expected one value per example.")
+
+
+def _as_requested(x: np.ndarray, options: ReadOptions, source: str) -> np.ndarray:
+    """Reshape vectors to images if an image size is requested; refuse options that the array contradicts."""
+    if options.image_size is None and options.channels is None:
+        return x
+    if x.ndim == 2 and options.image_size is not None:
+        pixels = options.image_size[0] * options.image_size[1]
+        if x.shape[1] == pixels * (options.channels or max(1, x.shape[1] // pixels)):
+            return x.reshape(len(x), *options.image_size, -1)
+    wanted = (*(options.image_size or x.shape[1:3]), options.channels or x.shape[-1])
+    if x.ndim != 4 or x.shape[1:] != wanted:
+        raise InputDataError(
+            f"{source} contains an array of the shape {list(x.shape)}; --image-size and --channels change image files, "
+            "and reshape vectors of the same number of values. Leave them out, or resize the array."
+        )
+    return x
+
+
+def _by_key(arrays: dict[str, np.ndarray], keys: Sequence[str], source: str) -> dict[str, np.ndarray]:
+    """Return the arrays under the names that `--key NAME=ARRAY` gives them."""
+    chosen = {}
+    for key in keys:
+        name, _, array = key.partition("=")
+        if not name or array not in arrays:
+            raise InputDataError(
+                f"--key {printable(key, 60)} does not name an array of {source}; it contains {_listed(arrays)}. "
+                "Give NAME=ARRAY, such as x=images."
+            )
+        chosen[name] = arrays[array]
+    return chosen
+
+
+def _names_of_split(
+    arrays: dict[str, np.ndarray], split: str, source: str, options: ReadOptions
+) -> tuple[str | None, str | None]:
+    """Return the names of x and of the labels of one split; None if they are not there."""
+
+    def find(names: tuple[str, ...]) -> str | None:
+        wanted = {
+            each for name in names for word in _SPLIT_NAMES[split] for each in (f"{name}_{word}", f"{word}_{name}")
+        }
+        found = [name for name in arrays if name.lower() in wanted]
+        if len(found) > 1:
+            raise _unclear(arrays, source, options)
+        return found[0] if found else None
+
+    return find(_X_NAMES), find(_LABEL_NAMES)
+
+
+def _name_of_x(arrays: dict[str, np.ndarray], source: str, options: ReadOptions) -> str:
+    if "x" in arrays:
+        return "x"
+    found = [name for name in arrays if name.lower() in _X_NAMES]
+    if len(found) != 1:
+        raise _unclear(arrays, source, options)
+    return found[0]
+
+
+def _unclear(arrays: dict[str, np.ndarray], source: str, options: ReadOptions) -> InputDataError:
+    advice = options.advice("Use --key x=NAME, and --key label=NAME for labels.", "Rename the array of examples to x.")
+    return InputDataError(f"{source} contains {_listed(arrays)}; it is not clear which array is x. {advice}")
+
+
+def _listed(arrays: dict[str, np.ndarray]) -> str:
+    shown = [f"{printable(name, 40)} {list(array.shape)}" for name, array in arrays.items()]
+    return ", ".join(shown[:12]) + (f" and {len(shown) - 12} more" if len(shown) > 12 else "") or "nothing"

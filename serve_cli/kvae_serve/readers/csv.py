@@ -7,8 +7,9 @@ alphabetical order, or in numerical order if all are numbers. Missing values are
 from __future__ import annotations
 
 import csv
+import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -17,9 +18,11 @@ import numpy as np
 
 from kvae_serve.csv_escape import NUMBER, unescape
 from kvae_serve.errors import InputDataError, printable
+from kvae_serve.readers import csv_numbers
 from kvae_serve.readers.dataset import Dataset, MissingSplitError, ReadOptions, Split
 from kvae_serve.sealed.manifest import RESERVED, Condition
 
+SUFFIXES = (".csv", ".tsv")
 MAX_LINE = 2**22
 MAX_COLUMNS = 10_000
 MAX_CELLS = 50_000_000
@@ -27,28 +30,49 @@ MAX_CLASSES = 1000
 """Classes of one column. A column with more contains names or texts, which a model cannot learn."""
 MAX_NAME = 200
 
-_MISSING = {"", "?", "na", "n/a", "nan", "null"}
+_MISSING = {"", "?", "na", "n/a", "#n/a", "nan", "nat", "null", "<na>"}
+_MAYBE_MISSING = {"none", "-", "--", "."}
+_DELIMITERS = (",", ";", "\t", "|")
+_DELIMITER_NAMES = {"tab": "\t", "\\t": "\t", "space": " "}
+_SAMPLE_LINES = 50
+_LABELS = ("label", "labels", "class", "target", "y")
+_TIME = r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( ?[AaPp][Mm])?(Z|[+-]\d\d:?\d\d)?"
+_DATE = re.compile(
+    rf"((\d{{4}}[-/.]\d{{1,2}}[-/.]\d{{1,2}}|\d{{1,2}}[-/.]\d{{1,2}}[-/.]\d{{2,4}})([ T]{_TIME})?|{_TIME})", re.ASCII
+)
+_PIXEL = re.compile(r"(?:pixel|pix|px)[_ ]?(\d{1,6})|(\d{1,4})x(\d{1,4})", re.ASCII | re.IGNORECASE)
 
 
 class Table(NamedTuple):
-    """Cells of a file as texts, by column."""
+    """Cells of a file as texts, by column.
+
+    Attributes:
+        cells: Cells by column name.
+        source: Name of the file in messages.
+        first_row: Number of the first row below the header, as a spreadsheet shows it.
+        delimiter: Delimiter of the file.
+        notes: Sentences about how the file was read.
+    """
 
     cells: dict[str, list[str]]
     source: str
+    first_row: int = 2
+    delimiter: str = ","
+    notes: tuple[str, ...] = ()
 
     def where(self, name: str, row: int) -> str:
         """Return the position of a cell for a message, with the row number that a spreadsheet shows."""
-        return f"{self.source}, row {row + 2}, column {printable(name, 60)}"
+        return f"row {row + self.first_row}, column {printable(name, 60)}"
 
 
 def read_csv(path: Path, options: ReadOptions, source: str) -> Dataset:
-    """Read a table and infer its columns."""
-    return infer(parse(path, source), options)
+    """Read a table and infer its columns, or images if its columns are pixels."""
+    return infer(parse(path, source, options), options)
 
 
 def read_folder(folder: Path, split: Split, options: ReadOptions, source: str) -> Dataset:
     """Read train.csv, or test.csv with the columns and classes of train.csv."""
-    train = infer(parse(folder / "train.csv", f"{source}/train.csv"), options)
+    train = infer(parse(folder / "train.csv", f"{source}/train.csv", options), options)
     if split == "train":
         return train
     if not (folder / "test.csv").is_file():
@@ -61,20 +85,30 @@ def read_folder(folder: Path, split: Split, options: ReadOptions, source: str) -
         else Condition(name, "continuous")
         for name in train.conditions
     ]
-    return apply(parse(folder / "test.csv", f"{source}/test.csv"), train.columns, conditions)
+    test = parse(folder / "test.csv", f"{source}/test.csv", options)
+    if train.columns:
+        return apply(test, train.columns, conditions)
+    read = as_numbers(test, [each.name for each in conditions], options)
+    texts = _with_graph_names(test)
+    labels = {each.name: _known(test, texts[each.name], each.classes or None) for each in conditions}
+    values = {each.name: labels[each.name].astype(np.int64 if each.categorical else np.float32) for each in conditions}
+    return read._replace(conditions=values, class_names=train.class_names)
 
 
-def parse(path: Path, source: str) -> Table:
+def parse(path: Path, source: str, options: ReadOptions | None = None) -> Table:
     """Read all cells of a file.
 
     Raises:
         InputDataError: The file is not a CSV with a header and rows of equal length. The message has the row.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return _parse(file, source)
-    except UnicodeDecodeError as error:
-        raise InputDataError(f"{source} is not a text in UTF-8. Save it as CSV in UTF-8.") from error
+        with path.open("rb") as raw:
+            # Excel's "Unicode text" is UTF-16 with a byte order mark.
+            wide = raw.read(2) in (b"\xff\xfe", b"\xfe\xff")
+        with path.open(encoding="utf-16" if wide else "utf-8-sig", newline="") as file:
+            return _parse(file, source, options or ReadOptions())
+    except UnicodeError as error:
+        raise InputDataError(f"{source} is not a text in UTF-8 or UTF-16. Save it as CSV in UTF-8.") from error
     except OSError as error:
         raise InputDataError(f"{source} cannot be read: {error.strerror or 'it is damaged'}.") from error
 
@@ -83,7 +117,7 @@ def infer(table: Table, options: ReadOptions) -> Dataset:
     """Infer which columns are numeric or categorical, and separate conditions from data.
 
     Raises:
-        InputDataError: An option has an unknown column, a value is missing, or a column is constant.
+        InputDataError: An option has an unknown column, or columns cannot be read. One message lists all of them.
     """
     for option in ("condition_columns", "categorical_columns", "drop_columns"):
         for name in getattr(options, option):
@@ -93,28 +127,71 @@ def infer(table: Table, options: ReadOptions) -> Dataset:
         raise InputDataError(
             f"Column {printable(min(both), 60)} of {table.source} cannot be both a condition and dropped. Choose one."
         )
+    table = table._replace(cells={name: each for name, each in table.cells.items() if name not in options.drop_columns})
+    pixels = _pixel_columns(table)
+    if not pixels and (options.image_size or options.channels):
+        raise InputDataError(
+            f"{table.source} is a table, so --image-size and --channels do not apply. Leave them out, or name the "
+            "columns of pixels pixel0, pixel1, ..."
+        )
+    used = options.condition_columns
+    if pixels and (label := _label_column(table)) is not None and label not in used:
+        table = table._replace(cells={"label" if name == label else name: each for name, each in table.cells.items()})
+        used = (*used, "label")
+    if pixels and all(name in pixels or name in used for name in table.cells):
+        conditions, class_names, _, notes = _columns(table, used, options, set(pixels))
+        x, value_range = _images(table, pixels, options)
+        return Dataset(x, conditions, class_names, table.source, value_range, (), (*table.notes, *notes))
+    conditions, class_names, read, notes = _columns(table, options.condition_columns, options)
+    if not read:
+        raise InputDataError(
+            f"All columns of {table.source} are conditions, dropped or constant; expected at least one column of data."
+        )
+    x, columns = np.stack([values for values, _ in read], axis=1), tuple(column for _, column in read)
+    return Dataset(x, conditions, class_names, table.source, None, columns, (*table.notes, *notes))
+
+
+def _columns(
+    table: Table, condition_columns: Sequence[str], options: ReadOptions, skipped: Iterable[str] = ()
+) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, ...]], list[tuple[np.ndarray, dict[str, Any]]], list[str]]:
+    """Return the conditions with their class names, the other columns with their descriptions, and notes."""
     conditions: dict[str, np.ndarray] = {}
     class_names: dict[str, tuple[str, ...]] = {}
-    columns: list[dict[str, Any]] = []
-    x: list[np.ndarray] = []
-    for name, cells in table.cells.items():
-        if name in options.drop_columns:
+    columns: list[tuple[np.ndarray, dict[str, Any]]] = []
+    notes: list[str] = []
+    problems: list[tuple[str, str, str]] = []
+    decimal_comma = _decimal_comma(table)
+    for name in table.cells:
+        if name in skipped:
             continue
-        is_condition = name in options.condition_columns
+        is_condition = name in condition_columns
         # A label is always a class, even if the classes are numbers.
-        is_label = is_condition and graph_name(name) == "label"
-        classes = _classes(table, name, name in options.categorical_columns or is_label)
-        values = _numbers(table, name) if classes is None else _indices(table, name, classes)
+        is_class = name in options.categorical_columns or (is_condition and graph_name(name) == "label")
+        cells = table.cells[name]
+        if len(set(cells)) == 1 and not is_condition and name not in options.categorical_columns:
+            shown = printable(cells[0], 40) or "nothing"
+            notes.append(f"Column {printable(name, 60)} is left out: it is {shown} in every row.")
+            continue
+        if _is_index(name, cells) and not is_condition and not is_class:
+            notes.append(f"Column {printable(name, 60)} is left out: it numbers the rows.")
+            continue
+        try:
+            values, classes, note = _column(table, name, is_class, decimal_comma)
+        except _ColumnError as error:
+            problems.append((name, error.problem, error.advice))
+            continue
+        if note:
+            notes.append(f"Column {printable(name, 60)}: {note}.")
         if (values == values[0]).all():
-            raise InputDataError(
-                f"{table.source} has {printable(cells[0], 40)} in every row of column {printable(name, 60)}; expected "
-                "different values. Leave it out with --drop-columns."
-            )
+            if is_condition or name in options.categorical_columns:
+                problem = f"{printable(cells[0], 40)} in every row of column {printable(name, 60)}"
+                problems.append((name, problem, "expected different values"))
+            else:
+                notes.append(f"Column {printable(name, 60)} is left out: it is {printable(cells[0], 40)} in every row.")
+            continue
         if not is_condition:
-            x.append(values)
-            columns.append({"name": name, "kind": "numeric"})
-            if classes is not None:
-                columns[-1] = {"name": name, "kind": "categorical", "classes": list(classes)}
+            kind = {"kind": "numeric"} if classes is None else {"kind": "categorical", "classes": list(classes)}
+            columns.append((values, {"name": name, **kind}))
             continue
         condition = graph_name(name)
         if condition in RESERVED or condition in conditions:
@@ -125,11 +202,9 @@ def infer(table: Table, options: ReadOptions) -> Dataset:
         conditions[condition] = values if classes is None else values.astype(np.int64)
         if classes is not None:
             class_names[condition] = classes
-    if not x:
-        raise InputDataError(
-            f"All columns of {table.source} are conditions or dropped; expected at least one column of data."
-        )
-    return Dataset(np.stack(x, axis=1), conditions, class_names, table.source, None, tuple(columns))
+    if problems:
+        raise _problems(table, problems, options)
+    return conditions, class_names, columns, notes
 
 
 def apply(table: Table, columns: Sequence[dict[str, Any]], conditions: Sequence[Condition] = ()) -> Dataset:
@@ -140,15 +215,46 @@ def apply(table: Table, columns: Sequence[dict[str, Any]], conditions: Sequence[
     Raises:
         InputDataError: A column is missing, or a value is not a number or a class of its column.
     """
-    x = [_known(table, column["name"], column.get("classes")) for column in columns]
-    by_graph_name = {graph_name(name): name for name in table.cells}
+    decimal_comma = _decimal_comma(table)
+    x = [_known(table, column["name"], column.get("classes"), decimal_comma) for column in columns]
+    by_graph_name = _with_graph_names(table)
     values_by_name: dict[str, np.ndarray] = {}
     for condition in conditions:
         if (name := by_graph_name.get(condition.name)) is not None:
-            values = _known(table, name, condition.classes or None)
+            values = _known(table, name, condition.classes or None, decimal_comma)
             values_by_name[condition.name] = values.astype(np.int64) if condition.categorical else values
     class_names = {each.name: each.classes for each in conditions if each.name in values_by_name and each.categorical}
-    return Dataset(np.stack(x, axis=1), values_by_name, class_names, table.source, None, tuple(columns))
+    return Dataset(np.stack(x, axis=1), values_by_name, class_names, table.source, None, tuple(columns), table.notes)
+
+
+def as_numbers(table: Table, condition_names: Sequence[str], options: ReadOptions) -> Dataset:
+    """Read vectors or images: all columns are numbers, except the conditions with the given names.
+
+    Raises:
+        InputDataError: A value of another column is not a number.
+    """
+    by_graph_name = _with_graph_names(table)
+    pixels = _pixel_columns(table)
+    label = _label_column(table) if pixels else None
+    conditions: dict[str, np.ndarray] = {}
+    class_names: dict[str, tuple[str, ...]] = {}
+    taken = {label}
+    for condition in condition_names:
+        name = label if condition == "label" and label is not None else by_graph_name.get(condition)
+        if name is None:
+            continue
+        taken.add(name)
+        if condition == "label" or not all(NUMBER.fullmatch(cell) for cell in table.cells[name]):
+            class_names[condition] = _sorted_classes(set(table.cells[name]))
+            conditions[condition] = _indices(table, name, class_names[condition]).astype(np.int64)
+        else:
+            conditions[condition] = _numbers(table, name)
+    if pixels:
+        x, value_range = _images(table, pixels, options)
+        return Dataset(x, conditions, class_names, table.source, value_range, (), table.notes)
+    decimal_comma = _decimal_comma(table)
+    x = np.stack([_numbers(table, name, decimal_comma) for name in table.cells if name not in taken], axis=1)
+    return Dataset(x, conditions, class_names, table.source, None, (), table.notes)
 
 
 def graph_name(name: str) -> str:
@@ -157,29 +263,48 @@ def graph_name(name: str) -> str:
     return f"_{identifier}" if not identifier or identifier[0].isdigit() else identifier
 
 
-def _parse(file: IO[str], source: str) -> Table:
+def _with_graph_names(table: Table) -> dict[str, str]:
+    return {graph_name(name): name for name in table.cells}
+
+
+def _parse(file: IO[str], source: str, options: ReadOptions) -> Table:
     lines = _lines(file, source)
-    first = next(lines, "")
-    delimiter = "," if "," in first else next((each for each in ";\t" if each in first), ",")
-    rows = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
+    sample = [line for _, line in zip(range(_SAMPLE_LINES), lines, strict=False)]
+    complete = len(sample) < _SAMPLE_LINES
+    delimiter = options.delimiter and _DELIMITER_NAMES.get(options.delimiter, options.delimiter)
+    if delimiter and (len(delimiter) != 1 or delimiter in '"\r\n'):
+        raise InputDataError(f"--delimiter is {printable(delimiter, 40)}; expected one character, tab or space.")
+    skipped, notes = 0, []
+    if sample and (declared := re.fullmatch(r'"?sep=(.)"?', sample[0].strip("\r\n"))):
+        delimiter = delimiter or declared[1]
+        del sample[0]  # Spreadsheets do not show this line, so it is not counted.
+    while len(sample) > 1 and sample[0].startswith("#") and _is_comment(sample, delimiter, complete):
+        notes.append(f"{printable(sample.pop(0).strip(), 60)} is read as a comment.")
+        skipped += 1
+    delimiter = delimiter or _detect(sample, complete)
+    kept: Iterable[str] = chain(sample, lines)
+    if delimiter == " ":
+        kept = (line.strip(" \r\n") + "\n" for line in kept)
+    rows = csv.reader(kept, delimiter=delimiter, strict=True, skipinitialspace=delimiter == " ")
     header: list[str] = []
     columns: list[list[str]] = []
-    number = 0
+    number = skipped
     blank = 0
     try:
-        for number, row in enumerate(rows, start=1):
+        for number, row in enumerate(rows, start=1 + skipped):
             if not row:
                 blank = blank or number
                 continue
             if blank:
                 raise InputDataError(f"{source}, row {blank} is empty. Remove it.")
-            if number == 1:
-                header = _header(row, source)
+            if number == 1 + skipped:
+                header = row
                 columns = [[] for _ in header]
                 continue
             if len(row) != len(header):
+                hint = options.advice(" Set --delimiter if it is not " + _delimiter_name(delimiter) + ".", "")
                 raise InputDataError(
-                    f"{source}, row {number} has {len(row)} cells; expected {len(header)}, as in the header."
+                    f"{source}, row {number} has {len(row)} cells; expected {len(header)}, as in the header.{hint}"
                 )
             if number * len(header) > MAX_CELLS:
                 raise InputDataError(
@@ -191,9 +316,52 @@ def _parse(file: IO[str], source: str) -> Table:
         raise InputDataError(f"{source}, row {number + 1} is not valid CSV: {printable(error, 80)}.") from error
     if not header:
         raise InputDataError(f"{source} is empty; expected a first row with column names.")
+    names = _header(header, columns, source, notes)
     if not columns[0]:
         raise InputDataError(f"{source} does not contain any rows below its header.")
-    return Table(dict(zip(header, columns, strict=True)), source)
+    cells = {name: column for name, column in zip(names, columns, strict=True) if name}
+    if not cells:
+        raise InputDataError(f"{source} does not contain a column with a name. The first row must contain the names.")
+    return Table(cells, source, skipped + 2, delimiter, tuple(notes))
+
+
+def _detect(sample: Sequence[str], complete: bool) -> str:
+    """Return the delimiter that splits all lines into the same number of cells, the most if there are several."""
+    counts = {each: _num_cells(sample, each, complete) for each in (*_DELIMITERS, " ")}
+    blank = counts.pop(" ")
+    best = max(counts, key=lambda each: counts[each])
+    if counts[best] > 1:
+        return best
+    first = re.sub(r'"[^"]*"', "", sample[0]) if sample else ""
+    return next((each for each in _DELIMITERS if each in first), " " if blank > 1 else ",")
+
+
+def _num_cells(lines: Sequence[str], delimiter: str, complete: bool) -> int:
+    """Return the number of cells per line; 0 if it differs between lines."""
+    if delimiter == " ":
+        lines = [line.strip(" \r\n") + "\n" for line in lines]
+    rows = csv.reader(
+        io.StringIO("".join(lines), newline=""), delimiter=delimiter, strict=True, skipinitialspace=delimiter == " "
+    )
+    counts = []
+    try:
+        for row in rows:
+            counts.append(len(row))
+    except csv.Error:
+        if complete or not counts:  # The last line of a sample may end within quotes.
+            return 0
+    found = {count for count in counts if count}
+    return found.pop() if len(found) == 1 else 0
+
+
+def _is_comment(sample: Sequence[str], delimiter: str | None, complete: bool) -> bool:
+    """Return whether the first line does not have the cells of the lines below it."""
+    each = delimiter or _detect(sample[1:], complete)
+    return _num_cells(sample[:2], each, True) == 0
+
+
+def _delimiter_name(delimiter: str) -> str:
+    return {"\t": "a tab", " ": "a space"}.get(delimiter, f"a {delimiter}")
 
 
 def _lines(file: IO[str], source: str) -> Iterator[str]:
@@ -209,15 +377,23 @@ def _lines(file: IO[str], source: str) -> Iterator[str]:
         yield line
 
 
-def _header(row: list[str], source: str) -> list[str]:
+def _header(row: list[str], columns: Sequence[list[str]], source: str, notes: list[str]) -> list[str]:
+    """Return the column names. Columns without a name are left out if they are empty or number the rows."""
     names = [unescape(name.strip()) for name in row]
     if len(names) > MAX_COLUMNS:
         raise InputDataError(f"{source} has {len(names)} columns; the most is {MAX_COLUMNS}. Save it as .npz.")
     seen: set[str] = set()
-    for index, name in enumerate(names, start=1):
+    for index, name in enumerate(names):
+        if not name and columns[index]:
+            if not any(columns[index]):
+                notes.append(f"Column {index + 1} is left out: it is empty.")
+                continue
+            if index == 0 and _numbers_rows(columns[index]):
+                notes.append("Column 1, which does not have a name, is left out: it numbers the rows.")
+                continue
         if not name or len(name) > MAX_NAME or not name.isprintable() or NUMBER.fullmatch(name):
             raise InputDataError(
-                f"{source}, row 1 has {printable(name or 'nothing', 40)} as the name of column {index}. "
+                f"{source}, row 1 has {printable(name or 'nothing', 40)} as the name of column {index + 1}. "
                 "The first row must contain the column names."
             )
         if name in seen:
@@ -226,53 +402,226 @@ def _header(row: list[str], source: str) -> list[str]:
     return names
 
 
-def _classes(table: Table, name: str, forced: bool) -> tuple[str, ...] | None:
-    """Return the classes of a categorical column in order, or None for a numeric one."""
+def _numbers_rows(cells: Sequence[str]) -> bool:
+    """Return whether cells are 0, 1, 2, ... or 1, 2, 3, ..."""
+    return any(all(cell == str(row + first) for row, cell in enumerate(cells)) for first in (0, 1))
+
+
+def _is_index(name: str, cells: Sequence[str]) -> bool:
+    """Return whether a column is the index that pandas writes."""
+    return re.fullmatch(r"Unnamed: \d+", name) is not None and _numbers_rows(cells)
+
+
+class _ColumnError(Exception):
+    """A column cannot be read: the problem, and the advice."""
+
+    def __init__(self, problem: str, advice: str) -> None:
+        super().__init__(problem)
+        self.problem, self.advice = problem, advice
+
+
+def _problems(table: Table, problems: Sequence[tuple[str, str, str]], options: ReadOptions) -> InputDataError:
+    """Return one error for all problems of a table, with the options that avoid them."""
+    if len(problems) == 1:
+        _name, problem, advice = problems[0]
+        joint = ", " if problem.startswith("row ") else " has "
+        return InputDataError(f"{table.source}{joint}{problem}; {advice}. Leave the column out with --drop-columns.")
+    shown = "; ".join(f"{problem} ({advice})" for _, problem, advice in problems[:10])
+    more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
+    dropped = ",".join((*options.drop_columns, *(name for name, _, _ in problems)))
+    return InputDataError(
+        f"{table.source} has {len(problems)} columns that cannot be read: {shown}{more}. "
+        f"Leave them out with --drop-columns {printable(repr(dropped) if ' ' in dropped else dropped, 400)}."
+    )
+
+
+def _column(
+    table: Table, name: str, forced: bool, decimal_comma: bool
+) -> tuple[np.ndarray, tuple[str, ...] | None, str]:
+    """Return the values of a column, its classes if it is categorical, and a note about its form."""
     cells = table.cells[name]
-    missing = next((row for row, cell in enumerate(cells) if cell.casefold() in _MISSING), None)
-    if missing is not None:
-        cell = printable(cells[missing], 20) or "nothing"
-        raise InputDataError(
-            f"{table.where(name, missing)}: a value is missing (the cell contains {cell}). "
-            "Fill it in, remove the row, or leave out the column with --drop-columns."
+    missing = [row for row, cell in enumerate(cells) if cell.casefold() in _MISSING]
+    if missing:
+        cell = printable(cells[missing[0]], 20) or "nothing"
+        others = f", as in {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise _ColumnError(
+            f"{table.where(name, missing[0])}: a value is missing (the cell contains {cell}{others})",
+            "fill it in or remove the row",
         )
-    distinct = set(cells)
-    texts = {cell for cell in distinct if not NUMBER.fullmatch(cell)}
-    if not texts and not forced:
-        return None
-    num_texts = sum(cell in texts for cell in cells)
-    if not forced and 2 * num_texts < len(cells):
+    if forced:
+        return (*_categorical(table, name), "")
+    texts = {cell for cell in set(cells) if not NUMBER.fullmatch(cell)}
+    shown = printable(name, 60)
+    advice = f"give --categorical-columns {shown} to read its values as classes"
+    try:
+        if not texts:
+            if decimal_comma:
+                csv_numbers.check_points(cells)
+            values, note = _checked(table, name, cells), _leading_zeros(cells, shown)
+            return values, None, note
+        numbers = csv_numbers.recognise(cells, table.delimiter, decimal_comma)
+    except csv_numbers.AmbiguousError as error:
+        row = next(row for row, cell in enumerate(cells) if cell.lstrip("+-") == str(error).split(" ", 1)[0])
+        raise _ColumnError(
+            f"{table.where(name, row)}: {error}", "write the numbers with a decimal point and without separators"
+        ) from None
+    if numbers is not None:
+        return _checked(table, name, numbers.cells), None, numbers.note
+    if 2 * sum(cell in texts for cell in cells) < len(cells):
         row = next(row for row, cell in enumerate(cells) if cell in texts)
-        raise InputDataError(
-            f"{table.where(name, row)} contains {printable(cells[row], 40)}, but most others are numbers. "
-            "Correct it, or add the column to --categorical-columns."
+        raise _ColumnError(
+            f"{table.where(name, row)} contains {printable(cells[row], 40)}, but most others are numbers",
+            f"correct it, or {advice}",
         )
+    num = len(set(cells))
+    if all(_DATE.fullmatch(cell) for cell in cells):
+        raise _ColumnError(f"dates in column {shown}, such as {printable(cells[0], 40)}", f"use numbers, or {advice}")
+    if num > MAX_CLASSES:
+        raise _ColumnError(
+            f"{num} different texts in column {shown}, such as {printable(cells[0], 40)}",
+            f"a column may have {MAX_CLASSES} classes",
+        )
+    if num > max(20, len(cells) / 2):
+        raise _ColumnError(
+            f"{num} different texts in the {len(cells)} rows of column {shown}, such as {printable(cells[0], 40)}",
+            f"it looks like names, ids or free text; {advice}",
+        )
+    return (*_categorical(table, name), _odd_classes(set(cells)))
+
+
+def _categorical(table: Table, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    distinct = set(table.cells[name])
     if len(distinct) > MAX_CLASSES:
-        raise InputDataError(
-            f"{table.source} has {len(distinct)} different texts in column {printable(name, 60)}; a column may have "
-            f"{MAX_CLASSES} classes. Leave it out with --drop-columns."
+        raise _ColumnError(
+            f"{len(distinct)} different texts in column {printable(name, 60)}",
+            f"a column may have {MAX_CLASSES} classes",
         )
-    order: Callable[[str], Any] = str if texts else lambda cell: (float(cell), cell)
+    classes = _sorted_classes(distinct)
+    return _indices(table, name, classes), classes
+
+
+def _sorted_classes(distinct: set[str]) -> tuple[str, ...]:
+    """Return classes in alphabetical order, or in numerical order if all are numbers."""
+    numbers = all(NUMBER.fullmatch(cell) for cell in distinct)
+    order: Callable[[str], Any] = (lambda cell: (float(cell), cell)) if numbers else str
     return tuple(sorted(distinct, key=order))
 
 
-def _numbers(table: Table, name: str) -> np.ndarray:
-    cells = table.cells[name]
-    values = np.empty(len(cells), np.float64)
-    for row, cell in enumerate(cells):
-        if not NUMBER.fullmatch(cell):
-            raise InputDataError(
-                f"{table.where(name, row)} contains {printable(cell, 40) or 'nothing'}; expected a number."
-            )
-        values[row] = float(cell)
+def _odd_classes(distinct: set[str]) -> str:
+    """Return a note about classes that differ only in case, or that may be missing values."""
+    odd = sorted(cell for cell in distinct if cell.casefold() in _MAYBE_MISSING)
+    if odd and len(distinct) > 2:
+        return f"{printable(odd[0], 40)} is read as a class, not as a missing value"
+    by_case: dict[str, str] = {}
+    for cell in sorted(distinct):
+        if (other := by_case.setdefault(cell.casefold(), cell)) != cell:
+            return f"{printable(other, 40)} and {printable(cell, 40)} are different classes"
+    return ""
+
+
+def _leading_zeros(cells: Sequence[str], name: str) -> str:
+    code = next((cell for cell in cells if re.fullmatch(r"0\d+", cell)), None)
+    if code is None:
+        return ""
+    return f"{printable(code, 40)} is read as a number; with --categorical-columns {name} it is a class"
+
+
+def _checked(table: Table, name: str, cells: Sequence[str]) -> np.ndarray:
+    """Return numbers as float32; refuse columns whose differences float32 would lose."""
+    values = np.array(cells, np.float64)
     with np.errstate(over="ignore"):
         small = values.astype(np.float32)
     if not np.isfinite(small).all():
         row = int(np.flatnonzero(~np.isfinite(small))[0])
-        raise InputDataError(
-            f"{table.where(name, row)} contains {printable(cells[row], 40)}; expected a number in the range of float32."
+        raise _ColumnError(
+            f"{table.where(name, row)} contains {printable(table.cells[name][row], 40)}",
+            "expected a number in the range of float32",
+        )
+    low, high = float(values.min()), float(values.max())
+    spacing = float(np.spacing(np.float32(max(abs(low), abs(high)))))
+    if low < high < low + 2**16 * spacing and len(np.unique(small)) < len(np.unique(values)):
+        raise _ColumnError(
+            f"numbers from {low:.17g} to {high:.17g} in column {printable(name, 60)}, of which float32 keeps only "
+            f"{len(np.unique(small))} of {len(np.unique(values))} different values",
+            f"subtract an offset such as {low:.17g} from the column",
         )
     return small
+
+
+def _decimal_comma(table: Table) -> bool:
+    """Return whether a column shows that the numbers of the file have decimal commas."""
+    return any(csv_numbers.shows_decimal_comma(cells) for cells in table.cells.values())
+
+
+def _numbers(table: Table, name: str, decimal_comma: bool = False) -> np.ndarray:
+    """Return the numbers of a known column as float32."""
+    cells = table.cells[name]
+    row = next((row for row, cell in enumerate(cells) if not NUMBER.fullmatch(cell)), None)
+    if row is not None:
+        try:
+            numbers = csv_numbers.recognise(cells, table.delimiter, decimal_comma)
+        except csv_numbers.AmbiguousError as error:
+            raise InputDataError(
+                f"{table.source}, column {printable(name, 60)}: {error}. Write it without separators of thousands."
+            ) from None
+        if numbers is None:
+            raise InputDataError(
+                f"{table.source}, {table.where(name, row)} contains {printable(cells[row], 40) or 'nothing'}; expected "
+                "a number."
+            )
+        cells = numbers.cells
+    with np.errstate(over="ignore"):
+        small = np.array(cells, np.float64).astype(np.float32)
+    if not np.isfinite(small).all():
+        row = int(np.flatnonzero(~np.isfinite(small))[0])
+        raise InputDataError(
+            f"{table.source}, {table.where(name, row)} contains {printable(cells[row], 40)}; expected a number in the "
+            "range of float32."
+        )
+    return small
+
+
+def _pixel_columns(table: Table) -> list[str]:
+    """Return the columns of the pixels of a gray image in order, such as pixel0, pixel1, ... or 1x1, 1x2, ..."""
+    pixels = {}
+    for name in table.cells:
+        if match := _PIXEL.fullmatch(name):
+            pixels[tuple(int(each) for each in match.groups() if each is not None)] = name
+    places = sorted(pixels)
+    if len(places) < 16 or len({len(place) for place in places}) > 1:
+        return []
+    first = places[0]
+    if len(first) == 1:
+        expected: list[tuple[int, ...]] = [(first[0] + each,) for each in range(len(places))]
+    else:
+        rows, columns = (len({place[axis] for place in places}) for axis in (0, 1))
+        expected = [(first[0] + row, first[1] + column) for row in range(rows) for column in range(columns)]
+    return [pixels[place] for place in places] if places == expected else []
+
+
+def _label_column(table: Table) -> str | None:
+    names = [name for name in table.cells if graph_name(name) in _LABELS]
+    return names[0] if len(names) == 1 else None
+
+
+def _images(table: Table, pixels: Sequence[str], options: ReadOptions) -> tuple[np.ndarray, tuple[float, float] | None]:
+    """Return `[num, height, width, 1]` and its range: uint8 if all pixels are integers from 0 to 255."""
+    match = _PIXEL.fullmatch(pixels[-1])
+    assert match is not None
+    height = width = round(len(pixels) ** 0.5)
+    if match[2] is not None:
+        height = len({name.lower().split("x")[0] for name in pixels})
+        width = len(pixels) // height
+    height, width = options.image_size or (height, width)
+    if height * width != len(pixels) or options.channels == 3:
+        raise InputDataError(
+            f"{table.source} has {len(pixels)} columns of pixels, which are not gray images of {height}x{width}. "
+            + options.advice("Set --image-size to HxW.", "Save the images as .npz.")
+        )
+    x = np.stack([_numbers(table, name) for name in pixels], axis=1).reshape(-1, height, width, 1)
+    if (x == np.round(x)).all() and x.min() >= 0 and x.max() <= 255:
+        return x.astype(np.uint8), (0.0, 255.0)
+    return x, None
 
 
 def _indices(table: Table, name: str, classes: Sequence[str]) -> np.ndarray:
@@ -283,15 +632,15 @@ def _indices(table: Table, name: str, classes: Sequence[str]) -> np.ndarray:
     except KeyError:
         row = next(row for row, cell in enumerate(cells) if cell not in index)
         raise InputDataError(
-            f"{table.where(name, row)} contains {printable(cells[row], 40) or 'nothing'}; expected one of the classes "
-            f"{_listed(classes)}."
+            f"{table.source}, {table.where(name, row)} contains {printable(cells[row], 40) or 'nothing'}; expected one "
+            f"of the classes {_listed(classes)}."
         ) from None
 
 
-def _known(table: Table, name: str, classes: Sequence[str] | None) -> np.ndarray:
+def _known(table: Table, name: str, classes: Sequence[str] | None, decimal_comma: bool = False) -> np.ndarray:
     if name not in table.cells:
         raise _unknown_column(table, name)
-    return _numbers(table, name) if classes is None else _indices(table, name, classes)
+    return _numbers(table, name, decimal_comma) if classes is None else _indices(table, name, classes)
 
 
 def _unknown_column(table: Table, name: str) -> InputDataError:

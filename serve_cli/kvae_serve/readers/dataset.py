@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -36,6 +37,8 @@ class Dataset(NamedTuple):
         source: Path of the data, for messages and manifests.
         range: Lowest and highest value of the file's type: (0, 255) for 8-bit data, else None.
         columns: Columns of a table, as `data.columns` in docs/format.md. Empty for other data.
+        notes: Sentences about how the data was read, such as columns that were left out.
+        files: Name of the image file of each example, relative to the folder. Empty for other data.
     """
 
     x: np.ndarray
@@ -44,6 +47,8 @@ class Dataset(NamedTuple):
     source: str
     range: tuple[float, float] | None
     columns: tuple[dict[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         source = printable(os.path.basename(str(self.source)) or self.source, 60)  # noqa: PTH119
@@ -77,7 +82,11 @@ class ReadOptions:
         condition_columns: Columns of a CSV that are conditions, not part of x.
         categorical_columns: Columns of a CSV whose numbers are class names.
         drop_columns: Columns of a CSV to leave out.
+        keys: Arrays of an .npz to read, each as `NAME=ARRAY`, such as `x=images`.
+        delimiter: Delimiter of a CSV. By default it is detected.
+        skip_bad: Whether to leave out images that cannot be read.
         in_memory: Size of x in bytes above which arrays and image folders stay on disk. None reads everything.
+        has_flags: Whether the command has the options above, so that messages may name them.
     """
 
     image_size: tuple[int, int] | None = None
@@ -85,7 +94,24 @@ class ReadOptions:
     condition_columns: tuple[str, ...] = ()
     categorical_columns: tuple[str, ...] = ()
     drop_columns: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    delimiter: str | None = None
+    skip_bad: bool = False
     in_memory: int | None = None
+    has_flags: bool = True
+
+    def advice(self, with_flag: str, without: str) -> str:
+        """Return the first text if the command has the options, otherwise the second."""
+        return with_flag if self.has_flags else without
+
+
+def natural_key(name: str) -> tuple[Any, ...]:
+    """Return a sort key by which `2` is before `10`: texts with numbers in their natural order."""
+    negative = re.fullmatch(r"-\d+", name)
+    if negative:
+        return (((0, int(name), ""),), name)
+    parts = re.split(r"(\d+)", name)
+    return (tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part), name)
 
 
 def check_size(num_bytes: int, source: str, stored: int | None = None) -> None:

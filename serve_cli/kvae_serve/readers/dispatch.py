@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from kvae_serve.csv_escape import NUMBER
 from kvae_serve.errors import InputDataError, printable
 from kvae_serve.readers import arrays, builtin, csv, idx, images
 from kvae_serve.readers.dataset import Dataset, MissingSplitError, ReadOptions, Split
@@ -36,26 +39,7 @@ def read_dataset(path: str | Path, split: Split | None = None, options: ReadOpti
         >>> read_dataset("mnist-sample", "test").x.shape
         (200, 28, 28, 1)
     """
-    source, path, options = printable(path), builtin.located(path), options or ReadOptions()
-    try:
-        if path.is_dir():
-            return _read_folder(path, split, options, source)
-        suffix = _suffix(path, source)
-        if suffix == ".npz":
-            return arrays.read_npz(path, split, source)
-        if split == "test":
-            raise MissingSplitError(f"{source} does not have a test split. Use a data folder, or an .npz with x_test.")
-        if suffix == ".npy":
-            return arrays.read_npy(path, source, options.in_memory)
-        if suffix == ".csv":
-            return csv.read_csv(path, options, source)
-        if suffix in images.SUFFIXES:
-            return images.read_one(path, options, source)
-        if suffix in ("", ".gz", ".idx") or "ubyte" in path.name:
-            return idx.read_pair(path, idx.labels_beside(path), source)
-    except OSError as error:
-        raise InputDataError(f"{source} cannot be read: {error.strerror or 'it is damaged'}.") from error
-    raise InputDataError(f"{source} has an unknown suffix. Expected {_FORMATS}.")
+    return _channels_last(_read(path, split, options or ReadOptions()))
 
 
 def read_for(
@@ -76,31 +60,51 @@ def read_for(
     Raises:
         InputDataError: As for `read_dataset`, or the data does not fit the model.
     """
-    path = Path(path)
+    path, options = Path(path), options or ReadOptions()
     data = manifest.data
-    if data.kind == "table" and (path.suffix.lower() == ".csv" or (path / "train.csv").is_file()):
+    if path.suffix.lower() in csv.SUFFIXES or ((path / "train.csv").is_file() and not idx.is_folder(path)):
         if path.is_dir():
             path = path / f"{split or 'train'}.csv"
+            if split == "test" and not path.is_file():
+                raise MissingSplitError(f"{printable(path)} does not exist. Leave out --split, or add the file.")
         elif split == "test":
             raise MissingSplitError(
                 f"{printable(path)} does not have a test split. Use a folder with train.csv and test.csv."
             )
-        return csv.apply(csv.parse(path, printable(path)), data.columns, manifest.conditions)
-    return fit_to(read_dataset(path, split, options), manifest)
+        table = csv.parse(path, printable(path), options)
+        if data.kind == "table":
+            return csv.apply(table, data.columns, manifest.conditions)
+        return fit_to(csv.as_numbers(table, [each.name for each in manifest.conditions], options), manifest)
+    if data.kind == "image" and holds_images(path):
+        shape = data.shape
+        channels = options.channels or (shape[2] if shape[2] in (1, 3) else None)
+        options = replace(options, image_size=options.image_size or shape[:2], channels=channels)
+    return fit_to(_read(path, split, options), manifest)
+
+
+def holds_images(path: Path) -> bool:
+    """Return whether a path is an image or a folder of images."""
+    if path.is_dir():
+        return not idx.is_folder(path) and images.holds_images(path)
+    return path.suffix.lower() in images.SUFFIXES
 
 
 def fit_to(dataset: Dataset, manifest: Manifest) -> Dataset:
     """Convert a dataset to the shape and the classes of a model. See `read_for`."""
-    data = manifest.data
-    if dataset.x.shape[1:] != data.shape and dataset.x.shape[1:] != (*data.shape, 1):
-        hint = " Use --image-size and --channels." if data.kind == "image" else ""
-        raise InputDataError(
-            f"{dataset.source} has examples of the shape {list(dataset.x.shape[1:])}; {printable(manifest.name, 60)} "
-            f"expects {list(data.shape)}.{hint}"
-        )
+    data, x = manifest.data, dataset.x
+    shape = x.shape[1:]
+    if shape != data.shape:
+        if data.kind == "image" and len(shape) == 3 and (*shape[1:], shape[0]) == data.shape:
+            x = np.moveaxis(x, 1, -1)
+        elif shape == (*data.shape, 1) or (data.kind != "table" and shape == (data.num_values,)):
+            x = x.reshape(len(x), *data.shape)
+        else:
+            raise InputDataError(
+                f"{dataset.source} has examples of the shape {list(shape)}; {printable(manifest.name, 60)} expects "
+                f"{list(data.shape)}. Resize or reshape them."
+            )
     conditions = known_conditions(dataset, manifest)
     categorical = [each for each in manifest.conditions if each.name in conditions and each.categorical]
-    x = dataset.x.reshape(len(dataset.x), *data.shape) if dataset.x.shape[1:] != data.shape else dataset.x
     return dataset._replace(x=x, conditions=conditions, class_names={each.name: each.classes for each in categorical})
 
 
@@ -113,13 +117,63 @@ def known_conditions(dataset: Dataset, manifest: Manifest) -> dict[str, np.ndarr
     }
 
 
+def _read(path: str | Path, split: Split | None, options: ReadOptions) -> Dataset:
+    """Read examples in the layout of their file."""
+    source, path = printable(path), builtin.located(path)
+    try:
+        if path.is_dir():
+            return _read_folder(path, split, options, source)
+        suffix = _suffix(path, source)
+        if suffix == ".npz":
+            _refuse_unused(options, ("image_size", "channels", "keys"), source)
+            return arrays.read_npz(path, split, options, source)
+        if split == "test":
+            raise MissingSplitError(f"{source} does not have a test split. Use a data folder, or an .npz with x_test.")
+        if suffix == ".npy":
+            _refuse_unused(options, ("image_size", "channels"), source)
+            return arrays.read_npy(path, source, options)
+        if suffix in csv.SUFFIXES:
+            _refuse_unused(options, ("image_size", "channels", "delimiter"), source)
+            return csv.read_csv(path, options, source)
+        if suffix in images.SUFFIXES:
+            _refuse_unused(options, ("image_size", "channels", "skip_bad"), source)
+            return images.read_one(path, options, source)
+        if suffix in ("", ".gz", ".idx") or "ubyte" in path.name:
+            _refuse_unused(options, ("image_size", "channels"), source)
+            return idx.read_pair(path, idx.labels_beside(path), source, options)
+    except OSError as error:
+        raise InputDataError(f"{source} cannot be read: {error.strerror or 'it is damaged'}.") from error
+    raise InputDataError(f"{source} has an unknown suffix. Expected {_FORMATS}.")
+
+
 def _read_folder(path: Path, split: Split | None, options: ReadOptions, source: str) -> Dataset:
     if not idx.is_folder(path):
         if (path / "train.csv").is_file():
+            _refuse_unused(options, ("image_size", "channels", "delimiter"), source)
             return csv.read_folder(path, split or "train", options, source)
         if images.holds_images(path):
+            _refuse_unused(options, ("image_size", "channels", "skip_bad"), source)
             return images.read_folder(path, split, options, source)
-    return idx.read_folder(path, split or "train", source)
+    _refuse_unused(options, ("image_size", "channels"), source)
+    return idx.read_folder(path, split or "train", source, options)
+
+
+def _refuse_unused(options: ReadOptions, used: tuple[str, ...], source: str) -> None:
+    """Raise `InputDataError` if an option does not apply to the format of the data."""
+    formats = {"keys": "an .npz file", "delimiter": "a CSV file", "skip_bad": "images"}
+    for name, kind in formats.items():
+        if getattr(options, name) and name not in used:
+            flag = "key" if name == "keys" else name.replace("_", "-")
+            raise InputDataError(f"{source} is not {kind}, so --{flag} does not apply. Leave it out.")
+
+
+def _channels_last(dataset: Dataset) -> Dataset:
+    """Move the channels of `[num, channels, height, width]` to the last axis."""
+    shape = dataset.x.shape
+    if len(shape) == 4 and shape[1] in (1, 3) and min(shape[2:]) > 4:
+        note = f"x has the shape {list(shape)}; axis 1 was read as the channels."
+        return dataset._replace(x=np.moveaxis(dataset.x, 1, -1), notes=(*dataset.notes, note))
+    return dataset
 
 
 def _suffix(path: Path, source: str) -> str:
@@ -131,18 +185,35 @@ def _suffix(path: Path, source: str) -> str:
 
 
 def _as_known(dataset: Dataset, condition: Condition) -> np.ndarray:
-    """Return values with the class indices of the model. Classes match by name, or by index if they are numbers."""
+    """Return values with the class indices of the model.
+
+    Classes match by name, or by index if they are numbers and not all are names. If all classes of the model are
+    integers, a mixture of names and indices is refused.
+    """
     values, names = dataset.conditions[condition.name], dataset.class_names.get(condition.name)
-    if not condition.categorical:
-        return values.astype(np.float32)
     prefix = f"{printable(condition.name, 40)} in {dataset.source}"
+    if not condition.categorical:
+        if names is None:
+            return values.astype(np.float32)
+        if not all(NUMBER.fullmatch(name) for name in names):
+            raise InputDataError(f"{prefix} has texts such as {printable(names[0], 40)}; expected numbers.")
+        return np.array([float(name) for name in names], np.float32)[values]
     if names is None:
         raise InputDataError(f"{prefix} has floats; expected classes such as {printable(condition.classes[0], 40)}.")
-    if set(names) <= set(condition.classes):
-        return np.array([condition.classes.index(name) for name in names], np.int64)[values]
-    if names == tuple(str(index) for index in range(len(names))) and len(names) <= len(condition.classes):
-        return values
-    unknown = next(name for name in names if name not in condition.classes)
+    classes = condition.classes
+    present = [names[index] for index in np.unique(values)]  # A test split may lack some classes of its file.
+    if set(present) <= set(classes):
+        indices = [classes.index(name) if name in classes else 0 for name in names]
+        return np.array(indices, np.int64)[values]
+    unknown = next(name for name in present if name not in classes)
+    if all(re.fullmatch(r"0|[1-9]\d{0,8}", name) and int(name) < len(classes) for name in present):
+        named = [name for name in present if name in classes]
+        if named and all(re.fullmatch(r"-?\d+", name) for name in classes):
+            raise InputDataError(
+                f"{prefix} has two readings: {printable(named[0], 40)} is the name of a class, but "
+                f"{printable(unknown, 40)} is only an index (0 to {len(classes) - 1}). Save the class names as texts."
+            )
+        return np.array([int(name) if name in present else 0 for name in names], np.int64)[values]
     raise InputDataError(
         f"{prefix} has the class {printable(unknown, 40)}; expected a class of the model. Run kvae info for the list."
     )

@@ -11,7 +11,7 @@ import numpy as np
 
 from kvae_serve.errors import InputDataError, printable
 from kvae_serve.readers.arrays import as_dataset
-from kvae_serve.readers.dataset import Dataset, Split, check_size
+from kvae_serve.readers.dataset import Dataset, MissingSplitError, ReadOptions, Split, check_size
 
 _NAMES = {"train": "train", "test": "t10k"}
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -46,18 +46,23 @@ def is_folder(folder: Path) -> bool:
     return any(_find(folder, name) for split in _NAMES.values() for name in _file_names(split))
 
 
-def read_folder(folder: Path, split: Split, source: str) -> Dataset:
-    """Read the images and labels of one split."""
+def read_folder(folder: Path, split: Split, source: str, options: ReadOptions | None = None) -> Dataset:
+    """Read the images and labels of one split. The classes of both splits are those of the train split."""
     paths = []
     for name in _file_names(_NAMES[split]):
         path = _find(folder, name)
         if path is None:
+            other = "train" if split == "test" else "test"
+            if is_folder(folder) and not any(_find(folder, each) for each in _file_names(_NAMES[split])):
+                kind = MissingSplitError if split == "test" else InputDataError
+                raise kind(f"{source} contains only the {other} split: {name} is missing. Use --split {other}.")
             raise InputDataError(
-                f"{source} does not contain {name} (plain or .gz), {split}.csv, or .png or .jpg images. "
+                f"{source} does not contain {name} (plain or .gz), {split}.csv, or images. "
                 "Use a folder with the four MNIST files, or with one folder of images per class."
             )
         paths.append(path)
-    return read_pair(paths[0], paths[1], source)
+    train = _find(folder, _file_names(_NAMES["train"])[1]) if split == "test" else None
+    return read_pair(paths[0], paths[1], source, options, train)
 
 
 def labels_beside(path: Path) -> Path | None:
@@ -68,21 +73,28 @@ def labels_beside(path: Path) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def read_pair(images: Path, labels: Path | None, source: str) -> Dataset:
-    """Read a file of images and its file of labels, if there is one."""
+def read_pair(
+    images: Path,
+    labels: Path | None,
+    source: str,
+    options: ReadOptions | None = None,
+    train_labels: Path | None = None,
+) -> Dataset:
+    """Read a file of images and its file of labels, if there is one. Classes of `train_labels` come first."""
     x = read_idx(images)
     if x.ndim < 2:
         raise InputDataError(
             f"{printable(images)} has an array of the shape {list(x.shape)}; expected images. Use the file of images."
         )
     if labels is None:
-        return as_dataset(x, {}, source)
+        return as_dataset(x, {}, source, options)
     label = read_idx(labels)
     if label.ndim != 1:
         raise InputDataError(
             f"{printable(labels)} has an array of the shape {list(label.shape)}; expected labels [num]. Replace it."
         )
-    return as_dataset(x, {"label": label}, source)
+    train = None if train_labels is None else {"label": read_idx(train_labels)}
+    return as_dataset(x, {"label": label}, source, options, train)
 
 
 def _file_names(prefix: str) -> tuple[str, str]:
@@ -90,7 +102,9 @@ def _file_names(prefix: str) -> tuple[str, str]:
 
 
 def _find(folder: Path, name: str) -> Path | None:
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.exists()), None)
+    # File managers replace the hyphen before idx by a dot when they unpack a file.
+    names = [each + suffix for each in (name, name.replace("-idx", ".idx")) for suffix in ("", ".gz")]
+    return next((folder / each for each in names if (folder / each).exists()), None)
 
 
 def _parse(file: IO[bytes] | gzip.GzipFile, source: str, stored: int | None) -> np.ndarray:

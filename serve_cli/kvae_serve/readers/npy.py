@@ -40,7 +40,9 @@ def check_header(file: IO[bytes], num_bytes: int, source: str) -> None:
     except Exception as error:  # NumPy's parser of literals also raises TokenError, KeyError and others.
         raise DamagedError("the header cannot be read") from error
     if dtype.hasobject:
-        raise InputDataError(f"{source} contains pickled objects, which are never loaded. Save plain numbers.")
+        raise InputDataError(
+            f"{source} contains pickled objects, which are never loaded. Save numbers, and texts with astype(str)."
+        )
     expected = dtype.itemsize
     for size in shape:
         if isinstance(size, bool) or size < 0:

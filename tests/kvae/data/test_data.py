@@ -286,8 +286,8 @@ def test_class_names_replace_the_classes_of_label(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"conditional": True, "class_names": ("a", "b")}, "has 10 classes of label, got 2"),
-        ({"conditional": True, "class_names": (*"abcdefghi", "a")}, "has 10 classes of label, got 9 different"),
+        ({"conditional": True, "class_names": ("a", "b")}, "has 10 classes of label .0, 1, .*, got 2"),
+        ({"conditional": True, "class_names": (*"abcdefghi", "a")}, "has 10 classes of label .*, got 9 different"),
         ({"class_names": tuple("abcdefghij")}, "add --conditional"),
     ],
 )
@@ -320,7 +320,9 @@ def test_measurements_are_scaled_by_training_rows_and_unbounded(tmp_path):
 
 def test_constant_data_are_rejected(tmp_path):
     np.save(tmp_path / "a.npy", np.full((60, 3), 7.0))
-    refused("every value of x is 7", data=str(tmp_path / "a.npy"), likelihood="gaussian")
+    refused(
+        "60 examples of .* are identical: each has the value 7", data=str(tmp_path / "a.npy"), likelihood="gaussian"
+    )
 
 
 def test_vamp_prior_starts_at_examples_of_all_classes(pictures):

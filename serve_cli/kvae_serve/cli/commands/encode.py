@@ -31,9 +31,9 @@ def encode(
 ) -> None:
     """Encode examples as latent vectors: the mean and log variance of q(z given x).
 
-    DATA is an .npz, .npy, .csv, .png or .jpg file, an IDX file, a folder of images or IDX files, `mnist-sample` (800
-    digits that ship with the package), or - for .npy on standard input. A conditional model needs the labels of the
-    data, or --label for all rows.
+    DATA is an .npz, .npy, .csv or IDX file, an image, a folder of images or IDX files, `mnist-sample` (600 training and
+    200 test digits that ship with the package), or - for .npy on standard input. A conditional model needs the labels
+    of the data, or --label for all rows.
     """
     # Imported here, so that --help imports neither numpy nor onnxruntime.
     from kvae_serve.inference import sampling, transforms

@@ -21,7 +21,7 @@ _NAMES = ("elbo", "reconstruction", "kl")
 
 @click.command(epilog="Example: kvae score new.npz --threshold q0.01 -o scores.csv")
 @options.model
-@dataset_args.dataset_args(default_split="train")
+@dataset_args.dataset_args()
 @options.condition_args()
 @options.row_args()
 @click.option(
@@ -74,7 +74,7 @@ def score(
     kept = thresholds.draws(loaded.manifest) or (scoring.NUM_SAMPLES, scoring.SEED)
     num_samples, seed = num_samples or kept[0], kept[1] if seed is None else seed
     below = thresholds.threshold(threshold, loaded.manifest, num_samples, seed) if threshold is not None else None
-    examples = dataset.read(loaded, conditions.for_all_rows(), default_split=None)
+    examples = dataset.read(loaded, conditions.for_all_rows())
     total = row_stream.count_rows(len(examples.x), rows.start, rows.num)
     to_file = output.path not in (None, options.STDOUT)
     summary = _Summary(below, rows.start)

@@ -1,0 +1,117 @@
+"""Recognise the numbers of a CSV column: decimal commas, thousands separators, percent signs and currencies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from kvae_serve.csv_escape import NUMBER
+
+_MINUS = str.maketrans({"\u2212": "-", "\ufe63": "-", "\uff0d": "-"})
+_UNIT = r"(?:[$€£¥₹₽₩₺฿]|USD|EUR|GBP|CHF|JPY|CAD|AUD|CNY|INR)"
+_CELL = re.compile(
+    rf"(?P<sign>[+-]?)\s?(?P<before>{_UNIT}?)\s?(?P<inner>[+-]?)(?P<digits>[\d.,'’ \u00a0\u202f]*\d[.,]?)"
+    rf"(?P<exponent>(?:[eE][+-]?\d+)?)\s?(?P<after>%|{_UNIT}|)",
+    re.ASCII,
+)
+_SPACES = re.compile(r"\d{1,3}(?:([ \u00a0\u202f'’])\d{3})(?:\1\d{3})*(?:[.,]\d*)?", re.ASCII)
+_POINT = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d*)?|\d+(?:\.\d*)?|\.\d+", re.ASCII)
+_COMMA = re.compile(r"\d{1,3}(?:\.\d{3})+(?:,\d*)?|\d+(?:,\d*)?|,\d+", re.ASCII)
+# Numbers such as 1,234, which are both 1234 and 1.234.
+_BOTH = re.compile(r"[1-9]\d{0,2}[.,]\d{3}", re.ASCII)
+
+
+class Numbers(NamedTuple):
+    """Cells of a column as plain numbers, such as `-1234.5`, and a note about their form."""
+
+    cells: list[str]
+    note: str
+
+
+class AmbiguousError(ValueError):
+    """A column of numbers has two readings."""
+
+
+def recognise(cells: Sequence[str], delimiter: str, decimal_comma: bool = False) -> Numbers | None:
+    """Convert the cells of a column to plain numbers; None if they are not numbers.
+
+    Args:
+        cells: Texts, at least one of which is not a plain number.
+        delimiter: Delimiter of the file. In a file with semicolons, 1,234 may be 1.234.
+        decimal_comma: Whether another column of the file has decimal commas.
+
+    Raises:
+        AmbiguousError: The numbers can be read in two ways. The message has both.
+
+    Example:
+        >>> recognise(["$1,200.50", "$7"], ",").cells
+        ['1200.50', '7']
+        >>> recognise(["12,5", "3,75"], ";").cells
+        ['12.5', '3.75']
+    """
+    found = [_CELL.fullmatch(cell.translate(_MINUS)) for cell in cells]
+    matches = [each for each in found if each is not None]
+    if len(matches) < len(cells):
+        return None
+    units = {each["before"] or each["after"] for each in matches}
+    if len(units) > 1 or any(each["before"] and each["after"] for each in matches):
+        return None
+    if any(each["sign"] and each["inner"] for each in matches):
+        return None
+    digits = [each["digits"].strip() for each in matches]
+    grouped = [re.sub(r"[ \u00a0\u202f'’]", "", each) if _SPACES.fullmatch(each) else each for each in digits]
+    comma = _has_decimal_comma(grouped, delimiter, decimal_comma)
+    if comma is None:
+        return None
+    group, decimal = (".", ",") if comma else (",", ".")
+    plain = [
+        (each["sign"] or each["inner"]) + text.replace(group, "").replace(decimal, ".") + each["exponent"]
+        for each, text in zip(matches, grouped, strict=True)
+    ]
+    if not all(NUMBER.fullmatch(each) for each in plain):
+        return None
+    row = next(row for row, cell in enumerate(cells) if cell != plain[row])
+    return Numbers(plain, f"{cells[row]} is read as {plain[row]}")
+
+
+def shows_decimal_comma(cells: Sequence[str]) -> bool:
+    """Return whether numbers can only be read with a decimal comma."""
+    if not any("," in cell for cell in cells[:1000]):
+        return False
+    try:
+        found = recognise(cells, ",")
+    except AmbiguousError:
+        return False
+    return found is not None and any(
+        "," in cell and "." in text and text.partition(".")[2] == re.sub(r"[^\d]", "", cell.partition(",")[2])
+        for cell, text in zip(cells, found.cells, strict=True)
+    )
+
+
+def check_points(cells: Sequence[str]) -> None:
+    """Raise `AmbiguousError` if plain numbers, in a file with decimal commas, may have points between thousands."""
+    with_point = [cell.lstrip("+-") for cell in cells if "." in cell]
+    if with_point and all(_BOTH.fullmatch(cell) for cell in with_point):
+        raise AmbiguousError(_two_readings(with_point[0]))
+
+
+def _has_decimal_comma(texts: Sequence[str], delimiter: str, decimal_comma: bool) -> bool | None:
+    """Return whether numbers have decimal commas; None if they are not numbers in one of the two forms."""
+    point, comma = (all(form.fullmatch(each) for each in texts) for form in (_POINT, _COMMA))
+    if not point or not comma or not any("," in each or "." in each for each in texts):
+        return comma and not point if point or comma else None
+    ambiguous = [each for each in texts if "," in each or "." in each]
+    if "." in ambiguous[0]:
+        return decimal_comma
+    # Both forms fit: each number with a comma has three digits after it.
+    if decimal_comma or any(not _BOTH.fullmatch(each) for each in ambiguous):
+        return True
+    if delimiter == ";" or any(len(each) > 3 and "," not in each for each in texts):
+        raise AmbiguousError(_two_readings(ambiguous[0]))
+    return False
+
+
+def _two_readings(text: str) -> str:
+    digits = text.replace(",", ".")
+    return f"{text} is either {digits} or {digits.replace('.', '')}"
