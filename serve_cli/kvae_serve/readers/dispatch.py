@@ -78,7 +78,7 @@ def read_for(
     if data.kind == "image" and holds_images(path):
         shape = data.shape
         channels = options.channels or (shape[2] if shape[2] in (1, 3) else None)
-        options = replace(options, image_size=options.image_size or shape[:2], channels=channels)
+        options = replace(options, image_size=options.image_size or (shape[0], shape[1]), channels=channels)
     return fit_to(_read(path, split, options), manifest)
 
 
