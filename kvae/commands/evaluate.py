@@ -148,7 +148,7 @@ def evaluate(
             train_data=train_data,
             classifier=classifier,
             seed=seed,
-            say=(lambda line: None) if output.quiet else (lambda line: click.echo(line, err=True)),
+            report=(lambda line: None) if output.quiet else (lambda line: click.echo(line, err=True)),
         )
     with Progress("Evaluating", output.quiet) as progress:
         document = compute(

@@ -1,22 +1,26 @@
-"""How good and how varied a model's samples are, as pure functions of arrays, and all of them for a model at once.
+"""Sample quality: fidelity, diversity and label consistency of samples, as functions of arrays and for whole models.
 
-Of labels: `label_consistency`. Of images and labels: `classification_accuracy_score`, `within_class_spread`. Of points
-`[num, dim]`, mostly features of a classifier: `frechet_distance`, `precision_recall_density_coverage`, `squared_mmd`.
-They need numpy alone and take anyone's arrays. `figures` makes them all for a model, each beside the same figure of
-real images; `measure` does so from paths, as `kvae evaluate --sample-metrics` does.
+| Input | Function |
+|---|---|
+| labels | `label_consistency` |
+| images and labels | `classification_accuracy_score`, `within_class_spread` |
+| points `[num, dim]`, such as features | `frechet_distance`, `precision_recall_density_coverage`, `squared_mmd` |
 
-Figures in features depend on the classifier, on the number of images and on the pixels (means of p(x given z) are
-smoother than draws from it and than data): compare what was measured alike, and look at the floor.
+These functions need only numpy. `figures` computes all of them for a model, each with the same figure of real images as
+its baseline. `measure` does this from paths, like `kvae evaluate --sample-metrics`.
+
+Figures in features depend on the classifier, on the number of images and on the pixels: means of p(x given z) are
+smoother than draws and than data. Compare only figures that were measured in the same way, and read the baseline.
 """
 
 from kvae.sample_metrics.accuracy_score import classification_accuracy_score
+from kvae.sample_metrics.class_spread import within_class_spread
+from kvae.sample_metrics.comparison import figures
 from kvae.sample_metrics.consistency import Consistency, label_consistency
-from kvae.sample_metrics.figures import figures
 from kvae.sample_metrics.frechet import frechet_distance
 from kvae.sample_metrics.manifolds import Manifolds, precision_recall_density_coverage
 from kvae.sample_metrics.measure import Measured, measure
 from kvae.sample_metrics.mmd import squared_mmd
-from kvae.sample_metrics.spread import within_class_spread
 
 __all__ = [
     "Consistency",

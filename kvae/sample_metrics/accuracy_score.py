@@ -1,4 +1,4 @@
-"""Classification accuracy score: can a classifier that saw samples alone tell real images apart?"""
+"""Classification accuracy score: accuracy on real images of a classifier trained on samples."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ Fit = Callable[[np.ndarray, np.ndarray], Callable[[np.ndarray], np.ndarray]]
 def classification_accuracy_score(
     samples: np.ndarray, sample_labels: Any, test: np.ndarray, test_labels: Any, fit: Fit
 ) -> float:
-    """Accuracy on real test images of a classifier that was trained on samples and the labels they were drawn for.
+    """Compute the accuracy on real test images of a classifier trained on samples and their labels.
 
-    It falls where samples are wrong, and where they are right but leave out some of what real images show. Set it
-    beside the score of as many real training images under the same `fit`.
+    It drops if samples are wrong, and if they cover only part of the real images. Compare it with the score of as many
+    real training images and the same `fit`.
 
     Args:
-        samples: images to train on, `[num, ...]`.
+        samples: Images to train on, `[num, ...]`.
         sample_labels: int `[num]`.
-        test: real images to test on, `[other, ...]`.
+        test: Real images to test on, `[other, ...]`.
         test_labels: int `[other]`.
-        fit: trains the classifier; `kvae.sample_metrics.network.fitter` makes such a function.
+        fit: Function that trains the classifier, for example from `kvae.sample_metrics.network.fitter`.
 
     Returns:
-        0 to 1.
+        A share from 0 to 1.
 
     Reference: Ravuri and Vinyals (2019), https://arxiv.org/abs/1905.10887, section 3.
     """

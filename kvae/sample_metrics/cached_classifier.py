@@ -1,7 +1,7 @@
-"""The classifier that kvae trains itself: once for each data set, kept as a sealed ONNX file.
+"""Cache of trained classifiers: one sealed ONNX file per data set.
 
-The file's name is made of a digest of the training images, their labels and the recipe, so one folder holds the
-classifiers of many data sets, and a changed data set gets one of its own. Whoever has the file needs no Keras.
+The file name contains a digest of the training images, their labels and the recipe, so one folder can hold the
+classifiers of many data sets, and a changed data set gets a new one. A cached classifier does not need Keras.
 """
 
 from __future__ import annotations
@@ -51,30 +51,30 @@ def kept(
     images: Images,
     folder: str | Path | None = None,
     *,
-    say: Callable[[str], object] = lambda line: None,
+    report: Callable[[str], object] = lambda line: None,
     steps: int | None = None,
 ) -> Classifier:
-    """Return the classifier of a training split: from the folder, or trained and put there.
+    """Return the classifier of a training split, from the cache or newly trained.
 
     Args:
-        x: real training images `[num, *shape]` in data units.
+        x: Real training images `[num, *shape]` in data units.
         label: int `[num]`.
-        images: what the classifier is made for.
-        folder: where it is kept, made where it is missing; `default_folder()` where None.
-        say: hears of a training, which takes a minute or more.
-        steps: of the training, for tests; the recipe's by default.
+        images: Images that the classifier accepts.
+        folder: Cache folder, created if missing; `default_folder()` by default.
+        report: Receives a line before a training, which takes a minute or more.
+        steps: Training steps, for tests; by default those of the recipe.
 
     Raises:
-        MissingExtraError: it must be trained, and Keras is not installed.
-        OutputError: the folder cannot be written.
-        RequestError: the folder is a model's.
+        MissingExtraError: It must be trained, and Keras is not installed.
+        OutputError: The folder cannot be written.
+        RequestError: The folder contains a model.
     """
     key = _key(x, label, images, steps)
     path = Path(folder or default_folder()) / f"classifier-{key[:16]}.onnx"
     if path.exists():
         return _read(path, key, images)
     if any((path.parent / f"{graph}.onnx").exists() for graph in GRAPHS):
-        raise RequestError(f"{printable(path.parent)} holds a model. Give --classifier a folder of its own.")
+        raise RequestError(f"{printable(path.parent)} contains a model. Give --classifier another folder.")
     from kvae.backends import startup
 
     startup.require()
@@ -82,11 +82,11 @@ def kept(
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"{printable(path.parent)} cannot be made ({error.strerror}). Give --classifier a folder that can."
+            f"{printable(path.parent)} cannot be created ({error.strerror}). Give --classifier a writable folder."
         ) from error
     if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"{printable(path.parent)} cannot be written. Give --classifier a folder that can.")
-    say(f"Training a classifier on {len(x):,} real images, once; kept as {path}")
+        raise OutputError(f"{printable(path.parent)} is not writable. Give --classifier a writable folder.")
+    report(f"Training a classifier on {len(x):,} real images, once; saved as {path}")
     startup.open_quietly("tensorflow")
     atomic.write_whole(path, _train(x, label, images, key, steps), force=True)
     return _read(path, key, images)
@@ -126,7 +126,7 @@ def _read(path: Path, key: str, images: Images) -> Classifier:
     try:
         sealed = onnx_file.read(path)
         if json.loads(sealed.manifest_json).get("key") != key:
-            raise ModelFileError(f"{printable(path)} was made from other data.")
+            raise ModelFileError(f"{printable(path)} belongs to other data.")
     except ModelFileError as error:
-        raise ModelFileError(f"{error} Remove that file, so that the classifier is trained anew.") from error
+        raise ModelFileError(f"{error} Delete this file to train the classifier again.") from error
     return Classifier(sealed.data, str(path), images.shape, images.num_classes)

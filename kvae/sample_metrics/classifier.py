@@ -1,16 +1,15 @@
-"""The judge of samples: a classifier as an ONNX file, kept by kvae or given by the user.
+"""Classifiers in ONNX files, trained by kvae or supplied by the user.
 
-What a file that a user gives must be:
+Requirements for a user's file:
 
-- one input, images in data units (pixels 0 to 255, as the model has them; put any scaling into the graph), float32,
-  float64 or uint8, `[batch, height, width, channels]`, `[batch, channels, height, width]`, for one channel also
-  `[batch, height, width]`, or flat `[batch, values]`; the first of these that fits counts;
-- outputs by name: `features` and `logits`. Where these names are not there, the output with as many columns as there
-  are classes is the logits (probabilities will do, only the largest counts) and the other one the features; a single
-  output is the features, and the logits as well where its columns are as many as the classes. Features of more than two
-  axes are flattened.
+- One input: images in data units (scaling belongs in the graph), float32, float64 or uint8. The first layout that fits
+  is used: `[batch, height, width, channels]`, `[batch, channels, height, width]`, for one channel
+  `[batch, height, width]`, or flat `[batch, values]`.
+- Outputs named `features` and `logits`. With other names, the output with one column per class is the logits
+  (probabilities work as well) and the other one the features. A single output is the features, and also the logits if
+  it has one column per class. Features with more than two axes are flattened.
 
-Such a file is run by ONNX Runtime as it is: take it from where you trust it.
+ONNX Runtime runs such a file without kvae's checks. Use files from sources that you trust.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ BATCH_SIZE = 256
 _DTYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}
 
 
-class Judgement(NamedTuple):
-    """What a classifier says of images: `features` `[num, dim]`, `label` int64 `[num]` or None where it names none."""
+class Prediction(NamedTuple):
+    """Output of a classifier: `features` `[num, dim]`, and `label` int64 `[num]` or None without logits."""
 
     features: np.ndarray
     label: np.ndarray | None
@@ -42,18 +41,18 @@ class Classifier:
     """Features and labels of images `[num, *shape]` in data units.
 
     Args:
-        data: bytes of an ONNX file, by the rule above.
-        source: its path, for messages.
-        shape: of the images: height, width, channels.
-        num_classes: how many the labels have; 0 where there are no labels.
+        data: Bytes of an ONNX file that meets the requirements above.
+        source: Path of the file, for messages.
+        shape: Shape of an image: height, width, channels.
+        num_classes: Number of classes; 0 without labels.
 
     Raises:
-        ModelFileError: ONNX Runtime does not open it, or its inputs and outputs do not fit the rule.
+        ModelFileError: ONNX Runtime rejects the file, or its inputs or outputs do not meet the requirements.
     """
 
     def __init__(self, data: bytes, source: str, shape: Sequence[int], num_classes: int) -> None:
         self.source, self.shape, self.num_classes = source, tuple(shape), num_classes
-        #: The first 12 hex digits of the file's SHA-256: figures by two different judges cannot be compared.
+        #: First 12 hex digits of the file's SHA-256. Results of two classifiers are not comparable.
         self.digest = hashlib.sha256(data).hexdigest()[:12]
         self._name = printable(source)
         self._session = _open(data, self._name)
@@ -62,25 +61,25 @@ class Classifier:
 
     @property
     def names_labels(self) -> bool:
-        """Whether it has logits for the classes."""
+        """True if the file has logits for the classes."""
         return self._logits is not None
 
-    def __call__(self, x: Any) -> Judgement:
-        """Judge images; `Judgement` with a row for each."""
+    def __call__(self, x: Any) -> Prediction:
+        """Return the `Prediction` of images `[num, *shape]` in data units."""
         if tuple(x.shape[1:]) != self.shape or not len(x):
-            raise InputDataError(f"{self._name} judges images {list(self.shape)}, got {list(x.shape[1:])}.")
+            raise InputDataError(f"{self._name} expects images {list(self.shape)}, got {list(x.shape[1:])}.")
         size = self._batch or BATCH_SIZE
         features, labels = [], []
         for start in range(0, len(x), size):
-            some = np.asarray(x[start : start + size])
-            found = self._run(some, size if self._batch else len(some))
-            features.append(found[0].reshape(len(found[0]), -1)[: len(some)])
+            part = np.asarray(x[start : start + size])
+            found = self._run(part, size if self._batch else len(part))
+            features.append(found[0].reshape(len(found[0]), -1)[: len(part)])
             if self._logits is not None:
-                labels.append(found[1][: len(some)].argmax(axis=1).astype(np.int64))
-        return Judgement(np.concatenate(features), np.concatenate(labels) if labels else None)
+                labels.append(found[1][: len(part)].argmax(axis=1).astype(np.int64))
+        return Prediction(np.concatenate(features), np.concatenate(labels) if labels else None)
 
     def _run(self, x: np.ndarray, num: int) -> list[np.ndarray]:
-        if len(x) < num:  # a file for batches of one size alone
+        if len(x) < num:  # the file has a fixed batch size
             x = np.concatenate([x, np.repeat(x[-1:], num - len(x), axis=0)])
         if self._form == "channels first":
             x = x.transpose(0, 3, 1, 2)
@@ -93,30 +92,30 @@ class Classifier:
         names = [self._features] if self._logits is None else [self._features, self._logits]
         try:
             found = self._session.run(names, {self._input.name: np.ascontiguousarray(x)})
-        except Exception as error:  # what ONNX Runtime raises has no base class of its own
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise ModelFileError(f"{self._name} fails when ONNX Runtime runs it ({type(error).__name__}).") from error
         for name, value in zip(names, found, strict=True):
             shape: Sequence[int] = getattr(value, "shape", ())
             if len(shape) < 2 or shape[0] != num or value.dtype.kind != "f":
                 raise ModelFileError(
-                    f"{self._name} gives {printable(name, 60)} {list(shape)} for {num} images, "
+                    f"{self._name} returns {printable(name, 60)} {list(shape)} for {num} images; "
                     f"expected [{num}, columns]."
                 )
             if not np.isfinite(value).all():
-                raise ModelFileError(f"{self._name} gives {printable(name, 60)} with NaN or infinite values.")
+                raise ModelFileError(f"{self._name} returns NaN or infinite values in {printable(name, 60)}.")
         if self._logits is not None and found[1].shape[1:] != (self.num_classes,):
             raise ModelFileError(
-                f"{self._name} gives logits {list(found[1].shape[1:])}, the labels have {self.num_classes} classes."
+                f"{self._name} returns logits {list(found[1].shape[1:])}; expected {self.num_classes} classes."
             )
         return found
 
     def _find_input(self) -> tuple[Any, str, int]:
-        """The input, the form in which it takes images, and its size of batches where that is fixed."""
+        """Return the input, its image layout, and its batch size if that is fixed (else 0)."""
         inputs = self._session.get_inputs()
         if len(inputs) != 1 or inputs[0].type not in _DTYPES:
-            found = ", ".join(f"{printable(each.name, 40)} {each.type}" for each in inputs[:4]) or "no input"
+            found = ", ".join(f"{printable(each.name, 40)} {each.type}" for each in inputs[:4]) or "nothing"
             raise ModelFileError(
-                f"{self._name} takes {found}; expected one input, images as float32, float64 or uint8."
+                f"{self._name} has the inputs {found}; expected one input for images, float32, float64 or uint8."
             )
         height, width, channels = self.shape
         forms = {"channels last": self.shape, "channels first": (channels, height, width)}
@@ -130,12 +129,12 @@ class Classifier:
             ):
                 return inputs[0], form, batch if isinstance(batch, int) else 0
         raise ModelFileError(
-            f"{self._name} takes images {printable(inputs[0].shape, 80)}, those here are "
-            f"['batch', {height}, {width}, {channels}]. Give a classifier of such images."
+            f"{self._name} expects images {printable(inputs[0].shape, 80)}, but these are "
+            f"['batch', {height}, {width}, {channels}]. Give a classifier for them."
         )
 
     def _find_outputs(self) -> tuple[str, str | None]:
-        """Names of the features and of the logits, by the rule that the module states."""
+        """Return the names of the features and of the logits (or None)."""
         outputs = {each.name: each.shape or [] for each in self._session.get_outputs()}
         named = "features" in outputs
         if named and "logits" in outputs:
@@ -145,7 +144,7 @@ class Classifier:
                 and isinstance(outputs["logits"][-1], int)
             ):
                 raise ModelFileError(
-                    f"{self._name} has logits {outputs['logits'][1:]}, the labels have {self.num_classes} classes."
+                    f"{self._name} has logits {outputs['logits'][1:]}; expected {self.num_classes} classes."
                 )
             return "features", "logits" if self.num_classes else None
         fitting = [name for name, shape in outputs.items() if self.num_classes and shape[1:] == [self.num_classes]]
@@ -159,20 +158,18 @@ class Classifier:
             return next(name for name in outputs if name != fitting[0]), fitting[0]
         found = ", ".join(f"{printable(name, 40)} {printable(shape, 40)}" for name, shape in list(outputs.items())[:6])
         raise ModelFileError(
-            f"{self._name} gives {found}, of which it is not clear what is what. Name its outputs features and logits."
+            f"{self._name} has the outputs {found}, which are ambiguous. Name them features and logits."
         )
 
 
 def read(path: str | Path, shape: Sequence[int], num_classes: int) -> Classifier:
-    """Open the classifier that a user gives."""
+    """Open the classifier file of a user."""
     path = Path(path)
     try:
         if not path.is_file():
-            raise ModelFileError(
-                f"{printable(path)} is no file. Give the classifier as .onnx, or a folder to keep one in."
-            )
+            raise ModelFileError(f"{printable(path)} is not a file. Give a classifier as .onnx, or a cache folder.")
         if path.stat().st_size > MAX_BYTES:
-            raise ModelFileError(f"{printable(path)} has more than the {MAX_BYTES} bytes that are read at most.")
+            raise ModelFileError(f"{printable(path)} has more than {MAX_BYTES} bytes, the limit.")
         data = path.read_bytes()
     except OSError as error:
         raise ModelFileError(f"{printable(path)} cannot be read: {error.strerror}.") from error
@@ -182,9 +179,11 @@ def read(path: str | Path, shape: Sequence[int], num_classes: int) -> Classifier
 def _open(data: bytes, name: str) -> Any:
     ort = onnxruntime.onnxruntime()
     options = ort.SessionOptions()
-    options.log_severity_level = 4  # what fails is raised, and reported by us
+    options.log_severity_level = 4  # errors are raised and reported by kvae
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
-    except Exception as error:  # its message quotes raw bytes of the file: never echoed
-        raise ModelFileError(f"{name} is no classifier that ONNX Runtime opens ({type(error).__name__}).") from error
+    except Exception as error:  # the message may quote raw bytes of the file
+        raise ModelFileError(
+            f"{name} is not a classifier that ONNX Runtime can open ({type(error).__name__})."
+        ) from error

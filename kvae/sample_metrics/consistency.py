@@ -1,4 +1,4 @@
-"""Label consistency: does a sample show the label that it was drawn for?"""
+"""Label consistency: share of samples that a classifier assigns to the requested label."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kvae_serve.errors import InputDataError
 
 
 class Consistency(NamedTuple):
-    """Shares of samples whose label a classifier reads as asked: `share` of all `num`, and of the worst label."""
+    """Shares of samples with the requested label: `share` of all `num` samples, and of the worst label."""
 
     share: float
     num: int
@@ -19,24 +19,24 @@ class Consistency(NamedTuple):
     worst_num: int
 
 
-def label_consistency(asked: Any, judged: Any) -> Consistency:
-    """Share of samples that a classifier gives the label that was asked for.
+def label_consistency(requested: Any, predicted: Any) -> Consistency:
+    """Compute the share of samples that a classifier assigns to the requested label.
 
-    On real images and their labels this is the classifier's accuracy, beyond which no model's share means anything.
+    For real images and their labels this is the accuracy of the classifier, the upper limit of a meaningful share.
 
     Args:
-        asked: int `[num]`, the labels that samples were drawn for.
-        judged: int `[num]`, what a classifier says of them.
+        requested: int `[num]`, labels of the request.
+        predicted: int `[num]`, labels that the classifier predicts.
 
     Returns:
-        `Consistency`; of labels that are equally bad the lowest counts as the worst.
+        A `Consistency`. Of equally bad labels, the lowest is the worst.
     """
-    asked, judged = np.asarray(asked), np.asarray(judged)
-    if asked.ndim != 1 or asked.shape != judged.shape or not len(asked):
+    requested, predicted = np.asarray(requested), np.asarray(predicted)
+    if requested.ndim != 1 or requested.shape != predicted.shape or not len(requested):
         raise InputDataError(
-            f"asked and judged must be [num] each, a label a sample, got {list(asked.shape)} and {list(judged.shape)}."
+            f"Labels have the shapes {list(requested.shape)} and {list(predicted.shape)}; expected [num] for both."
         )
-    right = asked == judged
-    shares = {int(label): float(right[asked == label].mean()) for label in np.unique(asked)}
+    right = requested == predicted
+    shares = {int(label): float(right[requested == label].mean()) for label in np.unique(requested)}
     worst = min(shares, key=lambda label: shares[label])
-    return Consistency(float(right.mean()), len(asked), worst, shares[worst], int((asked == worst).sum()))
+    return Consistency(float(right.mean()), len(requested), worst, shares[worst], int((requested == worst).sum()))

@@ -1,4 +1,4 @@
-"""Frechet distance: how far apart the Gaussians lie that are fitted to two sets of points."""
+"""Frechet distance of the Gaussians fitted to two sets of points."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from kvae.sample_metrics.distances import same_space
 
 
 def frechet_distance(first: Any, second: Any) -> float:
-    """Squared Frechet (2-Wasserstein) distance of the Gaussians fitted to two sets of points.
+    """Compute the squared Frechet (2-Wasserstein) distance of the Gaussians fitted to two sets of points.
 
     |m1 - m2|^2 + trace(C1 + C2 - 2 (C1 C2)^(1/2)), with covariances over n - 1 and the trace of the square root from
-    the eigenvalues of the symmetric C1^(1/2) C2 C1^(1/2), which exist for singular covariances too. The estimate is
-    biased upwards, by more the fewer the points: compare sets of one size, in the same features alone.
+    the eigenvalues of the symmetric C1^(1/2) C2 C1^(1/2), which also exist for singular covariances. The estimate is
+    biased upwards, more for fewer points: compare only sets of the same size in the same features.
 
     Args:
         first: numbers `[num, dim]`.
         second: `[other, dim]`.
 
     Returns:
-        At least 0, in squared units of the points.
+        A number of at least 0, in squared units of the points.
 
     References: Dowson and Landau (1982), doi:10.1016/0047-259X(82)90077-X; Heusel et al. (2017),
     https://arxiv.org/abs/1706.08500, equation 6.

@@ -9,12 +9,12 @@ import numpy as np
 from kvae.sample_metrics.distances import same_space, squared_distances
 from kvae_serve.errors import InputDataError, RequestError
 
-#: Which neighbour a ball reaches to, as Naeem et al. (2020) have it for all four figures.
+#: Neighbour that defines the radius of a ball; 5 for all four figures in Naeem et al. (2020).
 NEIGHBOUR = 5
 
 
 class Manifolds(NamedTuple):
-    """Figures of `precision_recall_density_coverage`: each 0 to 1, but density may exceed 1."""
+    """Result of `precision_recall_density_coverage`. All are from 0 to 1, except density, which may exceed 1."""
 
     precision: float
     recall: float
@@ -23,21 +23,21 @@ class Manifolds(NamedTuple):
 
 
 def precision_recall_density_coverage(real: Any, generated: Any, k: int = NEIGHBOUR) -> Manifolds:
-    """How far two sets of points cover each other, by balls that reach to the k-th nearest neighbour.
+    """Measure how well two sets of points cover each other, with balls that reach to the k-th nearest neighbour.
 
-    For two sets of `n` points of one distribution, whatever it is, the mean of density is 1 and that of coverage
-    1 - (n - 1)...(n - k) / ((2n - 1)...(2n - k)), nearly 1 - 2^-k: 0.969 for k = 5. Precision and recall have no such
-    value; they fall with the dimension (0.48 for 10,000 points of N(0, I) in 1,000 dimensions).
+    For two sets of `n` points from the same distribution, the mean of density is 1 and that of coverage
+    1 - (n - 1)...(n - k) / ((2n - 1)...(2n - k)), nearly 1 - 2^-k: 0.969 for k = 5. Precision and recall
+    fall with the dimension (0.48 for 10,000 points of N(0, I) in 1,000 dimensions).
 
     Args:
         real: numbers `[num, dim]`.
-        generated: `[num, dim]`, as many, for the figures depend on the number.
-        k: which neighbour a ball reaches to; a point is not its own neighbour.
+        generated: `[num, dim]`, as many points, because the figures depend on the number.
+        k: Neighbour that defines the radius of a ball. A point is not its own neighbour.
 
     Returns:
         `precision`: share of generated points in a ball of a real one; `recall`: share of real points in a ball of a
         generated one; `density`: mean number of real balls that a generated point lies in, over k; `coverage`: share
-        of real points with a generated one in their own ball.
+        of real points with a generated one in their ball.
 
     References: Kynkaanniemi et al. (2019), https://arxiv.org/abs/1904.06991 (precision and recall; there k is 3);
     Naeem et al. (2020), https://arxiv.org/abs/2002.09797, equations 4 to 6 (density and coverage). A point on the edge
@@ -45,9 +45,9 @@ def precision_recall_density_coverage(real: Any, generated: Any, k: int = NEIGHB
     """
     real, generated = same_space(real, generated, ("real", "generated"))
     if len(real) != len(generated):
-        raise InputDataError(f"The two sets must be of one size, got {len(real)} and {len(generated)}.")
+        raise InputDataError(f"The sets have {len(real)} and {len(generated)} points; expected equal sizes.")
     if not 0 < k < len(real):
-        raise RequestError(f"k must be from 1 to {len(real) - 1}, one less than the points, got {k}.")
+        raise RequestError(f"k is {k}; expected 1 to {len(real) - 1}, one less than the number of points.")
     real_radius, generated_radius = _to_kth_neighbour(real, k), _to_kth_neighbour(generated, k)
     precise, dense = np.zeros(len(generated), bool), 0
     recalled, covered = np.zeros(len(real), bool), np.zeros(len(real), bool)
@@ -62,6 +62,6 @@ def precision_recall_density_coverage(real: Any, generated: Any, k: int = NEIGHB
 
 
 def _to_kth_neighbour(points: np.ndarray, k: int) -> np.ndarray:
-    """Squared distance of each point to its k-th nearest other one, `[num]`."""
-    # Column k, not k - 1: the nearest of all is the point itself.
+    """Return the squared distance of each point to its k-th nearest neighbour, `[num]`."""
+    # Column k, not k - 1, because the nearest point is the point itself.
     return np.concatenate([np.partition(block, k, axis=1)[:, k] for _, block in squared_distances(points, points)])

@@ -1,4 +1,4 @@
-"""Samples to set beside real images: one for each of them, drawn under its conditions."""
+"""Samples that match real examples: one for each, drawn with its conditions."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ def like(
     temperature: float = 1.0,
     draw: bool = False,
 ) -> np.ndarray:
-    """Draw a sample for each of `num` rows of conditions.
+    """Draw one sample for each of `num` rows of conditions.
 
-    Every row has noise of its own: rows of one class follow each other in the order of the noise, class after class.
-    (`Model.sample` asked for several labels at once gives all of them the same noise, which would make the set less
-    varied than the model.)
+    Every row uses different noise: noise indices count through the rows class by class. (`Model.sample` with several
+    labels uses the same noise for all of them, so the set would be less diverse than the model.)
 
     Args:
-        model: a loaded model, see `kvae.load`.
-        conditions: name to values `[num]`; nothing for an unconditional model.
-        num: how many.
-        seed: of the noise.
-        temperature: of the prior.
-        draw: draw x from p(x given z) rather than take its mean.
+        model: A model from `kvae.load`.
+        conditions: Values `[num]` by name; empty for an unconditional model.
+        num: Number of samples.
+        seed: Seed of the noise.
+        temperature: Temperature of the prior.
+        draw: Draw x from p(x given z) instead of its mean.
 
     Returns:
         float32 `[num, *shape]` in data units.

@@ -1,4 +1,4 @@
-"""From paths to figures: what `kvae evaluate --sample-metrics` does."""
+"""Sample quality from paths, as in `kvae evaluate --sample-metrics`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from kvae.sample_metrics import real_images
 from kvae.sample_metrics.cached_classifier import kept
 from kvae.sample_metrics.classifier import Classifier
 from kvae.sample_metrics.classifier import read as read_classifier
-from kvae.sample_metrics.figures import check_image_model, check_request, figures
+from kvae.sample_metrics.comparison import check_image_model, check_request, figures
 from kvae_serve.errors import InputDataError, RequestError, printable
 from kvae_serve.readers import MissingSplitError
 from kvae_serve.sealed.manifest import Manifest
 
 
 class Measured(NamedTuple):
-    """`figures` as `kvae.sample_metrics.figures` gives them, and `about`: what they were measured with, as JSON."""
+    """Result of `measure`: `figures` as from `kvae.sample_metrics.figures`, and `about`, its settings as JSON."""
 
     figures: dict[str, dict[str, Any]]
     about: dict[str, Any]
@@ -36,36 +36,34 @@ def measure(
     seed: int = 0,
     draw: bool = False,
     temperature: float = 1.0,
-    say: Callable[[str], object] = lambda line: None,
+    report: Callable[[str], object] = lambda line: None,
 ) -> Measured:
-    """Measure the samples of a model of images against real ones.
+    """Compare the samples of an image model with real images.
 
     Args:
-        model: a loaded model, see `kvae.load`.
-        data: real images to measure against: the test split where there are two, else all of it.
-        split: which half of `data` where there are two; "test" by default.
-        num: samples, and images of either real set; 5,000 or as many as there are by default.
-        train_data: real images that the classifier learns from and the floor is made of; the training split of `data`
-            by default.
-        classifier: an .onnx file to judge with, see `kvae.sample_metrics.classifier`; or a folder that keeps the one
-            that is trained here, by default in the user's folder of caches.
-        seed: of samples and of the choice of images.
-        draw: measure draws from p(x given z) rather than its means.
-        temperature: of the prior.
-        say: hears what takes long.
+        model: A model from `kvae.load`.
+        data: Real images: the test split if there is one, else all.
+        split: Split of `data`; "test" by default.
+        num: Number of samples, and of real images in each set; by default 5,000, or all.
+        train_data: Real images for the classifier and the baseline; the training split of `data` by default.
+        classifier: An .onnx file, see `kvae.sample_metrics.classifier`, or the cache folder of trained classifiers.
+        seed: Seed of the samples and of the choice of images.
+        draw: Measure draws from p(x given z) instead of its means.
+        temperature: Temperature of the prior.
+        report: Receives a line before each long step.
 
     Raises:
-        RequestError: the model makes no images, or there are too few real ones.
-        InputDataError: the images are missing or bad, or have no labels to train a classifier on.
-        MissingExtraError: a classifier is to be trained, and Keras is not installed.
-        ModelFileError: the classifier that was given does not fit.
+        RequestError: The model is not an image model, or there are too few real images.
+        InputDataError: The images are missing or bad, or lack labels to train a classifier on.
+        MissingExtraError: A classifier must be trained, and Keras is not installed.
+        ModelFileError: The given classifier does not fit.
     """
     manifest = model.manifest
     check_image_model(manifest)
     train, test = _both(data, split, train_data, manifest)
-    num, seed = check_request(num, seed, train, test)  # before a classifier is trained for minutes
-    judge = _judge(classifier, manifest, train, say)
-    say(f"Measuring samples against real images of {test.source}")
+    num, seed = check_request(num, seed, train, test)  # before minutes of training
+    judge = _classifier(classifier, manifest, train, report)
+    report(f"Comparing samples with real images of {test.source}")
     found = figures(model, train, test, judge, num, seed, draw=draw, temperature=temperature)
     return Measured(
         found,
@@ -74,7 +72,7 @@ def measure(
             "seed": seed,
             "temperature": float(temperature),
             "images": "draws from p(x given z)" if draw else "means of p(x given z)",
-            "condition": real_images.judged_condition(manifest),
+            "condition": real_images.predicted_condition(manifest),
             "train": train.source,
             "test": test.source,
             "classifier": {
@@ -89,40 +87,40 @@ def measure(
 def _both(
     data: str | Path, split: str | None, train_data: str | Path | None, manifest: Manifest
 ) -> tuple[real_images.Real, real_images.Real]:
-    """Training and test images."""
+    """Return training and test images."""
     try:
         test = real_images.read(data, manifest, split or "test")
     except MissingSplitError as error:
         if train_data is None:
             raise RequestError(
-                f"{printable(data)} has no splits for training and testing. Give real training images by --train-data."
+                f"{printable(data)} is not split into training and test images. Give training images with --train-data."
             ) from error
         test = real_images.read(data, manifest, "train")
     return real_images.read(data if train_data is None else train_data, manifest, "train"), test
 
 
 def _accuracy(judge: Classifier, manifest: Manifest, train: real_images.Real, test: real_images.Real) -> float | None:
-    """Share of all real test images that the classifier reads right; None where it or they have no labels."""
+    """Return the accuracy on real test images; None if the classifier or the images lack labels."""
     name = real_images.learned_label(manifest, train)
     if name is None or not judge.names_labels or train.class_names.get(name) != test.class_names.get(name):
         return None
     return float(np.mean(judge(test.x).label == test.conditions[name]))
 
 
-def _judge(
-    path: str | Path | None, manifest: Manifest, train: real_images.Real, say: Callable[[str], object]
+def _classifier(
+    path: str | Path | None, manifest: Manifest, train: real_images.Real, report: Callable[[str], object]
 ) -> Classifier:
-    """The classifier that the user gives, or the one that is trained on the real training images."""
+    """Return the given classifier, or the one trained on the real training images."""
     if path is not None and (Path(path).suffix == ".onnx" or Path(path).is_file()):
-        name = real_images.judged_condition(manifest)
+        name = real_images.predicted_condition(manifest)
         classes = 0 if name is None else real_images.num_classes(manifest, name, train)
         return read_classifier(path, manifest.data.shape, classes)
     name = real_images.learned_label(manifest, train)
     label = train.conditions.get(name) if name is not None else None
     if name is None or label is None or len(np.unique(label)) < 2:
         raise InputDataError(
-            f"{train.source} has no labels to train a classifier on, in whose features samples are measured. "
-            "Give images with labels by --train-data, or a classifier of your own by --classifier FILE.onnx."
+            f"{train.source} lacks labels to train a classifier on. "
+            "Give labelled images with --train-data, or a classifier with --classifier FILE.onnx."
         )
     images = real_images.images_of(manifest, train.x, real_images.num_classes(manifest, name, train))
-    return kept(train.x, label, images, path, say=say)
+    return kept(train.x, label, images, path, report=report)

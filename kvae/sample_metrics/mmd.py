@@ -1,4 +1,4 @@
-"""Maximum mean discrepancy: a distance of two distributions whose estimate has no bias, however few the points."""
+"""Maximum mean discrepancy: a distance of two distributions with an unbiased estimate."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ from kvae_serve.errors import InputDataError
 
 
 def squared_mmd(first: Any, second: Any) -> float:
-    """Squared maximum mean discrepancy under the cubic kernel k(a, b) = (a.b / dim + 1)^3.
+    """Compute the squared maximum mean discrepancy with the cubic kernel k(a, b) = (a.b / dim + 1)^3.
 
     The unbiased estimator (a U-statistic): the mean of k over pairs of two different points of the first set, plus
-    that of the second, minus twice that over pairs of one point of each. It is 0 in the mean where the distributions
-    are one, so it may fall below 0. The kernel sees means, covariances and third moments. Known for features of an
-    Inception network as the kernel inception distance.
+    that of the second, minus twice that over pairs of one point of each. Its mean is 0 for equal distributions, so it
+    can be negative. The kernel compares means, covariances and third moments. For features of an Inception network it
+    is known as the kernel inception distance.
 
     Args:
         first: numbers `[num, dim]`, at least 2.
         second: `[other, dim]`, at least 2.
 
     Returns:
-        A figure in units of the kernel, which depend on the scale of the points.
+        A number in units of the kernel, which depend on the scale of the points.
 
     References: Gretton et al. (2012), https://jmlr.org/papers/v13/gretton12a.html, equation 3; Binkowski et al.
     (2018), https://arxiv.org/abs/1801.01401, section 3.
     """
     first, second = points(first, "The first set"), points(second, "The second set")
     if first.shape[1] != second.shape[1]:
-        raise InputDataError(f"The sets have {first.shape[1]} and {second.shape[1]} dimensions. Give the same.")
+        raise InputDataError(
+            f"The sets have {first.shape[1]} and {second.shape[1]} dimensions. Use the same features for both."
+        )
     within = sum(
         (_kernel_sum(each, each) - _diagonal(each)) / (len(each) * (len(each) - 1)) for each in (first, second)
     )

@@ -1,8 +1,8 @@
-"""The small classifier behind the figures of samples: its network and how it is trained, in Keras.
+"""Small classifier for sample quality: network and training recipe, in Keras.
 
-One recipe for every data set of images, so that figures of different models of one data set can be compared: the
-convolutions of LeNet-5 with more filters, halved as often as the images are large; Adam with a falling rate; images
-moved by a few pixels. All randomness is keyed by the seed. Whoever wants a better judge gives one as ONNX.
+One recipe serves every image data set, so that models of the same data are comparable: convolutions as in LeNet-5 with
+more filters, pooling depending on the image size, Adam with a decaying rate, and images shifted by a few pixels. The
+seed determines all random numbers. A better classifier can be supplied as an ONNX file.
 
 Reference: LeCun et al. (1998), "Gradient-based learning applied to document recognition", doi:10.1109/5.726791.
 """
@@ -15,7 +15,7 @@ import numpy as np
 
 from kvae.sample_metrics.accuracy_score import Fit
 
-#: Counted up whenever the recipe changes, for then figures are no longer comparable.
+#: Version of the recipe. Results of different versions are not comparable.
 RECIPE = 1
 
 FEATURES = 84
@@ -28,7 +28,7 @@ _STEPS_AT_A_TIME = 200
 
 
 class Images(NamedTuple):
-    """What a classifier is made for: `shape` (height, width, channels), `range` of the data units, `num_classes`."""
+    """Images that a classifier accepts: `shape` (height, width, channels), `range` in data units, `num_classes`."""
 
     shape: tuple[int, int, int]
     range: tuple[float, float]
@@ -36,22 +36,22 @@ class Images(NamedTuple):
 
 
 def num_steps(num_examples: int) -> int:
-    """Optimiser steps for so many examples: eight epochs, but enough for few and an end for many."""
+    """Return the number of optimizer steps: eight epochs, with a minimum for small data and a maximum for large."""
     return min(max(EPOCHS * num_examples // BATCH_SIZE, LEAST_STEPS), MOST_STEPS)
 
 
 def trained(images: Images, x: Any, label: np.ndarray, seed: int = 0, steps: int | None = None) -> Any:
-    """Train a classifier from nothing.
+    """Train a classifier.
 
     Args:
-        images: what it is made for.
-        x: images `[num, *shape]` in data units; `x[rows]` is all that is asked of it.
+        images: Images that it accepts.
+        x: images `[num, *shape]` in data units; only `x[rows]` and `len(x)` are used.
         label: int `[num]`.
-        seed: of weights, order, shifts and dropout.
-        steps: of the optimiser; `num_steps` of the examples by default.
+        seed: Seed of weights, order, shifts and dropout.
+        steps: Optimizer steps; `num_steps` by default.
 
     Returns:
-        A Keras model of images in data units to the pair (features `[batch, 84]`, logits `[batch, num_classes]`).
+        A Keras model from images in data units to the pair (features `[batch, 84]`, logits `[batch, num_classes]`).
     """
     import keras
 
@@ -59,8 +59,8 @@ def trained(images: Images, x: Any, label: np.ndarray, seed: int = 0, steps: int
 
     steps = num_steps(len(x)) if steps is None else steps
     both = _network(images, seed)
-    judge = keras.Model(both.input, both.outputs[1])
-    judge.compile(
+    classifier = keras.Model(both.input, both.outputs[1])
+    classifier.compile(
         Adam(keras.optimizers.schedules.CosineDecay(_RATE, steps)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         steps_per_execution=min(20, steps),
@@ -70,12 +70,12 @@ def trained(images: Images, x: Any, label: np.ndarray, seed: int = 0, steps: int
     order = _Order(len(x), rng)
     for first in range(0, steps, _STEPS_AT_A_TIME):
         rows = order.take(BATCH_SIZE * min(_STEPS_AT_A_TIME, steps - first))
-        judge.fit(shifted(x[rows], rng), label[rows], batch_size=BATCH_SIZE, shuffle=False, verbose=0)
+        classifier.fit(shifted(x[rows], rng), label[rows], batch_size=BATCH_SIZE, shuffle=False, verbose=0)
     return both
 
 
 def fitter(images: Images, seed: int = 0, steps: int | None = None) -> Fit:
-    """Return the `fit` of `classification_accuracy_score`: this network, trained by this recipe."""
+    """Return a `fit` function for `classification_accuracy_score` with this network and recipe."""
 
     def fit(x, label):
         both = trained(images, x, label, seed, steps)
@@ -89,7 +89,7 @@ def fitter(images: Images, seed: int = 0, steps: int | None = None) -> Fit:
 
 
 def shifted(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Move each image of `[num, height, width, channels]` by up to a fourteenth of its sides; its edge is repeated."""
+    """Move each image of `[num, height, width, channels]` by up to a fourteenth of its sides, repeating its edge."""
     height, width = x.shape[1:3]
     most = [max(1, size // 14) for size in (height, width)]
     padded = np.pad(x, ((0, 0), (most[0], most[0]), (most[1], most[1]), (0, 0)), mode="edge")
@@ -103,7 +103,7 @@ def shifted(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 class _Order:
-    """Rows in one random order after another, without end."""
+    """Endless stream of row indices: one random permutation after another."""
 
     def __init__(self, num: int, rng: np.random.Generator) -> None:
         self._num, self._rng = num, rng

@@ -1,4 +1,4 @@
-"""The real images that samples are set beside: read as the model takes them, chosen by their labels."""
+"""Real images to compare samples with: read in the model's form, selected by their labels."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from kvae_serve.sealed.manifest import Manifest
 
 
 class Real(NamedTuple):
-    """Real images.
+    """A set of real images.
 
     Attributes:
         x: `[num, height, width, channels]` in data units.
-        conditions: name to values `[num]`; a categorical one as int64 indices of the model's classes. `label` may be
-            there for a model that is not given it too: the classifier learns from it.
-        class_names: of the categorical ones.
-        source: where they come from, for messages.
+        conditions: Values `[num]` by name; categorical ones as int64 indices of the model's classes. `label` can be
+            present for an unconditional model as well; the classifier is trained on it.
+        class_names: Class names of categorical conditions.
+        source: Name of the source, for messages.
     """
 
     x: Any
@@ -34,15 +34,15 @@ class Real(NamedTuple):
 
 
 def read(source: str | Path, manifest: Manifest, split: str) -> Real:
-    """Read real images as a model takes them: its classes by name, pictures cut and resized to its size.
+    """Read real images in a model's form: classes matched by name, pictures cropped and resized.
 
     Args:
-        source: as for `kvae.data.load`.
-        manifest: the model's.
-        split: `"train"`, or `"test"` where the source has two.
+        source: Path or name, as for `kvae.data.load`.
+        manifest: The model's manifest.
+        split: `"train"`, or `"test"` if the source has splits.
 
     Raises:
-        InputDataError: there are no such images, or they are not the model's.
+        InputDataError: The images are missing, or do not fit the model.
     """
     height, width, channels = manifest.data.shape
     dataset = sources.load(source, split, image_size=(height, width), channels=channels)
@@ -55,60 +55,60 @@ def read(source: str | Path, manifest: Manifest, split: str) -> Real:
     return Real(fitted.x, conditions, class_names, printable(fitted.source))
 
 
-def judged_condition(manifest: Manifest) -> str | None:
-    """Name of the condition that a classifier reads off a sample: `label`, else the first categorical one."""
+def predicted_condition(manifest: Manifest) -> str | None:
+    """Return the condition that the classifier predicts: `label`, else the first categorical one, else None."""
     categorical = [each.name for each in manifest.conditions if each.categorical]
     return "label" if "label" in categorical else next(iter(categorical), None)
 
 
 def learned_label(manifest: Manifest, train: Real) -> str | None:
-    """Name of what a classifier learns to read off real images: the judged condition, else the label they have."""
-    return judged_condition(manifest) or ("label" if "label" in train.class_names else None)
+    """Return the name of the labels to train a classifier on: the predicted condition, else `label`, else None."""
+    return predicted_condition(manifest) or ("label" if "label" in train.class_names else None)
 
 
 def num_classes(manifest: Manifest, name: str, train: Real) -> int:
-    """How many classes there are of a condition, or of a label that the model does not have."""
+    """Return the number of classes of a condition, or of a label that the model does not receive."""
     condition = manifest.condition(name)
     return len(condition.classes) if condition else len(train.class_names[name])
 
 
 def images_of(manifest: Manifest, x: Any, classes: int) -> Images:
-    """What a classifier of the model's images is made for; where their range is unbounded that of `x` is taken."""
+    """Return the images that a classifier accepts; an unbounded range is replaced by that of `x`."""
     low, high = manifest.data.range or (float(np.min(x)), float(np.max(x)))
     if not high > low:
-        raise InputDataError(f"All values of the images are {low:g}, from which nothing is learned.")
+        raise InputDataError(f"All image values are {low:g}; a classifier needs images that differ.")
     height, width, channels = manifest.data.shape
     return Images((height, width, channels), (low, high), classes)
 
 
 def needed(real: Real, name: str) -> np.ndarray:
-    """The values of a condition that a model needs."""
+    """Return the values of a condition that the model needs, or raise InputDataError."""
     if name not in real.conditions:
         raise InputDataError(
-            f"{real.source} has no {printable(name, 40)}, which the model is conditioned on. Give images with it."
+            f"{real.source} lacks {printable(name, 40)}, a condition of the model. Give images that have it."
         )
     return real.conditions[name]
 
 
-def take_like(label: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Choose rows by chance so that each label is there as often as in `wanted`.
+def take_like(label: np.ndarray, requested: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Choose random rows so that each label occurs as often as in `requested`.
 
     Args:
-        label: int `[num]`, to choose from.
-        wanted: int `[other]`.
-        rng: the chance.
+        label: int `[num]`, labels to choose from.
+        requested: int `[other]`.
+        rng: Random generator.
 
     Returns:
-        int64 `[other]`, rows in an order of their own.
+        int64 `[other]`, rows grouped by label.
     """
     order = rng.permutation(len(label))
     rows = []
-    for one, count in zip(*np.unique(wanted, return_counts=True), strict=True):
+    for one, count in zip(*np.unique(requested, return_counts=True), strict=True):
         having = order[label[order] == one]
         if len(having) < count:
             raise RequestError(
-                f"The training images hold {len(having)} of class {one}, the chosen test images {count}. "
-                "Ask for fewer samples, so that as many real ones can be set beside them."
+                f"Class {one} has {len(having)} training images, but {count} of the chosen test images. "
+                "Ask for fewer samples."
             )
         rows.append(having[:count])
     return np.concatenate(rows)

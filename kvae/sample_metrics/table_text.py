@@ -1,4 +1,4 @@
-"""The figures of samples as lines for people."""
+"""Sample quality as a text table."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _HEAD = ("", "samples", "+-", "real", "n", "")
 
 
 def lines(figures: dict[str, dict[str, Any]], about: dict[str, Any]) -> list[str]:
-    """Return figures and what they were measured with, as `measure` gives them, as lines of text."""
-    judge = about["classifier"]
-    right = "" if judge["accuracy"] is None else f", right on {judge['accuracy']:.2%} of all real test images"
+    """Return the result of `measure` as lines of text."""
+    classifier = about["classifier"]
+    accuracy = "" if classifier["accuracy"] is None else f", accuracy {classifier['accuracy']:.2%} on real test images"
     rows = [_HEAD, *(_row(name, figure) for name, figure in figures.items() if figure["value"] is not None)]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     shown = [
@@ -21,9 +21,9 @@ def lines(figures: dict[str, dict[str, Any]], about: dict[str, Any]) -> list[str
         for row in rows
     ]
     return [
-        f"{about['n']} samples ({about['images']}, temperature {about['temperature']:g}, seed {about['seed']}) against "
-        f"{about['n']} real test images,",
-        f"in the features of classifier {judge['digest']}{right}; beside them what real images get",
+        f"{about['n']} samples ({about['images']}, temperature {about['temperature']:g}, seed {about['seed']}) "
+        f"compared with {about['n']} real test images,",
+        f"in the features of classifier {classifier['digest']}{accuracy}; the column real is the baseline",
         "",
         *shown,
         *_left_out(figures),
@@ -62,4 +62,4 @@ def _left_out(figures: dict[str, dict[str, Any]]) -> Iterator[str]:
         if figure["value"] is None:
             whys.setdefault(figure["left_out"], []).append(name.replace("_", " "))
     for why, names in whys.items():
-        yield f"left out: {', '.join(names)}, for {printable(why, 200)}."
+        yield f"skipped: {', '.join(names)}, because {printable(why, 200)}."

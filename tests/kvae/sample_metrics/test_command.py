@@ -1,4 +1,4 @@
-"""`kvae evaluate --sample-metrics`: from a model, data and a classifier to figures, a file and a card."""
+"""`kvae evaluate --sample-metrics`: figures on the terminal, in a file and in a model card."""
 
 import json
 
@@ -19,12 +19,12 @@ FEATURES = np.arange(48 * 5).reshape(48, 5).astype(np.float32) % 7 / 1000
 
 @pytest.fixture(autouse=True)
 def known_fit(monkeypatch):
-    """The score's own classifier is the rule that the model's images follow, for a training takes seconds."""
+    """Replace the trained classifier by the rule that the images follow, because training takes seconds."""
     monkeypatch.setattr(network, "fitter", lambda images: lambda x, label: lambda other: nearest(other))
 
 
 def nearest(x):
-    """The class whose image at z = 0 is nearest: what a tiny model's images show."""
+    """Return the class whose image at z = 0 is nearest: the class that an image of a tiny model shows."""
     centres = tiny_models.decode(np.zeros((3, 3)), np.arange(3))["x_mean"].reshape(3, -1)
     flat = np.asarray(x, np.float64).reshape(len(x), -1)
     return (flat @ centres.T - 0.5 * (centres**2).sum(1)).argmax(1)
@@ -32,7 +32,7 @@ def nearest(x):
 
 @pytest.fixture
 def judge(tmp_path):
-    """`nearest` as an ONNX file: logits x.c - |c|^2 / 2."""
+    """Write `nearest` as an ONNX file with logits x.c - |c|^2 / 2."""
     centres = tiny_models.decode(np.zeros((3, 3)), np.arange(3))["x_mean"].reshape(3, -1).astype(np.float32)
     helper = onnx.helper
     arrays = {"c": centres.T, "half": -0.5 * (centres**2).sum(1), "w": FEATURES}
@@ -56,7 +56,7 @@ def judge(tmp_path):
 
 @pytest.fixture
 def data(tmp_path):
-    """Images of the tiny conditional model itself, as Keras lays an .npz out."""
+    """Write images of the tiny conditional model as an .npz in the layout of Keras."""
     arrays = {}
     for split, num, seed in (("train", 90, 1), ("test", 60, 2)):
         rng = np.random.default_rng(seed)
@@ -71,7 +71,7 @@ def run(*arguments):
     return CliRunner().invoke(evaluate, [str(each) for each in arguments], standalone_mode=False)
 
 
-def test_figures_go_to_the_terminal_a_file_and_the_card(tiny, tmp_path, data, judge):
+def test_figures_are_written_to_terminal_file_and_card(tiny, tmp_path, data, judge):
     card = tmp_path / "README.md"
     card.write_text("# tiny\n\n## Limits\n\n- Few.\n")
     done = run(
@@ -105,10 +105,10 @@ def test_figures_go_to_the_terminal_a_file_and_the_card(tiny, tmp_path, data, ju
     assert text.endswith("## Limits\n\n- Few.\n")
 
 
-def test_an_unconditional_model_says_what_is_left_out(tiny, data, judge):
+def test_unconditional_model_names_skipped_figures(tiny, data, judge):
     done = run("-m", tiny / "unconditional", "--data", data, "--sample-metrics", 30, "--classifier", judge)
     assert done.exception is None, done.exception
-    assert "left out: label consistency, label consistency worst, classification accuracy score" in done.stdout
+    assert "skipped: label consistency, label consistency worst, classification accuracy score" in done.stdout
     assert "the model is unconditional" in done.stdout
 
 
@@ -117,16 +117,16 @@ def test_an_unconditional_model_says_what_is_left_out(tiny, data, judge):
     [
         (["--sample-metrics", 61, "--classifier", "judge"], "there are 60 test images. Ask for at most 60", 2),
         (["--sample-metrics", 61], "Ask for at most 60", 2),  # before a classifier is trained
-        (["--sample-metrics", 30, "--seed", 2**64, "--classifier", "judge"], "A seed is a whole number", 2),
+        (["--sample-metrics", 30, "--seed", 2**64, "--classifier", "judge"], "The seed is 18446744073709551616", 2),
         (["--classifier", "judge"], "Give --sample-metrics N as well", 2),
         (["--sample-metrics", 30, "--label", "cat"], "Leave out --label and --condition", 2),
         (["--sample-metrics", 30, "--split", "train"], "Leave out --split train", 2),
-        (["--sample-metrics", 30, "--classifier", "data"], "no classifier that ONNX Runtime opens", 5),
+        (["--sample-metrics", 30, "--classifier", "data"], "not a classifier that ONNX Runtime can open", 5),
         (["--sample-metrics", 30, "--card", "nowhere.md"], "nowhere.md cannot be read", 4),
         (["--sample-metrics", 30, "--train-data", "nowhere", "--classifier", "judge"], "nowhere does not exist", 4),
     ],
 )
-def test_what_makes_no_sense_is_one_line_and_writes_nothing(tiny, tmp_path, data, judge, arguments, message, code):
+def test_invalid_request_is_one_line_and_writes_nothing(tiny, tmp_path, data, judge, arguments, message, code):
     names = {"judge": judge, "data": data}
     output = tmp_path / "figures.json"
     done = run("-m", tiny / "conditional", "--data", data, "-o", output, *(names.get(each, each) for each in arguments))

@@ -1,4 +1,4 @@
-"""All figures of a model at once, and the classifier that judges: on models and images whose figures are known."""
+"""Comparison with real images and classifiers, on models and images with known results."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ AGE = {"name": "age", "kind": "continuous", "range": [0, 100]}
 
 
 def painted(num, seed):
-    """Coloured noise: the class is the channel that is 150 brighter. Float32 images and labels, mixed."""
+    """Return coloured noise whose class is the brightest channel: float32 images and shuffled labels."""
     rng = np.random.default_rng(seed)
     label = rng.integers(0, 3, num)
     x = rng.uniform(0, 100, (num, *SHAPE)).astype(np.float32)
@@ -42,7 +42,7 @@ def manifest(conditions=(CONDITION,), kind="image", shape=SHAPE):
 
 
 class Painter:
-    """A model whose samples are real images, but for the labels in `wrong`, and for `copies` of the first image."""
+    """A model that draws real images, except wrong labels for `wrong` and repeated images with `copies`."""
 
     def __init__(self, conditions=(CONDITION,), wrong=None, copies=False):
         self.manifest, self.wrong, self.copies = manifest(conditions), wrong or {}, copies
@@ -83,7 +83,7 @@ def onnx_file(path, inputs, outputs, nodes, constants=None):
 
 @pytest.fixture
 def brightest(tmp_path):
-    """A classifier by hand: logits are the channels' means, features those of the rows in each channel."""
+    """Write a classifier: logits are means of the channels, features are means of their rows."""
     node = onnx.helper.make_node
     return onnx_file(
         tmp_path / "brightest.onnx",
@@ -102,7 +102,7 @@ def judge(path, num_classes=3):
 
 
 def known_fit(x, label):
-    """The right answer where labels are right, and 0 for all where most are wrong."""
+    """Return a perfect classifier if most labels are right, else one that always predicts 0."""
     good = np.mean(x.mean(axis=(1, 2)).argmax(axis=1) == label) > 0.9
     return lambda other: other.mean(axis=(1, 2)).argmax(axis=1) if good else np.zeros(len(other), int)
 
@@ -113,7 +113,7 @@ def measured(model, path, num=200, **more):
     )
 
 
-def test_a_model_that_draws_what_is_real_gets_what_real_images_get(brightest):
+def test_model_that_draws_real_images_reaches_the_baseline(brightest):
     found = measured(Painter(), brightest)
     assert json.loads(json.dumps(found)) == found
     for name in ("label_consistency", "label_consistency_worst", "classification_accuracy_score"):
@@ -131,11 +131,11 @@ def test_a_model_that_draws_what_is_real_gets_what_real_images_get(brightest):
 
 
 def chosen_rows():
-    """The test images that `measured` sets its samples beside, by the rule of `figures`."""
+    """Return the test images that `figures` selects."""
     return np.random.Generator(np.random.Philox(key=[3, 0])).permutation(400)[:200]
 
 
-def test_one_label_drawn_as_another_is_seen(brightest):
+def test_mislabelled_samples_lower_the_consistency(brightest):
     found = measured(Painter(wrong={2: 1}), brightest)
     worst = found["label_consistency_worst"]
     assert (worst["value"], worst["label"], worst["floor"]) == (0, "blue", 1)
@@ -146,7 +146,7 @@ def test_one_label_drawn_as_another_is_seen(brightest):
     assert found["coverage"]["value"] < 0.8 < found["coverage"]["floor"]
 
 
-def test_one_image_a_class_is_consistent_and_nothing_else(brightest):
+def test_one_image_per_class_is_consistent_without_diversity(brightest):
     found = measured(Painter(copies=True), brightest)
     assert found["label_consistency"]["value"] == 1
     assert found["within_class_spread"]["value"] == 0
@@ -154,7 +154,7 @@ def test_one_image_a_class_is_consistent_and_nothing_else(brightest):
     assert found["coverage"]["value"] < 0.2
 
 
-def test_an_unconditional_model_has_no_figures_of_labels(brightest):
+def test_unconditional_model_skips_label_figures(brightest):
     model = Painter(conditions=())
     train, test = images(700, 0), images(400, 1)
     found = sample_metrics.figures(model, train, test, judge(brightest), 200)
@@ -167,11 +167,11 @@ def test_an_unconditional_model_has_no_figures_of_labels(brightest):
         "classifier": {"digest": "abc", "accuracy": None},
     }  # fmt: skip
     lines = table_text.lines(found, about)
-    assert lines[-1].startswith("left out: label consistency, label consistency worst, classification accuracy score")
+    assert lines[-1].startswith("skipped: label consistency, label consistency worst, classification accuracy score")
     assert not any("None" in line for line in lines)
 
 
-def test_samples_have_the_conditions_of_the_images_and_noise_of_their_own(brightest):
+def test_samples_have_the_conditions_of_the_images_and_different_noise(brightest):
     model = Painter(conditions=(CONDITION, AGE))
     both = ("label", "age")
     x = matched_samples.like(model, images(30, 5, both).conditions, 30, seed=1)
@@ -192,15 +192,15 @@ def test_rows_of_a_shipped_model_differ_between_labels():
     np.testing.assert_array_equal(x[2:], model.sample(2, label="5", seed=9, start=2).x)
 
 
-def test_what_cannot_be_measured_is_refused_in_a_line(brightest):
+def test_invalid_comparison_is_one_error_line(brightest):
     train, test, one = images(700, 0), images(400, 1), judge(brightest)
     with pytest.raises(RequestError, match=r"401 samples .* there are 400 test images. Ask for at most 400"):
         sample_metrics.figures(Painter(), train, test, one, 401, fit=known_fit)
-    with pytest.raises(RequestError, match="more than 10 images, got 10"):
+    with pytest.raises(RequestError, match="number of samples is 10; expected an integer above 10"):
         sample_metrics.figures(Painter(), train, test, one, 10, fit=known_fit)
     model = SimpleNamespace(manifest=manifest(kind="vector", shape=(4,)))
     for seed in (-1, 2**64, 0.5, True):
-        with pytest.raises(RequestError, match="A seed is a whole number from 0"):
+        with pytest.raises(RequestError, match="expected an integer from 0"):
             sample_metrics.figures(Painter(), train, test, one, 100, seed)
     with pytest.raises(RequestError, match="painter models a vector"):
         sample_metrics.figures(model, train, test, one, 100)
@@ -211,7 +211,7 @@ def test_what_cannot_be_measured_is_refused_in_a_line(brightest):
         sample_metrics.figures(Painter(), few, test, one, 100, fit=known_fit)
 
 
-def test_rows_are_chosen_with_the_labels_that_are_wanted():
+def test_rows_are_chosen_with_the_requested_labels():
     label, wanted = np.arange(300) % 3, np.array([2, 0, 2, 2])
     rows = real_images.take_like(label, wanted, np.random.default_rng(0))
     assert sorted(label[rows]) == [0, 2, 2, 2]
@@ -223,7 +223,7 @@ FORMS = {"last": ["n", *SHAPE], "first": ["n", 3, 6, 8], "flat": ["n", 144], "fi
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", ["float", "double", "uint8"])
-def test_a_classifier_takes_images_in_its_own_form(tmp_path, form, kind):
+def test_classifier_receives_images_in_its_layout(tmp_path, form, kind):
     shape = FORMS[form]
     node = onnx.helper.make_node
     path = onnx_file(
@@ -240,7 +240,7 @@ def test_a_classifier_takes_images_in_its_own_form(tmp_path, form, kind):
 
 
 def outputs_file(path, **outputs):
-    """A classifier with outputs of so many columns each, all of them the first pixels."""
+    """Write a classifier with outputs of these numbers of columns, copied from the first pixels."""
     node = onnx.helper.make_node
     sizes = {f"to_{name}": np.array([columns]) for name, columns in outputs.items()}
     nodes = [node("Flatten", ["x"], ["flat"])]
@@ -261,18 +261,18 @@ def outputs_file(path, **outputs):
         ({"features": 4, "other": 9, "third": 3}, 4, True),
     ],
 )
-def test_outputs_are_known_by_name_or_by_size(tmp_path, outputs, num_features, labels):
+def test_classifier_outputs_are_found_by_name_or_size(tmp_path, outputs, num_features, labels):
     found = judge(outputs_file(tmp_path / "c.onnx", **outputs))(painted(5, 3)[0])
     assert found.features.shape == (5, num_features)
     assert (found.label is not None) == labels
 
 
-def test_a_file_that_is_no_classifier_of_these_images_is_refused(tmp_path, brightest):
+def test_file_that_does_not_fit_the_images_is_rejected(tmp_path, brightest):
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"no onnx")
-    with pytest.raises(ModelFileError, match="no classifier that ONNX Runtime opens"):
+    with pytest.raises(ModelFileError, match="not a classifier that ONNX Runtime can open"):
         judge(bad)
-    with pytest.raises(ModelFileError, match="is no file"):
+    with pytest.raises(ModelFileError, match="is not a file"):
         judge(tmp_path / "none.onnx")
     with pytest.raises(ModelFileError, match=r"takes images .* those here are \['batch', 28, 28, 1\]"):
         classifier.read(brightest, (28, 28, 1), 3)
@@ -290,12 +290,12 @@ def test_a_file_that_is_no_classifier_of_these_images_is_refused(tmp_path, brigh
         judge(brightest)(np.zeros((2, 8, 6, 3)))
 
 
-def test_a_classifier_is_trained_once_kept_and_learns(tmp_path, monkeypatch):
+def test_classifier_is_trained_once_and_cached(tmp_path, monkeypatch):
     pytest.importorskip("tensorflow")
     x, label = painted(300, 0)
     made_for = network.Images(SHAPE, (0.0, 255.0), 3)
     heard = []
-    first = cached_classifier.kept(x, label, made_for, tmp_path / "new" / "folder", say=heard.append, steps=60)
+    first = cached_classifier.kept(x, label, made_for, tmp_path / "new" / "folder", report=heard.append, steps=60)
     assert len(heard) == 1
     assert "300 real images" in heard[0]
     other, right = painted(200, 1)
@@ -303,7 +303,7 @@ def test_a_classifier_is_trained_once_kept_and_learns(tmp_path, monkeypatch):
     assert first(other).features.shape == (200, network.FEATURES)
 
     monkeypatch.setattr(cached_classifier, "_train", None)  # whatever trains again fails
-    again = cached_classifier.kept(x, label, made_for, tmp_path / "new" / "folder", say=heard.append, steps=60)
+    again = cached_classifier.kept(x, label, made_for, tmp_path / "new" / "folder", report=heard.append, steps=60)
     assert again.digest == first.digest
     assert len(heard) == 1
     with pytest.raises(TypeError):  # other labels are other data
@@ -313,23 +313,23 @@ def test_a_classifier_is_trained_once_kept_and_learns(tmp_path, monkeypatch):
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
-    with pytest.raises(ModelFileError, match=r"damaged.* Remove that file"):
+    with pytest.raises(ModelFileError, match=r"damaged.* Delete this file"):
         cached_classifier.kept(x, label, made_for, tmp_path / "new" / "folder", steps=60)
 
 
-def test_a_classifier_is_not_kept_in_the_folder_of_a_model(tiny):
+def test_model_folder_is_rejected_as_cache(tiny):
     x, label = painted(30, 0)
-    with pytest.raises(RequestError, match="holds a model"):
+    with pytest.raises(RequestError, match="contains a model"):
         cached_classifier.kept(x, label, network.Images(SHAPE, (0.0, 255.0), 3), tiny / "conditional")
 
 
-def test_arrays_are_measured_without_keras_onnx_runtime_or_scikit_learn():
+def test_array_functions_need_only_numpy():
     code = "import kvae.sample_metrics, sys; print('\\n'.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not set(done.stdout.split()) & {"keras", "tensorflow", "onnxruntime", "onnx", "sklearn", "scipy", "PIL"}
 
 
-def test_without_keras_the_extra_is_named(tmp_path, monkeypatch, brightest):
+def test_missing_keras_names_the_extra(tmp_path, monkeypatch, brightest):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     x, label = painted(30, 0)
     with pytest.raises(MissingExtraError, match=r"kvae-onnx\[train\]"):
@@ -340,7 +340,7 @@ def test_without_keras_the_extra_is_named(tmp_path, monkeypatch, brightest):
     assert found["label_consistency"]["value"] == 1
 
 
-def test_shifted_images_keep_what_is_away_from_the_edge():
+def test_shifted_images_keep_their_centre():
     x = np.zeros((60, 28, 28, 2), np.uint8)
     x[:, 10:12, 12:16] = 7
     moved = network.shifted(x, np.random.default_rng(7))
@@ -350,7 +350,7 @@ def test_shifted_images_keep_what_is_away_from_the_edge():
     assert (network.shifted(np.full((5, 8, 8, 1), 9), np.random.default_rng(0)) == 9).all()
 
 
-def test_figures_from_a_folder_of_pictures(tmp_path, brightest, monkeypatch):
+def test_comparison_with_folders_of_images(tmp_path, brightest, monkeypatch):
     pytest.importorskip("tensorflow")
     monkeypatch.setattr(network, "fitter", lambda images: known_fit)
     for split, num, seed in (("train", 60, 0), ("test", 45, 1)):
@@ -363,7 +363,7 @@ def test_figures_from_a_folder_of_pictures(tmp_path, brightest, monkeypatch):
     assert found.figures["label_consistency"]["value"] == 1
     assert found.about["classifier"]["accuracy"] == 1
     assert found.about["n"] == 30
-    with pytest.raises(RequestError, match="Give real training images by --train-data"):
+    with pytest.raises(RequestError, match="Give training images with --train-data"):
         sample_metrics.measure(Painter(), tmp_path / "pictures" / "test", num=30, classifier=brightest)
     apart = sample_metrics.measure(
         Painter(), tmp_path / "pictures" / "test", num=30, classifier=brightest,
@@ -376,7 +376,7 @@ def test_figures_from_a_folder_of_pictures(tmp_path, brightest, monkeypatch):
         (unlabelled / split).mkdir()
         for index, x in enumerate(painted(20, 3)[0]):
             Image.fromarray(x.astype(np.uint8)).save(unlabelled / split / f"{index}.png")
-    with pytest.raises(InputDataError, match="a classifier of your own by --classifier FILE"):
+    with pytest.raises(InputDataError, match="a classifier with --classifier FILE"):
         sample_metrics.measure(Painter(conditions=()), unlabelled, num=20)
     free = sample_metrics.measure(Painter(conditions=()), unlabelled, num=20, classifier=brightest)
     assert free.figures["precision"]["value"] is not None

@@ -1,4 +1,4 @@
-"""Figures of samples against their definitions, closed forms, other implementations and published values."""
+"""Sample quality compared with definitions, closed forms, other implementations and published values."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from kvae_serve.errors import InputDataError, RequestError
 
 
 def brute_force(real, generated, k):
-    """Precision, recall, density and coverage by the words of their definitions, one pair at a time."""
+    """Compute precision, recall, density and coverage from their definitions, pair by pair."""
 
     def distance(a, b):
         return float(np.sqrt(((a - b) ** 2).sum()))
@@ -28,7 +28,7 @@ def brute_force(real, generated, k):
 
 
 def by_nearest_neighbours(real, generated, k):
-    """The same by the search trees of scikit-learn."""
+    """Compute the same with search trees of scikit-learn."""
     neighbours = pytest.importorskip("sklearn.neighbors")
 
     def within(points, other):
@@ -55,7 +55,7 @@ def test_manifolds_match_search_trees_far_from_zero():
     np.testing.assert_allclose(found, by_nearest_neighbours(real, 0.8 * (generated - 1e4) + 1e4, 5), rtol=1e-12)
 
 
-def test_figures_are_the_same_in_blocks_of_rows(monkeypatch):
+def test_figures_do_not_depend_on_the_block_size(monkeypatch):
     rng = np.random.default_rng(2)
     real, generated = rng.normal(size=(2, 90, 3))
     whole = metrics.precision_recall_density_coverage(real, generated)
@@ -67,7 +67,7 @@ def test_figures_are_the_same_in_blocks_of_rows(monkeypatch):
 
 
 @pytest.mark.parametrize(("num", "k", "dim"), [(12, 1, 1), (20, 3, 2), (15, 5, 8)])
-def test_density_and_coverage_of_one_distribution_have_their_mean_in_closed_form(num, k, dim):
+def test_density_and_coverage_of_equal_distributions_match_the_closed_form(num, k, dim):
     # Naeem et al. (2020), section 3.3: 1, and 1 - (N - 1)...(N - k) / ((2N - 1)...(2N - k)), for any distribution.
     rng = np.random.default_rng(num)
     found = np.array(
@@ -79,7 +79,7 @@ def test_density_and_coverage_of_one_distribution_have_their_mean_in_closed_form
     assert error.max() < 0.02
 
 
-def test_two_sets_of_one_gaussian_cover_each_other():
+def test_two_sets_of_the_same_gaussian_cover_each_other():
     rng = np.random.default_rng(3)
     found = metrics.precision_recall_density_coverage(*rng.normal(size=(2, 3000, 64)))
     assert found.density == pytest.approx(1, abs=0.1)
@@ -87,7 +87,7 @@ def test_two_sets_of_one_gaussian_cover_each_other():
 
 
 @pytest.mark.slow
-def test_identical_gaussians_give_the_published_values():
+def test_identical_gaussians_match_published_values():
     # 10,000 points of N(0, I) in 1,000 dimensions, k = 5: the example of the authors of density and coverage, one run,
     # https://github.com/clovaai/generative-evaluation-prdc. Runs of other seeds spread by 0.018, 0.008, 0.07 and 0.008.
     rng = np.random.default_rng(4)
@@ -96,7 +96,7 @@ def test_identical_gaussians_give_the_published_values():
     assert (np.abs(np.array(found) - published) < 3 * np.sqrt(2) * np.array([0.018, 0.008, 0.07, 0.008])).all()
 
 
-def test_copies_of_one_point_cover_next_to_nothing():
+def test_copies_of_one_point_have_almost_no_coverage():
     real = np.random.default_rng(5).normal(size=(200, 8))
     found = metrics.precision_recall_density_coverage(real, np.repeat(real[:1], 200, axis=0))
     assert found.precision == 1
@@ -104,10 +104,10 @@ def test_copies_of_one_point_cover_next_to_nothing():
     assert found.coverage <= 0.1
 
 
-def test_what_cannot_be_measured_is_refused():
-    with pytest.raises(InputDataError, match="one size, got 9 and 8"):
+def test_invalid_points_are_rejected():
+    with pytest.raises(InputDataError, match="sets have 9 and 8 points"):
         metrics.precision_recall_density_coverage(np.zeros((9, 2)), np.zeros((8, 2)))
-    with pytest.raises(RequestError, match="k must be from 1 to 4"):
+    with pytest.raises(RequestError, match="expected 1 to 4"):
         metrics.precision_recall_density_coverage(np.zeros((5, 2)), np.zeros((5, 2)))
     for figure in (metrics.frechet_distance, metrics.squared_mmd, metrics.precision_recall_density_coverage):
         with pytest.raises(InputDataError, match="dimensions"):
@@ -120,7 +120,7 @@ def test_what_cannot_be_measured_is_refused():
         metrics.frechet_distance(np.zeros((1, 2)), np.zeros((9, 2)))
 
 
-def test_frechet_distance_of_independent_axes_is_that_of_their_moments():
+def test_frechet_distance_of_independent_axes_matches_the_closed_form():
     # For diagonal covariances it is the sum of (m1 - m2)^2 + (s1 - s2)^2 over the axes.
     rng = np.random.default_rng(6)
     points = rng.normal(size=(500, 3))
@@ -141,7 +141,7 @@ def test_frechet_distance_matches_the_matrix_square_root_of_scipy(num):
     assert metrics.frechet_distance(second, first) == pytest.approx(expected, rel=1e-8)
 
 
-def test_frechet_distance_of_fewer_points_than_dimensions_is_a_number():
+def test_frechet_distance_of_few_points_is_finite():
     rng = np.random.default_rng(8)
     points = rng.normal(size=(6, 40))
     assert metrics.frechet_distance(points, points) == pytest.approx(0, abs=1e-6)
@@ -161,7 +161,7 @@ def test_squared_mmd_matches_the_kernel_of_scikit_learn():
     assert metrics.squared_mmd(first, second) == pytest.approx(expected, rel=1e-10)
 
 
-def test_squared_mmd_has_no_bias():
+def test_squared_mmd_is_unbiased():
     # Two coins on the line: its value is known, and the mean over many small sets must be that.
     p, q = 0.3, 0.6  # of 1; else 0: k(0, .) = 1, k(1, 1) = 8, so (p - q)^2 times 8 - 1 - 1 + 1
     rng = np.random.default_rng(10)
@@ -170,15 +170,15 @@ def test_squared_mmd_has_no_bias():
     assert abs(np.mean(found) - 7 * (p - q) ** 2) < 4 * error < 0.1
 
 
-def test_spread_is_the_mean_distance_of_pairs_within_a_class():
+def test_spread_is_the_mean_pair_distance_within_a_class():
     # Class 0: 0, 3, 4 lie 3, 4 and 1 apart; class 1: two points of a 3-4-5 triangle.
     x = np.array([[0, 0], [3, 0], [0, 0], [4, 0], [3, 4]], float)
     label = np.array([0, 0, 1, 0, 1])
     assert metrics.within_class_spread(x, label) == pytest.approx((8 / 3 + 5) / 2)
     assert metrics.within_class_spread(np.ones((6, 4)), np.array([0, 0, 0, 1, 1, 1])) == 0
-    with pytest.raises(InputDataError, match="class 1 has 1"):
+    with pytest.raises(InputDataError, match="Class 1 has 1"):
         metrics.within_class_spread(x[:4], label[:4])
-    with pytest.raises(InputDataError, match=r"label must be \[5\]"):
+    with pytest.raises(InputDataError, match=r"expected \[5\]"):
         metrics.within_class_spread(x, label[:4])
 
 
@@ -191,12 +191,12 @@ def test_spread_matches_a_loop_over_all_pairs():
 def test_consistency_names_the_worst_label():
     asked, judged = np.repeat([0, 1, 2], 4), np.array([0, 0, 0, 0, 1, 2, 2, 1, 2, 2, 2, 0])
     assert metrics.label_consistency(asked, judged) == (9 / 12, 12, 1, 0.5, 4)
-    with pytest.raises(InputDataError, match="a label a sample"):
+    with pytest.raises(InputDataError, match="Labels have the shapes"):
         metrics.label_consistency(asked, judged[:3])
 
 
 def nearest_mean(x, label):
-    """A classifier for tests: the class whose mean is nearest."""
+    """Train a classifier that predicts the class with the nearest mean."""
     classes = np.unique(label)
     means = np.stack([x[label == one].mean(axis=0).ravel() for one in classes])
 
@@ -207,7 +207,7 @@ def nearest_mean(x, label):
     return predict
 
 
-def test_accuracy_score_is_that_of_a_classifier_which_saw_samples_alone():
+def test_accuracy_score_uses_a_classifier_trained_on_samples_only():
     test, label = np.array([[0.0], [1.0], [10.0], [11.0]]), np.array([0, 0, 1, 1])
     samples = np.array([[0.0], [2.0], [9.0], [11.0]])
 

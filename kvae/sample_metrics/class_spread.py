@@ -1,4 +1,4 @@
-"""How much the examples of one class differ from each other."""
+"""Diversity within a class: mean distance of two examples of a class."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from kvae_serve.errors import InputDataError
 
 
 def within_class_spread(x: Any, label: Any) -> float:
-    """Mean Euclidean distance between two different examples of one class, averaged over the classes.
+    """Compute the mean Euclidean distance of two different examples of a class, averaged over classes.
 
-    On pixels it notices a model that draws one good image for each class even where a classifier does not. The mean
-    of p(x given z) is smoother than data, so a little less than that of real images is no fault.
+    On pixels it detects a model that draws a single good image per class, which a classifier cannot. The mean of
+    p(x given z) is smoother than data, so a value slightly below that of real images is expected.
 
     Args:
         x: numbers `[num, ...]`.
         label: int `[num]`, at least two examples of each class.
 
     Returns:
-        A distance in the units of `x`; 0 where every class is one image.
+        A distance in the units of `x`; 0 if all images of each class are equal.
     """
     x, label = points(x, "x"), np.asarray(label)
     if label.shape != (len(x),):
-        raise InputDataError(f"label must be [{len(x)}], one for each example, got {list(label.shape)}.")
+        raise InputDataError(f"label has the shape {list(label.shape)}, expected [{len(x)}]: one per example.")
     means = []
     for one in np.unique(label):
         members = x[label == one]
         num = len(members)
         if num < 2:
-            raise InputDataError(f"A spread needs two examples of each class, class {one} has {num}.")
+            raise InputDataError(f"Class {one} has {num} examples; a spread needs at least 2 of each class.")
         members -= members.mean(axis=0)
         total = sum(float(np.sqrt(block).sum()) for _, block in squared_distances(members, members))
         means.append(total / (num * (num - 1)))

@@ -1,4 +1,4 @@
-"""All figures of a model's samples, each beside the same figure of real images."""
+"""Comparison of a model's samples with real images: all figures, each with its baseline."""
 
 from __future__ import annotations
 
@@ -10,31 +10,32 @@ import numpy as np
 
 from kvae.sample_metrics import matched_samples
 from kvae.sample_metrics.accuracy_score import Fit, classification_accuracy_score
+from kvae.sample_metrics.class_spread import within_class_spread
 from kvae.sample_metrics.classifier import Classifier
 from kvae.sample_metrics.consistency import label_consistency
 from kvae.sample_metrics.frechet import frechet_distance
 from kvae.sample_metrics.manifolds import NEIGHBOUR, Manifolds, precision_recall_density_coverage
 from kvae.sample_metrics.mmd import squared_mmd
-from kvae.sample_metrics.real_images import Real, images_of, judged_condition, needed, num_classes, take_like
-from kvae.sample_metrics.spread import within_class_spread
+from kvae.sample_metrics.real_images import Real, images_of, needed, num_classes, predicted_condition, take_like
 from kvae_serve.errors import InputDataError, RequestError, printable
+from kvae_serve.numbers import is_integer
 from kvae_serve.sealed.manifest import Manifest
 from kvae_serve.sealed.noise import MAX_SEED
 
-#: Samples, and images of either real set, where the caller does not say and there are as many.
+#: Default number of samples, and of real images in each set.
 NUM = 5000
 
-#: Figures that need a label that the model is given.
+#: Figures that need a label of the model.
 OF_LABELS = ("label_consistency", "label_consistency_worst", "classification_accuracy_score")
 
 
 class _Set(NamedTuple):
-    """Images that are measured, what they should show, and what the classifier says of them."""
+    """Images, their labels, and the output of the classifier."""
 
     x: np.ndarray
     label: np.ndarray | None
     features: np.ndarray
-    judged: np.ndarray | None
+    predicted: np.ndarray | None
 
 
 def figures(
@@ -49,33 +50,34 @@ def figures(
     draw: bool = False,
     fit: Fit | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Measure a model's samples against real test images.
+    """Compare a model's samples with real test images.
 
-    `num` test images are chosen by the seed; the samples are drawn under their conditions, one for each, and as many
-    training images with the same labels are chosen for the floor. So all sets are of one size and one mix of labels.
+    The seed selects `num` test images. One sample is drawn with the conditions of each. As many training images with
+    the same labels give the baseline. All sets therefore have the same size and the same labels.
 
     Args:
-        model: a loaded image model, see `kvae.load`.
-        train: real training images; for the floor, see `kvae.sample_metrics.real_images`.
-        test: real test images.
-        classifier: the judge, made without the test images.
-        num: images of each set; 5,000 or as many as there are by default.
-        seed: of the choices and of the samples.
-        temperature: of the prior; 1 is the model itself.
-        draw: measure draws from p(x given z) rather than its means.
-        fit: trains the classifier of the classification accuracy score; `network.fitter` where None and Keras is
-            installed.
+        model: An image model from `kvae.load`.
+        train: Real training images for the baseline, see `kvae.sample_metrics.real_images`.
+        test: Real test images.
+        classifier: Classifier that was trained without the test images.
+        num: Images in each set; by default 5,000, or all.
+        seed: Seed of the choice and of the samples.
+        temperature: Temperature of the prior; 1 is the model.
+        draw: Measure draws from p(x given z) instead of its means.
+        fit: Function that trains the classifier of the classification accuracy score; by default `network.fitter` if
+            Keras is installed.
 
     Returns:
-        By name `{"value", "floor", "n", ...}`: `label_consistency`, `label_consistency_worst` (with the labels),
+        A dict `{"value", "floor", "n", ...}` by name: `label_consistency`, `label_consistency_worst` (with the labels),
         `classification_accuracy_score`, `frechet_distance`, `precision`, `recall`, `density`, `coverage`,
-        `squared_mmd`, `within_class_spread` (relative to the real test images). The floor is what the real training
-        images get in place of the samples; for the label consistency, whose classifier was trained on those, what the
-        real test images get. A figure that cannot be had has the value None, and under `left_out` the reason.
+        `squared_mmd`, `within_class_spread` (relative to the real test images). `floor` is the baseline: the
+        result of real training images in place of the samples. For the label consistency it is that of real test
+        images, because the classifier was trained on the former. A skipped figure has the value None and a reason in
+        `left_out`.
 
     Raises:
-        RequestError: the model makes no images, or there are too few real ones for `num`.
-        InputDataError: the images lack a condition that the model needs.
+        RequestError: The model is not an image model, or there are fewer than `num` real images.
+        InputDataError: The images lack a condition of the model.
     """
     manifest = model.manifest
     check_image_model(manifest)
@@ -83,19 +85,19 @@ def figures(
     rng = np.random.Generator(np.random.Philox(key=[seed, 0]))
     chosen = np.sort(rng.permutation(len(test.x))[:num])
     given = {each.name: needed(test, each.name)[chosen] for each in manifest.conditions}
-    name = judged_condition(manifest)
+    name = predicted_condition(manifest)
     if name is None:
         label, rows = None, rng.permutation(len(train.x))[:num]
     else:
         label, rows = given[name], take_like(needed(train, name), given[name], rng)
     rows = np.sort(rows)
 
-    def judged(x: Any, labels: np.ndarray | None) -> _Set:
+    def classified(x: Any, labels: np.ndarray | None) -> _Set:
         return _Set(x, labels, *classifier(x))
 
-    real = judged(test.x[chosen], label)
-    other = judged(train.x[rows], None if name is None else train.conditions[name][rows])
-    samples = judged(matched_samples.like(model, given, num, seed, temperature=temperature, draw=draw), label)
+    real = classified(test.x[chosen], label)
+    other = classified(train.x[rows], None if name is None else train.conditions[name][rows])
+    samples = classified(matched_samples.like(model, given, num, seed, temperature=temperature, draw=draw), label)
 
     if name is None:
         why = "the model is unconditional" if not manifest.conditions else "the model has no categorical condition"
@@ -115,44 +117,36 @@ def figures(
 
 
 def check_image_model(manifest: Manifest) -> None:
-    """Raise `RequestError` unless a model makes images."""
+    """Raise `RequestError` unless a model is an image model."""
     if manifest.data.kind != "image":
-        raise RequestError(
-            f"{printable(manifest.name, 60)} models a {manifest.data.kind}; samples are measured for images alone."
-        )
+        raise RequestError(f"{printable(manifest.name, 60)} models {manifest.data.kind} data; expected an image model.")
 
 
 def check_request(num: int | None, seed: int, train: Real, test: Real) -> tuple[int, int]:
-    """Return how many images there are in each set, and the seed; raise `RequestError` where these make no sense."""
+    """Return the number of images in each set and the seed, or raise `RequestError` if they are invalid."""
     most = min(len(train.x), len(test.x))
     if num is None:
         num = min(NUM, most)
-    if not _is_whole(seed) or not 0 <= seed <= MAX_SEED:
-        raise RequestError(f"A seed is a whole number from 0 to 2**64 - 1, got {printable(repr(seed), 40)}.")
-    if not _is_whole(num) or num <= 2 * NEIGHBOUR:
-        raise RequestError(
-            f"Figures of samples take a whole number of more than {2 * NEIGHBOUR} images, got {printable(num, 40)}."
-        )
+    if not is_integer(seed) or not 0 <= seed <= MAX_SEED:
+        raise RequestError(f"The seed is {printable(repr(seed), 40)}; expected an integer from 0 to 2**64 - 1.")
+    if not is_integer(num) or num <= 2 * NEIGHBOUR:
+        raise RequestError(f"The number of samples is {printable(num, 40)}; expected an integer above {2 * NEIGHBOUR}.")
     if num > most:
         which, there = ("test", test) if len(test.x) == most else ("training", train)
         raise RequestError(
-            f"{num} samples are measured against as many real images, and there are {len(there.x)} {which} images. "
+            f"{num} samples need as many real images, but there are {len(there.x)} {which} images. "
             f"Ask for at most {most}."
         )
     return int(num), int(seed)
 
 
-def _is_whole(number: Any) -> bool:
-    return isinstance(number, int | np.integer) and not isinstance(number, bool)
-
-
 def _consistency(
     samples: _Set, real: _Set, classes: Sequence[str], classifier: Classifier
 ) -> dict[str, dict[str, Any]]:
-    if samples.judged is None or real.judged is None:
-        why = f"{classifier.source} has no output of {len(classes)} columns"
+    if samples.predicted is None or real.predicted is None:
+        why = f"{classifier.source} lacks an output with {len(classes)} columns"
         return {each: _left_out(why) for each in OF_LABELS[:2]}
-    one, other = label_consistency(samples.label, samples.judged), label_consistency(real.label, real.judged)
+    one, other = label_consistency(samples.label, samples.predicted), label_consistency(real.label, real.predicted)
     return {
         "label_consistency": {
             "value": one.share,
@@ -173,7 +167,7 @@ def _consistency(
 
 def _accuracy_score(samples: _Set, other: _Set, test: Real, label: np.ndarray, fit: Fit | None) -> dict[str, Any]:
     if fit is None:
-        return _left_out("it trains a classifier, which needs Keras: pip install 'kvae-onnx[train]'")
+        return _left_out("it trains a classifier with Keras: pip install 'kvae-onnx[train]'")
     value, floor = (
         classification_accuracy_score(np.asarray(each.x, np.float32), each.label, test.x, label, fit)
         for each in (samples, other)
@@ -188,7 +182,7 @@ def _accuracy_score(samples: _Set, other: _Set, test: Real, label: np.ndarray, f
 
 
 def _default_fit(manifest: Manifest, name: str, train: Real) -> Fit | None:
-    """The recipe of kvae's own classifier; None where Keras is not installed."""
+    """Return the recipe of kvae's classifier; None if Keras is not installed."""
     if any(importlib.util.find_spec(each) is None for each in ("keras", "tensorflow")):
         return None
     from kvae.backends import startup
@@ -199,7 +193,7 @@ def _default_fit(manifest: Manifest, name: str, train: Real) -> Fit | None:
 
 
 def _against(images: _Set, real: _Set) -> dict[str, float]:
-    """The figures that compare two sets: in features, but for the spread."""
+    """Return the figures that compare two sets: in features, except the spread."""
     manifolds = precision_recall_density_coverage(real.features, images.features)
     return {
         "frechet_distance": frechet_distance(real.features, images.features),
@@ -210,14 +204,16 @@ def _against(images: _Set, real: _Set) -> dict[str, float]:
 
 
 def _relative_spread(images: _Set, real: _Set) -> float:
-    """Within-class spread in pixels over that of the real images, in the classes that have two of them."""
+    """Return the within-class spread in pixels relative to real images, for classes with at least two of them."""
     label = np.zeros(len(real.x), np.int64) if real.label is None else real.label
     several = np.bincount(label)[label] > 1
     whole = within_class_spread(real.x[several], label[several]) if several.any() else 0.0
     if not whole:
-        raise InputDataError("The chosen real images of a class do not differ, so no spread is measured. Take more.")
+        raise InputDataError(
+            "The chosen real images of each class are equal, so the spread is undefined. Take more images."
+        )
     label = np.zeros(len(images.x), np.int64) if images.label is None else images.label
-    several = np.bincount(label)[label] > 1  # the labels are those of the real images, in another order maybe
+    several = np.bincount(label)[label] > 1  # the same labels as the real images, possibly in another order
     return within_class_spread(images.x[several], label[several]) / whole
 
 
@@ -226,5 +222,5 @@ def _left_out(why: str) -> dict[str, Any]:
 
 
 def _error(share: float, num: int) -> float:
-    """Standard error of a share of `num` independent trials."""
+    """Return the standard error of a share of `num` independent trials."""
     return float(np.sqrt(share * (1.0 - share) / num))
