@@ -202,7 +202,7 @@ def test_invalid_comparison_is_one_error_line(brightest):
     for seed in (-1, 2**64, 0.5, True):
         with pytest.raises(RequestError, match="expected an integer from 0"):
             sample_metrics.figures(Painter(), train, test, one, 100, seed)
-    with pytest.raises(RequestError, match="painter models a vector"):
+    with pytest.raises(RequestError, match="painter models vector data"):
         sample_metrics.figures(model, train, test, one, 100)
     with pytest.raises(InputDataError, match="painted has no age"):
         sample_metrics.figures(Painter((CONDITION, AGE)), train, test, one, 100)
@@ -274,7 +274,7 @@ def test_file_that_does_not_fit_the_images_is_rejected(tmp_path, brightest):
         judge(bad)
     with pytest.raises(ModelFileError, match="is not a file"):
         judge(tmp_path / "none.onnx")
-    with pytest.raises(ModelFileError, match=r"takes images .* those here are \['batch', 28, 28, 1\]"):
+    with pytest.raises(ModelFileError, match=r"expects images .* but these are \['batch', 28, 28, 1\]"):
         classifier.read(brightest, (28, 28, 1), 3)
     with pytest.raises(ModelFileError, match="the labels have 10 classes"):
         judge(brightest, 10)

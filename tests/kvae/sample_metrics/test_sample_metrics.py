@@ -114,7 +114,7 @@ def test_invalid_points_are_rejected():
             figure(np.zeros((9, 2)), np.zeros((9, 3)))
         with pytest.raises(InputDataError, match="NaN"):
             figure(np.full((9, 2), np.nan), np.zeros((9, 2)))
-        with pytest.raises(InputDataError, match="must be numbers"):
+        with pytest.raises(InputDataError, match="expected numbers"):
             figure(np.array([["a"], ["b"]]), np.zeros((9, 2)))
     with pytest.raises(InputDataError, match="has 1 rows"):
         metrics.frechet_distance(np.zeros((1, 2)), np.zeros((9, 2)))
