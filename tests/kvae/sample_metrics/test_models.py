@@ -204,7 +204,7 @@ def test_invalid_comparison_is_one_error_line(brightest):
             sample_metrics.figures(Painter(), train, test, one, 100, seed)
     with pytest.raises(RequestError, match="painter models vector data"):
         sample_metrics.figures(model, train, test, one, 100)
-    with pytest.raises(InputDataError, match="painted has no age"):
+    with pytest.raises(InputDataError, match="painted lacks age"):
         sample_metrics.figures(Painter((CONDITION, AGE)), train, test, one, 100)
     few = train._replace(conditions={"label": np.zeros(700, np.int64)})
     with pytest.raises(RequestError, match="The training images hold 0 of class 1"):
@@ -276,7 +276,7 @@ def test_file_that_does_not_fit_the_images_is_rejected(tmp_path, brightest):
         judge(tmp_path / "none.onnx")
     with pytest.raises(ModelFileError, match=r"expects images .* but these are \['batch', 28, 28, 1\]"):
         classifier.read(brightest, (28, 28, 1), 3)
-    with pytest.raises(ModelFileError, match="the labels have 10 classes"):
+    with pytest.raises(ModelFileError, match="expected 10 classes"):
         judge(brightest, 10)
     with pytest.raises(ModelFileError, match="Name its outputs features and logits"):
         judge(outputs_file(tmp_path / "two.onnx", a=4, b=5))
