@@ -207,7 +207,7 @@ def test_invalid_comparison_is_one_error_line(brightest):
     with pytest.raises(InputDataError, match="painted lacks age"):
         sample_metrics.figures(Painter((CONDITION, AGE)), train, test, one, 100)
     few = train._replace(conditions={"label": np.zeros(700, np.int64)})
-    with pytest.raises(RequestError, match="The training images hold 0 of class 1"):
+    with pytest.raises(RequestError, match="Class 1 has 0 training images"):
         sample_metrics.figures(Painter(), few, test, one, 100, fit=known_fit)
 
 
@@ -278,7 +278,7 @@ def test_file_that_does_not_fit_the_images_is_rejected(tmp_path, brightest):
         classifier.read(brightest, (28, 28, 1), 3)
     with pytest.raises(ModelFileError, match="expected 10 classes"):
         judge(brightest, 10)
-    with pytest.raises(ModelFileError, match="Name its outputs features and logits"):
+    with pytest.raises(ModelFileError, match="Name them features and logits"):
         judge(outputs_file(tmp_path / "two.onnx", a=4, b=5))
     broken = onnx_file(
         tmp_path / "nan.onnx", {"x": ("float", ["n", *SHAPE])}, {"features": ("float", ["n", 144])},
