@@ -1,4 +1,4 @@
-"""Fail if a test ran in none of the given pytest reports (--junitxml) and .ci/skips does not list it."""
+"""Fail if a test was skipped in all given pytest reports (--junitxml) and .ci/skips does not list it."""
 
 import sys
 import xml.etree.ElementTree as ElementTree

@@ -6,7 +6,7 @@ By default a small case for a CPU: the images at every second pixel (32 x 32), 4
 shape (3), scale (6), position_x (16) and position_y (16), dense networks. `--full` is the case of Locatello et al.
 (2019), https://arxiv.org/abs/1811.12359, for a GPU: all 737,280 images of 64 x 64, four convolutions, 300,000 steps.
 
-Each run writes its figures to a file of its own in the folder `-o` as soon as it is done; run the command again, with
+Each run writes its figures to a separate file in the folder `-o` as soon as it is done; run the command again, with
 more seeds or after an interruption, and only what is missing is trained. Figures are of mean codes of the whole set:
 `kvae.metrics` with the settings of the protocol, kl and reconstruction in nats per example from one draw of z.
 """
@@ -41,7 +41,7 @@ class Case(NamedTuple):
         network: `"dense"` or `"conv"`.
         widths: of the hidden layers, or channels of the convolutions.
         steps: of the optimiser.
-        batch_size: examples a step.
+        batch_size: examples per step.
         learning_rate: of Adam, constant.
         latent_dim: size of z.
     """

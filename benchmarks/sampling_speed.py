@@ -1,9 +1,9 @@
-"""How fast are draws made and written, next to a bare loop that does the same work? Rows a second and peak memory.
+"""How fast are draws made and written, next to a bare loop that does the same work? Rows per second and peak memory.
 
 The bare loop draws as many normals with `numpy.random.Generator.standard_normal`, runs the same batches through the
 same decoder with the same settings of ONNX Runtime, and writes as many bytes in the same form, with one write a chunk
-and nothing checked; like `kvae sample` it sees its file on the disk (fsync) before it is done. Both are whole processes
-that take turns, so that a busy machine slows them alike; what starting takes is measured with a few rows and taken off.
+and nothing checked; like `kvae sample` it syncs its file (fsync) at the end. Both are whole processes that take turns, so
+that a busy machine slows both. The time to start is measured with a few rows and subtracted.
 On a machine that does other work the clock says little: processor time is the steadier figure, though it cannot show
 that kvae decodes and writes at the same time.
 
@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 START = 64
-"""Rows of the run that measures what starting takes."""
+"""Rows of the run that measures the time to start."""
 
 
 class Taken(NamedTuple):

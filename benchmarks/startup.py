@@ -8,7 +8,7 @@ Pairs, run in turn so that a busy machine slows them alike; the ratio of medians
     kvae encode, decode, reconstruct, score, verify, info, models, traverse (one axis, three steps), interpolate
     (three steps), completion      the same floor: one example each
 
-Runs on the `kvae` that is installed beside the Python that runs this: `python benchmarks/startup.py [-m MODEL]`.
+Runs the `kvae` of the same environment as this Python: `python benchmarks/startup.py [-m MODEL]`.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def main() -> None:
     decoder = (folder if folder.is_dir() else Path(options.model)) / "decoder.onnx"
     kvae = shutil.which("kvae", path=str(Path(sys.executable).parent))
     if kvae is None or not decoder.exists():
-        sys.exit(f"Expected the command kvae beside {sys.executable}, and {decoder}. Install with: pip install -e .")
+        sys.exit(f"Expected the command kvae next to {sys.executable}, and {decoder}. Install with: pip install -e .")
     sample = [kvae, "sample", "-m", str(decoder.parent)] + (["--label", options.label] if options.label else [])
 
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,4 +1,4 @@
-"""What tests share: the tiny models, and the real command in a process of its own."""
+"""Shared fixtures: the tiny models, and the real command in a separate process."""
 
 from __future__ import annotations
 

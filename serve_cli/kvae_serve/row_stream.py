@@ -70,7 +70,7 @@ class RowStream:
 
     @property
     def holds_images(self) -> bool:
-        """Whether the rows are images that a PNG can store."""
+        """True if the rows are images that a PNG can store."""
         data = self.manifest.data
         return bool(self.data_names) and data.kind == "image" and data.shape[2] in (1, 3)
 

@@ -23,7 +23,7 @@ HANG = 60.0
 
 
 class Done(NamedTuple):
-    """How a process ended: `code` is minus the signal where one ended it, `hung` where it was killed for its time."""
+    """End of a process: its exit `code` (minus the signal if killed by one); `hung` if it exceeded its time."""
 
     code: int
     hung: bool

@@ -1,7 +1,7 @@
-"""What tests of other runtimes share: environments that they make for themselves, and jobs that every runtime is given.
+"""Environments and jobs for tests of other runtimes.
 
-An environment is made once a run, in a folder that goes away with it; `$KVAE_INTEROP` names one to keep. Only PyPI and
-npm are asked. A job is a folder: `job.json` (graphs with the shapes of their inputs and outputs) and raw arrays.
+An environment is created once per test run, in a temporary folder, or in `$KVAE_INTEROP` to keep it. Packages come from
+PyPI and npm. A job is a folder: `job.json` (graphs with the shapes of their inputs and outputs) and raw arrays.
 """
 
 from __future__ import annotations

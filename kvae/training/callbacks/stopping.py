@@ -116,7 +116,7 @@ class EarlyStopping(keras.callbacks.Callback):
 
     @property
     def is_over(self) -> bool:
-        """Whether the patience is used up."""
+        """True if the patience is used up."""
         return self.state["waited"] >= self.patience
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
