@@ -1,4 +1,4 @@
-"""How long does importance sampling take, compared with a bare loop? Microseconds per draw, medians of interleaved runs.
+"""How long does importance sampling take, compared with a bare loop? Microseconds per draw, interleaved.
 
 By the clock, and in processor time, which other work on the machine disturbs less.
 

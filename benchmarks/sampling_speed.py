@@ -2,8 +2,8 @@
 
 The bare loop draws as many normals with `numpy.random.Generator.standard_normal`, runs the same batches through the
 same decoder with the same settings of ONNX Runtime, and writes as many bytes in the same form, with one write a chunk
-and nothing checked; like `kvae sample` it syncs its file (fsync) at the end. Both are whole processes that take turns, so
-that a busy machine slows both. The time to start is measured with a few rows and subtracted.
+and nothing checked; like `kvae sample` it syncs its file (fsync) at the end. Both are whole processes that take turns,
+so that a busy machine slows both. The time to start is measured with a few rows and subtracted.
 On a machine that does other work the clock says little: processor time is the steadier figure, though it cannot show
 that kvae decodes and writes at the same time.
 
