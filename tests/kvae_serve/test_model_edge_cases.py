@@ -53,7 +53,9 @@ def test_pixels_divided_by_255_are_rejected(model):
             refused(x)
         refused(x * 255)
     model.encode(x * 0)
-    model.encode(x.astype(np.uint8))  # Integers can be a nearly black image.
+    with pytest.raises(InputDataError, match="Use pixels from 0 to 255"):
+        model.encode(x.astype(np.uint8))
+    model.encode((x * 12).astype(np.uint8))  # 8-bit images can be dark.
 
 
 @pytest.mark.parametrize("name", ["num", "start", "seed", "batch_size"])
