@@ -121,7 +121,8 @@ def main():
     ):
         found["keras"]["autotuning of each device"] = all(autotuned(together.training_batches(X, None, 10, 0).dataset))
     Noise.normal = lambda self, like: tf.zeros(tf.shape(like))
-    for name, parts in CASES.items():
+    for name in sys.argv[1:]:
+        parts = CASES[name]
         one = model(*parts())
         with strategy.scope():
             two = model(*parts())

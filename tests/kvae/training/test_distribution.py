@@ -16,18 +16,28 @@ from kvae_serve.errors import RequestError
 HERE = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def mirrored():
-    done = subprocess.run(
-        [sys.executable, HERE / "support" / "mirrored.py"], capture_output=True, text=True, timeout=300
-    )
+def run_mirrored(case):
+    command = [sys.executable, HERE / "support" / "mirrored.py", case]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("case", ["elbo", "means over a batch"])
-def test_without_noise_two_devices_train_as_one(mirrored, case):
-    one, two = mirrored[case]
+@pytest.fixture(scope="module")
+def mirrored():
+    return run_mirrored("elbo")
+
+
+def test_without_noise_two_devices_train_as_one(mirrored):
+    assert_trained_alike(*mirrored["elbo"])
+
+
+@pytest.mark.long
+def test_objective_and_likelihood_with_means_over_a_batch_train_as_on_one_device():
+    assert_trained_alike(*run_mirrored("means over a batch")["means over a batch"])
+
+
+def assert_trained_alike(one, two):
     assert one["figures"].keys() == two["figures"].keys()
     for name, values in one["figures"].items():
         np.testing.assert_allclose(two["figures"][name], values, rtol=2e-4, atol=1e-4, err_msg=name)
