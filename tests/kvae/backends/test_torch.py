@@ -87,7 +87,7 @@ def test_nan_loss_ends_the_run(kvae, tmp_path):
     rate = ("--learning-rate", "1e30", "--learning-rate-schedule", "constant")
     code, _, stderr = kvae("train", *SMALL, *rate, "--no-export-check", "-o", "run")
     assert code == 6, stderr
-    assert "what was saved before is kept. Try a lower --learning-rate." in stderr
+    assert "What was saved before is kept. Try a lower --learning-rate." in stderr
     assert not (tmp_path / "run" / run_folder.MODEL).exists()
 
 
