@@ -44,6 +44,9 @@ def default_tolerances(manifest: Mapping[str, Any], outputs: Iterable[str]) -> d
         special["x_mean"] = (OF_RANGE * (high - low), 0.0)
         # A location is computed as a mean is, but may lie far outside the range.
         special["x_location"] = (OF_RANGE * (high - low), GENERAL[1])
+    if scales := data.get("scale"):
+        special["log_likelihood"] = (OF_COLUMN * math.prod(data["shape"]), OF_LIKELIHOOD)
+        special["x_mean"] = (OF_SCALE * np.array(scales), 1e-6)
     if data["kind"] == "table":
         columns = data["columns"]
         special["log_likelihood"] = (OF_COLUMN * len(columns), OF_LIKELIHOOD)

@@ -31,8 +31,8 @@ class Row(NamedTuple):
         num_bytes: Size of all graphs together.
         single: Microseconds per row, decoded one at a time.
         batched: Microseconds per row, decoded 64 at a time.
-        max_difference: Largest difference of a decoded value, as a share of the data range (in data units if
-            unbounded).
+        max_difference: Largest difference of a decoded value, as a share of the data range or of the scale of its
+            feature (in data units if there is neither).
         mean_difference: Mean difference, in the same unit.
         elbo: Nats per example on held-out data, or None without such data.
     """
@@ -55,12 +55,14 @@ def measure(models: Sequence[Model], held_out: tuple[np.ndarray, Mapping[str, An
     """
     feeds = golden.golden_inputs(models[0].manifest, models[0].session("decoder").inputs, seed=1, num=DIFFERENCE_ROWS)
     means = [model.run("decoder", feeds, outputs=["x_mean"])["x_mean"].astype(np.float64) for model in models]
-    low, high = models[0].manifest.data.range or (0.0, 1.0)
+    data = models[0].manifest.data
+    low, high = data.range or (0.0, 1.0)
+    width = np.array(data.scale) if data.scale else high - low
     single, batched = (_times(models, feeds, batch) for batch in (1, 64))
     elbos = [_elbo(model, held_out) for model in models]
     rows = []
     for index, model in enumerate(models):
-        differences = np.abs(means[index] - means[0]) / (high - low)
+        differences = np.abs(means[index] - means[0]) / width
         row = Row(
             weights=str(model.manifest.raw.get("weights", "float32")),
             num_bytes=sum(len(model.sealed(graph)[0].data) for graph in model.graphs),

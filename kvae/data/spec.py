@@ -26,10 +26,13 @@ class DataSpec:
 
     Args:
         shape: Shape of one example. Images are (height, width, channels), also with one channel.
-        range: Lowest and highest value in data units.
+        range: Lowest and highest value in data units. Ignored with `mean` and `scale`.
         kind: `"image"`, `"vector"` or `"sequence"`. By default it follows from the number of axes: 3, 1 or 2.
         bounded: Whether values outside the range are rejected. Measurements under a Gaussian are unbounded; their
             range is that of the training data, and later data may lie outside.
+        mean: Mean of each feature (the last axis), for vectors and sequences under a Gaussian. Unit data are then
+            `(x - mean) / scale`, and the data are unbounded. `DataSpec.learn_features` measures mean and scale.
+        scale: Standard deviation of each feature.
 
     Raises:
         ValueError: If an argument is invalid.
@@ -47,6 +50,8 @@ class DataSpec:
         range: Sequence[float] = (0.0, 255.0),
         kind: str | None = None,
         bounded: bool = True,
+        mean: Sequence[float] | None = None,
+        scale: Sequence[float] | None = None,
     ) -> None:
         self.shape: Shape = tuple(int(size) for size in shape)
         self.kind = kind or {3: "image", 2: "sequence"}.get(len(self.shape), "vector")
@@ -59,6 +64,49 @@ class DataSpec:
             raise ValueError(f"shape must have at least one axis, each of at least 1, got {self.shape}.")
         self.range: Any = (low, high)
         self.bounded = bool(bounded)
+        self.mean: tuple[float, ...] | None = None
+        self.scale: tuple[float, ...] | None = None
+        if mean is not None or scale is not None:
+            self._set_features(mean, scale)
+
+    def _set_features(self, mean: Sequence[float] | None, scale: Sequence[float] | None) -> None:
+        num = self.shape[-1]
+        if self.kind == "image" or mean is None or scale is None or (len(mean), len(scale)) != (num, num):
+            raise ValueError(f"mean and scale must be {num} numbers each, for vectors or sequences of {num} features.")
+        if not (np.isfinite(mean).all() and np.isfinite(scale).all() and min(scale) > 0):
+            raise ValueError("mean must be finite, and scale finite and above 0.")
+        self.mean, self.scale = tuple(map(float, mean)), tuple(map(float, scale))
+        self.range, self.bounded = None, False
+        self._means, self._scales = np.array(mean, "float32"), np.array(scale, "float32")
+
+    @classmethod
+    def learn_features(cls, x: Any) -> "DataSpec":
+        """Create a spec with the mean and standard deviation of each feature of vectors or sequences.
+
+        Args:
+            x: NumPy array or `OnDisk`, `[num, features]` or `[num, steps, features]`. A constant feature gets the scale
+                1.
+
+        Example:
+            >>> import kvae
+            >>> import numpy as np
+            >>> spec = kvae.DataSpec.learn_features(np.array([[30.0, 1e6], [50.0, 3e6]]))
+            >>> spec.mean, spec.scale
+            ((40.0, 2000000.0), (10.0, 1000000.0))
+        """
+        shape = x.shape[1:]
+        axes = tuple(range(len(shape)))
+        first = np.asarray(x[:1], "float64").reshape(-1, shape[-1])[0]
+        total, squares = np.zeros(shape[-1]), np.zeros(shape[-1])
+        for chunk in chunks(x):
+            away = np.asarray(chunk, "float64") - first  # Small numbers, so that their squares keep their digits.
+            total, squares = total + away.sum(axes), squares + np.square(away).sum(axes)
+        num = len(x) * math.prod(shape[:-1])
+        deviation = np.sqrt(np.maximum(squares / num - np.square(total / num), 0.0))
+        # Rounded to float32, the type in the graphs.
+        mean, scale = (first + total / num).astype("float32"), deviation.astype("float32")
+        scale[scale == 0] = 1.0
+        return cls(shape, mean=mean.tolist(), scale=scale.tolist())
 
     @property
     def size(self) -> int:
@@ -72,12 +120,16 @@ class DataSpec:
 
     def to_unit(self, x: Tensor) -> Tensor:
         """Convert data units of any numeric type to unit data, float32 of the same shape."""
-        low, high = self.range
         x = ops.cast(x, "float32")
+        if self.scale:
+            return (x - self._means) * (1.0 / self._scales)
+        low, high = self.range
         return (x - low) * (1.0 / (high - low)) if low else x * (1.0 / high)
 
     def to_data(self, x: Tensor) -> Tensor:
         """Convert unit data to data units, float32 of the same shape."""
+        if self.scale:
+            return x * self._scales + self._means
         low, high = self.range
         return x * (high - low) + low if low else x * high
 
@@ -87,8 +139,13 @@ class DataSpec:
         Args:
             likelihood: A `kvae.likelihoods.Likelihood`. The result is 0 if it is not a density.
         """
-        low, high = self.range
-        return -self.size * math.log(high - low) if likelihood.is_density else 0.0
+        per_feature = self.size / self.shape[-1] * float(np.broadcast_to(self.log_width, self.shape[-1:]).sum())
+        return -per_feature if likelihood.is_density else 0.0
+
+    @property
+    def log_width(self) -> Any:
+        """Log of the width in data units of one unit: a number, or float32 `[features]` with a scale per feature."""
+        return math.log(self.range[1] - self.range[0]) if self.scale is None else np.log(self._scales)
 
     def unit_array(self, x: Any) -> np.ndarray:
         """Convert a NumPy array as `to_unit` does."""
@@ -96,11 +153,14 @@ class DataSpec:
 
     def unit_mean(self, x: Any) -> np.ndarray:
         """Compute the mean of the examples `x`, an array or `OnDisk`, in unit data: float64 `[*unit_shape]`."""
-        low, high = self.range
+        low, high = (self._means, self._means + self._scales) if self.scale else self.range
         return (sum(chunk.sum(axis=0, dtype="float64") for chunk in chunks(x)) / len(x) - low) / (high - low)
 
     def probe(self, num: int) -> np.ndarray:
         """Return values spread over the range, float32 `[num, *shape]`, to test a model without data."""
+        if self.scale:
+            offsets = np.sin(1.0 + np.outer(np.arange(num), np.arange(1.0, self.size + 1.0)))
+            return np.asarray(self._means + 2.0 * self._scales * offsets.reshape(num, *self.shape), "float32")
         low, high = self.range
         uniform = noise.uniforms(1, noise.STREAM_GOLDEN, 0, num, self.size)
         return (low + (high - low) * np.round(uniform)).astype("float32").reshape(num, *self.shape)
@@ -116,12 +176,13 @@ class DataSpec:
             ValueError: If shape, type or range do not match. The message names the remedy.
         """
         self._check_array(x, context)
-        low, high = self.range
-        lowest, highest = value_range(subsample(x, _NUM_CHECKED) if x.dtype == np.uint8 and high == 255 else x)
+        is_byte = x.dtype == np.uint8 and self.range == (0.0, 255.0)
+        lowest, highest = value_range(subsample(x, _NUM_CHECKED) if is_byte else x)
         if not (math.isfinite(lowest) and math.isfinite(highest)):
             raise ValueError(f"{context}: x contains NaN or infinity; remove or replace those values.")
         if not self.bounded:
             return
+        low, high = self.range
         ranges = f"{context}: x lies in {lowest:g} to {highest:g}, but the model's data in {low:g} to {high:g};"
         if lowest < low or highest > high:
             raise ValueError(
@@ -141,13 +202,19 @@ class DataSpec:
             raise ValueError(f"{context}: x contains no examples.")
 
     def manifest(self) -> dict[str, Any]:
-        """Return kind, shape and range as JSON, and `bounded` if it is False."""
-        bounds = {} if self.bounded else {"bounded": False}
-        return {"kind": self.kind, "shape": list(self.shape), "range": list(self.range), **bounds}
+        """Return kind, shape and range as JSON; also `bounded` if it is False, and `mean` and `scale` if they exist."""
+        description: dict[str, Any] = {"kind": self.kind, "shape": list(self.shape)}
+        if self.mean and self.scale:
+            features = {"mean": list(self.mean), "scale": list(self.scale)}
+            return {**description, "range": None, "bounded": False, **features}
+        return {**description, "range": list(self.range), **({} if self.bounded else {"bounded": False})}
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""
-        return {"shape": list(self.shape), "range": list(self.range), "kind": self.kind, "bounded": self.bounded}
+        config = {"shape": list(self.shape), "kind": self.kind}
+        if self.mean and self.scale:
+            return {**config, "mean": list(self.mean), "scale": list(self.scale)}
+        return {**config, "range": list(self.range), "bounded": self.bounded}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "DataSpec":

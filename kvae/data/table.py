@@ -46,6 +46,7 @@ class TableSpec(DataSpec):
         for column in self.columns:
             _check_column(column)
         self.kind, self.shape, self.range, self.bounded = "table", (len(names),), None, False
+        self.mean = self.scale = None  # of features; those of columns are in `columns`
         self.numeric = [i for i, column in enumerate(self.columns) if column["kind"] == "numeric"]
         self.categorical = [i for i, column in enumerate(self.columns) if column["kind"] == "categorical"]
         self._means = np.array([self.columns[i]["mean"] for i in self.numeric], "float32")

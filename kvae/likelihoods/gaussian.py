@@ -20,7 +20,7 @@ class Gaussian(Likelihood):
     """Likelihood of real values, normal around the decoder's output.
 
     Args:
-        sigma: Standard deviation. A number fixes it, in unit data, whose range has width 1. `"shared"` learns one for
+        sigma: Standard deviation. A number fixes it, in unit data, whose range or scale is 1. `"shared"` learns one for
             all values by gradient. `"element"` makes the decoder output one for each value. `"optimal"` uses the one
             that is most likely given the errors of the batch, and keeps its running mean for evaluation and export
             (Rybkin et al. 2021, https://arxiv.org/abs/2006.13202, eq. 5).
@@ -67,8 +67,7 @@ class Gaussian(Likelihood):
     def outputs(self, parameters: Tensor, data: DataSpec) -> dict[str, Tensor]:
         """Return the log variance of each value, in squared data units, as `x_log_var`."""
         mean, log_var = self._mean_and_log_var(parameters)
-        low, high = data.range
-        return {"x_log_var": log_var + 2.0 * math.log(high - low) + ops.zeros_like(mean)}
+        return {"x_log_var": log_var + 2.0 * data.log_width + ops.zeros_like(mean)}
 
     def output_shapes(self, shape: Shape) -> dict[str, Shape]:
         """Return the shape of `x_log_var`, one per value."""

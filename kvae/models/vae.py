@@ -96,6 +96,11 @@ class VAE(BackendStep, ValidatedTrainer, Inference, Constructors, keras.Model):
                 f"A {self.likelihood.kind} likelihood does not model {self.data.kind} data. "
                 "Use likelihoods.Mixed.from_spec(spec) with a TableSpec, and only there."
             )
+        if self.data.kind != "table" and self.data.range is None and self.likelihood.kind != "gaussian":
+            raise ValueError(
+                f"A {self.likelihood.kind} likelihood needs data with a range, but this DataSpec scales each "
+                "feature. Use likelihoods.Gaussian, or DataSpec(range=...)."
+            )
         self.latent_dim: int = validate_networks(encoder, decoder, self.data, self.likelihood, self.condition_dim)
         self.built = True
 

@@ -158,8 +158,9 @@ class ModelConfig:
     )
     sigma: str = setting(
         "optimal",
-        "Standard deviation. gaussian: optimal, shared, element, or a number (1 is the width of the data range). "
-        "mixed: optimal, shared, or a number for every column (1 is the standard deviation of the column).",
+        "Standard deviation. gaussian: optimal, shared, element, or a number (1 is the width of the data range, or the "
+        "standard deviation of a feature). mixed: optimal, shared, or a number for every column "
+        "(1 is the standard deviation of the column).",
     )
     prior: str = setting(
         "standard_normal", "Prior p(z).",

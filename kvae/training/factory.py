@@ -20,6 +20,9 @@ from kvae.training.config import Config, ModelConfig, ObjectiveConfig
 from kvae_serve.errors import InputDataError, RequestError
 from kvae_serve.readers import Dataset
 
+#: Number of features whose means and scales fit into the manifest of a file.
+_MAX_FEATURES = 10_000
+
 
 def model(
     config: Config,
@@ -207,9 +210,9 @@ def spec_of(
 ) -> DataSpec | TableSpec:
     """Choose the `DataSpec` of a dataset, or the `TableSpec` of a table.
 
-    The range of pixels follows from their values, see `kvae.data.ranges.find`. Under a Gaussian, vectors, sequences and
-    images on another scale are scaled by the extremes of the training data, which do not bound later data. Class
-    indices range from 0 to the highest.
+    The range of pixels follows from their values, see `kvae.data.ranges.find`. Under a Gaussian, vectors and sequences
+    are scaled by mean and standard deviation of each feature, and images on another scale by the extremes of the
+    training data, which do not bound later data. Class indices range from 0 to the highest.
 
     Args:
         dataset: The data.
@@ -242,9 +245,12 @@ def spec_of(
         return DataSpec(shape, (0.0, high))
     if bounds := defaults.find_range(dataset, likelihood, value_range):
         return DataSpec(shape, bounds)
+    used_x = dataset.x if rows is None else disk.take(dataset.x, rows)
+    if likelihood == "gaussian" and len(shape) < 3 and shape[-1] <= _MAX_FEATURES:
+        return DataSpec.learn_features(used_x)
     low, high = disk.value_range(dataset.x)
     if likelihood == "gaussian":
-        used = (low, high) if rows is None else disk.value_range(disk.take(dataset.x, rows))
+        used = disk.value_range(used_x)
         return DataSpec(shape, used if used[0] < used[1] else (low, high), bounded=False)
     raise InputDataError(
         f"{dataset.source}: x ranges from {low:g} to {high:g}, but {likelihood} needs 0 to 1 or 0 to 255. "

@@ -44,13 +44,16 @@ class Setup:
     examples: run_data.Split
 
 
-def prepare(config: Config, dataset: Dataset, distribution: Distribution) -> Setup:
+def prepare(
+    config: Config, dataset: Dataset, distribution: Distribution, data_config: dict[str, Any] | None = None
+) -> Setup:
     """Split the data, build and compile the model, and validate both.
 
     Args:
         config: Settings of the run, with a validation size of at least 0.
         dataset: The data, from `run_data.read`.
         distribution: Devices of the model that trains.
+        data_config: Configuration of the `DataSpec` of a run that is resumed; by default it is learned from the data.
 
     Returns:
         The prepared run.
@@ -61,7 +64,7 @@ def prepare(config: Config, dataset: Dataset, distribution: Distribution) -> Set
     """
     distribution.require_even(config.training.batch_size)
     train_rows, validation_rows = hold_out(len(dataset.x), config.data.validation, config.training.seed)
-    spec, conditions = _spec(config, dataset, train_rows), factory.describe_conditions(dataset, train_rows)
+    spec, conditions = _spec(config, dataset, train_rows, data_config), factory.describe_conditions(dataset, train_rows)
 
     def batches_in_order(rows: np.ndarray) -> Any:
         return distribution.validation_batches(*run_data.take(dataset, rows), _VALIDATION_BATCH)
@@ -136,8 +139,11 @@ def _bfloat16() -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def _spec(config: Config, dataset: Dataset, rows: np.ndarray) -> DataSpec:
-    spec = factory.spec_of(dataset, config.model.likelihood, rows, config.data.lowest_and_highest)
+def _spec(config: Config, dataset: Dataset, rows: np.ndarray, data_config: dict[str, Any] | None) -> DataSpec:
+    if data_config:
+        spec = factory.spec_from(data_config)
+    else:
+        spec = factory.spec_of(dataset, config.model.likelihood, rows, config.data.lowest_and_highest)
     try:
         spec.check(dataset.x, str(dataset.source))
     except ValueError as error:

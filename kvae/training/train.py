@@ -146,7 +146,7 @@ def resume(
         num_done = start.state["epoch"] if start else 0
         if config.training.epochs < num_done:
             raise RequestError(f"{directory} has already trained {num_done} epochs. Set --epochs to at least that.")
-        setup = prepare(config, dataset, distribution)
+        setup = prepare(config, dataset, distribution, metadata["data"])
         if start is None:
             _set_initial_weights(setup.model, config.training.weights_from)
         if distribution.is_chief:

@@ -19,7 +19,7 @@ import tensorflow as tf
 import kvae_export
 import kvae_export.convert
 from kvae_export.graph import Graph
-from kvae_export.tolerances import default_tolerances
+from kvae_export.tolerances import accumulated_error, default_tolerances, with_magnitude
 from kvae_serve import model
 from kvae_serve.errors import OutputError, RequestError, VerificationError
 from kvae_serve.sealed import file as onnx_file
@@ -267,6 +267,24 @@ def test_op_that_cannot_be_exported_leaves_no_folder(tmp_path):
     with pytest.raises(RequestError, match=r"layer culprit \(Dense\): the op Erfc"):
         write(tmp_path / "model", graphs)
     assert listing(tmp_path) == []
+
+
+def test_location_of_photos_has_the_tolerance_of_a_mean():
+    allowed = default_tolerances({"data": {"kind": "image", "shape": [32, 32, 3], "range": [0, 255]}}, ["x_location"])
+    assert allowed["x_location"] == (pytest.approx(0.0255), 1e-4)
+
+
+def test_accumulated_error_bounds_a_float32_product_and_grows_with_depth():
+    rng = np.random.default_rng(0)
+    for length in (64, 1024, 16384):
+        x, weight = rng.normal(size=(64, length)).astype("f4"), rng.normal(size=(length, 8)).astype("f4")
+        exact = x.astype("f8") @ weight.astype("f8")
+        one_by_one = np.cumsum(x[:, :, None] * weight, 1, dtype="f4")[:, -1]  # the least accurate order
+        error = accumulated_error([weight.shape, (8,)])
+        assert np.abs(one_by_one - exact).max() < error * np.abs(exact).max()
+        assert accumulated_error([weight.shape] * 3) == pytest.approx(3 * error)
+    absolute, relative = with_magnitude((1e-4, 1e-4), 1e-5, np.array([3.0, -200.0, np.nan]))
+    assert (absolute, relative) == (pytest.approx(1e-4 + 2e-3), 1e-4)
 
 
 def test_tolerances_depend_on_the_data_and_can_be_given(tmp_path, monkeypatch):

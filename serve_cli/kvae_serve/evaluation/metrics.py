@@ -52,7 +52,7 @@ def scaled(base: dict[str, Any], factor: float, unit: str) -> dict[str, Any]:
 def units(manifest: Manifest) -> tuple[str, tuple[str, float] | None]:
     """Return the unit of -log p(x); and a second unit with its offset, or None if p is a probability.
 
-    A density is per data unit. Papers report it for data scaled to [0, 1] (tables: to unit standard deviation).
+    A density is per data unit. Papers report it for data scaled to [0, 1], or to unit standard deviation.
     """
     data, name = manifest.data, manifest.likelihood["name"]
     if name == "mixed":
@@ -66,6 +66,9 @@ def units(manifest: Manifest) -> tuple[str, tuple[str, float] | None]:
         return "nats, per data unit", ("standardised", -sum(math.log(float(scale or 1)) for scale in scales))
     if name not in _DENSITIES:
         return "nats", None
+    if data.scale:
+        num_steps = data.num_values // len(data.scale)
+        return "nats, per data unit", ("standardised", -num_steps * sum(map(math.log, data.scale)))
     if data.range is None:
         return "nats, per data unit", None
     low, high = data.range
@@ -73,7 +76,7 @@ def units(manifest: Manifest) -> tuple[str, tuple[str, float] | None]:
 
 
 class Reconstruction:
-    """Errors of x_mean at z_mean per example, in data units. Numbers of a table are divided by their scales."""
+    """Errors of x_mean at z_mean per example, in data units. Numbers with a scale are divided by it."""
 
     def __init__(self, manifest: Manifest) -> None:
         data, name = manifest.data, manifest.likelihood["name"]
@@ -85,6 +88,9 @@ class Reconstruction:
             self._classes[index] = column["kind"] == "categorical"
             self._scale[index] = column.get("scale", 1.0)
         self._unit = "scales of the columns" if "scale" in str(data.columns) else "data units"
+        if data.scale:
+            self._scale = np.tile(data.scale, data.num_values // len(data.scale))
+            self._unit = "scales of the features"
         self._square: list[np.ndarray] = []
         self._absolute: list[np.ndarray] = []
         self._wrong: list[np.ndarray] = []

@@ -127,6 +127,9 @@ def _golden_x(raw: np.ndarray, data: Data, likelihood: str) -> np.ndarray:
     """Return float32 `[num, values]` in data units."""
     if data.range is None:
         x = noise.words_to_normals(raw, data.num_values)
+        if data.scale:
+            rows = x.astype(np.float64).reshape(len(x), -1, len(data.scale))
+            x = (np.array(data.mean) + np.array(data.scale) * rows).astype(np.float32).reshape(x.shape)
     else:
         low, high = data.range
         uniform = noise.words_to_uniforms(raw)

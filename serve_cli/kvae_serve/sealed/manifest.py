@@ -67,6 +67,8 @@ class Data:
     range: Range | None
     columns: tuple[dict[str, Any], ...] = ()
     bounded: bool = True
+    mean: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
 
     @property
     def num_values(self) -> int:
@@ -206,7 +208,21 @@ class _Checker:
                     self.fail("a column's mean", column.get("mean"), "a number")
         if not isinstance(bounded := raw.get("bounded", True), bool):
             self.fail("data.bounded", bounded, "true or false")
-        return Data(kind, tuple(shape), self.range(raw), tuple(columns), bounded)
+        mean, scale = self.features(raw, shape[-1]) if "scale" in raw or "mean" in raw else ((), ())
+        return Data(kind, tuple(shape), self.range(raw), tuple(columns), bounded, mean, scale)
+
+    def features(self, raw: dict[str, Any], num: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return the mean and the scale of each feature of vectors and sequences without a range."""
+        if raw["kind"] not in ("vector", "sequence") or raw.get("range") is not None:
+            self.fail("data.scale of kind", raw["kind"], "a vector or a sequence with the range null")
+        values = {}
+        for key in ("mean", "scale"):
+            values[key] = self.list(raw, key, limit=MAX_VALUES)
+            if len(values[key]) != num or not all(map(is_number, values[key])):
+                self.fail(f"data.{key} of length", len(values[key]), f"{num} numbers")
+        if min(values["scale"]) <= 0:
+            self.fail("data.scale", min(values["scale"]), "numbers above 0")
+        return tuple(map(float, values["mean"])), tuple(map(float, values["scale"]))
 
     def condition(self, raw: Any) -> Condition:
         if not isinstance(raw, dict):

@@ -140,3 +140,18 @@ def test_exported_graphs_match_keras(likelihood, prior, conditions, network, tmp
 @pytest.mark.parametrize(("likelihood", "prior", "conditions", "network"), ALL)
 def test_every_combination_matches_keras(likelihood, prior, conditions, network, tmp_path):
     check(make(likelihood, prior, conditions, network), tmp_path / "m")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("network", ["conv", "residual"])
+def test_untrained_photo_models_of_any_seed_pass_the_comparison(network, seed, tmp_path):
+    keras.utils.set_random_seed(seed)
+    shape = (32, 32, 3)
+    model = kvae.VAE(
+        NETWORKS[network][1](shape, 16, dense=(512, 256)),
+        NETWORKS[network][2](shape, 16, dense=(256, 512), num_parameters=2),
+        likelihood=likelihoods.DiscretizedLogistic(),
+    )
+    model.export(tmp_path / "model", format="onnx")
+    assert kvae.load(tmp_path / "model").manifest.likelihood["name"] == "discretized_logistic"

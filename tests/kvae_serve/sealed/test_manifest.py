@@ -90,6 +90,31 @@ BAD = [
 ]  # fmt: skip
 
 
+SCALED = {"kind": "vector", "shape": [2], "range": None, "bounded": False, "mean": [0.5, -3], "scale": [1, 2.5]}
+
+
+def test_mean_and_scale_of_features_are_read():
+    data = parse(GOOD | {"data": SCALED}).data
+    assert (data.mean, data.scale, data.range, data.bounded) == ((0.5, -3.0), (1.0, 2.5), None, False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scale": [1]},
+        {"scale": [1, 0]},
+        {"scale": [1, "2"]},
+        {"mean": None},
+        {"mean": [0, None]},
+        {"range": [0, 1]},
+        {"kind": "image", "shape": [8, 6, 2]},
+    ],
+)
+def test_invalid_mean_or_scale_of_features_is_refused(change):
+    with pytest.raises(ModelFileError, match=r"data\.|mean|scale"):
+        parse(GOOD | {"data": SCALED | change})
+
+
 def test_golden_inputs_of_gigabytes_are_refused():
     large = changed("data.shape", [1024, 1024, 16]) | {"golden": {"seed": 0, "num": 64, "outputs": {}}}
     with pytest.raises(ModelFileError, match=r"golden\.num 64, expected at most 33554432 numbers"):
