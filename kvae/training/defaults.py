@@ -206,7 +206,7 @@ def _examples(dataset: Dataset, config: Config) -> str:
     if (bounds := config.data.lowest_and_highest) and bounds != (0.0, 255.0):
         line += f" with values from {bounds[0]:g} to {bounds[1]:g}"
     elif config.model.likelihood == "gaussian" and not bounds and x.ndim < 4:
-        line += ", each feature on a scale of its own" if shape[-1] > 1 else ""
+        line += ", each feature in units of its standard deviation" if shape[-1] > 1 else ""
     return line
 
 

@@ -6,7 +6,8 @@ from keras import ops
 
 import kvae
 from kvae.data.table import TableSpec
-from kvae.training import factory
+from kvae.training import factory, setup
+from kvae.training.distribution import Distribution
 from kvae_serve.readers import Dataset
 from kvae_serve.sealed import golden
 
@@ -64,6 +65,15 @@ def test_vectors_under_a_gaussian_are_scaled_per_feature_and_images_are_not():
     images = Dataset(RANDOM.normal(size=(9, 4, 4, 1)).astype("float32"), {}, {}, "x.npy", None)
     assert factory.spec_of(images, "gaussian").scale is None
     assert TableSpec.learn([{"name": "a", "kind": "numeric"}], [[1.0], [2.0]]).scale is None
+
+
+def test_resumed_run_keeps_the_scaling_that_it_started_with():
+    data = Dataset(VECTORS, {}, {}, "x.npy", None)
+    settings = kvae.default_settings(data, encoder_hidden=(4,), decoder_hidden=(4,), latent_dim=2)
+    by_range = kvae.DataSpec((3,), (-10.0, 1e6), bounded=False)
+    assert setup.prepare(settings, data, Distribution()).model.data.scale is not None
+    resumed = setup.prepare(settings, data, Distribution(), by_range.get_config())
+    assert resumed.model.data.manifest() == by_range.manifest()
 
 
 @pytest.mark.parametrize("sigma", ["optimal", "element"])

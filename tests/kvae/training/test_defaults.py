@@ -88,6 +88,13 @@ def test_constant_images_and_values_outside_the_given_range_are_refused():
         kvae.default_settings(dataset(photos(20, 8, 8, 1)), value_range="0,100")
 
 
+@pytest.mark.parametrize("x", [np.full((2, 8, 8, 1), 16.0), np.ones((2, 8, 8, 1), "uint8"), np.full((2, 8, 8, 1), 0.5)])
+def test_fit_refuses_data_on_a_smaller_scale_than_the_model(x):
+    with pytest.raises(ValueError, match="multiply x, or build the model with DataSpec"):
+        kvae.DataSpec((8, 8, 1)).check(x, "fit")
+    kvae.DataSpec((8, 8, 1)).check(np.full((2, 8, 8, 1), 16, "uint8"), "fit")  # dark
+
+
 def test_description_names_data_and_choices():
     data = dataset(photos(1500, 32, 32, 3), label=np.arange(1500) % 4)
     wanted = config.Config()

@@ -1,0 +1,42 @@
+"""Values on a smaller scale than the model's are refused; dark images are not."""
+
+import numpy as np
+import pytest
+
+from kvae_serve.errors import InputDataError
+from kvae_serve.readers.checks import check_units
+
+PIXELS = (0.0, 255.0)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "highest", "value_range", "words"),
+    [
+        ("float32", 1, PIXELS, "divided by 255. Use pixels from 0 to 255, and uint8 for images that are dark"),
+        ("float32", 0.3, PIXELS, "divided by 255"),
+        ("float32", 16, PIXELS, "on the scale 0 to 16. Use pixels from 0 to 255"),
+        ("int64", 100, PIXELS, "on the scale 0 to 100"),
+        ("uint8", 1, PIXELS, "divided by 255. Use pixels from 0 to 255"),
+        ("float32", 1, (0.0, 16.0), "divided by 16. Use pixels from 0 to 16"),
+    ],
+)
+def test_smaller_scale_is_refused(dtype, highest, value_range, words):
+    with pytest.raises(InputDataError, match=words):
+        check_units(np.array([[0, highest]], dtype), value_range, "x.npy")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "highest", "value_range"),
+    [
+        ("uint8", 10, PIXELS),
+        ("uint8", 0, PIXELS),
+        ("float32", 0, PIXELS),
+        ("float32", 90.5, PIXELS),
+        ("float32", 255, PIXELS),
+        ("float32", 1, (0.0, 1.0)),
+        ("float32", 0.5, (-1.0, 255.0)),
+        ("float32", 0.5, None),
+    ],
+)
+def test_dark_images_and_other_ranges_are_accepted(dtype, highest, value_range):
+    check_units(np.array([[0, highest]], dtype), value_range, "x.npy")
