@@ -211,6 +211,7 @@ def test_command_exports_a_run_with_its_metadata(tmp_path):
     settings = config.Config().replace(
         data="mnist-sample", conditional=True, validation=100, epochs=1, latent_dim=2,
         encoder_hidden=(16,), decoder_hidden=(16,), initial_beta=3.0, warmup_epochs=1.0, network="dense",
+        batch_size=128,
     )  # fmt: skip
     train.train(settings, tmp_path / "run", quiet=True, export_check=False)
     result = CliRunner().invoke(export_command, [str(tmp_path / "run"), "-o", str(tmp_path / "out"), "--name", "tiny"])
