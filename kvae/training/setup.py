@@ -94,7 +94,9 @@ def prepare(
     )
     if distribution.num_replicas > 1:
         metadata["devices"] = distribution.num_replicas
-    shown_rows = (validation_rows if len(validation_rows) else train_rows)[:64]
+    candidates = validation_rows if len(validation_rows) else train_rows
+    # Spread over the data, because many datasets are sorted by class.
+    shown_rows = candidates[np.linspace(0, len(candidates) - 1, min(64, len(candidates))).astype(int)]
     examples = (dataset.x[shown_rows], run_data.take(dataset, shown_rows)[1])
     return Setup(
         config,

@@ -55,6 +55,7 @@ class RowStream:
         group_size: Number of consecutive rows that belong together, for example those of one label.
         start: Index of the first row of each group.
         pairs: Whether pictures show `x` and `x_mean` side by side.
+        files: Name of the image file of each row, for a .csv. Empty if the rows are not from image files.
     """
 
     manifest: Manifest
@@ -67,6 +68,7 @@ class RowStream:
     group_size: int = 0
     start: int = 0
     pairs: bool = False
+    files: tuple[str, ...] = ()
 
     @property
     def holds_images(self) -> bool:

@@ -26,10 +26,11 @@ IN_MEMORY_IN_ORDER = 2**24
 
 
 class Examples(NamedTuple):
-    """Examples, float32 or uint8 `[rows, *shape]` in data units, and their conditions by name."""
+    """Examples, float32 or uint8 `[rows, *shape]` in data units, their conditions by name, and their image files."""
 
     x: np.ndarray
     conditions: dict[str, Any]
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class DatasetArgs:
                 f"{printable(self.data)} does not hold {', '.join(printable(name, 40) for name in missing)}, which "
                 f"{printable(model.manifest.name, 60)} needs. Give --label or --condition, or add it to the data."
             )
-        return Examples(dataset.x, dataset.conditions | dict(conditions))
+        return Examples(dataset.x, dataset.conditions | dict(conditions), dataset.files)
 
     def _dataset(self, manifest: Manifest, default_split: Split | None, read_options: ReadOptions) -> Dataset:
         from kvae_serve.readers import MissingSplitError, read_for

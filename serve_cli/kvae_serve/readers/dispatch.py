@@ -14,7 +14,7 @@ from kvae_serve.readers import arrays, builtin, csv, idx, images
 from kvae_serve.readers.dataset import Dataset, MissingSplitError, ReadOptions, Split
 from kvae_serve.sealed.manifest import Condition, Manifest
 
-_FORMATS = "a folder, or an IDX, .npz, .npy, .csv, .png or .jpg file"
+_FORMATS = "a folder, or an IDX, .npz, .npy, .csv or image file"
 
 
 def read_dataset(path: str | Path, split: Split | None = None, options: ReadOptions | None = None) -> Dataset:
@@ -79,7 +79,7 @@ def read_for(
         shape = data.shape
         channels = options.channels or (shape[2] if shape[2] in (1, 3) else None)
         options = replace(options, image_size=options.image_size or (shape[0], shape[1]), channels=channels)
-    return fit_to(_read(path, split, options), manifest)
+    return fit_to(_with_class_of_folder(_read(path, split, options), path, manifest), manifest)
 
 
 def holds_images(path: Path) -> bool:
@@ -182,6 +182,20 @@ def _suffix(path: Path, source: str) -> str:
     if not path.is_file():
         raise InputDataError(f"{source} is not a regular file. Expected {_FORMATS}.")
     return path.suffix.lower()
+
+
+def _with_class_of_folder(dataset: Dataset, path: Path, manifest: Manifest) -> Dataset:
+    """Take the label of images from the name of their folder, if that is a class of the model."""
+    condition = manifest.condition("label")
+    folder = (path if path.is_dir() else path.parent).absolute().name
+    if not dataset.files or condition is None or "label" in dataset.conditions or folder not in condition.classes:
+        return dataset
+    label = np.full(len(dataset.files), 0, np.int64)
+    return dataset._replace(
+        conditions={**dataset.conditions, "label": label},
+        class_names={**dataset.class_names, "label": (folder,)},
+        notes=(*dataset.notes, f"The label of all images is {printable(folder, 40)}, the name of their folder."),
+    )
 
 
 def _as_known(dataset: Dataset, condition: Condition) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Read .png and .jpg images: one file, a folder of files, or a folder with one sub-folder per class.
+"""Read images: one file, a folder of files, or a folder with one sub-folder per class.
 
-Pillow decodes them, limited to these two formats. The header is read first, so a file that claims too many pixels is
+Pillow decodes them, limited to the formats below. The header is read first, so a file that claims too many pixels is
 never decoded.
 """
 
@@ -9,63 +9,81 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kvae_serve.errors import InputDataError, printable
-from kvae_serve.readers.dataset import Dataset, MissingSplitError, ReadOptions, Split, check_size
+from kvae_serve.readers.dataset import Dataset, MissingSplitError, ReadOptions, Split, check_size, natural_key
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".tif", ".tiff", ".bmp")
 MAX_PIXELS = 2**26
 """Pixels of the largest image that is decoded. A file of a few kilobytes can claim any number."""
 
-_OTHER_IMAGES = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".heic", ".jp2", ".ppm", ".pgm")
+_FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP")
+_OTHER_IMAGES = (".avif", ".heic", ".jp2", ".ppm", ".pgm")
 _GRAY, _COLOUR = {"1", "L", "LA"}, {"RGB", "RGBA", "P", "PA", "CMYK", "YCbCr"}
+_SIXTEEN_BITS = {"I;16", "I;16B", "I;16L", "I"}
 _ORIENTATION, _ROTATED = 0x0112, (5, 6, 7, 8)
+_SPLITS = {"train": ("train", "training"), "test": ("test", "testing"), "validation": ("val", "valid", "validation")}
+_LISTED = 10
 
 
 def holds_images(folder: Path) -> bool:
-    """Return whether a folder, its sub-folders or its splits contain images."""
-    inner = [folder / "train", folder / "test"] if (folder / "train").is_dir() else []
-    places = [place for each in (folder, *inner) if each.is_dir() for place in (each, *_folders(each))]
-    return any(_files(place, strict=False) for place in places)
+    """Return whether there are images in a folder or below it."""
+    return next(_walk(folder, strict=False), None) is not None
 
 
 def read_folder(folder: Path, split: Split | None, options: ReadOptions, source: str) -> Dataset:
-    """Read all images in a folder, sorted by class and name. The class is the condition `label`.
+    """Read all images in a folder, in natural order of class and name. The class is the condition `label`.
 
-    The sub-folders `train` and `test` are splits. The classes are those of `train`.
+    The class of an image is the name of its sub-folder of `folder`. The sub-folders `train` and `test` are splits. The
+    classes are those of `train`.
     """
-    train = folder / "train"
-    root, names = folder, None
-    if train.is_dir() and (split == "test" or holds_images(train)):
-        root = folder / (split or "train")
-        if not root.is_dir():
+    by_split = {
+        name: place
+        for name, names in _SPLITS.items()
+        for place in _folders(folder)
+        if place.name.lower() in names and holds_images(place)
+    }
+    root, names, notes = folder, None, []
+    if "train" in by_split:
+        if (split or "train") not in by_split:
             raise MissingSplitError(
                 f"{source} does not have a test split: the folder test is missing. Leave out --split, or add it."
             )
-        names = [place.name for place in _folders(train)]
+        root = by_split[split or "train"]
+        names = [place.name for place in _folders(by_split["train"])]
+        if "validation" in by_split:
+            notes.append(f"The images in {printable(by_split['validation'].name)} are not read.")
     elif split == "test":
         raise MissingSplitError(
             f"{source} does not have a test split. Use a folder with the sub-folders train and test."
         )
     classes = _folders(root)
     outside = _files(root)
-    if outside and any(_files(place, strict=False) for place in classes):
+    if outside and any(holds_images(place) for place in classes):
         raise InputDataError(
             f"{source} contains images both inside and outside its sub-folders, such as {printable(outside[0].name)}. "
             "Move each image to the folder of its class, or all to one folder."
         )
     if outside:
-        return _dataset(outside, {}, {}, options, source)
-    by_class = {place.name: _files(place) for place in classes}
+        return _dataset(outside, {}, {}, options, source, root, notes)
+    by_class = {place.name: sorted(_walk(place), key=lambda path: natural_key(str(path))) for place in classes}
     if empty := [name for name, paths in by_class.items() if not paths]:
         raise InputDataError(
             f"The folder {printable(empty[0])} of {source} does not contain an image. Add images, or remove it."
         )
+    nested = sum(path.parent.parent != root for paths in by_class.values() for path in paths)
+    if len(by_class) == 1 and names is None and nested:
+        inner = printable(classes[0])
+        raise InputDataError(
+            f"{source} contains only the folder {printable(classes[0].name)}. Use {inner} as the data."
+        )
+    if nested:
+        notes.append(f"{nested} images in nested folders have the class of the folder directly below {source}.")
     if unknown := sorted(set(by_class) - set(names or by_class)):
         raise InputDataError(
             f"{source} has the class {printable(unknown[0])} in its test split; expected a class of its train split."
@@ -73,12 +91,12 @@ def read_folder(folder: Path, split: Split | None, options: ReadOptions, source:
     class_names = tuple(names or by_class)
     paths = [path for name in by_class for path in by_class[name]]
     label = np.repeat([class_names.index(name) for name in by_class], [len(each) for each in by_class.values()])
-    return _dataset(paths, {"label": label.astype(np.int64)}, {"label": class_names}, options, source)
+    return _dataset(paths, {"label": label.astype(np.int64)}, {"label": class_names}, options, source, root, notes)
 
 
 def read_one(path: Path, options: ReadOptions, source: str) -> Dataset:
     """Read one image as a dataset of one example."""
-    return _dataset([path], {}, {}, options, source)
+    return _dataset([path], {}, {}, options, source, path.parent, [])
 
 
 class ImagesOnDisk:
@@ -87,34 +105,54 @@ class ImagesOnDisk:
     Args:
         paths: The files.
         options: `image_size` and `channels`. Without them all files must have the same.
+        source: Name of the folder in messages.
+
+    Attributes:
+        bad: Messages about files that cannot be read, by row. They are left out of `paths`.
 
     Raises:
-        InputDataError: A file cannot be read, or has another size or other channels than the first.
+        InputDataError: Files cannot be read, or have another size or other channels than the first.
     """
 
     dtype = np.dtype(np.uint8)
     ndim = 4
 
-    def __init__(self, paths: Sequence[Path], options: ReadOptions) -> None:
-        self.paths = list(paths)
+    def __init__(self, paths: Sequence[Path], options: ReadOptions, source: str = "") -> None:
+        self.bad: dict[int, str] = {}
         first: tuple[int, int] | None = options.image_size
         channels = options.channels
-        for path in self.paths:
-            with _opened(path) as image:
-                size, num_channels = _size(image), 1 if image.mode in _GRAY else 3
+        sizes: list[str] = []
+        kinds: list[str] = []
+        example = paths[0]
+        for row, path in enumerate(paths):
+            try:
+                with _opened(path) as image:
+                    size, num_channels = _size(image), _num_channels(image)
+            except InputDataError as error:
+                self.bad[row] = str(error)
+                continue
+            if first is None or channels is None:
+                example = path
             first, channels = first or size, channels or num_channels
             if options.image_size is None and size != first:
-                raise InputDataError(
-                    f"{printable(path)} has {size[0]}x{size[1]} pixels, {printable(self.paths[0].name)} has "
-                    f"{first[0]}x{first[1]} (height x width). Use one size for all, such as "
-                    f"--image-size {first[0]}x{first[1]}."
-                )
+                sizes.append(f"{printable(path)} has {size[0]}x{size[1]} pixels")
             if options.channels is None and num_channels != channels:
-                kinds = {1: "gray", 3: "in colour"}
-                raise InputDataError(
-                    f"{printable(path)} is {kinds[num_channels]}, {printable(self.paths[0].name)} is "
-                    f"{kinds[channels]}. Use --channels 1 or --channels 3 for all."
-                )
+                kinds.append(f"{printable(path)} is {'gray' if num_channels == 1 else 'in colour'}")
+        if self.bad and (not options.skip_bad or len(self.bad) == len(paths)):
+            raise _unreadable(self.bad, source, options)
+        assert first is not None
+        name = printable(example.name)
+        if sizes:
+            raise InputDataError(
+                f"{_first_of(sizes)}, {name} has {first[0]}x{first[1]} (height x width). "
+                f"Use one size for all, such as --image-size {first[0]}x{first[1]}."
+            )
+        if kinds:
+            raise InputDataError(
+                f"{_first_of(kinds)}, {name} is {'gray' if channels == 1 else 'in colour'}. "
+                "Use --channels 1 or --channels 3 for all."
+            )
+        self.paths = [path for row, path in enumerate(paths) if row not in self.bad]
         assert first is not None
         assert channels is not None
         self.shape = (len(self.paths), *first, channels)
@@ -143,8 +181,12 @@ class ImagesOnDisk:
             may_be_transparent = image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info
             if may_be_transparent and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
                 raise InputDataError(f"{printable(path)} has transparent pixels. Flatten it on a background.")
-            if image.format == "JPEG":
-                image = ImageOps.exif_transpose(image)
+            image = ImageOps.exif_transpose(image)
+            if image.mode in _SIXTEEN_BITS:
+                levels = np.asarray(image).astype(np.int64)
+                if levels.min() < 0 or levels.max() > 65_535:
+                    raise InputDataError(f"{printable(path)} has more than 16 bits per channel. Convert it to 8 bits.")
+                image = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
             image = image.convert("L" if channels == 1 else "RGB")
             if self._resize and image.size != (width, height):
                 image = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
@@ -160,15 +202,57 @@ def _dataset(
     class_names: dict[str, tuple[str, ...]],
     options: ReadOptions,
     source: str,
+    root: Path,
+    notes: list[str],
 ) -> Dataset:
     if not paths:
-        raise InputDataError(f"{source} does not contain .png or .jpg images. Use another folder.")
-    images = ImagesOnDisk(paths, options)
+        raise InputDataError(f"{source} does not contain images. Use another folder.")
+    images = ImagesOnDisk(paths, options, source)
+    bad = dict(images.bad)
+    rows = [row for row in range(len(paths)) if row not in bad]
     x: Any = images
-    if options.in_memory is None or images.nbytes <= options.in_memory:
+    in_memory = options.in_memory is None or images.nbytes <= options.in_memory
+    if in_memory:
         check_size(images.nbytes, source)
-        x = images[:]
-    return Dataset(x, conditions, class_names, source, (0.0, 255.0))
+        x = np.empty(images.shape, np.uint8)
+    if in_memory or options.skip_bad:
+        for place, row in enumerate(rows):
+            try:
+                pixels = images[place]
+            except InputDataError as error:
+                bad[row] = str(error)
+                continue
+            if in_memory:
+                x[place] = pixels
+        if bad and (not options.skip_bad or len(bad) == len(paths)):
+            raise _unreadable(bad, source, options)
+    if bad:
+        good = [place for place, row in enumerate(rows) if row not in bad]
+        rows = [rows[place] for place in good]
+        x = x[good] if in_memory else ImagesOnDisk([paths[row] for row in rows], options, source)
+        conditions = {name: values[rows] for name, values in conditions.items()}
+        listed = ", ".join(printable(paths[row].name, 40) for row in sorted(bad)[:_LISTED])
+        notes.append(
+            f"{len(bad)} images that cannot be read are left out: {listed}{', ...' if len(bad) > _LISTED else ''}."
+        )
+    files = tuple(paths[row].relative_to(root).as_posix() for row in rows)
+    return Dataset(x, conditions, class_names, source, (0.0, 255.0), (), tuple(notes), files)
+
+
+def _first_of(messages: Sequence[str]) -> str:
+    return messages[0] + (f" (and {len(messages) - 1} more)" if len(messages) > 1 else "")
+
+
+def _unreadable(bad: Mapping[int, str], source: str, options: ReadOptions) -> InputDataError:
+    """Return one error for all images that cannot be read."""
+    messages = [bad[row] for row in sorted(bad)]
+    if len(messages) == 1:
+        return InputDataError(messages[0])
+    more = f" And {len(messages) - _LISTED} more." if len(messages) > _LISTED else ""
+    advice = options.advice(" Use --skip-bad to leave them out.", "")
+    return InputDataError(
+        f"{source} has {len(messages)} images that cannot be read. {' '.join(messages[:_LISTED])}{more}{advice}"
+    )
 
 
 @contextlib.contextmanager
@@ -183,18 +267,22 @@ def _opened(path: Path, again: bool = False) -> Iterator[Any]:
     from PIL import Image
 
     try:
+        if not again and not path.is_file():  # Opening a named pipe would block.
+            raise InputDataError(f"{printable(path)} is not a regular file. Remove it.")
+        if path.suffix.lower() in _OTHER_IMAGES:
+            raise InputDataError(f"{printable(path)} is in a format that is not read. Convert it to PNG.")
         with contextlib.nullcontext() if again else warnings.catch_warnings():
             if not again:
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=("PNG", "JPEG")) as image:
+            with Image.open(path, formats=_FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise InputDataError(
                         f"{printable(path)} claims {image.width}x{image.height} pixels; the most is {MAX_PIXELS}. "
                         "Resize it."
                     )
-                if image.mode not in _GRAY | _COLOUR:
+                if image.mode not in _GRAY | _COLOUR | _SIXTEEN_BITS:
                     raise InputDataError(
-                        f"{printable(path)} has pixels of the type {image.mode}; expected 8 bits per channel. "
+                        f"{printable(path)} has pixels of the type {image.mode}; expected 8 or 16 bits per channel. "
                         "Convert it."
                     )
                 yield image
@@ -208,32 +296,49 @@ def _opened(path: Path, again: bool = False) -> Iterator[Any]:
         ) from error
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and more
         raise InputDataError(
-            f"{printable(path)} is not a readable PNG or JPEG: it is damaged, cut short or in another format. "
-            "Save it again."
+            f"{printable(path)} is not a readable image: it is damaged, cut short or in another format. Save it again."
         ) from error
 
 
 def _size(image: Any) -> tuple[int, int]:
-    """Return height and width as displayed: the metadata of a JPEG may rotate it."""
-    rotated = image.format == "JPEG" and image.getexif().get(_ORIENTATION) in _ROTATED
+    """Return height and width as displayed: the metadata of an image may rotate it."""
+    rotated = image.getexif().get(_ORIENTATION) in _ROTATED
     return (image.width, image.height) if rotated else (image.height, image.width)
 
 
+def _num_channels(image: Any) -> int:
+    """Return 1 for a gray image, also one with a palette of grays, and 3 for a colour image."""
+    if image.mode == "P":
+        palette = np.reshape(image.getpalette("RGB") or [0, 1, 2], (-1, 3))
+        return 1 if (palette == palette[:, :1]).all() else 3
+    return 1 if image.mode in _GRAY | _SIXTEEN_BITS else 3
+
+
 def _folders(folder: Path) -> list[Path]:
-    return sorted(Path(each.path) for each in os.scandir(folder) if each.is_dir() and not each.name.startswith("."))
+    """Return the sub-folders in natural order, without hidden ones and those of archive programs."""
+    found = [Path(each.path) for each in os.scandir(folder) if each.is_dir() and not _is_hidden(each.name)]
+    return sorted(found, key=lambda path: natural_key(path.name))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _walk(folder: Path, strict: bool = True) -> Iterator[Path]:
+    """Yield the images in a folder and below it."""
+    yield from _files(folder, strict)
+    for place in _folders(folder):
+        if not place.is_symlink():
+            yield from _walk(place, strict)
 
 
 def _files(folder: Path, strict: bool = True) -> list[Path]:
-    """Return the images in a folder, sorted by name. Images in other formats are errors, other files are ignored."""
+    """Return the images in a folder in natural order; with `strict` also those of formats that are not read."""
     paths = []
     for each in os.scandir(folder):
         suffix = Path(each.name).suffix.lower()
         if each.name.startswith(".") or each.is_dir():
             continue
-        if strict and suffix in _OTHER_IMAGES:
-            raise InputDataError(f"{printable(each.path)} is neither .png nor .jpg. Convert or remove it.")
-        if suffix in SUFFIXES:
-            if strict and not each.is_file():
-                raise InputDataError(f"{printable(each.path)} is not a regular file. Remove it.")
+        if suffix in SUFFIXES or (strict and suffix in _OTHER_IMAGES):
             paths.append(Path(each.path))
-    return sorted(paths)
+    return sorted(paths, key=lambda path: natural_key(path.name))

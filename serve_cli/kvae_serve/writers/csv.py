@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import TextIO
 
 import numpy as np
@@ -14,18 +15,24 @@ from kvae_serve.sealed.manifest import Condition, Data
 
 
 def write(stream: TextIO, rows: RowStream) -> None:
-    """Write the main arrays of a stream. Table rows and latent vectors also get a column per condition."""
+    """Write the main arrays of a stream.
+
+    Table rows and latent vectors also get a column per condition, and rows of image files a column `file`.
+    """
     data = rows.manifest.data
     latent = not rows.data_names
     conditions = [each for each in rows.manifest.conditions if each.name in rows.arrays and (data.columns or latent)]
-    header = [each.name for each in conditions]
+    header = [*(["file"] if rows.files else []), *(each.name for each in conditions)]
     for name in rows.main:
         header += [f"{name}_{index}" for index in range(rows.arrays[name].shape[0])] if latent else column_names(data)
     classes = column_classes(data) if not latent else []
 
     def columns() -> Iterable[list[list[str]]]:
+        files = iter(rows.files)
         for chunk in rows.chunks:
             texts = [condition_texts(each, chunk[each.name]) for each in conditions]
+            if rows.files:
+                texts.insert(0, [escape(name) for name in islice(files, len(chunk[rows.main[0]]))])
             for name in rows.main:
                 values = chunk[name].reshape(len(chunk[name]), -1).T
                 texts += [column_texts(column, classes[i] if classes else None) for i, column in enumerate(values)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -187,3 +188,108 @@ def test_missing_value_of_a_known_column_is_refused_with_its_row(tmp_path):
 )
 def test_graph_names_are_lower_case_identifiers(name, expected):
     assert csv.graph_name(name) == expected
+
+
+ROWS = 60
+FORMS: dict[str, tuple[str, list[float]]] = {
+    "plain": ("{0}.5", [0.5, 1.5]),
+    "decimal comma": ('"{0},25"', [0.25, 1.25]),
+    "thousands": ('"{0},000,500"', [500, 1_000_500]),
+    "thousands of a comma file": ('"1{0},500"', [10_500, 11_500]),
+    "percent": ("{0}.5%", [0.5, 1.5]),
+    "currency": ("${0}.50", [0.5, 1.5]),
+    "currency after the number": ("{0} EUR", [0, 1]),
+    "minus sign of Unicode": ("\u2212{0}.5", [-0.5, -1.5]),
+    "spaces between thousands": ("1{0} 000", [10_000, 11_000]),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_of_numbers_are_numeric(tmp_path, form):
+    cell, expected = FORMS[form]
+    data = read(tmp_path, "a,b\n" + "".join(f"{cell.format(i % 10)},{i}\n" for i in range(ROWS)))
+    assert data.columns[0] == {"name": "a", "kind": "numeric"}
+    np.testing.assert_array_equal(data.x[:2, 0], expected)
+    assert bool(data.notes) == (form != "plain")
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|", " "])
+def test_delimiter_is_detected_outside_quotes(tmp_path, delimiter):
+    lines = ['"temp, C",hum,"a|b; c"', *(f'{i},{i % 7},"x, y|z; {"pq"[i % 2]}"' for i in range(ROWS))]
+    for each in (delimiter, ","):
+        text = "\n".join(each.join(re.split(r',(?=(?:[^"]*"[^"]*")*[^"]*$)', line)) for line in lines)
+        data = read(tmp_path, text)
+        assert [(column["name"], column["kind"]) for column in data.columns] == [
+            ("temp, C", "numeric"),
+            ("hum", "numeric"),
+            ("a|b; c", "categorical"),
+        ]
+
+
+def test_delimiter_can_be_set(tmp_path):
+    text = "a~b\n1~2\n2~3\n"
+    assert read(tmp_path, text, delimiter="~").x.tolist() == [[1, 2], [2, 3]]
+    with pytest.raises(InputDataError, match="--delimiter is ab; expected one character"):
+        read(tmp_path, text, delimiter="ab")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\na;b\n1;x\n2;y\n",
+        "# made by a tool, 2024, v1\na,b\n1,x\n2,y\n",
+        ",a,b\n0,1,x\n1,2,y\n",
+        "a,b,\n1,x,\n2,y,\n",
+        "a,c,b\n1,7,x\n2,7,y\n",
+        "Unnamed: 0,a,b\n0,1,x\n1,2,y\n",
+    ],
+    ids=["sep", "comment", "index of pandas", "delimiter at the end", "constant column", "index read as a column"],
+)
+def test_what_is_not_data_is_left_out(tmp_path, text):
+    for encoding in ("utf-8", "utf-16"):
+        data = read(tmp_path, text.encode(encoding))
+        assert [column["name"] for column in data.columns] == ["a", "b"]
+        assert data.x.tolist() == [[1, 0], [2, 1]]
+        assert len(data.notes) == (0 if text.startswith("sep") else 1)
+
+
+def test_all_problems_of_a_table_are_in_one_message(tmp_path):
+    rows = ""
+    for i in range(ROWS):
+        rows += f"user-{i},{'' if i == 3 else i},2024-01-{1 + i % 28:02d},{i % 5},{1_700_000_000 + i}\n"
+    with pytest.raises(InputDataError, match="4 columns that cannot be read") as error:
+        read(tmp_path, "id,b,day,c,t\n" + rows)
+    message = str(error.value)
+    for part in (
+        "60 different texts in the 60 rows of column id, such as user-0",
+        "row 5, column b: a value is missing",
+        "dates in column day, such as 2024-01-01",
+        "float32 keeps only 1 of 60 different values",
+        "--drop-columns id,b,day,t.",
+    ):
+        assert part in message
+    assert read(tmp_path, "id,b,day,c,t\n" + rows, drop_columns=("id", "b", "day", "t")).x.shape == (ROWS, 1)
+
+
+@pytest.mark.parametrize("cells", [("1,234", "5,678"), ("1,234", "1234")])
+def test_numbers_with_two_readings_are_refused(tmp_path, cells):
+    text = "a;b\n" + "".join(f"{cells[i % 2]};{i}\n" for i in range(4))
+    with pytest.raises(InputDataError, match=r"1,234 is either 1\.234 or 1234"):
+        read(tmp_path, text)
+    # Another column shows the decimal comma.
+    if cells[1] == "5,678":
+        data = read(tmp_path, "a;b\n" + "".join(f"{cells[i % 2]};{i},5\n" for i in range(4)))
+        np.testing.assert_array_equal(data.x[:2], np.array([[1.234, 0.5], [5.678, 1.5]], "f4"))
+
+
+def test_columns_of_pixels_are_images(tmp_path):
+    x = np.arange(3 * 20, dtype=np.uint8).reshape(3, 20)
+    header = "label," + ",".join(f"pixel{index}" for index in range(20))
+    text = header + "\n" + "".join(f"{7 - row}," + ",".join(map(str, x[row])) + "\n" for row in range(3))
+    data = read(tmp_path, text, image_size=(4, 5))
+    np.testing.assert_array_equal(data.x, x.reshape(3, 4, 5, 1))
+    assert data.x.dtype == np.uint8
+    assert data.class_names == {"label": ("5", "6", "7")}
+    assert data.conditions["label"].tolist() == [2, 1, 0]
+    with pytest.raises(InputDataError, match=r"20 columns of pixels, which are not gray images of 4x4.*--image-size"):
+        read(tmp_path, text)

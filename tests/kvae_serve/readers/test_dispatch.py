@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from kvae_serve.errors import InputDataError
-from kvae_serve.readers import check_range, read_dataset, read_idx
+from kvae_serve.readers import MissingSplitError, ReadOptions, check_range, read_dataset, read_idx
 
 X = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
 LABEL = np.array([0, 2, 1, 2, 0], np.uint8)
@@ -235,3 +235,88 @@ def test_check_range_refuses_values_outside_and_not_finite():
     for bad in ([-1.0], [255.5], [np.nan], [np.inf]):
         with pytest.raises(InputDataError):
             check_range(np.array(bad), (0, 255), "file")
+
+
+LABELS = {
+    "column": (LABEL[:, None], None),
+    "whole floats": (LABEL.astype("f8"), None),
+    "texts": (LABEL.astype("U"), None),
+    "bytes": (LABEL.astype("S"), None),
+    "from 1": (LABEL + 1, 1),
+    "with gaps": (LABEL * 100 + 100, None),
+    "negative": (LABEL - 5, None),
+}
+
+
+@pytest.mark.parametrize("form", LABELS)
+def test_only_labels_that_occur_are_classes(tmp_path, form):
+    label, _ = LABELS[form]
+    np.savez(tmp_path / "a.npz", x=X, label=label)
+    data = read_dataset(tmp_path / "a.npz")
+    values = [int(each) for each in label.ravel()]
+    assert data.class_names["label"] == tuple(map(str, sorted(set(values))))
+    assert [int(data.class_names["label"][index]) for index in data.conditions["label"]] == values
+
+
+@pytest.mark.parametrize(
+    ("x", "label"),
+    [("images", "labels"), ("X", "y"), ("data", "target"), ("arr_0", "arr_1"), ("train_images", "train_labels"),
+     ("X_train", "y_train")],
+)  # fmt: skip
+def test_other_names_of_arrays_are_recognised(tmp_path, x, label):
+    np.savez(tmp_path / "a.npz", **{x: X, label: LABEL[:, None]})
+    data = read_dataset(tmp_path / "a.npz")
+    np.testing.assert_array_equal(data.x[..., 0], X)
+    assert [int(data.class_names["label"][index]) for index in data.conditions["label"]] == LABEL.tolist()
+
+
+def test_keys_choose_the_arrays(tmp_path):
+    np.savez(tmp_path / "a.npz", faces=X, other=X, who=LABEL)
+    refused(tmp_path / "a.npz", r"contains faces .5, 4, 3., other .*who .5.; it is not clear which array is x")
+    data = read_dataset(tmp_path / "a.npz", options=ReadOptions(keys=("x=faces", "label=who")))
+    np.testing.assert_array_equal(data.x[..., 0], X)
+    assert list(data.conditions) == ["label"]
+    with pytest.raises(InputDataError, match="--key x=face does not name an array"):
+        read_dataset(tmp_path / "a.npz", options=ReadOptions(keys=("x=face",)))
+
+
+def test_both_splits_have_the_classes_of_the_train_split(tmp_path):
+    np.savez(tmp_path / "a.npz", x_train=X, y_train=[3, 5, 7, 3, 5], x_test=X[:2], y_test=[7, 5])
+    test = read_dataset(tmp_path / "a.npz", "test")
+    assert test.class_names == {"label": ("3", "5", "7")}
+    assert test.conditions["label"].tolist() == [2, 1]
+
+
+def test_channels_before_height_and_width_are_moved(tmp_path):
+    x = np.arange(2 * 3 * 6 * 5, dtype=np.uint8).reshape(2, 3, 6, 5)
+    np.save(tmp_path / "a.npy", x)
+    data = read_dataset(tmp_path / "a.npy")
+    np.testing.assert_array_equal(data.x, x.transpose(0, 2, 3, 1))
+    assert data.notes == ("x has the shape [2, 3, 6, 5]; axis 1 was read as the channels.",)
+
+
+def test_options_that_do_not_apply_to_the_data_are_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((3, 8, 6, 1), np.uint8))
+    for options, reason in {
+        ReadOptions(image_size=(4, 4)): r"shape .3, 8, 6, 1.; --image-size and --channels",
+        ReadOptions(channels=3): "--image-size and --channels",
+        ReadOptions(keys=("x=a",)): "is not an .npz file, so --key does not apply",
+        ReadOptions(delimiter=";"): "is not a CSV file, so --delimiter does not apply",
+        ReadOptions(skip_bad=True): "is not images, so --skip-bad does not apply",
+    }.items():
+        with pytest.raises(InputDataError, match=reason):
+            read_dataset(tmp_path / "a.npy", options=options)
+    np.save(tmp_path / "a.npy", np.arange(96, dtype=np.uint8).reshape(2, 48))
+    assert read_dataset(tmp_path / "a.npy", options=ReadOptions(image_size=(8, 6))).x.shape == (2, 8, 6, 1)
+
+
+def test_mnist_files_as_file_managers_unpack_them_are_read(tmp_path):
+    folder = mnist_folder(tmp_path)
+    for path in list(folder.iterdir()):
+        path.rename(path.with_name(path.name.replace("-idx", ".idx")))
+    assert len(read_dataset(folder).x) == len(X)
+    for path in folder.glob("t10k*"):
+        path.unlink()
+    assert len(read_dataset(folder).x) == len(X)
+    with pytest.raises(MissingSplitError, match=r"contains only the train split.*Use --split train"):
+        read_dataset(folder, "test")

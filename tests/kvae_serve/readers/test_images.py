@@ -136,17 +136,17 @@ def png(tmp_path: Path, pixels: np.ndarray = GRAY[0]) -> bytes:
 
 
 BAD = {
-    "empty": (lambda t: b"", "not a readable PNG or JPEG"),
-    "text": (lambda t: b"hello", "not a readable PNG or JPEG"),
-    "cut short": (lambda t: png(t)[:-30], "not a readable PNG or JPEG"),
-    "cut in the header": (lambda t: png(t)[:20], "not a readable PNG or JPEG"),
-    "a flipped bit": (lambda t: png(t).replace(b"IDAT", b"IDBT"), "not a readable PNG or JPEG"),
-    "an archive of old": (lambda t: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a readable PNG or JPEG"),
+    "empty": (lambda t: b"", "not a readable image"),
+    "text": (lambda t: b"hello", "not a readable image"),
+    "cut short": (lambda t: png(t)[:-30], "not a readable image"),
+    "cut in the header": (lambda t: png(t)[:20], "not a readable image"),
+    "a flipped bit": (lambda t: png(t).replace(b"IDAT", b"IDBT"), "not a readable image"),
+    "an archive of old": (lambda t: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a readable image"),
     "a bomb": (lambda t: bomb(20_000, 20_000), "claims"),
     "a smaller bomb": (lambda t: bomb(9_000, 9_000), "claims 9000x9000 pixels"),
     "a bomb that Pillow refuses": (lambda t: bomb(60_000, 60_000), "claims"),
     "transparent": (lambda t: png(t, np.full((5, 6, 2), 9, np.uint8)), "transparent"),
-    "16 bits": (lambda t: png(t, GRAY[0].astype(np.uint16) * 100), "type I;16; expected 8 bits"),
+    "another format": (lambda t: b"P2 1 1 255 7", "not a readable image"),
 }
 
 
@@ -183,7 +183,7 @@ def test_folders_with_unclear_content_are_refused(tmp_path):
         read_dataset(tmp_path / "hole")
     classes(tmp_path / "gifs")
     (tmp_path / "gifs" / "cat" / "b.gif").write_bytes(b"GIF89a")
-    with pytest.raises(InputDataError, match=r"b\.gif is neither"):
+    with pytest.raises(InputDataError, match=r"b\.gif is not a readable image"):
         read_dataset(tmp_path / "gifs")
     classes(tmp_path / "pipes")
     os.mkfifo(tmp_path / "pipes" / "cat" / "b.png")
@@ -209,3 +209,70 @@ def test_images_on_disk_equal_images_in_memory(tmp_path):
     np.testing.assert_array_equal(lazy[2], in_memory[2])
     np.testing.assert_array_equal(lazy[np.array([3, 0, 3])], in_memory[[3, 0, 3]])
     np.testing.assert_array_equal(lazy[1:3], in_memory[1:3])
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "tif", "bmp"])
+def test_other_formats_are_read(tmp_path, suffix):
+    image = Image.fromarray(GRAY[0][..., 0] if GRAY[0].ndim == 3 else GRAY[0])
+    image.save(tmp_path / f"a.{suffix}", **({"lossless": True} if suffix == "webp" else {}))
+    expected = np.asarray(image)
+    x = read_dataset(tmp_path, options=ReadOptions(channels=1)).x
+    np.testing.assert_array_equal(x[0, ..., 0], expected)
+
+
+def test_16_bit_images_are_scaled_to_8_bits(tmp_path):
+    levels = np.array([[0, 257, 65_535], [128, 129, 32_896]], np.uint16)
+    Image.fromarray(levels).save(tmp_path / "a.png")
+    assert read_dataset(tmp_path / "a.png").x[0, ..., 0].tolist() == [[0, 1, 255], [0, 1, 128]]
+
+
+def test_palette_of_grays_is_gray(tmp_path):
+    image = Image.fromarray(np.arange(30, dtype=np.uint8).reshape(5, 6))
+    image.convert("P").save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_dataset(tmp_path).x[0, ..., 0], np.asarray(image))
+
+
+def test_all_unreadable_images_are_listed_or_left_out(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            save(tmp_path / name / f"{number}.png", GRAY[0])
+    (tmp_path / "cat" / "1.png").write_bytes(b"")
+    (tmp_path / "dog" / "0.png").write_bytes(png(tmp_path)[:-30])  # Its header is intact.
+    (tmp_path / "dog" / "2.heic").write_bytes(b"")
+    with pytest.raises(InputDataError, match=r"2 images that cannot be read.*--skip-bad"):
+        read_dataset(tmp_path)
+    for in_memory in (None, 0):
+        data = read_dataset(tmp_path, options=ReadOptions(skip_bad=True, in_memory=in_memory))
+        assert data.files == ("cat/0.png", "cat/2.png", "dog/1.png", "dog/2.png")
+        assert data.conditions["label"].tolist() == [0, 0, 1, 1]
+        assert len(data.x) == 4
+        assert "3 images that cannot be read are left out" in data.notes[0]
+
+
+def test_files_and_classes_are_in_natural_order_and_nested_images_belong_to_their_class(tmp_path):
+    for name in ("1", "2", "10"):
+        (tmp_path / name / "more").mkdir(parents=True)
+        save(tmp_path / name / "9.png", GRAY[0])
+        save(tmp_path / name / "11.png", GRAY[0])
+    save(tmp_path / "2" / "more" / "a.png", GRAY[0])
+    data = read_dataset(tmp_path)
+    assert data.class_names == {"label": ("1", "2", "10")}
+    assert data.files == ("1/9.png", "1/11.png", "2/9.png", "2/11.png", "2/more/a.png", "10/9.png", "10/11.png")
+    assert data.conditions["label"].tolist() == [0, 0, 1, 1, 1, 2, 2]
+    assert data.notes == (f"1 images in nested folders have the class of the folder directly below {tmp_path}.",)
+
+
+def test_split_folders_have_several_names(tmp_path):
+    for split in ("Training", "Testing", "val"):
+        for name in ("a", "b"):
+            (tmp_path / split / name).mkdir(parents=True)
+            save(tmp_path / split / name / f"{split}.png", GRAY[0])
+    assert read_dataset(tmp_path).files == ("a/Training.png", "b/Training.png")
+    assert read_dataset(tmp_path, "test").files == ("a/Testing.png", "b/Testing.png")
+
+
+def test_folder_that_contains_only_the_data_folder_is_refused(tmp_path):
+    classes(tmp_path / "all" / "images")
+    with pytest.raises(InputDataError, match=r"contains only the folder images. Use .*all/images as the data"):
+        read_dataset(tmp_path / "all")

@@ -101,3 +101,48 @@ def test_table_values_that_are_not_class_indices_or_finite_are_refused():
             check_data(np.array(bad, "f4"), data, "x")
     with pytest.raises(InputDataError, match="NaN"):
         check_data(np.array([[0, np.nan]], "f4"), data, "x")
+
+
+def numbered(*classes: str) -> Manifest:
+    return manifest(conditions=[{"name": "label", "kind": "categorical", "classes": list(classes)}])
+
+
+def test_integer_labels_are_matched_by_value_if_the_classes_are_numbers(tmp_path):
+    def read(*label: int) -> list[int]:
+        np.savez(tmp_path / "a.npz", x=np.zeros((len(label), 8, 6), np.uint8), label=label)
+        return read_for(tmp_path / "a.npz", numbered("1", "2", "3")).conditions["label"].tolist()
+
+    assert read(1, 2, 1) == [0, 1, 0]
+    assert read(3) == [2]
+    with pytest.raises(InputDataError, match="two readings: 1 is the name of a class, but 0 is only an index"):
+        read(0, 1, 2)
+
+
+def test_integers_of_a_continuous_condition_keep_their_values(tmp_path):
+    continuous = manifest(conditions=[{"name": "label", "kind": "continuous", "range": [0, 9]}])
+    np.savez(tmp_path / "a.npz", x=np.zeros((3, 8, 6), np.uint8), label=[7, 3, 7])
+    assert read_for(tmp_path / "a.npz", continuous).conditions["label"].tolist() == [7, 3, 7]
+
+
+def test_layouts_of_one_image_are_equal(tmp_path):
+    x = np.arange(96, dtype=np.uint8).reshape(2, 8, 6, 1)
+    for name, layout in {"rows": x.reshape(2, -1), "channels first": x.reshape(2, 1, 8, 6), "gray": x[..., 0]}.items():
+        np.save(tmp_path / f"{name}.npy", layout)
+        np.testing.assert_array_equal(read_for(tmp_path / f"{name}.npy", manifest(conditions=[])).x, x)
+    header = ",".join(f"pixel{index}" for index in range(48))
+    np.savetxt(tmp_path / "a.csv", x.reshape(2, -1), fmt="%d", delimiter=",", header=header, comments="")
+    np.testing.assert_array_equal(read_for(tmp_path / "a.csv", manifest(conditions=[])).x, x)
+
+
+def test_label_follows_from_the_name_of_a_folder_of_images(tmp_path):
+    (tmp_path / "dog").mkdir()
+    Image.fromarray(np.zeros((8, 6), np.uint8)).save(tmp_path / "dog" / "a.png")
+    for path in (tmp_path / "dog", tmp_path / "dog" / "a.png"):
+        data = read_for(path, manifest())
+        assert data.conditions["label"].tolist() == [1]
+        assert data.notes == ("The label of all images is dog, the name of their folder.",)
+
+
+def test_number_with_a_decimal_comma_is_read_for_a_model(tmp_path):
+    (tmp_path / "a.csv").write_text("a;b\n1,5;x\n-2,25;y\n")
+    assert read_for(tmp_path / "a.csv", tables()).x.tolist() == [[1, 1.5], [0, -2.25]]

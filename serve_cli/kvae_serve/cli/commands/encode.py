@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import click
 
 from kvae_serve.cli import dataset_args, options, row_output
@@ -55,5 +57,7 @@ def encode(
         first=rows.start,
         num=rows.num,
     )
+    if examples.files:
+        stream = dataclasses.replace(stream, files=examples.files[rows.start : rows.start + stream.num_rows])
     facts = {"data": dataset.data, "start": rows.start} | ({"seed": seed} if draw else {})
     row_output.deliver(stream, output, facts)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from kvae_serve.cli import dataset_args, options
+from kvae_serve.csv_escape import escape
 from kvae_serve.errors import printable
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ def score(
     examples = dataset.read(loaded, conditions.for_all_rows())
     total = row_stream.count_rows(len(examples.x), rows.start, rows.num)
     to_file = output.path not in (None, options.STDOUT)
-    summary = _Summary(below, rows.start)
+    summary = _Summary(below, rows.start, examples.files)
     with Progress("Scoring", output.quiet or not (to_file or output.as_json)) as progress:
         parts = scoring.stream(
             loaded,
@@ -104,8 +106,8 @@ def score(
 class _Summary:
     """Counts and sums of the scores, updated as rows pass through."""
 
-    def __init__(self, below: Threshold | None, start: int) -> None:
-        self._below, self._start = below, start
+    def __init__(self, below: Threshold | None, start: int, files: Sequence[str] = ()) -> None:
+        self._below, self._start, self._files = below, start, files
         self._num, self._anomalies = 0, 0
         self._sums = dict.fromkeys(_NAMES, 0.0)
         self.kept: list[dict[str, Any]] | None = None
@@ -116,7 +118,10 @@ class _Summary:
         """Yield one row per example: its index, its scores, and whether it is an anomaly."""
         for part in parts:
             for values in zip(*(getattr(part, name).tolist() for name in _NAMES), strict=True):
-                row: dict[str, Any] = {"index": self._start + self._num, **dict(zip(_NAMES, values, strict=True))}
+                row: dict[str, Any] = {"index": self._start + self._num}
+                if self._files:
+                    row["file"] = self._files[row["index"]]
+                row |= dict(zip(_NAMES, values, strict=True))
                 if self._below is not None:
                     row["anomaly"] = row["elbo"] < self._below.elbo
                     self._anomalies += row["anomaly"]
@@ -149,12 +154,11 @@ class _Summary:
 
 
 def _write_csv(text: TextIO, rows: Iterator[dict[str, Any]]) -> None:
-    first = True
-    for row in rows:
-        if first:
-            text.write(",".join(row) + "\n")
-            first = False
-        text.write(",".join(_cell(value) for value in row.values()) + "\n")
+    writer = csv.writer(text, lineterminator="\n")
+    for number, row in enumerate(rows):
+        if not number:
+            writer.writerow(row)
+        writer.writerow(_cell(value) for value in row.values())
     text.flush()
 
 
@@ -169,5 +173,7 @@ _WRITERS: dict[str, Callable[[TextIO, Iterator[dict[str, Any]]], None]] = {".csv
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return escape(value)
     # More digits would only show the rounding noise of float32.
     return f"{value:.6f}" if isinstance(value, float) else str(int(value))
