@@ -10,7 +10,7 @@ import numpy as np
 
 from kvae.data.disk import OnDisk, chunks
 from kvae_serve.errors import InputDataError, printable
-from kvae_serve.readers import Dataset, ReadOptions, read_dataset
+from kvae_serve.readers import Dataset, ReadOptions, csv, frames, read_dataset
 from kvae_serve.readers.csv import graph_name
 from kvae_serve.readers.dataset import Split
 from kvae_serve.sealed.manifest import RESERVED
@@ -31,7 +31,7 @@ _SHARE = 8
 
 
 def load(
-    source: str | Path,
+    source: Any,
     split: str = "train",
     *,
     image_size: tuple[int, int] | None = None,
@@ -47,8 +47,9 @@ def load(
     """Read a data set.
 
     Args:
-        source: A file or folder (IDX, `.npz`, `.npy`, images, CSV); `mnist` or `fashion_mnist`, which Keras downloads;
-            or `mnist-sample`, a few hundred digits that are part of the package.
+        source: A file or folder (IDX, `.npz`, `.npy`, images, CSV, Parquet); `mnist` or `fashion_mnist`, which Keras
+            downloads; `mnist-sample`, a few hundred digits that are part of the package; or a DataFrame or table of
+            pyarrow.
         split: `"train"` or `"test"`. Data without a split are read as a whole.
         image_size: (height, width) to which images are cropped and resized, and vectors are reshaped. By default all
             images must have one size.
@@ -74,7 +75,7 @@ def load(
         >>> data.x.shape, str(data.x.dtype), data.range
         ((600, 28, 28, 1), 'uint8', (0.0, 255.0))
     """
-    if str(source) in NAMED and not Path(source).exists():
+    if isinstance(source, str | Path) and str(source) in NAMED and not Path(source).exists():
         return _fetch(str(source), split)
     options = ReadOptions(
         image_size=image_size,
@@ -87,6 +88,8 @@ def load(
         skip_bad=skip_bad,
         in_memory=in_memory,
     )
+    if frames.is_frame(source):
+        return csv.infer(frames.from_frame(source, "The table"), options)
     return read_dataset(source, cast(Split, split), options)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from kvae_serve.csv_escape import NUMBER
 from kvae_serve.errors import InputDataError, printable
-from kvae_serve.readers import arrays, builtin, csv, idx, images
+from kvae_serve.readers import arrays, builtin, csv, frames, idx, images
 from kvae_serve.readers.dataset import Dataset, MissingSplitError, ReadOptions, Split
 from kvae_serve.sealed.manifest import Condition, Manifest
 
@@ -26,8 +26,8 @@ def read_dataset(path: str | Path, split: Split | None = None, options: ReadOpti
             an IDX file of images, with its labels in the same folder;
             an .npz with `x`, and `label` or one array per condition, or with `x_train`, `y_train`, `x_test`, `y_test`;
             an .npy with x only;
-            a .csv, or a folder with train.csv and test.csv;
-            a .png or .jpg, or a folder of them, with or without a sub-folder per class, also below `train` and `test`;
+            a .csv, a .parquet (needs pyarrow), or a folder with train.csv and test.csv;
+            an image, or a folder of images, with or without a sub-folder per class, also below `train` and `test`;
             `mnist-sample`, a few hundred digits in the package.
         split: Split of data that has two, by default "train".
         options: Options for data that can be read in several ways.
@@ -62,7 +62,9 @@ def read_for(
     """
     path, options = Path(path), options or ReadOptions()
     data = manifest.data
-    if path.suffix.lower() in csv.SUFFIXES or ((path / "train.csv").is_file() and not idx.is_folder(path)):
+    if path.suffix.lower() in (*csv.SUFFIXES, frames.SUFFIX) or (
+        (path / "train.csv").is_file() and not idx.is_folder(path)
+    ):
         if path.is_dir():
             path = path / f"{split or 'train'}.csv"
             if split == "test" and not path.is_file():
@@ -71,9 +73,19 @@ def read_for(
             raise MissingSplitError(
                 f"{printable(path)} does not have a test split. Use a folder with train.csv and test.csv."
             )
-        table = csv.parse(path, printable(path), options)
+        if path.suffix.lower() == frames.SUFFIX:
+            table = frames.read_parquet(path, printable(path))
+        else:
+            table = csv.parse(path, printable(path), options)
         if data.kind == "table":
             return csv.apply(table, data.columns, manifest.conditions)
+        if len(table.cells) < data.num_values:
+            raise InputDataError(
+                f"{printable(path)} is a table of {len(table.cells)} columns; {printable(manifest.name, 60)} expects "
+                f"examples of the shape {list(data.shape)}. Use other data, or another model."
+            )
+        if data.kind == "image":
+            options = replace(options, image_size=options.image_size or (data.shape[0], data.shape[1]))
         return fit_to(csv.as_numbers(table, [each.name for each in manifest.conditions], options), manifest)
     if data.kind == "image" and holds_images(path):
         shape = data.shape
@@ -135,6 +147,9 @@ def _read(path: str | Path, split: Split | None, options: ReadOptions) -> Datase
         if suffix in csv.SUFFIXES:
             _refuse_unused(options, ("image_size", "channels", "delimiter"), source)
             return csv.read_csv(path, options, source)
+        if suffix == frames.SUFFIX:
+            _refuse_unused(options, ("image_size", "channels"), source)
+            return csv.infer(frames.read_parquet(path, source), options)
         if suffix in images.SUFFIXES:
             _refuse_unused(options, ("image_size", "channels", "skip_bad"), source)
             return images.read_one(path, options, source)

@@ -10,6 +10,7 @@ import contextlib
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,7 @@ def _dataset(
 ) -> Dataset:
     if not paths:
         raise InputDataError(f"{source} does not contain images. Use another folder.")
-    images = ImagesOnDisk(paths, options, source)
+    images = ImagesOnDisk(paths, replace(options, skip_bad=True), source)
     bad = dict(images.bad)
     rows = [row for row in range(len(paths)) if row not in bad]
     x: Any = images
@@ -224,8 +225,8 @@ def _dataset(
                 continue
             if in_memory:
                 x[place] = pixels
-        if bad and (not options.skip_bad or len(bad) == len(paths)):
-            raise _unreadable(bad, source, options)
+    if bad and (not options.skip_bad or len(bad) == len(paths)):
+        raise _unreadable(bad, source, options)
     if bad:
         good = [place for place, row in enumerate(rows) if row not in bad]
         rows = [rows[place] for place in good]

@@ -1,0 +1,70 @@
+"""DataFrames, pyarrow tables and Parquet files give the same dataset as a CSV of the same values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kvae_serve.errors import InputDataError, MissingExtraError
+from kvae_serve.readers import ReadOptions, csv, frames, read_dataset
+
+COLUMNS = {"age": [21, 45, 33], "weight": [60.5, -7.25, 0.1], "city": ["Bern", "Zug", "Bern"]}
+
+
+class Frame:
+    """Table with the interface that pandas and pyarrow share."""
+
+    def __init__(self, columns: dict):
+        self.columns, self.shape = list(columns), (len(next(iter(columns.values()), [])), len(columns))
+        self._values = columns
+
+    def __getitem__(self, name):
+        column = np.empty(self.shape[0], object)
+        column[:] = self._values[name]
+        return column
+
+
+def test_frame_is_read_like_a_csv(tmp_path):
+    (tmp_path / "a.csv").write_text("age,weight,city\n21,60.5,Bern\n45,-7.25,Zug\n33,0.1,Bern\n")
+    expected = read_dataset(tmp_path / "a.csv")
+    data = csv.infer(frames.from_frame(Frame(COLUMNS), "a"), ReadOptions())
+    np.testing.assert_array_equal(data.x, expected.x)
+    assert data.columns == expected.columns
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({}, "is empty"),
+        ({"a": [1, None]}, "row 3, column a: a value is missing"),
+        ({"a": [[1], [2]]}, r"Column a of f contains \[1\]; expected numbers"),
+    ],
+)
+def test_unsuitable_frames_are_refused(columns, reason):
+    with pytest.raises(InputDataError, match=reason):
+        csv.infer(frames.from_frame(Frame(columns), "f"), ReadOptions())
+
+
+def test_pandas_and_parquet_are_read(tmp_path):
+    pandas, parquet = pytest.importorskip("pandas"), pytest.importorskip("pyarrow.parquet")
+    from pyarrow import Table
+
+    expected = csv.infer(frames.from_frame(Frame(COLUMNS), "a"), ReadOptions())
+    parquet.write_table(Table.from_pydict(COLUMNS), tmp_path / "a.parquet")
+    for data in (
+        csv.infer(frames.from_frame(pandas.DataFrame(COLUMNS), "a"), ReadOptions()),
+        csv.infer(frames.from_frame(Table.from_pydict(COLUMNS), "a"), ReadOptions()),
+        read_dataset(tmp_path / "a.parquet"),
+    ):
+        np.testing.assert_array_equal(data.x, expected.x)
+        assert data.columns == expected.columns
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputDataError, match="not a readable Parquet file"):
+        read_dataset(tmp_path / "a.parquet")
+
+
+def test_missing_pyarrow_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(MissingExtraError, match=r"kvae-onnx\[tables\]"):
+        read_dataset(tmp_path / "a.parquet")
