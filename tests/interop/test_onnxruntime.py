@@ -74,7 +74,7 @@ def models(tmp_path_factory):
 @pytest.mark.parametrize(("name", "requirements"), [("oldest", OLDEST), ("newest", NEWEST)])
 def test_model_of_the_installed_stack_runs(name, requirements, models, tmp_path):
     python = interop.python_with(name, *requirements)
-    environment = interop.clean_environment(PYTHONPATH=str(interop.ROOT))
+    environment = interop.clean_environment(PYTHONPATH=interop.PACKAGES)
     paths = json.dumps({key: str(path) for key, path in models.items()})
     told = json.loads(interop.call(python, "-c", SAMPLE, paths, cwd=tmp_path, env=environment))
     assert told["failed"] == []

@@ -33,7 +33,7 @@ def numbers(path):
 
 def test_every_command_matches_the_cpu_provider(tmp_path):
     python = interop.python_with("openvino-provider", "onnxruntime-openvino", "openvino", "numpy", "click", "pillow")
-    environment = interop.clean_environment(PYTHONPATH=str(interop.ROOT))
+    environment = interop.clean_environment(PYTHONPATH=interop.PACKAGES)
 
     def kvae(*arguments):
         return interop.call(python, "-m", "kvae", *arguments, cwd=tmp_path, env=environment)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.ray
 REQUIREMENTS = ("ray[data]>=2.60", "numpy", "onnxruntime", "click", "pillow")
 PAGE = (interop.ROOT / "docs" / "bulk.md").read_text()
 ENVIRONMENT = {
-    "PYTHONPATH": str(interop.ROOT),
+    "PYTHONPATH": interop.PACKAGES,
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",

@@ -23,6 +23,8 @@ from kvae_serve.runtime import locate
 from kvae_serve.sealed import golden
 
 ROOT = Path(__file__).parents[2]
+# Import path of other environments: the packages of the checkout only, without those installed here.
+PACKAGES = os.pathsep.join(str(ROOT / folder) for folder in (".", "export", "serve_cli"))
 ROWS = 40
 BOUND = 1e-6  # of the range of an output
 
