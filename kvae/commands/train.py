@@ -171,7 +171,7 @@ def train(
         dataset = run_data.read(wanted)
         chosen = defaults.default_settings(dataset, wanted)
         if not quiet and (not cluster or cluster.is_chief):
-            click.echo("\n".join([*dataset.notes, *defaults.describe(dataset, chosen, wanted)]), err=True)
+            click.echo("\n".join(defaults.describe(dataset, chosen, wanted)), err=True)
         wanted = chosen
     distribution = _open(cluster, devices, tensorboard, quiet, wanted.model.network)
     from kvae.training import train as training

@@ -187,12 +187,6 @@ def _check_condition(dataset: Dataset, name: str) -> None:
     """Raise InputDataError unless `name` can be a condition of a model."""
     if name not in dataset.conditions:
         if name == "label":
-            if dataset.columns:
-                columns = ", ".join(printable(column["name"], 40) for column in dataset.columns[:8])
-                raise InputDataError(
-                    f"{dataset.source} does not have a column label, which --conditional needs. Name the columns to "
-                    f"condition on with --condition-columns; it has {columns}."
-                )
             raise InputDataError(f"{dataset.source} has no labels; leave out --conditional.")
         names = ", ".join(printable(each, 40) for each in dataset.conditions) or "none"
         raise InputDataError(f"{dataset.source} has no condition {printable(name, 60)}; it has {names}.")

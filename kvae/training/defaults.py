@@ -171,7 +171,7 @@ def _conv_step(config: Config) -> int:
 
 
 def describe(dataset: Dataset, config: Config, wanted: Config) -> list[str]:
-    """Describe data and choices: one line, and for a table one more line per column.
+    """Describe data and choices: notes of the reader, one line, and for a table one more line per column.
 
     Args:
         dataset: The data, from `run_data.read`.
@@ -186,7 +186,7 @@ def describe(dataset: Dataset, config: Config, wanted: Config) -> list[str]:
     is_large = dataset.x.ndim == 4 and min(dataset.x.shape[1:3]) >= _CONV_SIDE
     if is_large and m.network == "dense" and wanted.model.network == "auto":
         line += f"; conv needs sides divisible by {_conv_step(config)}, see --image-size"
-    return [line + ".", *(_column(dataset, index) for index in range(len(dataset.columns)))]
+    return [*dataset.notes, line + ".", *(_column(dataset, index) for index in range(len(dataset.columns)))]
 
 
 def _examples(dataset: Dataset, config: Config) -> str:

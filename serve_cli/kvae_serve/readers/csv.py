@@ -122,7 +122,10 @@ def infer(table: Table, options: ReadOptions) -> Dataset:
     for option in ("condition_columns", "categorical_columns", "drop_columns"):
         for name in getattr(options, option):
             if name not in table.cells:
-                raise _unknown_column(table, name)
+                hint = ""
+                if (option, name) == ("condition_columns", "label"):
+                    hint = " Give --condition-columns with columns of it in place of --conditional."
+                raise _unknown_column(table, name, hint)
     if both := set(options.condition_columns) & set(options.drop_columns):
         raise InputDataError(
             f"Column {printable(min(both), 60)} of {table.source} cannot be both a condition and dropped. Choose one."
@@ -643,9 +646,9 @@ def _known(table: Table, name: str, classes: Sequence[str] | None, decimal_comma
     return _numbers(table, name, decimal_comma) if classes is None else _indices(table, name, classes)
 
 
-def _unknown_column(table: Table, name: str) -> InputDataError:
+def _unknown_column(table: Table, name: str, hint: str = "") -> InputDataError:
     return InputDataError(
-        f"{table.source} does not have a column {printable(name, 60)}. Its columns are {_listed(table.cells)}."
+        f"{table.source} does not have a column {printable(name, 60)}. Its columns are {_listed(table.cells)}.{hint}"
     )
 
 
