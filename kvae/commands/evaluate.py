@@ -212,7 +212,8 @@ def table(document: dict[str, Any]) -> list[str]:
         lines.append(
             f"mutual information: a lower bound, at most {_number(information['ceiling'], 4)} with these examples"
             + ("" if upper is None else f"; an upper bound is {_number(upper, 4)}")
-            + ". The gap is an upper bound."
+            + ". The gap is an upper bound. Their sum is the kl of one draw of z per example, so it differs from kl by "
+            "the noise of the draws."
         )
     active = document["active_units"]
     if active["count"] is not None:
