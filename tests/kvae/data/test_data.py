@@ -404,3 +404,38 @@ def test_pseudo_inputs_learn_through_an_embedding():
     model.fit(np.random.default_rng(0).integers(0, 4, (40, 6)), batch_size=20, verbose=0)
     for before, weight in zip(start, model.trainable_weights, strict=True):
         assert (before != np.asarray(weight)).any(), f"{weight.path} does not learn"
+
+
+def test_class_names_are_by_index_and_may_have_no_examples(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.eye(6, dtype="f4"), label=[1, 3, 1, 3, 3, 1])
+    chosen = settings(data=str(tmp_path / "a.npz"), conditional=True, class_names=tuple("abcd"))
+    dataset = sources.from_config(chosen.data)
+    assert dataset.class_names == {"label": tuple("abcd")}
+    assert dataset.conditions["label"].tolist() == [1, 3, 1, 3, 3, 1]
+    assert dataset.notes == ("Classes without examples: a, c.",)
+    # Two names would be the classes 1 and 3 now, but the indices 0 and 1 of later data.
+    with pytest.raises(InputDataError, match=r"classes of label .1, 3.*3 needs 4"):
+        sources.from_config(settings(data=chosen.data.data, conditional=True, class_names=("a", "b")).data)
+    np.savez(tmp_path / "a.npz", x=np.eye(6, dtype="f4"), label=[100, 300, 100, 300, 300, 100])
+    dataset = sources.from_config(settings(data=chosen.data.data, conditional=True, class_names=("a", "b")).data)
+    assert dataset.conditions["label"].tolist() == [0, 1, 0, 1, 1, 0]
+
+
+def test_data_of_one_class_are_rejected_for_a_conditional_model(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.eye(6, dtype="f4"), label=np.full(6, 7))
+    with pytest.raises(InputDataError, match=r"needs at least 2 classes .* all have the class 7"):
+        sources.from_config(settings(data=str(tmp_path / "a.npz"), conditional=True).data)
+
+
+def test_conditional_table_without_labels_names_the_option_for_columns(tmp_path):
+    (tmp_path / "a.csv").write_text("a,b\n1,x\n2,y\n")
+    with pytest.raises(InputDataError, match=r"does not have a column label.* --condition-columns"):
+        sources.from_config(settings(data=str(tmp_path / "a.csv"), conditional=True).data)
+
+
+def test_keys_of_a_run_choose_the_arrays(tmp_path):
+    np.savez(tmp_path / "a.npz", other=np.zeros(3), faces=np.eye(6, dtype="f4"), who=[0, 1, 0, 1, 0, 1])
+    data = settings(data=str(tmp_path / "a.npz"), conditional=True, key=("x=faces", "label=who")).data
+    assert sources.from_config(data).conditions["label"].tolist() == [0, 1, 0, 1, 0, 1]
+    with pytest.raises(RequestError, match="key must be NAME=ARRAY"):
+        settings(key=("faces",))

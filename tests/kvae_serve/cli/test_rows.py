@@ -410,3 +410,26 @@ def test_provider_that_fails_to_start_does_not_fall_back_to_cpu(tiny, monkeypatc
 def test_missing_output_folder_is_reported(kvae, tiny, data):
     done = kvae("encode", "-m", tiny / "conditional", "data.npz", "-o", "none/a.npz")
     assert_refused(done, 7, "does not exist")
+
+
+def test_rows_of_a_folder_of_images_name_their_files(kvae, tiny, tmp_path):
+    for row, name in enumerate(["9.png", "10.png", "=1.png"]):
+        (tmp_path / "dog").mkdir(exist_ok=True)
+        PIL.fromarray(np.uint8(X[row, ..., 0])).save(tmp_path / "dog" / name)
+    for command in ("encode", "score"):
+        done = kvae(command, "-m", tiny / "conditional", "dog", "--start", 1)
+        rows = [line.split(",") for line in done.stdout.splitlines()]
+        column = rows[0].index("file")
+        assert [row[column] for row in rows[1:]] == ["10.png", "'=1.png"], done.stderr
+        assert "The label of all images is dog, the name of their folder." in done.stderr
+        assert kvae(command, "-m", tiny / "conditional", "dog", "--start", 1, "-q").stderr == ""
+
+
+@pytest.mark.parametrize("command", ["encode", "reconstruct", "score"])
+def test_commands_read_the_training_split_by_default(kvae, tiny, tmp_path, command):
+    np.savez(tmp_path / "both.npz", x_train=X, y_train=LABEL, x_test=X[::-1], y_test=LABEL[::-1])
+    arguments = [command, "-m", tiny / "conditional", "both.npz"]
+    first = kvae(*arguments, "-n", 1).stdout
+    assert first
+    assert first == kvae(*arguments, "-n", 1, "--split", "train").stdout
+    assert first != kvae(*arguments, "-n", 1, "--split", "test").stdout
