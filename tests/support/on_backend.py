@@ -24,6 +24,7 @@ RUN = [
     "--data", "mnist-sample", "--conditional", "--validation", "100", "--epochs", "3", "--batch-size", "50",
     "--latent-dim", "4", "--encoder-hidden", "32", "--decoder-hidden", "32", "--checkpoint-every", "1",
     "--steps-per-execution", "7", "--beta", "2", "--warmup-epochs", "2", "--no-export-check",
+    "--network", "dense", "--likelihood", "bernoulli",
 ]  # fmt: skip
 DENSE = {"network": "dense", "likelihood": "bernoulli"}
 #: Settings whose losses are compared between backends.
