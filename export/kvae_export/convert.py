@@ -18,10 +18,12 @@ from kvae_export.graph import Graph
 from kvae_export.passes.batch_invariant import GRAPHS, make_batch_invariant
 from kvae_export.passes.broadcast_scalars import broadcast_scalars
 from kvae_export.passes.canonical import canonicalize
+from kvae_export.passes.constant_shapes import constant_shapes, mixing_node, standard_resize
 from kvae_export.passes.fold import fold
 from kvae_export.passes.fuse_bias import fuse_bias
 from kvae_export.trace import NOISE_HINT, Traced
 from kvae_serve.errors import RequestError
+from kvae_serve.sealed import shapes, validate
 from kvae_serve.sealed.allowed_ops import ALLOWED_OPS
 
 OPSET = 18
@@ -81,6 +83,8 @@ def convert(graph: Graph | Traced) -> onnx.ModelProto:
     _set_signature(model.graph, graph)
     if graph.name in GRAPHS:
         model = make_batch_invariant(model)
+    standard_resize(model.graph)
+    _fix_shapes(traced, model)
     try:
         # Before canonicalisation renames the nodes, so that an error can be traced to its layer.
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
@@ -156,6 +160,24 @@ def _refuse(traced: Traced, ops: list[tuple[str, str]]) -> None:
         hint = f" {HINTS[op]}." if op in HINTS else ""
         parts.append(f"{', '.join(found[:3])}{more}: the op {op} is not allowed in a sealed ONNX file.{hint}")
     raise RequestError(f"{traced.graph.name} cannot be exported. {' '.join(parts)}")
+
+
+def _fix_shapes(traced: Traced, model: onnx.ModelProto) -> None:
+    """Apply the shape inference of the reader, while the names of nodes still lead to their layers."""
+    try:
+        computation = validate.computation(model.SerializeToString())
+        one, two = shapes.infer(computation, 1), shapes.infer(computation, 2)
+        shapes.check_batch_axes(one, two)
+    except validate.WalkError as error:
+        place = f"{traced.layers.describe(error.node)}: " if error.node else ""
+        raise RequestError(f"{traced.graph.name} cannot be exported. {place}{_one_line(error)}.") from error
+    name = mixing_node(model.graph, one, two)
+    if name is not None:
+        raise RequestError(
+            f"{traced.graph.name} cannot be exported: {traced.layers.describe(name)} combines the examples of a batch, "
+            "so the result for one example would depend on the others. Reduce over the other axes."
+        )
+    constant_shapes(model.graph, one, two)
 
 
 def _keep_captured(onnx_graph: onnx.GraphProto, traced: Traced) -> None:

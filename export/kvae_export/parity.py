@@ -10,7 +10,7 @@ from kvae_export.graph import Graph
 from kvae_export.tolerances import Tolerance, with_magnitude
 from kvae_serve.errors import RequestError, VerificationError
 
-BATCHES = (1, 3, 64)
+BATCHES = (1, 7, 64)
 
 Tensors = dict[str, np.ndarray]
 
@@ -47,6 +47,10 @@ def check(
                 want[output],
                 with_magnitude(tolerance[output], errors[output], want[output]),
             )
+    first = served({name: values[:1] for name, values in feeds.items()})
+    for output, shape in graph.outputs.items():
+        name = f"{output} of {graph.name}, row 0 at batch 1 and batch {batch}, which must be equal,"
+        _compare(name, (1, *shape), first[output], got[output][:1], tolerance[output])
 
 
 def checked_feeds(graph: Graph, feeds: Mapping[str, np.ndarray], batch: int) -> Tensors:

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from kvae_serve.sealed import validate
-from kvae_serve.sealed.dataflow import Node, Tensor
 from kvae_serve.sealed.protobuf import Reader, Span, write_field, write_varint
+from kvae_serve.sealed.shapes import Node, Tensor
 
 # Element types of onnx.proto3.
 _FLOAT = 1

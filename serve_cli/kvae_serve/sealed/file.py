@@ -13,7 +13,7 @@ import stat
 from typing import Any, NamedTuple
 
 from kvae_serve.errors import ModelFileError, printable
-from kvae_serve.sealed import validate
+from kvae_serve.sealed import shapes, validate
 from kvae_serve.sealed.protobuf import write_field
 from kvae_serve.sealed.validate import MAX_MANIFEST_BYTES
 
@@ -35,6 +35,7 @@ class SealedGraph(NamedTuple):
     outputs: dict[str, validate.TensorInfo]
     num_nodes: int
     num_parameters: int
+    computation: shapes.Graph
 
 
 def seal(model: bytes, manifest: dict[str, Any]) -> bytes:
@@ -96,7 +97,14 @@ def check(data: bytes, path: str | os.PathLike[str]) -> SealedGraph:
         raise ModelFileError(f"{name} must end in the entries {MANIFEST_KEY} and {SEAL_KEY} and contain no others.")
     manifest_json = graph.metadata[0][1]
     return SealedGraph(
-        os.fspath(path), data, manifest_json, graph.inputs, graph.outputs, graph.num_nodes, graph.num_parameters
+        os.fspath(path),
+        data,
+        manifest_json,
+        graph.inputs,
+        graph.outputs,
+        graph.num_nodes,
+        graph.num_parameters,
+        graph.computation,
     )
 
 

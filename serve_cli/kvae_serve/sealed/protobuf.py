@@ -22,7 +22,14 @@ _CHUNK = 2**20
 
 
 class WalkError(ValueError):
-    """The file contains something that a sealed graph must not contain. The message is a clause without a subject."""
+    """The file contains something that a sealed graph must not contain. The message is a clause without a subject.
+
+    `node` is the name of the node, if there is one.
+    """
+
+    def __init__(self, message: str, node: str = "") -> None:
+        super().__init__(message)
+        self.node = node
 
 
 class Rule(NamedTuple):

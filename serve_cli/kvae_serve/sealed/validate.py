@@ -8,10 +8,10 @@ the values from node to node.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
-from kvae_serve.sealed import allowed_ops, dataflow
-from kvae_serve.sealed.dataflow import Node, Tensor
+from kvae_serve.sealed import allowed_ops, shapes
 from kvae_serve.sealed.protobuf import (
     I32,
     I64,
@@ -28,6 +28,7 @@ from kvae_serve.sealed.protobuf import (
     numbers,
 )
 from kvae_serve.sealed.protobuf import names as texts
+from kvae_serve.sealed.shapes import Node, Tensor, Value
 
 __all__ = ["TensorInfo", "WalkError", "WalkedGraph", "has_metadata", "walk"]
 
@@ -108,6 +109,7 @@ class WalkedGraph(NamedTuple):
     metadata_last: bool
     num_nodes: int
     num_parameters: int
+    computation: shapes.Graph
 
 
 def walk(data: bytes) -> WalkedGraph:
@@ -127,10 +129,8 @@ def walk(data: bytes) -> WalkedGraph:
     inputs, outputs = (
         _values(reader, graph.get(number, []), name) for number, name in ((11, "inputs"), (12, "outputs"))
     )
-    dtypes, ranks = {}, {}
-    for name, (dtype, info) in inputs.items():
-        dtypes[name], ranks[name] = dtype, len(info.shape)
-    dataflow.check(dtypes, ranks, tensors, nodes, list(outputs), reader)
+    computation = _computation(reader, inputs, outputs, tensors, nodes)
+    shapes.check_batch_axes(shapes.infer(computation, 1), shapes.infer(computation, 2))
     return WalkedGraph(
         inputs={name: info for name, (_, info) in inputs.items()},
         outputs={name: info for name, (_, info) in outputs.items()},
@@ -138,8 +138,35 @@ def walk(data: bytes) -> WalkedGraph:
         metadata_last=[number for number, _ in layout[-2:]] == [14, 14],
         num_nodes=len(nodes),
         num_parameters=sum(tensor.elements for tensor in tensors)
-        + sum(value.elements for node in nodes for value in node.attributes.values() if isinstance(value, Tensor)),
+        + sum(
+            math.prod(value.shape) for node in nodes for value in node.attributes.values() if isinstance(value, Value)
+        ),
+        computation=computation,
     )
+
+
+def computation(data: bytes) -> shapes.Graph:
+    """Return the computation of a serialised ModelProto without checking its versions and shapes."""
+    reader = Reader(data)
+    graph = graph_fields(reader, model_fields(reader))
+    tensors = [read_tensor(reader, span) for span in graph.get(5, [])]
+    nodes = [read_node(reader, span) for span in graph.get(1, [])]
+    sides = (_values(reader, graph.get(number, []), what) for number, what in ((11, "inputs"), (12, "outputs")))
+    return _computation(reader, *sides, tensors, nodes)
+
+
+def _computation(
+    reader: Reader,
+    inputs: dict[str, tuple[int, TensorInfo]],
+    outputs: dict[str, tuple[int, TensorInfo]],
+    tensors: list[Tensor],
+    nodes: list[Node],
+) -> shapes.Graph:
+    constants = {tensor.name: shapes.constant(tensor, reader) for tensor in tensors}
+    if len(constants) != len(tensors):
+        raise WalkError("it defines a tensor twice")
+    declared = ({name: (code, info.shape) for name, (code, info) in side.items()} for side in (inputs, outputs))
+    return shapes.Graph(*declared, constants, nodes)
 
 
 def has_metadata(data: bytes) -> bool:
@@ -198,15 +225,16 @@ def read_node(reader: Reader, span: Span) -> Node:
         attributes[name] = kind, value
     inputs, outputs = node.get(1, []), node.get(2, [])
     if fault := allowed_ops.fault(op, inputs, outputs, attributes):
-        raise WalkError(f"a node {op!r} {fault}")
-    return Node(op, inputs, outputs, {name: value for name, (_, value) in attributes.items()})
+        raise WalkError(f"a node {op!r} {fault}", _first(node, 3, ""))
+    values = {name: value for name, (_, value) in attributes.items()}
+    return Node(op, inputs, outputs, values, _first(node, 3, ""))
 
 
 def _attribute(reader: Reader, span: Span, op: str) -> tuple[str, int, Any]:
     """Return name, type and value of an attribute: an int, a text, a `Tensor` or a list; None for a float."""
     attribute = reader.fields(span, "attribute", _ATTRIBUTE, _REFUSED)
     name, kind = _first(attribute, 1, ""), _first(attribute, 20, 0)
-    tensor = read_tensor(reader, attribute[5][0]) if 5 in attribute else None
+    tensor = shapes.constant(read_tensor(reader, attribute[5][0]), reader) if 5 in attribute else None
     field = _ATTRIBUTE_TYPES.get(kind)
     # A missing number or text has a defined default. For anything else ONNX Runtime would have to guess.
     if field is None or attribute.keys() - {1, 13, 20, field} or (kind == allowed_ops.TENSOR and tensor is None):
