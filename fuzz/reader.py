@@ -14,7 +14,7 @@ import hashlib
 import os
 
 SEAL = b"\x72\x4f\x0a\x0bkvae.sha256\x12\x40"
-MODULES = tuple(f"kvae_serve.sealed.{name}" for name in ("dataflow", "manifest", "protobuf", "signature", "validate"))
+MODULES = tuple(f"kvae_serve.sealed.{name}" for name in ("manifest", "protobuf", "shapes", "signature", "validate"))
 
 
 def sealed(data: bytes) -> bytes:

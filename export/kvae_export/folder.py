@@ -42,7 +42,7 @@ def write(
 ) -> list[Path]:
     """Write graphs as sealed files and verify them through the reader that runs them.
 
-    The folder appears only after every graph, run from its sealed bytes at batch sizes 1, 3 and 64, reproduced the
+    The folder appears only after every graph, run from its sealed bytes at batch sizes 1, 7 and 64, reproduced the
     outputs of its function. The same weights and manifest give the same bytes.
 
     Args:

@@ -213,6 +213,20 @@ class VAE(BackendStep, ValidatedTrainer, Inference, Constructors, keras.Model):
             return super().export(filepath, format=format, verbose=verbose, **kwargs)
         return graphs.export(self, filepath, **kwargs)
 
+    def check_export(self) -> None:
+        """Check that the model can be exported. Call it before `fit`: the check does not depend on the weights.
+
+        Raises:
+            RequestError: A layer does not have an ONNX form. The message names the layer and an alternative.
+            VerificationError: ONNX Runtime does not reproduce Keras.
+
+        Example:
+            >>> encoder = kvae.networks.dense_encoder((8, 8, 1), latent_dim=2, hidden=(16,))
+            >>> decoder = kvae.networks.dense_decoder((8, 8, 1), latent_dim=2, hidden=(16,))
+            >>> kvae.VAE(encoder, decoder).check_export()
+        """
+        graphs.check(self)
+
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor, each part serialised."""
         parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in _PARTS}
@@ -357,6 +371,20 @@ class ConditionalVAE(VAE):
     def condition_vector(self, conditions: dict[str, Any]) -> Any:
         """Map the conditions of a batch, `[batch]` each by name, to float32 `[batch, condition_dim]`."""
         return ops.concatenate([c.vector(_column(conditions[c.name])) for c in self._condition_list], axis=-1)
+
+    def check_export(self) -> None:
+        """Check that the model can be exported. Call it before `fit`: the check does not depend on the weights.
+
+        Raises:
+            RequestError: A layer does not have an ONNX form. The message names the layer and an alternative.
+            VerificationError: ONNX Runtime does not reproduce Keras.
+
+        Example:
+            >>> encoder = kvae.networks.dense_encoder((8, 8, 1), latent_dim=2, hidden=(16,))
+            >>> decoder = kvae.networks.dense_decoder((8, 8, 1), latent_dim=2, hidden=(16,))
+            >>> kvae.VAE(encoder, decoder).check_export()
+        """
+        graphs.check(self)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor, each part serialised."""

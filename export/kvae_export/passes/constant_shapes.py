@@ -27,19 +27,21 @@ def constant_shapes(graph: onnx.GraphProto, one: Shapes, two: Shapes) -> None:
     kept = []
     for node in graph.node:
         output = node.output[0]
-        value = one.get(output)
-        if value is not None and value.numbers is not None and len(node.output) == 1 and output not in outputs:
-            if (value.shape, value.numbers) == (two[output].shape, two[output].numbers):
-                _constant(graph, output, value.dtype, value.numbers, value.shape)
-                continue
+        value = one[output]
+        numbers = value.numbers if value == two[output] else None
+        if numbers is not None and len(node.output) == 1 and output not in outputs:
+            _constant(graph, output, value.dtype, numbers, value.shape)
+            continue
         if node.op_type == "Reshape":
             sizes = [a if a == b else -1 for a, b in zip(value.shape, two[output].shape, strict=True)]
             if sizes.count(-1) <= 1:
                 _set_sizes(graph, node, sizes)
         elif node.op_type == "Expand":
-            sizes = _expansion([values[node.input[0]].shape for values in (one, two)], value.shape, two[output].shape)
-            if sizes is not None:
-                _set_sizes(graph, node, sizes)
+            expanded = _expansion(
+                [values[node.input[0]].shape for values in (one, two)], value.shape, two[output].shape
+            )
+            if expanded is not None:
+                _set_sizes(graph, node, expanded)
         kept.append(onnx.NodeProto.FromString(node.SerializeToString()))
     del graph.node[:]
     graph.node.extend(kept)

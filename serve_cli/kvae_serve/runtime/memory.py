@@ -19,6 +19,10 @@ from kvae_serve.sealed.shapes import FLOAT32, SIZES, Graph, Node, Value
 _BLOCK = 16
 _TABLE_BYTES = {"nearest": 32, "linear": 128, "cubic": 4096}
 _PACKED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM")
+_COPIES = {
+    *_PACKED, "ArgMax", "ArgMin", "AveragePool", "Einsum", "GlobalAveragePool", "GlobalMaxPool",
+    "InstanceNormalization", "LogSoftmax", "MaxPool", "Resize", "ReverseSequence", "Softmax", "TopK",
+}  # fmt: skip
 MAX_PADDING = 32 * 2**20
 """Bytes that blocked and packed weights may add; beyond that, a session switches off packing and the blocked layout."""
 
@@ -66,6 +70,8 @@ def bound(graph: Graph, values: dict[str, Value], num_bytes: int) -> Memory:
 
 def _workspace(node: Node, values: dict[str, Value], sizes: dict[str, int]) -> int:
     """Return the bytes that a node needs while it runs: copies of its inputs and outputs, and columns of windows."""
+    if node.op not in _COPIES and not node.op.startswith("Reduce"):
+        return 0
     copies = sum(sizes[name] for name in (*node.inputs, *node.outputs) if name)
     if node.op in ("Conv", "ConvTranspose"):
         weights, windows = (

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from kvae_serve.errors import InputDataError, ModelFileError, RequestError, printable
-from kvae_serve.runtime import onnxruntime, providers
-from kvae_serve.sealed import dequantize, signature
+from kvae_serve.runtime import memory, onnxruntime, providers
+from kvae_serve.sealed import dequantize, shapes, signature
 from kvae_serve.sealed.file import SealedGraph
 from kvae_serve.sealed.manifest import Manifest
 
@@ -63,7 +63,17 @@ class Session:
         self.name = printable(graph.path)
         self.inputs = signature.inputs(manifest)
         self.max_memory = max_memory or default_memory(graph, manifest)
-        self._session = _open(dequantize.restore(graph.data), threads, self.max_memory, self.name, provider)
+        self._graph = graph
+        self._checked: dict[int, memory.Memory] = {}
+        outside = self._check_memory(1).outside
+        self._session = _open(
+            dequantize.restore(graph.data),
+            threads,
+            self.max_memory - outside,
+            self.name,
+            provider,
+            packed=memory.padding(graph.computation) <= memory.MAX_PADDING,
+        )
         self._outputs = list(graph.outputs)
 
     def run(
@@ -87,6 +97,9 @@ class Session:
         if batch_size < 1:
             raise RequestError(f"batch_size is {batch_size}; expected at least 1.")
         names = self._outputs if outputs is None else [name for name in self._outputs if name in outputs]
+        batch_size = self._largest_batch(min(batch_size, num))
+        if num % batch_size:
+            self._check_memory(num % batch_size)
         whole: dict[str, np.ndarray] = {}
         for start in range(0, num, batch_size):
             batch = {name: np.ascontiguousarray(values[start : start + batch_size]) for name, values in feeds.items()}
@@ -98,6 +111,31 @@ class Session:
                     raise ModelFileError(f"{self.name} returns {printable(name)} with a different shape in each batch.")
                 whole[name][start : start + batch_size] = value
         return whole
+
+    def _check_memory(self, batch: int) -> memory.Memory:
+        """Return the memory that one run needs at most, and refuse a batch size at which it exceeds the limit."""
+        if batch not in self._checked:
+            try:
+                values = shapes.infer(self._graph.computation, batch)
+            except shapes.WalkError as error:
+                raise ModelFileError(f"{self.name} cannot run {batch} rows at a time: {printable(error)}.") from error
+            self._checked[batch] = memory.bound(self._graph.computation, values, len(self._graph.data))
+        needed = self._checked[batch]
+        if needed.total > self.max_memory:
+            raise _too_much_memory(self.name, batch, self.max_memory, needed.total)
+        return needed
+
+    def _largest_batch(self, batch: int) -> int:
+        """Return a batch size of at most `batch` that fits into the memory limit."""
+        while True:
+            try:
+                self._check_memory(batch)
+            except ModelFileError:
+                if batch == 1:
+                    raise
+                batch = (batch + 1) // 2
+            else:
+                return batch
 
     def _allocate(self, num: int, value: np.ndarray) -> np.ndarray:
         """Return an empty array of `num` rows like those of `value`."""
@@ -113,10 +151,7 @@ class Session:
             values = self._session.run(names, batch)
         except Exception as error:  # Exceptions of ONNX Runtime do not share a base class.
             if "Available memory of" in str(error) or "bad_alloc" in str(error) or isinstance(error, MemoryError):
-                raise ModelFileError(
-                    f"{self.name} needs more memory for {num} rows than its limit of {self.max_memory >> 20} MiB. "
-                    "Use smaller batches, or raise the limit with KVAE_MAX_MEMORY (in MiB)."
-                ) from error
+                raise _too_much_memory(self.name, num, self.max_memory) from error
             raise ModelFileError(f"ONNX Runtime fails to run {self.name} ({type(error).__name__}).") from error
         self._check_outputs(values, num, names)
         return values
@@ -160,6 +195,14 @@ class Session:
         return num
 
 
+def _too_much_memory(name: str, num: int, limit: int, needed: int = 0) -> ModelFileError:
+    expected = f" (about {needed >> 20} MiB)" if needed else ""
+    return ModelFileError(
+        f"{name} needs more memory for {num} rows{expected} than its limit of {limit >> 20} MiB. "
+        "Use smaller batches, or raise the limit with KVAE_MAX_MEMORY (in MiB)."
+    )
+
+
 def default_memory(graph: SealedGraph, manifest: Manifest) -> int:
     """Return the memory limit of a session in bytes: a minimum, copies of the weights, and layers for 64 rows."""
     row = 4 * (manifest.data.num_values + manifest.latent_dim)
@@ -186,7 +229,7 @@ def mebibytes(variable: str) -> int | None:
     return int(text) << 20
 
 
-def _open(data: bytes, threads: int, max_memory: int, name: str, provider: str) -> Any:
+def _open(data: bytes, threads: int, max_memory: int, name: str, provider: str, packed: bool = True) -> Any:
     if not 1 <= threads <= MAX_THREADS:
         raise RequestError(f"threads is {threads}; expected 1 to {MAX_THREADS}.")
     ort = onnxruntime.onnxruntime()
@@ -197,19 +240,21 @@ def _open(data: bytes, threads: int, max_memory: int, name: str, provider: str) 
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # Failures are raised, and reported by kvae.
     options.add_session_config_entry("session.use_env_allocators", "1")
+    if not packed:  # Packed and blocked weights would be many times larger, see runtime/memory.py.
+        options.add_session_config_entry("session.disable_prepacking", "1")
     if threads > 1:
         # On a busy machine, spinning threads ran at half the rate of a single thread.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    allocator = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     try:
         with _registering:
             # Serves the sessions opened from now on. Earlier sessions keep theirs.
-            ort.create_and_register_allocator(memory, ort.OrtArenaCfg({"max_mem": max_memory}))
+            ort.create_and_register_allocator(allocator, ort.OrtArenaCfg({"max_mem": max_memory}))
             session = ort.InferenceSession(
                 data,
                 options,
                 providers=providers.arguments(provider, max_memory),
-                disabled_optimizers=_DISABLED,
+                disabled_optimizers=_DISABLED if packed else [*_DISABLED, "NchwcTransformer"],
                 enable_fallback=0,
             )
     except Exception as error:  # Exceptions of ONNX Runtime do not share a base class.

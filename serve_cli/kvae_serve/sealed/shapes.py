@@ -109,6 +109,8 @@ def constant(tensor: Tensor, reader: Reader) -> Value:
             read = reader.numbers(tensor.numbers, MAX_NUMBERS) or []
             low = 0 if tensor.dtype in (12, 13) else 2 ** (bits - 1)
             numbers = _exact(tensor.dtype, [(number + low) % 2**bits - low for number in read])
+    if tensor.dtype == FLOAT32 and not all(map(math.isfinite, numbers or ())):
+        numbers = None
     return Value(tensor.dtype, tuple(tensor.dims), numbers)
 
 
@@ -123,18 +125,18 @@ def infer(graph: Graph, batch: int) -> dict[str, Value]:
     for name, (dtype, shape) in graph.inputs.items():
         values[name] = Value(dtype, _declared(name, shape, batch))
     for name, value in graph.constants.items():
-        _expect(name not in values, f"the value {name!r} is defined twice")
+        _expect(name not in values, f"the value {name!r} is produced twice")
         values[name] = value
     for node in graph.nodes:
         try:
             for name, value in zip(node.outputs, _outputs(node, values), strict=False):
                 if name:
-                    _expect(name not in values, f"defines {name!r}, which is defined already")
+                    _expect(name not in values, f"produces {name!r}, which is produced twice")
                     values[name] = value
         except WalkError as error:
             raise WalkError(f"a node {node.op!r} {error}", node.name) from error
     for name, (dtype, shape) in graph.outputs.items():
-        _expect(name in values, f"its output {name!r} is not computed")
+        _expect(name in values, f"its output {name!r} is never produced")
         found, expected = values[name], _declared(name, shape, batch)
         _expect(
             (found.dtype, found.shape) == (dtype, expected),
@@ -165,14 +167,20 @@ def _declared(name: str, shape: Sequence[int | str | None], batch: int) -> tuple
 def _outputs(node: Node, values: dict[str, Value]) -> list[Value]:
     inputs: Inputs = []
     for name in node.inputs:
-        _expect(not name or name in values, f"has the input {name!r}, which no node before it computes")
+        _expect(not name or name in values, f"uses {name!r} before it is produced")
         inputs.append(values[name] if name else None)
     known = [value for value in inputs if value is not None]
     # The shape of a scalar is the only empty value, and other operators than these do not always expect it.
     empty = [index for index, value in enumerate(inputs) if value is not None and 0 in value.shape]
-    _expect(all((node.op, index) in _EMPTY or (node.op[:6] == "Reduce" and index == 1) for index in empty), "is empty")
+    _expect(
+        all((node.op, index) in _EMPTY or (node.op[:6] == "Reduce" and index == 1) for index in empty),
+        "has an empty input",
+    )
     if node.op != "Cast":
-        _expect(all(v.dtype in _COMPUTED for v in known), "computes with a type that is for storage only")
+        _expect(
+            all(v.dtype in _COMPUTED for v in known),
+            "computes with elements that are not float32, float64, int32, int64 or bool",
+        )
     found = SHAPES[node.op](node, inputs)
     outputs = found if isinstance(found, list) else [found]
     for value in outputs:
@@ -183,9 +191,10 @@ def _outputs(node: Node, values: dict[str, Value]) -> list[Value]:
             math.prod(value.shape) < MAX_ELEMENTS, f"has an output of shape {list(value.shape)}, which is too large"
         )
     out = outputs[0]
-    if node.op in _EVALUATE and out.numbers is None and math.prod(out.shape) <= MAX_NUMBERS:
-        if out.dtype in _EXACT and all(value.numbers is not None and value.dtype in _EXACT for value in known):
-            outputs = [out._replace(numbers=_exact(out.dtype, _EVALUATE[node.op](node, inputs, out))), *outputs[1:]]
+    small = out.numbers is None and out.dtype in _EXACT and math.prod(out.shape) <= MAX_NUMBERS
+    exact = all(value.numbers is not None and value.dtype in _EXACT for value in known)
+    if node.op in _EVALUATE and small and exact:
+        outputs = [out._replace(numbers=_exact(out.dtype, _EVALUATE[node.op](node, inputs, out))), *outputs[1:]]
     return outputs
 
 
@@ -445,7 +454,10 @@ def _gather_elements(node: Node, inputs: Inputs) -> Value:
     _typed([indices], _INTS)
     _expect(
         len(indices.shape) == len(data.shape)
-        and all(small <= size or each == axis for each, (small, size) in enumerate(zip(indices.shape, data.shape))),
+        and all(
+            small <= size or each == axis
+            for each, (small, size) in enumerate(zip(indices.shape, data.shape, strict=True))
+        ),
         "has indices of another shape than its data",
     )
     return Value(data.dtype, indices.shape)
@@ -485,8 +497,8 @@ def _resize(node: Node, inputs: Inputs) -> Value:
     else:
         scales = inputs[2].numbers if len(inputs) > 2 and inputs[2] is not None and inputs[2].dtype == FLOAT32 else None
         _expect(scales is not None and len(scales) == rank, "has scales that are not one constant per axis")
-        _expect(all(1e-6 < scale < 1e6 for scale in scales), "has scales outside of 1e-6 to 1e6")
-        sizes = [int(_single(_single(scale) * size)) for scale, size in zip(scales, data.shape, strict=True)]
+        _expect(all(1e-6 < scale < 1e6 for scale in scales or ()), "has scales outside of 1e-6 to 1e6")
+        sizes = [int(_single(_single(scale) * size)) for scale, size in zip(scales or (), data.shape, strict=True)]
     # Other forms are refused by ONNX Runtime as well, except for images of which it resizes other axes.
     resized = [axis for axis in range(rank) if sizes[axis] != data.shape[axis]]
     mode = node.attributes.get("mode", "nearest")
@@ -530,7 +542,7 @@ def _einsum(node: Node, inputs: Inputs) -> Value:
     _expect(re.fullmatch(r"[A-Za-z.]+(,[A-Za-z.]+)*->[A-Za-z.]*", equation) is not None, "has an invalid equation")
     left, _, right = equation.partition("->")
     terms, sizes = left.split(","), dict[str, int]()
-    _expect(len(terms) == len(inputs) <= 3, "has another number of inputs than its equation, or more than 3")
+    _expect(len(terms) == len(inputs) <= 3, "has a different number of inputs than its equation, or more than 3")
     # Axes that an ellipsis stands for get digits as their letters. One input may have it.
     digits = ""
     for index, (term, value) in enumerate(zip(terms, inputs, strict=True)):
@@ -713,6 +725,8 @@ def _transposed(node: Node, sizes: Sequence[int], kernel: Sequence[int]) -> list
 def _pool(node: Node, inputs: Inputs) -> Value:
     shape, kernel = inputs[0].shape, node.attributes["kernel_shape"]
     _expect(len(shape) == len(kernel) + 2, f"has an input of {len(shape)} axes for a kernel of {len(kernel)}")
+    # ONNX Runtime ignores dilations in some modes of padding. Keras pools without.
+    _expect(not {*node.attributes.get("dilations", [])} - {1}, "has dilations")
     return Value(_typed(inputs, {FLOAT32}), (*shape[:2], *_windows(node, shape[2:], kernel, pooling=True)))
 
 
@@ -724,7 +738,8 @@ def _global_pool(node: Node, inputs: Inputs) -> Value:
 
 def _lstm(node: Node, inputs: Inputs) -> list[Value]:
     dtype = _typed(inputs, {FLOAT32})
-    data, weights, *optional = inputs[0].shape, inputs[1].shape, *inputs[2:], *[None] * (8 - len(inputs))
+    data, weights = inputs[0].shape, inputs[1].shape
+    optional = inputs[2:] + [None] * (8 - len(inputs))
     _expect(len(data) == len(weights) == 3, "has an input or weights that do not have 3 axes")
     steps, batch, width = data
     sides, units = 2 if node.attributes.get("direction") == "bidirectional" else 1, node.attributes["hidden_size"]
@@ -786,7 +801,7 @@ def _spread(value: Value, shape: tuple[int, ...]) -> Sequence[int] | None:
 def _compute(function: Callable) -> Callable:
     def numbers(node: Node, inputs: Inputs, out: Value) -> list[int] | None:
         columns = [_spread(value, out.shape) for value in inputs]
-        return None if None in columns else [function(*row) for row in zip(*columns, strict=True)]  # type: ignore[arg-type]
+        return None if None in columns else [function(*row) for row in zip(*columns, strict=True)]
 
     return numbers
 
@@ -798,7 +813,11 @@ def _quotient(a: Any, b: Any) -> Any:
 
 
 def _fold(function: Callable) -> Callable:
-    return lambda node, inputs, out: [function(inputs[0].numbers)] if math.prod(out.shape) == 1 else None
+    def numbers(node: Node, inputs: Inputs, out: Value) -> list[int] | None:
+        # The order in which ONNX Runtime adds float32 numbers is not specified.
+        return None if out.dtype == FLOAT32 or math.prod(out.shape) != 1 else [function(inputs[0].numbers)]
+
+    return numbers
 
 
 def _gathered(node: Node, inputs: Inputs, out: Value) -> list[int] | None:
@@ -834,7 +853,8 @@ _EVALUATE: dict[str, Callable] = {
     "Concat": _joined, "ConstantOfShape": _filled, "Div": _compute(_quotient),
     "Equal": _compute(operator.eq), "Expand": lambda node, inputs, out: _spread(inputs[0], out.shape),
     "Gather": _gathered, "Greater": _compute(operator.gt), "GreaterOrEqual": _compute(operator.ge), "Identity": _kept,
-    "Less": _compute(operator.lt), "LessOrEqual": _compute(operator.le), "Max": _compute(max), "Min": _compute(min),
+    "Less": _compute(operator.lt), "LessOrEqual": _compute(operator.le),
+    "Max": _compute(lambda *row: max(row)), "Min": _compute(lambda *row: min(row)),
     "Mod": lambda node, *rest: None if node.attributes.get("fmod", 0) else _compute(operator.mod)(node, *rest),
     "Mul": _compute(operator.mul), "Neg": _compute(operator.neg), "Not": _compute(operator.not_),
     "Or": _compute(operator.or_), "Range": lambda node, inputs, out: range(*(value.numbers[0] for value in inputs)),

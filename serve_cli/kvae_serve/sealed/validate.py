@@ -62,6 +62,7 @@ _TENSOR = {
     1: numbers(), 2: ONE, 4: numbers(I32), 5: numbers(), 7: numbers(), 8: TEXT, 9: PART, 10: numbers(I64),
     11: numbers(), 12: TEXT, 14: ONE,
 }  # fmt: skip
+_SIDES = ((11, "inputs"), (12, "outputs"))
 _VALUE = {1: TEXT, 2: PART, 3: TEXT}
 _TYPE = {1: PART, 6: TEXT}
 _TENSOR_TYPE = {1: ONE, 2: PART}
@@ -126,9 +127,7 @@ def walk(data: bytes) -> WalkedGraph:
     nodes = [read_node(reader, span) for span in graph.get(1, [])]
     for span in graph.get(13, []):
         _value(reader, span)
-    inputs, outputs = (
-        _values(reader, graph.get(number, []), name) for number, name in ((11, "inputs"), (12, "outputs"))
-    )
+    inputs, outputs = (_values(reader, graph.get(number, []), kind) for number, kind in _SIDES)
     computation = _computation(reader, inputs, outputs, tensors, nodes)
     shapes.check_batch_axes(shapes.infer(computation, 1), shapes.infer(computation, 2))
     return WalkedGraph(
@@ -151,8 +150,8 @@ def computation(data: bytes) -> shapes.Graph:
     graph = graph_fields(reader, model_fields(reader))
     tensors = [read_tensor(reader, span) for span in graph.get(5, [])]
     nodes = [read_node(reader, span) for span in graph.get(1, [])]
-    sides = (_values(reader, graph.get(number, []), what) for number, what in ((11, "inputs"), (12, "outputs")))
-    return _computation(reader, *sides, tensors, nodes)
+    inputs, outputs = (_values(reader, graph.get(number, []), kind) for number, kind in _SIDES)
+    return _computation(reader, inputs, outputs, tensors, nodes)
 
 
 def _computation(
@@ -165,8 +164,10 @@ def _computation(
     constants = {tensor.name: shapes.constant(tensor, reader) for tensor in tensors}
     if len(constants) != len(tensors):
         raise WalkError("it defines a tensor twice")
-    declared = ({name: (code, info.shape) for name, (code, info) in side.items()} for side in (inputs, outputs))
-    return shapes.Graph(*declared, constants, nodes)
+    declared_inputs, declared_outputs = (
+        {name: (code, info.shape) for name, (code, info) in side.items()} for side in (inputs, outputs)
+    )
+    return shapes.Graph(declared_inputs, declared_outputs, constants, nodes)
 
 
 def has_metadata(data: bytes) -> bool:

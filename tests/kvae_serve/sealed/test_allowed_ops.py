@@ -27,14 +27,3 @@ def test_form_equals_the_onnx_schema_or_is_narrower(op):
 
 def test_every_attribute_belongs_to_an_operator():
     assert set(allowed_ops.ATTRIBUTES) == {name for form in allowed_ops.FORMS.values() for name in form.attributes}
-
-
-@pytest.mark.parametrize("equation", ["i.j", "i,...j.", "ij->ik->il", "i1", "...i,...j->...ij", "a" * 101, "é", "i;j"])
-def test_invalid_equation_is_refused(equation):
-    attributes = {"equation": (allowed_ops.STRING, equation)}
-    assert allowed_ops.fault("Einsum", ["a"] * (1 + equation.count(",")), ["b"], attributes)
-
-
-def test_equation_of_attention_is_accepted():
-    assert allowed_ops.fault("Einsum", ["q", "k"], ["b"], {"equation": (allowed_ops.STRING, "bqhd,bkhd->bhqk")}) == ""
-    assert allowed_ops.fault("Einsum", ["q"], ["b"], {"equation": (allowed_ops.STRING, "bqhd,bkhd->bhqk")})

@@ -151,11 +151,13 @@ def divided(op: str, inputs: list[str]) -> bytes:
     tensors = {
         "-1": wire.tensor("-1", [1], wire.int64s(-1), wire.INT64),
         "0": wire.tensor("0", [], wire.int64s(0), wire.INT64),
-        "7": wire.tensor("7", [2], more=wire.field(7, wire.varint(7) + wire.varint(1)), kind=wire.INT64),
+        "7": wire.tensor(
+            "7", [3], more=wire.field(7, wire.varint(7) + wire.varint(1) + wire.varint(2)), kind=wire.INT64
+        ),
         "-1 as int32_data": wire.tensor("-1 as int32_data", [1], more=wire.field(5, 2**32 - 1), kind=6),
     }
     nodes = [
-        wire.node("Cast", ["z"], ["n"], wire.int_attribute("to", 7)),
+        wire.node("Cast", ["z"], [inputs[0]], wire.int_attribute("to", 6 if inputs[0] == "n32" else 7)),
         wire.node(op, inputs, ["m"]),
         wire.node("Cast", ["m"], ["x_mean"], wire.int_attribute("to", 1)),
     ]
@@ -224,7 +226,7 @@ HOSTILE = {
         "'b' before it is produced",
     ),
     "a value that nothing makes": (model([wire.node("Sigmoid", ["q"], ["x_mean"])]), "'q' before it is produced"),
-    "a value made twice": (model([*NODES, *NODES]), "'x_mean' is produced twice"),
+    "a value made twice": (model([*NODES, *NODES]), "'x_mean', which is produced twice"),
     "a tensor that is an input too": (model(tensors=[wire.tensor("z", [1], wire.floats(0))]), "'z' is produced twice"),
     "an output that nothing makes": (model(outputs=[X, wire.value("q", ["batch", 3])]), "'q' is never produced"),
     "an attribute without its type": (
@@ -258,11 +260,11 @@ HOSTILE = {
     "a division by what is computed": (divided("Div", ["n", "n"]), "divides integers"),
     "a division by -1": (divided("Div", ["n", "-1"]), "divides integers"),
     "a division by 0": (divided("Div", ["n", "0"]), "divides integers"),
-    "a division by -1 in another field": (divided("Div", ["n", "-1 as int32_data"]), "divides integers"),
+    "a division by -1 in another field": (divided("Div", ["n32", "-1 as int32_data"]), "divides integers"),
     "a remainder by -1": (divided("Mod", ["n", "-1"]), "divides integers"),
     "an input of Max that is left out": (model([wire.node("Max", ["z", ""], ["x_mean"])]), "lacks one of its inputs"),
-    "a layer normalisation with an empty bias": (
-        model([wire.node("LayerNormalization", ["z", "z", ""], ["x_mean"])]),
+    "a reduction with empty axes": (
+        model([wire.node("ReduceSum", ["z", ""], ["x_mean"])]),
         "lacks one of its inputs",
     ),
     "a split into fewer than it says": (
@@ -303,7 +305,7 @@ HOSTILE = {
             [wire.node("ConvTranspose", ["z", "k"], ["x_mean"], ints("output_padding", 0, 4))],
             tensors=[wire.tensor("k", [2, 3, 2, 2], bytes(96))],
         ),
-        "data of 2 axes, expected 4",
+        "an input of 2 axes for weights of 4",
     ),
     "a convolution with a list too short": (
         model(
@@ -320,11 +322,11 @@ HOSTILE = {
     ),
     "a recurrent layer of weights without a shape": (
         model([wire.node("LSTM", ["z", "z", "z"], ["x_mean"], wire.int_attribute("hidden_size", 3))]),
-        "weights without exactly 3 axes",
+        "do not have 3 axes",
     ),
     "OneHot of a depth that is computed": (
         model([wire.node("Size", ["z"], ["n"]), wire.node("OneHot", ["z", "n", "z"], ["x_mean"])]),
-        "not constants",
+        "pair of values",
     ),
     "OneHot of what may be nothing": (
         model(
@@ -335,7 +337,7 @@ HOSTILE = {
                 wire.tensor("pair", [2], wire.floats(0, 1)),
             ],
         ),
-        "may be empty",
+        "empty output",
     ),
     "arithmetic in float16": (
         model(
@@ -420,12 +422,12 @@ def test_cost_of_validation_is_independent_of_tensor_size():
 
 
 def test_validation_of_shipped_models_is_cheap():
-    """About 2,500 calls a graph, in a millisecond or two, which benchmarks/reader_speed.py measures."""
+    """About 4,000 calls a graph, in a few milliseconds, which benchmarks/reader_speed.py measures."""
     for folder in locate.shipped().values():
         for path in Path(folder).glob("*.onnx"):
             data = path.read_bytes()
             text = validate.walk(data).metadata[0][1]
-            assert calls_of(lambda data=data: validate.walk(data)) < 8_000, path
+            assert calls_of(lambda data=data: validate.walk(data)) < 16_000, path
             assert calls_of(lambda text=text: Manifest.parse(text, "m")) < 1_000, path
 
 

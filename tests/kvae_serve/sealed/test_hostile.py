@@ -98,7 +98,7 @@ def test_hostile_input_ends_in_one_line_and_leaves_no_files(forked, tmp_path, gr
     ids=["small files", "bombs"],
 )
 def test_refused_files_do_not_reach_onnx_runtime(tmp_path, monkeypatch, groups, least):
-    def open_session(*_):
+    def open_session(*_, **__):
         raise AssertionError("ONNX Runtime was called")
 
     monkeypatch.setattr(session, "_open", open_session)

@@ -26,8 +26,7 @@ def judged(forked, folder: Path, first: int, num: int) -> Counter[str]:
 def test_random_graphs_do_not_crash_onnx_runtime(forked, tmp_path):
     ends = judged(forked, tmp_path, 0, 400)
     assert sum(ends.values()) == 400
-    assert ends["ran"] > 70
-    assert ends["not opened"] + ends["failed"] > 60
+    assert ends["ran"] > 200
 
 
 @pytest.mark.slow
@@ -36,7 +35,7 @@ def test_twenty_thousand_random_graphs_do_not_crash_onnx_runtime(forked, tmp_pat
         judged(forked, tmp_path, first, 500)
 
 
-def test_judge_distinguishes_refused_failed_and_run_graphs():
+def test_judge_distinguishes_refused_and_run_graphs():
     face = [wire.value("z", ["batch", 3])], [wire.value("x_mean", ["batch", 3])]
 
     def graph(op: str, inputs: list[str]) -> bytes:
@@ -44,8 +43,8 @@ def test_judge_distinguishes_refused_failed_and_run_graphs():
 
     assert random_graphs.judge(graph("Sigmoid", ["z"])) == "ran"
     assert random_graphs.judge(graph("Loop", ["z"])) == "refused"
-    assert random_graphs.judge(graph("MatMul", ["z", "z"])) == "failed"
-    assert random_graphs.judge(graph("And", ["z", "z"])) == "not opened"
+    assert random_graphs.judge(graph("MatMul", ["z", "z"])) == "refused"
+    assert random_graphs.judge(graph("And", ["z", "z"])) == "refused"
 
 
 def test_random_graphs_are_reproducible_and_cover_every_operator():

@@ -1,0 +1,65 @@
+"""Keras layers and ops: each is exported with parity at several batch sizes, or refused with its layer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+keras = pytest.importorskip("keras")
+if keras.backend.backend() != "tensorflow":
+    pytest.skip("the export needs TensorFlow", allow_module_level=True)
+
+import onnxruntime  # noqa: E402
+
+from kvae.exporting.graphs import unrolled  # noqa: E402
+from kvae_export import convert, graph, parity, trace  # noqa: E402
+from kvae_serve.errors import RequestError, VerificationError  # noqa: E402
+from support import layer_cases, onnx_shapes  # noqa: E402
+
+EXPORTED = {**layer_cases.layer_cases(), **layer_cases.op_cases()}
+REFUSED = layer_cases.refused_cases()
+# One of each kind of shape arithmetic: upsampling, a normalisation, one axis, unrolled steps.
+FAST = ("UpSampling2D bilinear, Conv2D", "GroupNormalization, Conv2D", "Conv1D", "SimpleRNN", "ops.roll")
+
+
+def export(shape: tuple[int, ...], layer) -> bytes:
+    """Convert a layer and compare it with Keras at batch sizes 1, 7 and 64."""
+    inputs = keras.Input(shape)
+    model = keras.Model(inputs, layer(inputs))
+    with unrolled(model):
+        traced = trace.Traced(
+            graph.Graph(
+                "encoder",
+                lambda x: {"y": model(x, training=False)},
+                {"x": (shape, "float32")},
+                {"y": tuple(model.output.shape[1:])},
+            )
+        )
+        data = convert.convert(traced).SerializeToString()
+    session = onnxruntime.InferenceSession(data)
+
+    def feeds(_, batch):
+        return {"x": np.random.default_rng(batch).random((batch, *shape), dtype=np.float32)}
+
+    parity.check(traced.graph, traced.run, lambda x: {"y": session.run(None, x)[0]}, feeds, {"y": (1e-4, 1e-4)})
+    return data
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in FAST else pytest.mark.long) for n in EXPORTED])
+def test_layer_is_exported_with_parity_and_the_shapes_of_onnx(name):
+    data = export(*EXPORTED[name])
+    for batch in (1, 3):
+        onnx_shapes.compare(data, batch)
+
+
+@pytest.mark.parametrize("name", ["mean over the batch", *(pytest.param(n, marks=pytest.mark.long) for n in REFUSED)])
+def test_layer_without_an_onnx_form_is_refused_by_name(name):
+    with pytest.raises((RequestError, VerificationError)) as error:
+        export(*REFUSED[name])
+    if isinstance(error.value, RequestError):
+        assert "layer functional" in str(error.value)
+
+
+def test_network_that_mixes_examples_across_the_batch_is_refused():
+    with pytest.raises(VerificationError, match="row 0 at batch 1 and batch 64"):
+        export(*REFUSED["flip of the batch"])
