@@ -40,9 +40,8 @@ HINTS = {
     "StatefulPartitionedCall": "Grouped convolution: use a DepthwiseConv2D or a SeparableConv2D",
     "Erfinv": "Transform the data before they reach the model",
     "Bucketize": "keras.ops.digitize: count with keras.ops.sum(keras.ops.cast(x[..., None] >= edges, 'int32'), -1)",
-    "Loop": "Recurrent layers become a loop, except an LSTM without a mask: use that, with one layer per cell, or "
-    "unroll=True for a short sequence",
-    "Scan": "Use an LSTM, or unroll=True for a short sequence",
+    "Loop": "Use keras.layers.LSTM, GRU or SimpleRNN without a mask and with a fixed number of steps",
+    "Scan": "Use keras.layers.LSTM, GRU or SimpleRNN without a mask and with a fixed number of steps",
     "If": "Compute both branches and select with keras.ops.where",
     "EagerPyFunc": "Write it with keras.ops",
     "PyFunc": "Write it with keras.ops",
@@ -170,7 +169,8 @@ def _fix_shapes(traced: Traced, model: onnx.ModelProto) -> None:
         shapes.check_batch_axes(one, two)
     except validate.WalkError as error:
         place = f"{traced.layers.describe(error.node)}: " if error.node else ""
-        raise RequestError(f"{traced.graph.name} cannot be exported. {place}{_one_line(error)}.") from error
+        hint = f" {SMALL_KERNEL}." if "as 'pads'" in str(error) or "smaller than its stride" in str(error) else ""
+        raise RequestError(f"{traced.graph.name} cannot be exported. {place}{_one_line(error)}.{hint}") from error
     name = mixing_node(model.graph, one, two)
     if name is not None:
         raise RequestError(

@@ -50,7 +50,8 @@ def check(
     first = served({name: values[:1] for name, values in feeds.items()})
     for output, shape in graph.outputs.items():
         name = f"{output} of {graph.name}, row 0 at batch 1 and batch {batch}, which must be equal,"
-        _compare(name, (1, *shape), first[output], got[output][:1], tolerance[output])
+        allowed = with_magnitude(tolerance[output], errors[output], got[output])
+        _compare(name, (1, *shape), first[output], got[output][:1], allowed)
 
 
 def checked_feeds(graph: Graph, feeds: Mapping[str, np.ndarray], batch: int) -> Tensors:

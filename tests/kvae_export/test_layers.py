@@ -41,7 +41,9 @@ def export(shape: tuple[int, ...], layer) -> bytes:
     def feeds(_, batch):
         return {"x": np.random.default_rng(batch).random((batch, *shape), dtype=np.float32)}
 
-    parity.check(traced.graph, traced.run, lambda x: {"y": session.run(None, x)[0]}, feeds, {"y": (1e-4, 1e-4)})
+    parity.check(
+        traced.graph, traced.run, lambda x: {"y": session.run(None, x)[0]}, feeds, {"y": (1e-4, 1e-4)}, {"y": 1e-6}
+    )
     return data
 
 
