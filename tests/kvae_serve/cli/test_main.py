@@ -293,7 +293,7 @@ def test_train_without_its_packages_names_the_extra(kvae, tmp_path):
     with gzip.open(tmp_path / "train-labels-idx1-ubyte.gz", "wb") as file:
         file.write(bytes([0, 0, 8, 1, 0, 0, 0, 2]) + bytes(2))
     path = os.pathsep.join([str(tmp_path), python_path()])
-    done = kvae("train", "--data", ".", "--validation", 0, "-o", "run", PYTHONPATH=path, PYTHONWARNINGS="")
+    done = kvae("train", "-q", "--data", ".", "--validation", 0, "-o", "run", PYTHONPATH=path, PYTHONWARNINGS="")
     assert_refused(done, 3, "pip install 'kvae-onnx[train]'")
     assert not (tmp_path / "run").exists()
 
