@@ -30,6 +30,9 @@ MAX_CLASSES = 1000
 """Classes of one column. A column with more contains names or texts, which a model cannot learn."""
 MAX_NAME = 200
 
+# A message of the command has at most 1,000 characters.
+_SHOWN_PROBLEMS = 5
+
 _MISSING = {"", "?", "na", "n/a", "#n/a", "nan", "nat", "null", "<na>"}
 _MAYBE_MISSING = {"none", "-", "--", "."}
 _DELIMITERS = (",", ";", "\t", "|")
@@ -429,12 +432,12 @@ def _problems(table: Table, problems: Sequence[tuple[str, str, str]], options: R
         _name, problem, advice = problems[0]
         joint = ", " if problem.startswith("row ") else " has "
         return InputDataError(f"{table.source}{joint}{problem}; {advice}. Leave the column out with --drop-columns.")
-    shown = "; ".join(f"{problem} ({advice})" for _, problem, advice in problems[:10])
-    more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
+    shown = "; ".join(f"{problem} ({advice})" for _, problem, advice in problems[:_SHOWN_PROBLEMS])
+    more = f"; and {len(problems) - _SHOWN_PROBLEMS} more" if len(problems) > _SHOWN_PROBLEMS else ""
     dropped = ",".join((*options.drop_columns, *(name for name, _, _ in problems)))
     return InputDataError(
         f"{table.source} has {len(problems)} columns that cannot be read: {shown}{more}. "
-        f"Leave them out with --drop-columns {printable(repr(dropped) if ' ' in dropped else dropped, 400)}."
+        f"Leave them out with --drop-columns {printable(repr(dropped) if ' ' in dropped else dropped, 200)}."
     )
 
 
