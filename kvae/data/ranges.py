@@ -16,6 +16,8 @@ _DARK = 16
 _BRIGHT = 128
 #: Rows of data on disk, and rows of all data whose gray levels are counted.
 _NUM_ROWS = 5000
+#: Values that are copied at once.
+_NUM_VALUES = 2**24
 
 
 class Values(NamedTuple):
@@ -37,7 +39,7 @@ def summarize(x: Any, source: str) -> Values:
     for chunk in chunks(subsample(x, _NUM_ROWS) if is_byte else x):
         lows.append(float(np.min(chunk)))
         highs.append(float(np.max(chunk)))
-        whole = whole and (chunk.dtype.kind in "iub" or bool((chunk == np.round(chunk)).all()))
+        whole = whole and (chunk.dtype.kind in "iub" or _is_whole(chunk))
     # numpy.min keeps a NaN at any position; the built-in min does not.
     values = Values(float(np.min(lows)), float(np.max(highs)), whole)
     if not (math.isfinite(values.low) and math.isfinite(values.high)):
@@ -45,6 +47,12 @@ def summarize(x: Any, source: str) -> Values:
     if values.low == values.high:
         raise InputDataError(f"{source}: every value of x is {values.low:g}. Training needs data that vary.")
     return values
+
+
+def _is_whole(x: np.ndarray) -> bool:
+    rows = max(1, _NUM_VALUES // max(1, x[0].size))
+    parts = (x[start : start + rows] for start in range(0, len(x), rows))
+    return all(bool((part == np.round(part)).all()) for part in parts)
 
 
 def find(values: Values, source: str) -> tuple[float, float] | None:
@@ -79,6 +87,7 @@ def is_black_and_white(x: Any, value_range: tuple[float, float]) -> bool:
     The share is 0.09 for MNIST, 0.35 for scikit-learn's digits and more for photos.
     """
     low, high = value_range
-    rows = x[:: max(1, len(x) // _NUM_ROWS)]
+    num = max(1, min(_NUM_ROWS, _NUM_VALUES // math.prod(x.shape[1:])))
+    rows = x[:: max(1, len(x) // num)]
     unit = (np.asarray(rows, "float32") - low) / (high - low)
     return float(((unit > 0.1) & (unit < 0.9)).mean()) < 0.2
