@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -65,3 +67,7 @@ def test_layer_without_an_onnx_form_is_refused_by_name(name):
 def test_network_that_mixes_examples_across_the_batch_is_refused():
     with pytest.raises(VerificationError, match="row 0 at batch 1 and batch 64"):
         export(*REFUSED["flip of the batch"])
+
+
+def test_page_of_layers_lists_the_tested_ones():
+    assert Path(__file__).parents[2].joinpath("docs", "layers.md").read_text() == layer_cases.page()

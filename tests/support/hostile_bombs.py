@@ -103,6 +103,62 @@ def _equation(text: str, inputs: tuple[str, ...]) -> Case:
 
 # Each of these crashed the process or did not return with onnxruntime 1.26.0, some with 1.32.0 too.
 CRASHES = {
+    "a constant of two values": sealed(
+        body(
+            [
+                wire.node(
+                    "Constant",
+                    [],
+                    ["c"],
+                    wire.field(1, "value_ints") + wire.field(8, 1) + wire.field(20, 7),
+                    wire.field(1, "value_float") + b"\x15" + bytes(4) + wire.field(20, 1),
+                ),
+                SIGMOID,
+            ]
+        )
+    ),
+    "an empty list of floats": sealed(
+        body([wire.node("Constant", [], ["c"], wire.field(1, "value_floats") + wire.field(20, 6)), SIGMOID])
+    ),
+    "pooling of an image that is smaller than its kernel": sealed(
+        body(
+            [
+                wire.node(
+                    "MaxPool",
+                    ["image"],
+                    ["y"],
+                    wire.field(1, "kernel_shape") + wire.field(8, 2) + wire.field(8, 2) + wire.field(20, 7),
+                ),
+                wire.node("ReduceSum", ["y"], ["sum"], wire.int_attribute("keepdims", 0)),
+                wire.node("Add", ["z", "sum"], ["x_mean"]),
+            ],
+            [wire.tensor("image", [1, 16, 1, 3], bytes(192))],
+        )
+    ),
+    "the largest of no rows": sealed(
+        body(
+            [
+                wire.node("Slice", ["rows", "3", "3"], ["none"]),
+                wire.node("TopK", ["none", "1"], ["y", "i"]),
+                wire.node("ReduceSum", ["y"], ["sum"], wire.int_attribute("keepdims", 0)),
+                wire.node("Add", ["z", "sum"], ["x_mean"]),
+            ],
+            [
+                wire.tensor("rows", [3, 3], bytes(36)),
+                wire.tensor("3", [1], wire.int64s(3), wire.INT64),
+                wire.tensor("1", [1], wire.int64s(1), wire.INT64),
+            ],
+        )
+    ),
+    "weights of other axes after a sum of all": sealed(
+        body(
+            [
+                wire.node("ReduceSum", ["w0"], ["w"], wire.int_attribute("keepdims", 0)),
+                wire.node("ConvTranspose", ["z", "w"], ["x_mean"]),
+            ],
+            [wire.tensor("w0", [2, 2, 2], bytes(32))],
+        )
+    ),
     "GRU of nothing": _none_of(
         "GRU",
         [wire.tensor("w0", [1, 6, 3], bytes(72)), wire.tensor("w1", [1, 6, 2], bytes(48))],

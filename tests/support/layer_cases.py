@@ -43,6 +43,29 @@ def _op(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return layers.Lambda(function)
 
 
+def page() -> str:
+    """Return docs/layers.md."""
+    text = """# Layers that can be exported
+
+`python -m support.layer_cases` in `tests/` writes this page. `tests/kvae_export/test_layers.py` exports each entry,
+compares it with Keras at batch sizes 1, 7 and 64, and compares its shapes with `onnx.shape_inference`. A name with a
+comma is a network of both layers. `model.check_export()` checks your network before `fit`.
+
+Recurrent layers need a fixed number of steps. The export unrolls GRU and SimpleRNN, so the file grows with the steps.
+
+## Exported
+
+| Shape of an example | Layers and ops |
+|---|---|
+"""
+    exported = {**layer_cases(), **op_cases()}
+    for shape in dict.fromkeys(shape for shape, _ in exported.values()):
+        names = ", ".join(f"`{name}`" for name, (each, _) in exported.items() if each == shape)
+        text += f"| {' x '.join(map(str, shape))} | {names} |\n"
+    text += "\n## Refused\n\nThe error names the layer and an alternative, before training.\n\n"
+    return text + "".join(f"- {name}\n" for name in refused_cases())
+
+
 def layer_cases() -> dict[str, Case]:
     """Return the layers, each followed by a layer that needs its shape if shapes were unknown before."""
     conv, dense, flat = (lambda: layers.Conv2D(3, 3, padding="same")), (lambda: layers.Dense(5)), layers.Flatten
@@ -82,7 +105,7 @@ def layer_cases() -> dict[str, Case]:
         "ReLU": layers.ReLU(6),
         "TimeDistributed": _chain(layers.TimeDistributed(layers.Conv1D(3, 3))),
         "ConvLSTM1D": layers.ConvLSTM1D(2, 3),
-        "depth_to_space": _op(lambda x: ops.image.resize(x, (16, 16))),
+        "ops.image.resize": _op(lambda x: ops.image.resize(x, (16, 16))),
     }
     steps = {
         "Conv1D": layers.Conv1D(3, 3, activation="relu"),
@@ -221,3 +244,9 @@ def refused_cases() -> dict[str, Case]:
         ),
         "ops.cond": (STEPS, _op(lambda x: ops.cond(ops.sum(x) > 1, lambda: x, lambda: -x))),
     }
+
+
+if __name__ == "__main__":
+    from pathlib import Path
+
+    Path(__file__).parents[2].joinpath("docs", "layers.md").write_text(page())

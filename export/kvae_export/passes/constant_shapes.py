@@ -1,4 +1,4 @@
-"""Shape arithmetic replaced by constants: in a finished file only the batch has no fixed size.
+"""Shape arithmetic replaced by constants: in a finished file only the batch size varies.
 
 TensorFlow traces a batch of unknown size, and tf2onnx computes shapes from it with many small nodes. Shape inference at
 two batch sizes yields the results of these nodes. Those that do not depend on the batch become constants, and a

@@ -95,7 +95,7 @@ def _expect(condition: bool, message: str) -> None:
 
 def constant(tensor: Tensor, reader: Reader) -> Value:
     """Return a constant as a value, with its elements if they are few."""
-    empty_shape = (tensor.dtype, tensor.dims) == (INT64, [0])  # The shape of a scalar has no elements.
+    empty_shape = (tensor.dtype, tensor.dims) == (INT64, [0])  # The shape of a scalar is empty.
     _expect(tensor.elements > 0 or empty_shape, f"the tensor {tensor.name!r} is empty")
     numbers: tuple[Any, ...] | None = None
     if tensor.dtype in _FORMATS and tensor.elements <= MAX_NUMBERS:

@@ -2,8 +2,8 @@
 
 Each protobuf message that a sealed graph may contain has a table of its fields. Anything else is refused: functions,
 subgraphs, external and sparse tensors, fields of future versions. The tables form no cycle, so the depth is fixed and
-nothing recurses. Field numbers are those of onnx.proto3, https://github.com/onnx/onnx. Afterwards `dataflow` follows
-the values from node to node.
+nothing recurses. Field numbers are those of onnx.proto3, https://github.com/onnx/onnx. Afterwards `shapes`
+infers the shape of every value.
 """
 
 from __future__ import annotations
