@@ -21,7 +21,7 @@ def test_unit_scaling_is_inverted_by_to_data():
         (np.full((1, 2, 2, 1), np.nan), "NaN or infinity"),
         (np.full((1, 2, 2, 1), 300.0), "lies in 300 to 300, but the model's data in 0 to 255"),
         (np.full((1, 2, 2, 1), -1.0), "-1 to -1"),
-        (np.full((1, 2, 2, 1), 0.5), r"DataSpec\(range=\(0, 1\)\)"),
+        (np.full((1, 2, 2, 1), 0.5), r"DataSpec\(range=\(0, 0.5\)\)"),
         (np.full((1, 2, 2, 1), "a"), "must be numbers"),
     ],
 )
