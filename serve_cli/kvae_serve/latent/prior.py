@@ -72,7 +72,7 @@ def encode_file(
         source: `FILE` or `FILE:ROW`; see `split_row`.
         conditions: Conditions that the file does not contain. Those in the file have precedence.
         num: Number of examples.
-        options: Options for reading images; by default with the channels of the model.
+        options: Options for reading images; by default with the size and channels of the model.
 
     Raises:
         InputDataError: The file or row does not exist, or the data do not fit the model.
@@ -81,8 +81,7 @@ def encode_file(
 
     path, row = split_row(source)
     manifest = model.manifest
-    channels = manifest.data.shape[2] if manifest.data.kind == "image" and manifest.data.shape[2] in (1, 3) else None
-    dataset = read_for(path, manifest, options=options or ReadOptions(channels=channels))
+    dataset = read_for(path, manifest, options=options or ReadOptions(has_flags=False))
     if row + num > len(dataset.x):
         raise InputDataError(
             f"Rows {row} to {row + num - 1} of {printable(path)} do not all exist; it has rows 0 to "

@@ -10,6 +10,8 @@ from PIL import Image
 
 from kvae_serve.errors import InputDataError, RequestError
 from kvae_serve.inference.sampling import Draws
+from kvae_serve.latent.prior import encode_file
+from kvae_serve.model import load
 from kvae_serve.readers import check_data, read_for
 from kvae_serve.sealed.manifest import Data, Manifest
 from kvae_serve.writers import dispatch
@@ -146,3 +148,13 @@ def test_label_follows_from_the_name_of_a_folder_of_images(tmp_path):
 def test_number_with_a_decimal_comma_is_read_for_a_model(tmp_path):
     (tmp_path / "a.csv").write_text("a;b\n1,5;x\n-2,25;y\n")
     assert read_for(tmp_path / "a.csv", tables()).x.tolist() == [[1, 1.5], [0, -2.25]]
+
+
+def test_examples_of_a_path_are_read_in_every_layout(tmp_path, tiny):
+    x = (np.arange(48, dtype=np.uint8) * 5).reshape(1, 8, 6, 1)
+    model = load(tiny / "unconditional")
+    np.save(tmp_path / "a.npy", x)
+    expected = encode_file(model, str(tmp_path / "a.npy"), {}).z
+    for layout in (x.reshape(1, -1), x.reshape(1, 1, 8, 6)):
+        np.save(tmp_path / "b.npy", layout)
+        np.testing.assert_array_equal(encode_file(model, str(tmp_path / "b.npy"), {}).z, expected)

@@ -77,7 +77,6 @@ def traverse(
     output.check(paths.check)
     loaded = runtime.load(model)
     manifest = loaded.manifest
-    channels = manifest.data.shape[2] if manifest.data.kind == "image" and manifest.data.shape[2] in (1, 3) else None
     with Busy("Decoding", output.quiet):
         traversal = loaded.traverse(
             dims=None if dims is None else parse_dims(dims, manifest.latent_dim),
@@ -89,7 +88,7 @@ def traverse(
             seed=seed,
             start=start,
             example=source,
-            data=None if data is None else read_for(data, manifest, options=ReadOptions(channels=channels)),
+            data=None if data is None else read_for(data, manifest, options=ReadOptions(has_flags=False)),
             batch_size=runtime.batch_size,
         )
     path_output.deliver(traversal.path(), output, style)
