@@ -293,6 +293,8 @@ def test_channels_before_height_and_width_are_moved(tmp_path):
     data = read_dataset(tmp_path / "a.npy")
     np.testing.assert_array_equal(data.x, x.transpose(0, 2, 3, 1))
     assert data.notes == ("x has the shape [2, 3, 6, 5]; axis 1 was read as the channels.",)
+    requested = ReadOptions(image_size=(6, 5), channels=3)
+    np.testing.assert_array_equal(read_dataset(tmp_path / "a.npy", options=requested).x, data.x)
 
 
 def test_options_that_do_not_apply_to_the_data_are_refused(tmp_path):
