@@ -252,9 +252,9 @@ def _as_requested(x: np.ndarray, options: ReadOptions, source: str) -> np.ndarra
         pixels = options.image_size[0] * options.image_size[1]
         if x.shape[1] == pixels * (options.channels or max(1, x.shape[1] // pixels)):
             return x.reshape(len(x), *options.image_size, -1)
-    if x.ndim == 4 and x.shape[1] in (1, 3) and min(x.shape[2:]) > 4:  # `dispatch` moves the channels to the last axis.
-        if options.image_size in (None, x.shape[2:]) and options.channels in (None, x.shape[1]):
-            return x
+    first = x.ndim == 4 and x.shape[1] in (1, 3) and min(x.shape[2:]) > 4
+    if first and options.image_size in (None, x.shape[2:]) and options.channels in (None, x.shape[1]):
+        return x  # `dispatch` moves the channels to the last axis.
     wanted = (*(options.image_size or x.shape[1:3]), options.channels or x.shape[-1])
     if x.ndim != 4 or x.shape[1:] != wanted:
         raise InputDataError(
