@@ -78,7 +78,9 @@ def check_range(x: np.ndarray, value_range: tuple[float, float] | None, source: 
     if value_range is None or not x.size:
         return
     low, high = float(x.min()), float(x.max())
-    if low < value_range[0] or high > value_range[1]:
+    # Means of p(x given z) can exceed the range by the rounding of float32.
+    rounding = 1e-6 * (value_range[1] - value_range[0])
+    if low < value_range[0] - rounding or high > value_range[1] + rounding:
         raise InputDataError(
             f"{source} has values from {low:g} to {high:g}; expected {value_range[0]:g} to {value_range[1]:g}. "
             "Use the units of the training data."

@@ -1,7 +1,7 @@
 """Upper bound of the memory of a session, computed from shapes before ONNX Runtime opens the graph.
 
 The bound is the sum of the weights, the values that are alive at the same time, and allowances for what ONNX Runtime
-adds to them. The allowances were measured with onnxruntime 1.26 and 1.32 on x86-64, in processes that run one node:
+adds to them. The allowances are estimates from its source and from single runs with onnxruntime 1.26 and 1.32:
 
 - A convolution may use a blocked layout, in which the number of channels is a multiple of 16, for weights and data.
 - Matrix products and convolutions pack their weights, with columns in multiples of 16.

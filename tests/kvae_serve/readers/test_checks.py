@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kvae_serve.errors import InputDataError
-from kvae_serve.readers.checks import check_units
+from kvae_serve.readers.checks import check_range, check_units
 
 PIXELS = (0.0, 255.0)
 
@@ -40,3 +40,10 @@ def test_smaller_scale_is_refused(dtype, highest, value_range, words):
 )
 def test_dark_images_and_other_ranges_are_accepted(dtype, highest, value_range):
     check_units(np.array([[0, highest]], dtype), value_range, "x.npy")
+
+
+def test_range_allows_the_rounding_of_float32():
+    x = np.full((2, 4), np.nextafter(np.float32(255), np.float32(300)), np.float32)
+    check_range(x, (0.0, 255.0), "means")
+    with pytest.raises(InputDataError, match="expected 0 to 255"):
+        check_range(x + 0.1, (0.0, 255.0), "means")
