@@ -32,6 +32,14 @@ def classification_accuracy_score(
         A share from 0 to 1.
 
     Reference: Ravuri and Vinyals (2019), https://arxiv.org/abs/1905.10887, section 3.
+
+    Example:
+        >>> def nearest_mean(x, label):
+        ...     means = np.stack([x[label == each].mean(axis=0) for each in np.unique(label)])
+        ...     return lambda other: np.abs(other[:, None] - means).sum(axis=-1).argmin(axis=1)
+        >>> samples, test = np.array([[0.0], [1.0]]), np.array([[0.2], [0.7], [0.6]])
+        >>> round(kvae.sample_metrics.classification_accuracy_score(samples, [0, 1], test, [0, 1, 0], nearest_mean), 2)
+        0.67
     """
     sample_labels, test_labels = np.asarray(sample_labels), np.asarray(test_labels)
     for x, label, name in ((samples, sample_labels, "samples"), (test, test_labels, "test")):

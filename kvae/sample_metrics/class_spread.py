@@ -22,6 +22,10 @@ def within_class_spread(x: Any, label: Any) -> float:
 
     Returns:
         A distance in the units of `x`; 0 if all images of each class are equal.
+
+    Example:
+        >>> kvae.sample_metrics.within_class_spread([[0.0], [2.0], [5.0], [9.0]], [0, 0, 1, 1])
+        3.0
     """
     x, label = points(x, "x"), np.asarray(label)
     if label.shape != (len(x),):

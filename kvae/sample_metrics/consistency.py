@@ -30,6 +30,10 @@ def label_consistency(requested: Any, predicted: Any) -> Consistency:
 
     Returns:
         A `Consistency`. Of equally bad labels, the lowest is the worst.
+
+    Example:
+        >>> kvae.sample_metrics.label_consistency([0, 0, 1, 1], [0, 0, 1, 0])
+        Consistency(share=0.75, num=4, worst_label=1, worst_share=0.5, worst_num=2)
     """
     requested, predicted = np.asarray(requested), np.asarray(predicted)
     if requested.ndim != 1 or requested.shape != predicted.shape or not len(requested):

@@ -25,6 +25,11 @@ def frechet_distance(first: Any, second: Any) -> float:
 
     References: Dowson and Landau (1982), doi:10.1016/0047-259X(82)90077-X; Heusel et al. (2017),
     https://arxiv.org/abs/1706.08500, equation 6.
+
+    Example:
+        >>> points = np.random.default_rng(0).standard_normal((500, 3))
+        >>> round(kvae.sample_metrics.frechet_distance(points, points + [2, 0, 0]), 6)
+        4.0
     """
     first, second = same_space(first, second, ("The first set", "the second set"))
     difference = first.mean(axis=0) - second.mean(axis=0)

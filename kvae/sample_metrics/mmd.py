@@ -27,6 +27,11 @@ def squared_mmd(first: Any, second: Any) -> float:
 
     References: Gretton et al. (2012), https://jmlr.org/papers/v13/gretton12a.html, equation 3; Binkowski et al.
     (2018), https://arxiv.org/abs/1801.01401, section 3.
+
+    Example:
+        >>> points = np.random.default_rng(0).standard_normal((200, 2))
+        >>> kvae.sample_metrics.squared_mmd(points, points + 1) > 1
+        True
     """
     first, second = points(first, "The first set"), points(second, "The second set")
     if first.shape[1] != second.shape[1]:

@@ -64,6 +64,11 @@ class StopOnNaN(keras.callbacks.Callback):
     Args:
         seconds: Time between two checks, which wait for the device. The end of each epoch is always checked. 0: check
             after every call into the backend, so that workers that train together stop together.
+
+    Example:
+        >>> model = kvae.VAE.dense((4,), latent_dim=2, hidden=(5,))
+        >>> model.compile("adam")
+        >>> _ = model.fit(np.zeros((8, 4), "uint8"), verbose=0, callbacks=[kvae.callbacks.StopOnNaN()])
     """
 
     def __init__(self, seconds: float = 1.0):

@@ -12,6 +12,9 @@ class TensorBoardScalars(keras.callbacks.Callback):
 
     Args:
         directory: Log folder. The folders `train` and `validation` are created in it.
+
+    Example:
+        >>> kvae.callbacks.TensorBoardScalars("logs").on_epoch_end(0, {"elbo": -90.0, "val_elbo": -92.0})
     """
 
     def __init__(self, directory: str | Path):
