@@ -201,12 +201,12 @@ IMAGE, STEPS = (8, 8, 4), (6, 4)
 @pytest.mark.parametrize(
     ("layer", "shape", "words"),
     [
-        (lambda: keras.layers.SimpleRNN(3, name="culprit"), STEPS, ["Loop", "LSTM", "unroll=True"]),
+        (lambda: keras.layers.SimpleRNN(3, name="culprit"), STEPS, ["Loop", "LSTM", "without a mask"]),
         (lambda: keras.layers.Bidirectional(keras.layers.GRU(3), name="culprit"), STEPS, ["Loop", "LSTM"]),
         (
             lambda: keras.layers.RNN([keras.layers.LSTMCell(3), keras.layers.LSTMCell(3)], name="culprit"),
             STEPS,
-            ["Loop", "one layer per cell"],
+            ["Loop", "LSTM"],
         ),
         (
             lambda: keras.Sequential([keras.layers.Masking(), keras.layers.LSTM(3, name="culprit")]),

@@ -97,9 +97,7 @@ class Session:
         if batch_size < 1:
             raise RequestError(f"batch_size is {batch_size}; expected at least 1.")
         names = self._outputs if outputs is None else [name for name in self._outputs if name in outputs]
-        batch_size = self._largest_batch(min(batch_size, num))
-        if num % batch_size:
-            self._check_memory(num % batch_size)
+        batch_size = self._largest_batch(min(batch_size, num), num)
         whole: dict[str, np.ndarray] = {}
         for start in range(0, num, batch_size):
             batch = {name: np.ascontiguousarray(values[start : start + batch_size]) for name, values in feeds.items()}
@@ -125,8 +123,8 @@ class Session:
             raise _too_much_memory(self.name, batch, self.max_memory, needed.total)
         return needed
 
-    def _largest_batch(self, batch: int) -> int:
-        """Return a batch size of at most `batch` that fits into the memory limit."""
+    def _largest_batch(self, batch: int, num: int) -> int:
+        """Return a batch size of at most `batch` with which `num` rows fit into the memory limit."""
         while True:
             try:
                 self._check_memory(batch)
@@ -135,6 +133,8 @@ class Session:
                     raise
                 batch = (batch + 1) // 2
             else:
+                if num % batch:
+                    self._check_memory(num % batch)
                 return batch
 
     def _allocate(self, num: int, value: np.ndarray) -> np.ndarray:

@@ -191,7 +191,7 @@ def _refuse_loss(old: str, new: str) -> None:
         path = os.path.join(old, name)
         if os.path.splitext(name)[1] not in suffixes or os.path.islink(path) or not os.path.isfile(path):
             raise OutputError(
-                f"{printable(old)} contains {printable(name)}, which would be lost, so the folder was not changed. "
+                f"{printable(old)} contains {printable(name)}, which would be lost. "
                 "Choose another name, or remove it yourself."
             )
 

@@ -286,7 +286,7 @@ def test_file_that_does_not_fit_the_images_is_rejected(tmp_path, brightest):
     )  # fmt: skip
     with pytest.raises(ModelFileError, match="NaN or infinite"):
         judge(broken)(-painted(5, 0)[0])
-    with pytest.raises(InputDataError, match=r"judges images \[6, 8, 3\], got \[8, 6, 3\]"):
+    with pytest.raises(InputDataError, match=r"expects images \[6, 8, 3\], got \[8, 6, 3\]"):
         judge(brightest)(np.zeros((2, 8, 6, 3)))
 
 
