@@ -25,6 +25,10 @@ class Prior(keras.layers.Layer):
 
     Args:
         **kwargs: Arguments of `keras.layers.Layer`.
+
+    Example:
+        >>> isinstance(kvae.priors.StandardNormal(), kvae.priors.Prior)
+        True
     """
 
     #: Name in the manifest of an exported file.

@@ -24,6 +24,10 @@ class Likelihood(keras.layers.Layer):
 
     Args:
         **kwargs: Arguments of `keras.layers.Layer`.
+
+    Example:
+        >>> isinstance(kvae.likelihoods.Bernoulli(), kvae.likelihoods.Likelihood)
+        True
     """
 
     #: Name in the manifest of an exported file.

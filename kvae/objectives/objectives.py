@@ -18,7 +18,12 @@ from kvae.types import Tensor
 
 
 class Objective:
-    """Base class of all objectives."""
+    """Base class of all objectives.
+
+    Example:
+        >>> isinstance(kvae.objectives.Elbo(beta=4.0), kvae.objectives.Objective)
+        True
+    """
 
     #: Draws of z for each example.
     num_samples = 1

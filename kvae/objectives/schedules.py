@@ -15,7 +15,12 @@ from kvae.types import Tensor
 
 
 class Schedule:
-    """Base class of numbers that depend on the training step only."""
+    """Base class of numbers that depend on the training step only.
+
+    Example:
+        >>> float(kvae.schedules.Linear(1.0, steps=10)(5))
+        0.5
+    """
 
     def __call__(self, step: Tensor) -> Tensor:
         """Compute the value at `step`.
@@ -192,7 +197,12 @@ def get(value: Any) -> Schedule:
 
 
 def check_weight(name: str, value: Any) -> float:
-    """Return `value` as a float, or raise ValueError if it is not a finite number of at least 0."""
+    """Return `value` as a float, or raise ValueError if it is not a finite number of at least 0.
+
+    Example:
+        >>> kvae.schedules.check_weight("beta", 4)
+        4.0
+    """
     if not isinstance(value, numbers.Real) or not math.isfinite(value) or value < 0:
         raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}.")
     return float(value)

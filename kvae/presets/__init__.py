@@ -20,6 +20,10 @@ class Preset(NamedTuple):
         line: Description in one line.
         expected: Measured result and duration. Empty if they were not measured.
         config: The settings.
+
+    Example:
+        >>> kvae.presets.get("mnist-cvae").name
+        'mnist-cvae'
     """
 
     name: str

@@ -16,7 +16,7 @@ History = dict[str, list[float]]
 
 
 def read_history(path: str | Path, needed: bool = True) -> History | None:
-    """Read the columns of a history, NaN for missing values.
+    r"""Read the columns of a history, NaN for missing values.
 
     Args:
         path: The `history.csv` that `kvae train` wrote.
@@ -24,6 +24,11 @@ def read_history(path: str | Path, needed: bool = True) -> History | None:
 
     Raises:
         InputDataError: The file is missing although needed, or not a table of numbers.
+
+    Example:
+        >>> _ = Path("history.csv").write_text("epoch,elbo\n0,-90.5\n")
+        >>> kvae.report.read_history("history.csv")
+        {'epoch': [0.0], 'elbo': [-90.5]}
     """
     path = Path(path)
     if not needed and not path.is_file():

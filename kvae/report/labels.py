@@ -11,7 +11,12 @@ from kvae_serve.sealed.manifest import Manifest
 
 
 class Labels(NamedTuple):
-    """A class per example: the `name` of the label, `values` int64 `[rows]`, and `names` of the classes."""
+    """A class per example: the `name` of the label, `values` int64 `[rows]`, and `names` of the classes.
+
+    Example:
+        >>> kvae.report.Labels("digit", np.array([0, 1]), ("zero", "one")).names
+        ('zero', 'one')
+    """
 
     name: str
     values: np.ndarray
@@ -28,6 +33,11 @@ def read_labels(path: str, manifest: Manifest, split: str | None) -> Labels | No
 
     Returns:
         The labels. None if the data have none, the model is conditional, or the data are a table.
+
+    Example:
+        >>> labels = kvae.report.read_labels("mnist-sample", kvae.load("mnist-vae").manifest, "test")
+        >>> labels.name, len(labels.values)
+        ('label', 200)
     """
     from kvae_serve.readers import ReadOptions, read_dataset
 

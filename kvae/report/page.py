@@ -21,7 +21,11 @@ _TEMPLATE = "page.html.j2"
 
 
 def require() -> None:
-    """Raise MissingExtraError if a package of the report is missing. Cheap, so that it can run before long work."""
+    """Raise MissingExtraError if a package of the report is missing. Cheap, so that it can run before long work.
+
+    Example:
+        >>> kvae.report.require()
+    """
     if missing := [name for name in ("matplotlib", "jinja2") if find_spec(name) is None]:
         raise MissingExtraError(
             f"An HTML report needs {missing[0]}, which is not installed. "
@@ -52,6 +56,14 @@ def render(
         MissingExtraError: matplotlib or Jinja2 is not installed.
         InputDataError: x is empty.
         ModelFileError: A graph is missing or corrupted.
+
+    Example:
+        >>> model = kvae.load("mnist")
+        >>> data = kvae.data.load("mnist-sample", "test")
+        >>> x, label = data.x[:4], {"label": data.conditions["label"][:4]}
+        >>> page = kvae.report.render(model, model.evaluate(x, label, importance_samples=2), x, label)
+        >>> page.startswith("<!DOCTYPE html>")
+        True
     """
     require()
     if not len(x):

@@ -10,7 +10,12 @@ from kvae_serve.errors import InputDataError
 
 
 class Consistency(NamedTuple):
-    """Shares of samples with the requested label: `share` of all `num` samples, and of the worst label."""
+    """Shares of samples with the requested label: `share` of all `num` samples, and of the worst label.
+
+    Example:
+        >>> kvae.sample_metrics.label_consistency([0, 1], [0, 1]).share
+        1.0
+    """
 
     share: float
     num: int

@@ -14,7 +14,13 @@ NEIGHBOUR = 5
 
 
 class Manifolds(NamedTuple):
-    """Result of `precision_recall_density_coverage`. All are from 0 to 1, except density, which may exceed 1."""
+    """Result of `precision_recall_density_coverage`. All are from 0 to 1, except density, which may exceed 1.
+
+    Example:
+        >>> points = np.random.default_rng(0).standard_normal((100, 2))
+        >>> kvae.sample_metrics.precision_recall_density_coverage(points, points + 100)
+        Manifolds(precision=0.0, recall=0.0, density=0.0, coverage=0.0)
+    """
 
     precision: float
     recall: float

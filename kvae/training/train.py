@@ -62,7 +62,8 @@ def train(
         VerificationError: If the loss becomes NaN. The checkpoints and the model saved before are kept.
 
     Example:
-        >>> run = kvae.train(data="mnist-sample", directory="run", epochs=1, encoder_hidden=(16,), quiet=True)
+        >>> small = {"network": "dense", "encoder_hidden": (16,), "decoder_hidden": (16,)}
+        >>> run = kvae.train(data="mnist-sample", directory="run", epochs=1, export_check=False, quiet=True, **small)
         >>> run.metadata["training"]["epochs"]
         1
         >>> kvae.resume("run", epochs=2, quiet=True).metadata["training"]["epochs"]

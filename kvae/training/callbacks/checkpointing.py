@@ -31,6 +31,12 @@ class History(keras.callbacks.Callback):
 
     Attributes:
         rows: One dict of metrics per epoch.
+
+    Example:
+        >>> history = kvae.callbacks.History(Path("history.csv"))
+        >>> history.on_epoch_end(0, {"elbo": -90.0})
+        >>> Path("history.csv").read_text().split()
+        ['epoch,elbo', '0,-90.0']
     """
 
     def __init__(self, path: Path | None, rows: Sequence[dict[str, Any]] = ()):
@@ -159,6 +165,13 @@ class SaveModel(keras.callbacks.Callback):
         path: The `.keras` file. None if another process writes it.
         model_to_save: Function that returns the model to save.
         seconds: Shortest time between two saves.
+
+    Example:
+        >>> model = kvae.VAE.dense((4,), latent_dim=2, hidden=(5,))
+        >>> model.compile("adam")
+        >>> kvae.callbacks.SaveModel(Path("model.keras"), lambda: model).save()
+        >>> Path("model.keras").exists()
+        True
     """
 
     def __init__(self, path: Path | None, model_to_save: Callable[[], keras.Model], seconds: float = 60.0):

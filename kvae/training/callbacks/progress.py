@@ -32,6 +32,13 @@ class Progress(keras.callbacks.Callback):
         epochs: Number of epochs of the run.
         stream: Output; stderr by default.
         rows: Metrics of the epochs before, if the run is resumed.
+
+    Example:
+        >>> import sys
+        >>> progress = kvae.callbacks.Progress(epochs=1, stream=sys.stdout)
+        >>> progress.on_epoch_begin(0)
+        >>> progress.on_epoch_end(0, {"loss": 90.0, "elbo": -90.0, "kl": 10.0})
+        epoch 1/1...
     """
 
     def __init__(self, epochs: int, stream: TextIO | None = None, rows: Sequence[dict[str, Any]] = ()):

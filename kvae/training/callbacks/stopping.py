@@ -109,6 +109,15 @@ class EarlyStopping(keras.callbacks.Callback):
     Attributes:
         state: `best` (elbo in nats per example), `epoch` (of the best) and `waited` (epochs since then), as JSON.
         weights: Arrays of the best epoch, by name.
+
+    Example:
+        >>> x = np.zeros((8, 4), "uint8")
+        >>> model = kvae.VAE.dense((4,), latent_dim=2, hidden=(5,))
+        >>> model.compile("adam")
+        >>> stopping = kvae.callbacks.EarlyStopping(patience=2)
+        >>> _ = model.fit(x, validation_data=(x,), epochs=2, verbose=0, callbacks=[stopping])
+        >>> stopping.is_over
+        False
     """
 
     def __init__(
