@@ -223,11 +223,11 @@ def _jax_device_rows(thorough):
     def make():
         return VAE(networks.dense_encoder((2, 2, 1), 2, (4,)), networks.dense_decoder((2, 2, 1), 2, (4,)))
 
-    def fit(model, eagerly=False):
+    def fit(model):
         dataset, begin, _ = arrays.training_batches(x, None, 4, 7)
         model.set_weights(weights)
         # Six batches: two executions in the quick case, an execution of four steps and two of one in the thorough.
-        model.compile(keras.optimizers.SGD(1e-4), run_eagerly=eagerly, steps_per_execution=3 + thorough)
+        model.compile(keras.optimizers.SGD(1e-4), steps_per_execution=3 + thorough)
         model.optimizer.build(model.trainable_variables)
         options = {"callbacks": [keras.callbacks.LambdaCallback(lambda epoch, logs: begin(epoch))]}
         options |= {"validation_data": arrays.validation_batches(x, None, 11)} if thorough else {}
@@ -249,7 +249,7 @@ def _jax_device_rows(thorough):
         batches = [*dataset, *arrays.validation_batches(x, conditions, 10)]
         parts = [np.asarray(part) for batch in batches for part in keras.tree.flatten(batch)]
         facts[place] = {"type": type(dataset).__name__, "batches": [steps, [part.tolist() for part in parts]]}
-        facts[place] |= {f"eagerly {eagerly}": fit(model, eagerly) for eagerly in (False, True)[: 1 + thorough]}
+        facts[place]["losses"] = fit(model)
     if len(jax.devices()) > 1:
         devices = keras.distribution.list_devices()[:2]
         with keras.distribution.DataParallel(devices=devices).scope():
