@@ -302,7 +302,7 @@ def test_without_tensorflow_export_and_tensorboard_name_the_extra(folder):
     assert versions.keys() == {"kvae-onnx", "keras", backend_of(folder)}
 
 
-@pytest.mark.long
+@pytest.mark.parametrize("folder", [pytest.param("jax", marks=pytest.mark.long), TORCH], indirect=True)
 def test_run_of_another_backend_is_evaluated_trained_and_exported_by_tensorflow(folder, tmp_path):
     from click.testing import CliRunner
 
