@@ -42,6 +42,8 @@ def run(arguments: list[str], commands: Commands) -> int:
     Returns:
         The exit code.
     """
+    if sys.stderr is None:  # The caller closed it. click 8.1.0 cannot print messages then.
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     as_json = "--json" in arguments
     name = arguments[0] if arguments else ""
     try:
