@@ -117,7 +117,7 @@ def as_dataset(
         check_finite(x, "x", source)
         if x.dtype != np.uint8:
             with np.errstate(over="ignore"):
-                x = x.astype(np.float32)
+                x = x.astype(np.float32, copy=False)
             check_finite(x, "x", source)
     columns: dict[str, np.ndarray] = {}
     class_names: dict[str, tuple[str, ...]] = {}

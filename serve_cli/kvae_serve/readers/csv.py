@@ -104,6 +104,8 @@ def parse(path: Path, source: str, options: ReadOptions | None = None) -> Table:
     Raises:
         InputDataError: The file is not a CSV with a header and rows of equal length. The message has the row.
     """
+    if path.exists() and not path.is_file():
+        raise InputDataError(f"{source} is not a regular file. Give a CSV file.")
     try:
         with path.open("rb") as raw:
             # Excel's "Unicode text" is UTF-16 with a byte order mark.

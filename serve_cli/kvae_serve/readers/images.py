@@ -274,6 +274,7 @@ def _opened(path: Path, again: bool = False) -> Iterator[Any]:
             raise InputDataError(f"{printable(path)} is in a format that is not read. Convert it to PNG.")
         with contextlib.nullcontext() if again else warnings.catch_warnings():
             if not again:
+                warnings.simplefilter("ignore")  # damaged metadata, of which Pillow warns
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=_FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:

@@ -277,10 +277,10 @@ def test_progress_is_shown_on_a_terminal_and_removed(conditional, tmp_path, monk
 @pytest.mark.parametrize("name", ["a.npy", pytest.param("a.npz", marks=pytest.mark.long)])
 def test_memory_does_not_grow_with_the_rows(tmp_path, command_environment, peak_memory, name):
     kvae = [sys.executable, "-m", "kvae"]
-    for arguments in (
-        ["sample", "-q", "-m", "mnist", "--label", "3", "-n", "20000", "-o", name],
-        ["encode", "-q", name, "--label", "3", "-o", "codes.npz"],
-    ):
+    commands = [["sample", "-q", "-m", "mnist", "--label", "3", "-n", "20000", "-o", name]]
+    if name == "a.npy":  # an .npz is read as a whole
+        commands.append(["encode", "-q", name, "--label", "3", "-o", "codes.npz"])
+    for arguments in commands:
         done = peak_memory([*kvae, *arguments], cwd=tmp_path, env=command_environment)
         assert done.returncode == 0, done.stderr
         assert done.peak < 120 * MB
