@@ -48,7 +48,9 @@ def exit_codes() -> dict[int, str]:
     """Return the meaning of every exit code, from the docstrings of the errors."""
     classes = errors.KvaeError.__subclasses__()
     return _OTHER_CODES | {
-        each.exit_code: inspect.getdoc(each) or "" for each in classes if each.__module__ == errors.__name__
+        each.exit_code: (inspect.getdoc(each) or "").partition("\n\n")[0]
+        for each in classes
+        if each.__module__ == errors.__name__
     }
 
 
