@@ -31,9 +31,9 @@ class Inference:
     def sample(
         self,
         num: int,
+        conditions: Any = None,
         *,
         label: Any = None,
-        conditions: Any = None,
         seed: int | None = None,
         start: int = 0,
         temperature: float = 1.0,
@@ -46,9 +46,9 @@ class Inference:
 
         Args:
             num: Number of rows of each label (or each combination of conditions). Rows are ordered by label.
-            label: Class name, index, several of them, or "all".
             conditions: One or several values per condition. A model with one categorical condition uses all its classes
                 by default.
+            label: Class name, index, several of them, or "all".
             seed: Seed, 0 to 2**64 - 1; a random one if None. The result contains it.
             start: Index of the first row, for drawing a large set in parts.
             temperature: Factor of the prior's standard deviation. 1 is the prior itself, 0 its mean.

@@ -95,8 +95,8 @@ class Model(Graphs):
 
     Data are in data units, as in the user's files: pixels are 0 to 255, images `[height, width, channels]`. Conditions
     are given by name, one value for all rows or one per row: class names or indices for a categorical condition,
-    numbers for a continuous one. A model with one condition also accepts its values alone, such as `encode(x, labels)`.
-    `label` is short for `conditions={"label": ...}`.
+    numbers for a continuous one. A model with one condition also accepts its values alone, such as `encode(x, labels)`
+    or `sample(16, 3)`. `label` is short for `conditions={"label": ...}`.
 
     All methods raise `RequestError` if a condition is missing or unknown or an argument is out of range, and
     `ModelFileError` if a graph is missing or invalid.
@@ -145,9 +145,9 @@ class Model(Graphs):
     def sample(
         self,
         num: int,
+        conditions: Any = None,
         *,
         label: Any = None,
-        conditions: Any = None,
         seed: int | None = None,
         start: int = 0,
         temperature: float = 1.0,
@@ -161,9 +161,9 @@ class Model(Graphs):
 
         Args:
             num: Number of rows of each label (or each combination of conditions). Rows are ordered by label.
-            label: Class name, index, several of them, or "all".
             conditions: One or several values per condition. A class name has precedence over an index. A model with one
                 categorical condition uses all its classes by default.
+            label: Class name, index, several of them, or "all".
             seed: Seed, 0 to 2**64 - 1; a random one if None. The result contains it.
             start: Index of the first row, for drawing a large set in parts.
             temperature: Factor of the prior's standard deviation. 1 is the prior itself, 0 its mean.
@@ -179,9 +179,9 @@ class Model(Graphs):
     def sample_batches(
         self,
         num: int,
+        conditions: Any = None,
         *,
         label: Any = None,
-        conditions: Any = None,
         seed: int | None = None,
         start: int = 0,
         temperature: float = 1.0,
@@ -196,8 +196,8 @@ class Model(Graphs):
 
         Args:
             num: As of `sample`.
-            label: As of `sample`.
             conditions: As of `sample`.
+            label: As of `sample`.
             seed: As of `sample`. A random seed is the same for all chunks.
             start: As of `sample`.
             temperature: As of `sample`.
@@ -207,13 +207,13 @@ class Model(Graphs):
         options = {"seed": seed, "start": start, "temperature": temperature, "draw": draw, "batch_size": batch_size}
         return self.plan(num, label=label, conditions=conditions, **options).chunks()
 
-    def plan(self, num: int, *, label: Any = None, conditions: Any = None, **options: Any) -> Plan:
+    def plan(self, num: int, conditions: Any = None, *, label: Any = None, **options: Any) -> Plan:
         """Check a request to `sample` without drawing.
 
         Args:
             num: As of `sample`.
-            label: As of `sample`.
             conditions: As of `sample`.
+            label: As of `sample`.
             **options: `seed`, `start`, `temperature`, `draw` and `batch_size`, as of `sample`.
 
         Returns:

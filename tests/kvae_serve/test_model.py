@@ -77,6 +77,8 @@ def test_samples_in_parts_and_batches_equal_the_whole_bit_for_bit(conditional, d
 def test_class_name_has_precedence_over_an_index(conditional):
     assert conditional.sample(1, label="0").conditions["label"].tolist() == [2]
     assert conditional.sample(1, label=0).conditions["label"].tolist() == [0]
+    assert conditional.sample(1, 0).conditions["label"].tolist() == [0]
+    assert conditional.sample(1, ["0", "dog"]).conditions["label"].tolist() == [2, 1]
     assert conditional.sample(1, label="1").conditions["label"].tolist() == [1]
 
 

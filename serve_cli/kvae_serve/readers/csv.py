@@ -113,9 +113,30 @@ def parse(path: Path, source: str, options: ReadOptions | None = None) -> Table:
         with path.open(encoding="utf-16" if wide else "utf-8-sig", newline="") as file:
             return _parse(file, source, options or ReadOptions())
     except UnicodeError as error:
-        raise InputDataError(f"{source} is not a text in UTF-8 or UTF-16. Save it as CSV in UTF-8.") from error
+        if wide or not (example := _latin_word(path)):
+            raise InputDataError(f"{source} is not a text in UTF-8 or UTF-16. Save it as CSV in UTF-8.") from error
     except OSError as error:
         raise InputDataError(f"{source} cannot be read: {error.strerror or 'it is damaged'}.") from error
+    with path.open(encoding="cp1252", newline="") as file:
+        table = _parse(file, source, options or ReadOptions())
+    note = f"{source} is not in UTF-8, so it is read as Windows-1252 (Latin-1): {printable(example, 40)}. "
+    return table._replace(notes=(f"{note}If this text is wrong, save the file in UTF-8.", *table.notes))
+
+
+def _latin_word(path: Path) -> str:
+    """Return the first word with an accent if a file is a text in Windows-1252, an extension of Latin-1; else nothing.
+
+    Every byte is a character there, so files with control characters, or with valid UTF-8 as well, are excluded.
+    """
+    content = path.read_bytes()
+    utf_8 = re.search(r"[^\x00-\x7f\udc80-\udcff]", content.decode("utf-8", "surrogateescape"))
+    if utf_8 or re.search(rb"[\x00-\x08\x0e-\x1f\x7f]", content):
+        return ""
+    try:
+        word = re.search(r"\w*[^\x00-\x7f]\w*", content.decode("cp1252"))
+    except UnicodeDecodeError:
+        return ""
+    return word[0] if word else ""
 
 
 def infer(table: Table, options: ReadOptions) -> Dataset:

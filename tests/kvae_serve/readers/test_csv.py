@@ -91,7 +91,8 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "grouped digits": ("a,b\n1,2\n2,3\n1_000,4\n", "contains 1_000"),
     "all constant": ("a,b\n1,x\n1.0,x\n", "are conditions, dropped or constant"),
     "NUL": (b"a,b\n1,2\n3,\x004\n", "line 3 contains a NUL byte"),
-    "Latin-1": ("a,b\n1,Zürich\n2,Bern\n".encode("latin-1"), "not a text in UTF-8"),
+    "damaged UTF-8": ("a,b\n1,Zürich\n2,Genève\n".encode().replace(b"\xa8", b""), "not a text in UTF-8"),
+    "a byte outside Windows-1252": (b"a,b\n1,Z\x81rich\n2,Bern\n", "not a text in UTF-8"),
     "half of UTF-16": ("a,b\n1,2\n".encode("utf-16")[:-1], "not a text in UTF-8 or UTF-16"),
     "a huge field": ('a,b\n1,"' + "x" * 200_000 + '"\n', "row 2 is not valid CSV: field larger"),
     "an open quote": ('a,b\n1,"x\n2,y\n', "row 2 is not valid CSV"),
@@ -110,6 +111,13 @@ def test_bad_table_is_refused_with_the_position(tmp_path, name):
         read_dataset(path)
     assert str(path) in str(error.value)
     assert str(error.value).isprintable()
+
+
+def test_latin_1_is_read_with_a_note(tmp_path):
+    data = read(tmp_path, "größe,b\n1,Zürich\n2,Bern\n".encode("latin-1"))
+    assert [column["name"] for column in data.columns] == ["größe", "b"]
+    assert data.columns[1]["classes"] == ["Bern", "Zürich"]
+    assert "Windows-1252 (Latin-1): größe." in data.notes[0]
 
 
 def test_very_long_line_is_refused(tmp_path, monkeypatch):
