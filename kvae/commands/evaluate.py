@@ -66,13 +66,20 @@ _UNQUOTED = frozenset({"model", "path", "history", "threads", "as_json", "card",
     former=("--samples",),
     type=options.MIN_1,
     metavar="N",
-    help="Number of samples to draw and compare with as many real images: label consistency, precision, coverage and "
-    "more. Takes minutes; needs the extra `train` if a classifier must be trained.",
+    help="Number of samples to draw and compare with as many real images or table rows: label consistency, precision "
+    "and coverage of images; column shapes, pair trends, copies and more of tables. Needs the extra `evaluate` for "
+    "tables, and `train` if a classifier of images must be trained.",
 )
 @click.option(
     "--train-data",
     metavar="DATA",
-    help="Real images to train the classifier of --sample-metrics on.  [default: the training split of --data]",
+    help="Real images or rows for the baseline of --sample-metrics, on which a classifier of images is trained.  "
+    "[default: the training split of --data]",
+)
+@click.option(
+    "--target",
+    metavar="COLUMN",
+    help="Column of a table that --sample-metrics predicts after training on samples.  [default: a condition]",
 )
 @click.option(
     "--classifier",
@@ -108,6 +115,7 @@ def evaluate(
     over_labels: str | None,
     sample_metrics: int | None,
     train_data: str | None,
+    target: str | None,
     classifier: str | None,
     card: str | None,
     seed: int,
@@ -130,8 +138,10 @@ def evaluate(
     as_report = output.path is not None and output.path.lower().endswith(evaluate_report.SUFFIX)
     if history is not None and not as_report:
         raise RequestError("--history is for the HTML report. Give -o FILE.html as well.")
-    if sample_metrics is None and (train_data or classifier):
-        raise RequestError("--train-data and --classifier are for --sample-metrics. Give --sample-metrics N as well.")
+    if sample_metrics is None and (train_data or classifier or target):
+        raise RequestError(
+            "--train-data, --target and --classifier are for --sample-metrics. Give --sample-metrics N as well."
+        )
     old_card = cards.read(card) if card is not None else ""
     loaded = runtime.load(model)
     curves = evaluate_report.prepare(loaded, history) if as_report else None
@@ -146,6 +156,7 @@ def evaluate(
             values,
             num=sample_metrics,
             train_data=train_data,
+            target=target,
             classifier=classifier,
             seed=seed,
             report=(lambda line: None) if output.quiet else (lambda line: click.echo(line, err=True)),

@@ -121,10 +121,7 @@ def marginals(subject: Subject) -> list[Block] | None:
     """Return the distribution of each column in samples and real data; None for images."""
     if subject.images:
         return None
-    from kvae.sample_metrics.matched_samples import like
-
-    real, data = subject.x, subject.manifest.data
-    drawn = like(subject.model, subject.columns, len(real), subject.seed, draw=True)
+    real, drawn, data = subject.x, subject.drawn, subject.manifest.data
     same = " under the same conditions" if subject.columns else ""
     text = f"{len(real)} examples and as many samples, drawn from p(x given z){same}, seed {subject.seed}."
     if data.kind != "table" and data.num_values > _MARGINALS:
@@ -193,24 +190,28 @@ def _lines(parts: Sequence[np.ndarray], caption: str, fade: bool = False) -> Pic
 def _marginal(column: dict[str, Any], real: np.ndarray, drawn: np.ndarray) -> Picture:
     if column["kind"] == "categorical":
         return _class_shares(column, real, drawn)
-    both = np.concatenate([real, drawn]).astype(np.float64)
+    missing = [f"{np.isnan(values).mean():.1%}" for values in (real, drawn)]
+    real, drawn = (values[~np.isnan(values)].astype(np.float64) for values in (real, drawn))
+    name = column["name"] + (f" ({missing[0]} missing, samples {missing[1]})" if set(missing) != {"0.0%"} else "")
+    both = np.concatenate([real, drawn]) if len(real) + len(drawn) else np.zeros(1)
     low, high = np.quantile(both, (0.002, 0.998))  # without outliers, which would leave a single bar
     edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
 
     def plot(axes: Any) -> None:
         for values, colour in ((real, charts.FIRST), (drawn, charts.SECOND)):
-            share = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values)
+            share = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / max(1, len(values))
             axes.stairs(share, edges, fill=True, color=colour, alpha=0.25)
             axes.stairs(share, edges, color=colour, linewidth=1.4)
         axes.set_ylabel("share")
         axes.set_ylim(bottom=0)
 
-    return charts.draw(f"Histogram of {column['name']}, real and samples", plot, column["name"], (3.8, 2.3))
+    return charts.draw(f"Histogram of {column['name']}, real and samples", plot, name, (3.8, 2.3))
 
 
 def _class_shares(column: dict[str, Any], real: np.ndarray, drawn: np.ndarray) -> Picture:
     classes = column["classes"]
-    counts = [np.bincount(np.rint(values).astype(int), minlength=len(classes)) for values in (real, drawn)]
+    known = [values[(values >= 0) & (values < len(classes))] for values in (real, drawn)]
+    counts = [np.bincount(np.rint(values).astype(int), minlength=len(classes)) for values in known]
     order = np.argsort(-counts[0], kind="stable")[:_CLASSES]
 
     def plot(axes: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kvae.report import examples, results
+from kvae.report import associations, examples, results
 from kvae.report.blocks import Block, Number, SectionSkipped, note
 from kvae.report.history import History
 from kvae.report.labels import Labels
@@ -76,6 +76,7 @@ def render(
         ("reconstructions", "Reconstructions", lambda: examples.reconstructions(subject)),
         ("samples", "Samples", lambda: examples.samples(subject)),
         ("marginals", "Samples and real data", lambda: examples.marginals(subject)),
+        ("associations", "Associations of columns", lambda: associations.associations(subject)),
         ("kl", "KL per dimension", lambda: results.kl_per_dimension(subject)),
         ("traversals", "Traversals", lambda: examples.traversals(subject)),
         ("latent", "Latent space", lambda: results.latent_space(subject)),

@@ -85,20 +85,37 @@ def sample_quality(subject: Subject) -> list[Block] | None:
         for name, figure in found.items()
         if figure["value"] is not None
     ]
-    classifier = about["classifier"]
-    accuracy = classifier["accuracy"]
     blocks = [
-        note(
-            f"{about['n']} samples ({about['images']}, temperature {about['temperature']:g}, seed {about['seed']}) "
-            f"compared with as many real test images, in the features of classifier {classifier['digest']}"
-            + ("" if accuracy is None else f", accuracy {accuracy:.2%} on real test images")
-            + ". The column real is the same figure for real training images."
-        ),
+        note(_sample_settings(about)),
         table(("figure", "samples", "standard error", "real", "n"), rows),
     ]
     if skipped := [_words(name) for name, figure in found.items() if figure["value"] is None]:
         blocks.append(note(f"Skipped: {', '.join(skipped)}."))
+    for name, figure in found.items():
+        if "worst" in figure:
+            worst = (
+                (each if isinstance(each, str) else " and ".join(each), Number(value))
+                for each, value in figure["worst"]
+            )
+            blocks.append(table(("", "similarity"), worst, f"Lowest {_words(name)}"))
     return blocks
+
+
+def _sample_settings(about: dict[str, Any]) -> str:
+    options = f"temperature {about['temperature']:g}, seed {about['seed']}"
+    if "classifier" not in about:
+        return (
+            f"{about['n']} samples ({about['rows']}, {options}) compared with as many real test rows, and with "
+            f"{about['train_rows']} training rows. The column real is the same figure for real rows."
+        )
+    classifier = about["classifier"]
+    accuracy = classifier["accuracy"]
+    return (
+        f"{about['n']} samples ({about['images']}, {options}) "
+        f"compared with as many real test images, in the features of classifier {classifier['digest']}"
+        + ("" if accuracy is None else f", accuracy {accuracy:.2%} on real test images")
+        + ". The column real is the same figure for real training images."
+    )
 
 
 def training(history: History | None) -> list[Block]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from kvae.report.blocks import SectionSkipped
 from kvae.report.labels import Labels, choose_labels
+from kvae.sample_metrics.matched_samples import like
 from kvae_serve.runtime import conditions as served_conditions
 
 MOST_EXAMPLES = 1500
@@ -57,6 +58,11 @@ class Subject:
         self._require_encoder()
         columns = {name: values[:_RECONSTRUCTED] for name, values in self.columns.items()}
         return self.model.reconstruct(self.x[:_RECONSTRUCTED], columns)
+
+    @cached_property
+    def drawn(self) -> np.ndarray:
+        """One draw from p(x given z) for each example, under the same conditions, `[rows, *shape]`."""
+        return like(self.model, self.columns, len(self.x), self.seed, draw=True)
 
     def _require_encoder(self) -> None:
         if not self.model.has("encoder"):

@@ -12,21 +12,27 @@ _HEAD = ("", "samples", "+-", "real", "n", "")
 
 def lines(figures: dict[str, dict[str, Any]], about: dict[str, Any]) -> list[str]:
     """Return the result of `measure` as lines of text."""
-    classifier = about["classifier"]
-    accuracy = "" if classifier["accuracy"] is None else f", accuracy {classifier['accuracy']:.2%} on real test images"
     rows = [_HEAD, *(_row(name, figure) for name, figure in figures.items() if figure["value"] is not None)]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     shown = [
         "  ".join([row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in range(1, 5)), row[5]]).rstrip()
         for row in rows
     ]
+    return [*_heading(about), "", *shown, *_left_out(figures)]
+
+
+def _heading(about: dict[str, Any]) -> list[str]:
+    options = f"temperature {about['temperature']:g}, seed {about['seed']}"
+    if "classifier" not in about:
+        return [
+            f"{about['n']} samples ({about['rows']}, {options}) compared with {about['n']} real test rows "
+            f"and {about['train_rows']} training rows; the column real is the baseline"
+        ]
+    classifier = about["classifier"]
+    accuracy = "" if classifier["accuracy"] is None else f", accuracy {classifier['accuracy']:.2%} on real test images"
     return [
-        f"{about['n']} samples ({about['images']}, temperature {about['temperature']:g}, seed {about['seed']}) "
-        f"compared with {about['n']} real test images,",
+        f"{about['n']} samples ({about['images']}, {options}) compared with {about['n']} real test images,",
         f"in the features of classifier {classifier['digest']}{accuracy}; the column real is the baseline",
-        "",
-        *shown,
-        *_left_out(figures),
     ]
 
 
@@ -45,6 +51,15 @@ def _row(name: str, figure: dict[str, Any]) -> tuple[str, ...]:
 def _note(name: str, figure: dict[str, Any]) -> str:
     if name == "label_consistency_worst":
         return f"labels {printable(figure['label'], 30)} and {printable(figure['floor_label'], 30)}"
+    if "worst" in figure:
+        worst, value = figure["worst"][0]
+        name = worst if isinstance(worst, str) else " and ".join(worst)
+        return f"lowest: {value:.3f}, {printable(name, 60)}"
+    if "target" in figure:
+        metric = "AUC" if figure["metric"] == "auc" else "R2"
+        return f"{metric} of {printable(figure['target'], 40)}, trained on {figure['trained_on']}"
+    if "of" in figure:
+        return f"of {figure['of']}"
     if "trained_on" in figure:
         return f"trained on {figure['trained_on']}"
     if name == "within_class_spread":
@@ -53,6 +68,8 @@ def _note(name: str, figure: dict[str, Any]) -> str:
 
 
 def _number(value: float) -> str:
+    if isinstance(value, int):
+        return str(value)
     return f"{value:.3f}" if abs(value) >= 0.01 or value == 0 else f"{value:.2g}"
 
 
