@@ -58,9 +58,12 @@ def take(x: Any, rows: np.ndarray) -> Any:
     return x.take(rows) if isinstance(x, OnDisk) else x[rows]
 
 
-def as_sequences(x: Any) -> Any:
-    """Return images of one channel `[num, height, width, 1]` as sequences of their rows, `[num, steps, features]`."""
-    return OnDisk(x.source, x.rows, flat=True) if isinstance(x, OnDisk) else x[..., 0]
+def as_sequences(x: Any, features_first: bool = False) -> Any:
+    """Return arrays `[num, a, b, 1]` as sequences `[num, steps, features]`: a steps, or b if the features are first."""
+    source = x.source if isinstance(x, OnDisk) else x
+    if features_first:
+        source = np.swapaxes(source, 1, 2)
+    return OnDisk(source, x.rows, flat=True) if isinstance(x, OnDisk) else source[..., 0]
 
 
 def chunks(x: Any) -> Iterator[np.ndarray]:

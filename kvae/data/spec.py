@@ -189,7 +189,7 @@ class DataSpec:
                 f"{ranges} scale x, or build the model with DataSpec(range=({lowest:g}, {highest:g})), and "
                 "bounded=False if later data may lie outside."
             )
-        if has_smaller_scale(x.dtype, highest, self.range):
+        if has_smaller_scale(x.dtype, highest, self.range, len(x)):
             raise ValueError(f"{ranges} multiply x, or build the model with DataSpec(range=(0, {highest:g})).")
 
     def _check_array(self, x: Any, context: str) -> None:

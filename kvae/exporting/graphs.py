@@ -19,6 +19,8 @@ from kvae.priors import StandardNormal
 from kvae_serve.sealed import noise
 from kvae_serve.writers import atomic, grid, png
 
+_PREVIEW_ROWS = 30
+
 
 def kind(model: keras.Model) -> str:
     """Return `vae`, `beta-vae`, `conditional-vae` or `conditional-beta-vae`. The final beta decides."""
@@ -156,7 +158,9 @@ def probe(
 
 
 def preview(model: keras.Model, columns: int = 10, seed: int = 0) -> bytes | None:
-    """Draw a grid of samples, one row per class (or ten rows), as a PNG file. Return None if the data are not images.
+    """Draw a grid of samples as a PNG file, or return None if the data are not images.
+
+    The grid has one row for each of the first classes, at most `_PREVIEW_ROWS`, or ten rows without classes.
 
     Args:
         model: The model.
@@ -166,6 +170,7 @@ def preview(model: keras.Model, columns: int = 10, seed: int = 0) -> bytes | Non
     if model.data.kind != "image" or model.data.shape[-1] not in (1, 3):
         return None
     rows = next((c.num_classes for c in _conditions(model) if c.manifest()["kind"] == "categorical"), 10)
+    rows = min(rows, _PREVIEW_ROWS)
     values: dict[str, np.ndarray] = {}
     if conditions := _conditions(model):
         z = np.tile(noise.latent_noise(seed, 0, columns, model.latent_dim)[0], (rows, 1))

@@ -79,6 +79,12 @@ class DataConfig:
     value_range: str = setting(
         "", "Lowest and highest possible value of the data, such as 0,255. By default they follow from the values."
     )
+    axes: str = setting(
+        "auto",
+        "Arrays [num, a, b]: image (height, width), steps-first or features-first (sequences). auto is image for "
+        "values of pixels, and else steps-first.",
+        choices=("auto", "image", "steps-first", "features-first"),
+    )
     key: Names = setting(
         (), ".npz: array to read, as NAME=ARRAY, such as x=images or label=y. May be repeated.", repeated=True
     )

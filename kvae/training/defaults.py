@@ -70,21 +70,41 @@ def default_settings(dataset: Dataset, config: Config | None = None, **settings:
 
 
 def with_axes(config: Config, dataset: Dataset) -> Dataset:
-    """Return the data as sequences `[num, steps, features]` if the network, or the data without one, is for sequences.
+    """Return the data as sequences `[num, steps, features]` if `--axes`, the network or the data require it.
 
     A file does not contain whether `[num, a, b]` are sequences or gray images, so readers return images.
+
+    Raises:
+        InputDataError: If the data cannot be sequences.
     """
-    x, network = dataset.x, config.model.network
-    if dataset.columns or x.ndim == 3 or network not in ("lstm", "auto"):
+    x, network, axes = dataset.x, config.model.network, config.data.axes
+    if x.ndim == 3 and not dataset.columns:
         return dataset
-    if network == "lstm" and (x.ndim != 4 or x.shape[-1] != 1):
+    is_gray = not dataset.columns and x.ndim == 4 and x.shape[-1] == 1
+    if axes != "auto" and (dataset.files or not is_gray):
+        raise InputDataError(
+            f"{dataset.source} contains examples of shape {list(x.shape[1:])}; --axes is for arrays [num, a, b]. "
+            "Leave it out."
+        )
+    if network == "lstm" and (axes == "image" or not is_gray):
         raise InputDataError(
             f"{dataset.source} contains examples of shape {list(x.shape[1:])}; an LSTM needs sequences "
             "[steps, features]. Use --network dense."
         )
-    if network == "auto" and not _look_like_sequences(x, str(dataset.source)):
+    is_sequence = network == "lstm" or axes in ("steps-first", "features-first")
+    if not is_sequence and not (
+        is_gray and (network, axes) == ("auto", "auto") and _look_like_sequences(x, str(dataset.source))
+    ):
         return dataset
-    return dataset._replace(x=disk.as_sequences(x))
+    if axes == "features-first" and x.shape[1] == x.shape[2]:
+        raise InputDataError(
+            f"{dataset.source} has as many features as steps, {x.shape[1]}, so later data could not be recognised as "
+            "features-first. Save np.swapaxes(x, 1, 2), and leave out --axes."
+        )
+    if axes == "auto" and x.shape[1] == 1 < x.shape[2]:
+        note = f"x has the shape {list(x.shape[:3])}; it was read as {x.shape[2]} steps of 1 feature."
+        return dataset._replace(x=disk.as_sequences(x, True), notes=(*dataset.notes, note))
+    return dataset._replace(x=disk.as_sequences(x, axes == "features-first"))
 
 
 def _look_like_sequences(x: Any, source: str) -> bool:
@@ -186,7 +206,21 @@ def describe(dataset: Dataset, config: Config, wanted: Config) -> list[str]:
     is_large = dataset.x.ndim == 4 and min(dataset.x.shape[1:3]) >= _CONV_SIDE
     if is_large and m.network == "dense" and wanted.model.network == "auto":
         line += f"; conv needs sides divisible by {_conv_step(config)}, see --image-size"
+    if wanted.data.axes == "auto" and not dataset.files:
+        line += _other_axes(dataset)
+    if dataset.class_names.get("label") and not config.data.condition_names:
+        line += "; the model ignores the classes, see --conditional"
     return [*dataset.notes, line + ".", *(_column(dataset, index) for index in range(len(dataset.columns)))]
+
+
+def _other_axes(dataset: Dataset) -> str:
+    """Return the advice for arrays `[num, a, b]` whose axes have a second plausible reading."""
+    x = dataset.x
+    if x.ndim == 3 and x.shape[1] < x.shape[2]:
+        return f"; if axis 1 is the features, add --axes features-first ({x.shape[2]} steps)"
+    if x.ndim == 4 and x.shape[-1] == 1 and x.shape[1] != x.shape[2] and x.dtype != np.uint8:
+        return "; if these are sequences, add --axes steps-first"
+    return ""
 
 
 def _examples(dataset: Dataset, config: Config) -> str:

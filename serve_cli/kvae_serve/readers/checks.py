@@ -7,6 +7,9 @@ import numpy as np
 from kvae_serve.errors import InputDataError, printable
 from kvae_serve.sealed.manifest import Data
 
+_MANY = 10
+"""So many 8-bit images without a pixel above 16 are not dark: their scale is 0 to 15 or 16."""
+
 
 def check_data(x: np.ndarray, data: Data, source: str, first: int = 0) -> None:
     """Check that x fits the data of a manifest.
@@ -35,7 +38,7 @@ def check_data(x: np.ndarray, data: Data, source: str, first: int = 0) -> None:
 
 def check_units(x: np.ndarray, value_range: tuple[float, float] | None, source: str) -> None:
     """Raise `InputDataError` if x has a smaller scale than the model, such as pixels divided by 255."""
-    if value_range is None or not x.size or not has_smaller_scale(x.dtype, float(x.max()), value_range):
+    if value_range is None or not x.size or not has_smaller_scale(x.dtype, float(x.max()), value_range, len(x)):
         return
     low, high, highest = float(x.min()), value_range[1], float(x.max())
     scale = f"divided by {high:g}" if highest <= 1 else f"on the scale 0 to {highest:g}"
@@ -46,16 +49,16 @@ def check_units(x: np.ndarray, value_range: tuple[float, float] | None, source: 
     )
 
 
-def has_smaller_scale(dtype: np.dtype, highest: float, value_range: tuple[float, float]) -> bool:
+def has_smaller_scale(dtype: np.dtype, highest: float, value_range: tuple[float, float], num: int) -> bool:
     """Return whether values with that maximum have a smaller scale than a model whose range starts at 0.
 
-    8-bit images may be dark, so only the values 0 and 1 are refused for them.
+    A few of `num` 8-bit images may be dark, so only the values 0 and 1 are refused for them.
     """
     low, high = value_range
     if low != 0 or high <= 1 or highest <= 0:
         return False
     if dtype == np.uint8:
-        return high >= 15 and highest == 1
+        return high >= 15 and (highest == 1 or (high == 255 and highest <= 16 and num >= _MANY))
     if highest <= 1:
         return dtype.kind == "f" or high >= 15
     return high == 255 and (highest <= 16 or highest in (31, 63, 64, 100, 127))

@@ -14,7 +14,7 @@ from kvae_serve.readers import arrays, builtin, csv, frames, idx, images
 from kvae_serve.readers.dataset import Dataset, MissingSplitError, ReadOptions, Split
 from kvae_serve.sealed.manifest import Condition, Manifest
 
-_FORMATS = "a folder, or an IDX, .npz, .npy, .csv or image file"
+_FORMATS = "a folder, or an IDX, .npz, .npy, .csv, .parquet or image file"
 
 
 def read_dataset(path: str | Path, split: Split | None = None, options: ReadOptions | None = None) -> Dataset:
@@ -108,6 +108,8 @@ def fit_to(dataset: Dataset, manifest: Manifest) -> Dataset:
     if shape != data.shape:
         if data.kind == "image" and len(shape) == 3 and (*shape[1:], shape[0]) == data.shape:
             x = np.moveaxis(x, 1, -1)
+        elif data.kind == "sequence" and shape == (*data.shape[::-1], 1):
+            x = np.swapaxes(x, 1, 2)[..., 0]  # Arrays that were trained on as `[num, features, steps]`.
         elif shape == (*data.shape, 1) or (data.kind != "table" and shape == (data.num_values,)):
             x = x.reshape(len(x), *data.shape)
         else:

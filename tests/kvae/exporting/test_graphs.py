@@ -1,6 +1,7 @@
 """Export of models: the sealed files reproduce Keras, in data units, for every kind of model."""
 
 import hashlib
+import io
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ import kvae
 from kvae import networks
 from kvae.commands.export import export as export_command
 from kvae.data.spec import DataSpec
+from kvae.exporting import graphs
 from kvae.likelihoods import Bernoulli
 from kvae.training import config, train
 from kvae_serve.errors import ModelFileError, OutputError, RequestError, VerificationError
@@ -226,6 +228,15 @@ def test_command_exports_a_run_with_its_metadata(tmp_path):
     assert (tmp_path / "out" / "config.toml").read_text() == (tmp_path / "run" / "config.toml").read_text()
     card = (tmp_path / "out" / "README.md").read_text()
     assert "mnist-sample" in card
+
+
+def test_preview_of_many_classes_shows_the_first_30():
+    from PIL import Image
+
+    conditions = kvae.Categorical("label", 1000)
+    model = kvae.ConditionalVAE.dense((8, 8, 1), latent_dim=2, conditions=conditions, hidden=(4,))
+    with Image.open(io.BytesIO(graphs.preview(model, columns=1))) as preview:
+        assert 30 * 8 <= preview.height < 31 * 10
 
 
 def test_preview_shows_the_samples_of_the_command(tmp_path):

@@ -130,6 +130,53 @@ def test_dry_run_opens_no_training_framework():
     assert done.stdout.startswith("600 gray images 28 x 28 in 10 classes; network conv, likelihood bernoulli")
 
 
+def test_description_names_the_other_reading():
+    settings = config.Config().replace(network="dense")
+    ignored, narrow, wide, gray = (
+        defaults.describe(data, kvae.default_settings(data, settings), settings)[-1]
+        for data in (
+            dataset(photos(60, 32, 32, 3), label=np.arange(60) % 4),
+            dataset(BATCH.reshape(60, 4, 6)),
+            dataset(BATCH.reshape(60, 6, 4)),
+            dataset(abs(BATCH.reshape(60, 4, 6, 1)) / 9),
+        )
+    )
+    assert "the model ignores the classes, see --conditional" in ignored
+    assert "if axis 1 is the features, add --axes features-first (6 steps)" in narrow
+    assert "--axes" not in wide
+    assert "if these are sequences, add --axes steps-first" in gray
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "expected"),
+    [
+        ("auto", (60, 1, 24), (60, 24, 1)),
+        ("auto", (60, 4, 6), (60, 4, 6, 1)),
+        ("image", (60, 2, 12), (60, 2, 12, 1)),
+        ("steps-first", (60, 4, 6), (60, 4, 6)),
+        ("features-first", (60, 4, 6), (60, 6, 4)),
+    ],
+)
+def test_axes_decide_how_arrays_are_read(axes, shape, expected, tmp_path, monkeypatch):
+    x = abs(BATCH.reshape(shape)) / 9
+    np.save(tmp_path / "x.npy", x)
+    settings = config.Config().replace(data=str(tmp_path / "x.npy"), axes=axes)
+    data = run_data.read(settings)
+    assert data.x.shape == expected
+    swapped = axes == "features-first" or shape[1] == 1
+    np.testing.assert_array_equal(data.x, (np.swapaxes(x, 1, 2) if swapped else x).reshape(expected))
+    assert run_data.read(kvae.default_settings(data, settings)).x.shape == expected
+    monkeypatch.setattr("kvae.data.sources.IN_MEMORY", 100)
+    np.testing.assert_array_equal(run_data.read(settings).x[:], data.x)
+
+
+def test_axes_that_do_not_fit_are_refused(tmp_path):
+    for shape, axes in (((6, 4, 4), "features-first"), ((6, 16), "image"), ((6, 4, 4, 3), "steps-first")):
+        np.save(tmp_path / "x.npy", RANDOM.normal(size=shape))
+        with pytest.raises(InputDataError, match="--axes"):
+            run_data.read(config.Config().replace(data=str(tmp_path / "x.npy"), axes=axes))
+
+
 def test_sequences_in_a_file_are_read_as_sequences(tmp_path):
     np.save(tmp_path / "series.npy", BATCH[..., 0])
     wanted = config.Config().replace(data=str(tmp_path / "series.npy"))
@@ -150,4 +197,4 @@ def test_config_accepts_the_text_auto_and_stores_numbers(tmp_path):
     chosen = kvae.default_settings(kvae.data.load("mnist-sample"))
     (tmp_path / "chosen.toml").write_text(chosen.to_toml())
     assert config.read(tmp_path / "chosen.toml") == chosen
-    assert "auto" not in chosen.to_toml().replace("# Rerun", "")
+    assert "auto" not in chosen.to_toml().replace('axes = "auto"', "")  # The network decides about the axes.

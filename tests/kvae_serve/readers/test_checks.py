@@ -42,6 +42,13 @@ def test_dark_images_and_other_ranges_are_accepted(dtype, highest, value_range):
     check_units(np.array([[0, highest]], dtype), value_range, "x.npy")
 
 
+def test_many_8_bit_images_without_bright_pixels_are_refused():
+    check_units(np.full((9, 4), 16, np.uint8), PIXELS, "x.npy")
+    with pytest.raises(InputDataError, match="on the scale 0 to 16"):
+        check_units(np.full((10, 4), 16, np.uint8), PIXELS, "x.npy")
+    check_units(np.full((10, 4), 17, np.uint8), PIXELS, "x.npy")
+
+
 def test_range_allows_the_rounding_of_float32():
     x = np.full((2, 4), np.nextafter(np.float32(255), np.float32(300)), np.float32)
     check_range(x, (0.0, 255.0), "means")

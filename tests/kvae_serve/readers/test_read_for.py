@@ -136,6 +136,15 @@ def test_layouts_of_one_image_are_equal(tmp_path):
     np.testing.assert_array_equal(read_for(tmp_path / "a.csv", manifest(conditions=[])).x, x)
 
 
+def test_sequences_with_the_features_first_are_read_for_a_model(tmp_path):
+    x = np.arange(24, dtype="f4").reshape(2, 4, 3)
+    data = {"kind": "sequence", "shape": [4, 3], "range": None, "bounded": False, "mean": [0] * 3, "scale": [1] * 3}
+    sequences = manifest(data=data, conditions=[], likelihood={"name": "gaussian", "sigma": [1.0] * 3})
+    for name, layout in {"steps": x, "features": np.swapaxes(x, 1, 2), "flat": x.reshape(2, -1)}.items():
+        np.save(tmp_path / f"{name}.npy", layout)
+        np.testing.assert_array_equal(read_for(tmp_path / f"{name}.npy", sequences).x, x)
+
+
 def test_label_follows_from_the_name_of_a_folder_of_images(tmp_path):
     (tmp_path / "dog").mkdir()
     Image.fromarray(np.zeros((8, 6), np.uint8)).save(tmp_path / "dog" / "a.png")
