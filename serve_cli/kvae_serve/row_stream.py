@@ -81,11 +81,13 @@ class RowStream:
         """Names of the main arrays that hold data rather than latent vectors."""
         return tuple(name for name in self.main if name in IN_DATA_UNITS)
 
+    def data(self, chunk: Chunk) -> list[np.ndarray]:
+        """Return the data of a chunk that a picture shows side by side, each `[rows, *shape]` in data units."""
+        return [np.asarray(chunk["x"], np.float32), chunk["x_mean"]] if self.pairs else [chunk[self.main[0]]]
+
     def images(self, chunk: Chunk) -> np.ndarray:
-        """Return the pictures of a chunk, `[rows, height, width, channels]` in data units."""
-        if not self.pairs:
-            return chunk[self.main[0]]
-        return np.concatenate([np.asarray(chunk["x"], np.float32), chunk["x_mean"]], axis=2)
+        """Return the pictures of a chunk of images, `[rows, height, width, channels]` in data units."""
+        return np.concatenate(self.data(chunk), axis=2)
 
     def as_dtype(self, dtype: Dtype) -> RowStream:
         """Return this stream with its data as float32 (unchanged), or rounded to uint8.

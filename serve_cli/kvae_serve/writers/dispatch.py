@@ -2,11 +2,11 @@
 
 | path | content |
 |---|---|
-| `.png` | grid of the images, one row per label |
+| `.png` | grid of the images, or of plots of sequences, one row per label |
 | `.npz` | all arrays: `x`, `z`, one per condition; of samples also `seed`, `start` and `scheme` |
 | `.npy` | `x` only; `z_mean` of latent vectors |
 | `.csv` | rows below a header: conditions, then the columns of a table or a latent vector, classes by name |
-| a folder | one PNG per image |
+| a folder | one PNG per image or sequence |
 | `-` | the bytes of an `.npy` on standard output |
 
 Equal rows give equal bytes: no output contains a date.
@@ -104,6 +104,12 @@ def show(draws: Rows | RowStream, stream: TextIO | None = None, quiet: bool = Tr
             csv.write(stream, running)
 
 
+def check_pictures(path: str, rows: RowStream) -> None:
+    """Raise `RequestError` if an output of pictures was requested, but the rows are neither images nor sequences."""
+    if rows.manifest.data.kind != "sequence" or not rows.data_names:
+        check_images(path, rows.manifest, None if rows.data_names else rows.main[0])
+
+
 def check_images(path: str, manifest: Manifest, content: str | None = None) -> None:
     """Raise `RequestError` if an output of pictures was requested, but the rows are not images.
 
@@ -180,7 +186,7 @@ def _is_folder(path: str) -> bool:
 def _write_png(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
     from kvae_serve.writers import images
 
-    check_images(path, rows.manifest, None if rows.data_names else rows.main[0])
+    check_pictures(path, rows)
     images.check_grid(path, rows)
     atomic.write_whole(path, images.grid_png(rows), force)
 
@@ -204,7 +210,7 @@ def _write_npy(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
 def _write_folder(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
     from kvae_serve.writers import images
 
-    check_images(path, rows.manifest, None if rows.data_names else rows.main[0])
+    check_pictures(path, rows)
     disk_space.check(path, rows.num_rows * images.MIN_FILE_BYTES, force)
     with atomic.new_folder(path, force) as folder:
         images.write_folder(folder, rows)

@@ -1,17 +1,17 @@
-"""Write images as PNG: all in one grid, or one file per image in a folder."""
+"""Write images, and plots of sequences, as PNG: all in one grid, or one file per row in a folder."""
 # ruff: noqa: PTH118
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from kvae_serve.errors import RequestError, printable
 from kvae_serve.row_stream import Chunk, RowStream
-from kvae_serve.writers import png
+from kvae_serve.writers import plots, png
 from kvae_serve.writers.grid import GAP, Grid, to_uint8
 
 MAX_PIXELS = 2**26
@@ -34,15 +34,15 @@ def check_grid(path: str, rows: RowStream) -> None:
 def grid_png(rows: RowStream) -> bytes:
     """Return a PNG with all images in a grid, one row per label if each label has 2 to 32 images.
 
-    Without a known data range all images are kept in memory, because the lowest and highest value become black and
-    white. Otherwise only their pixels are.
+    Without a known data range, and for sequences, all rows are kept in memory, because the lowest and highest value
+    set the scale. Otherwise only the pixels are.
     """
     num, columns = rows.num_rows, rows.group_size
     if not 1 < columns <= min(32, num - 1):
         columns = math.ceil(math.sqrt(num))
     picture = Grid(num, columns, _image_shape(rows))
     for chunk in _chunks(rows):
-        picture.add(to_uint8(rows.images(chunk), rows.manifest.data.range))
+        picture.add(_pictures(rows, rows.data(chunk)))
     return png.encode(picture.pixels, rows.metadata)
 
 
@@ -50,7 +50,7 @@ def write_folder(folder: str, rows: RowStream) -> None:
     """Write one PNG per row, named by its conditions and its index."""
     first = 0
     for chunk in _chunks(rows):
-        pixels = to_uint8(chunk[rows.main[0]], rows.manifest.data.range)
+        pixels = _pictures(rows, [chunk[rows.main[0]]])
         for image, name in zip(pixels, file_names(rows, chunk, first), strict=True):
             _write(os.path.join(folder, f"{name}.png"), png.encode(image, rows.metadata))
         first += len(pixels)
@@ -91,9 +91,18 @@ def _write(path: str, data: bytes) -> None:
         os.close(descriptor)
 
 
+def _pictures(rows: RowStream, data: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the pictures of some rows: uint8 `[rows, height, width, channels]`, arrays of `data` side by side."""
+    if rows.manifest.data.kind == "sequence":
+        bounds = plots.limits(np.concatenate(data))
+        return np.concatenate([plots.draw(x, bounds) for x in data], axis=2)
+    return to_uint8(np.concatenate(data, axis=2), rows.manifest.data.range)
+
+
 def _chunks(rows: RowStream) -> Iterator[Chunk]:
-    """Yield the chunks, or one chunk with all rows if the data range is not known."""
-    if rows.manifest.data.range is not None:
+    """Yield the chunks, or one chunk with all rows if all of them set the scale of the pictures."""
+    data = rows.manifest.data
+    if data.kind != "sequence" and data.range is not None:
         yield from rows.chunks
         return
     chunks = list(rows.chunks)
@@ -101,7 +110,8 @@ def _chunks(rows: RowStream) -> Iterator[Chunk]:
 
 
 def _image_shape(rows: RowStream) -> tuple[int, int, int]:
-    height, width, channels = rows.manifest.data.shape
+    data = rows.manifest.data
+    height, width, channels = plots.SHAPE if data.kind == "sequence" else data.shape
     return height, width * (2 if rows.pairs else 1), channels
 
 
