@@ -57,9 +57,9 @@ ORDER = {
         ["inference"],
         ["readers", "runtime"],
         ["writers"],
-        ["row_stream", "latent_path", "csv_escape", "prefetch", "progress"],
+        ["row_stream", "latent_path", "csv_escape", "prefetch", "progress", "cells"],
         ["sealed"],
-        ["numbers", "strict_json"],
+        ["numbers", "strict_json", "dates"],
         ["errors", ""],
     ],
 }

@@ -23,7 +23,10 @@ class TableSpec(DataSpec):
 
     Args:
         columns: For each column `{"name", "kind": "numeric", "mean", "scale"}` or
-            `{"name", "kind": "categorical", "classes"}`. `TableSpec.learn` creates them.
+            `{"name", "kind": "categorical", "classes"}`. Further keys, such as `decimals`, describe how the column is
+            written, see docs/format.md. `TableSpec.learn` creates them.
+        outside: Columns that are written but not modelled: constants and identifiers.
+        order: Names of all written columns in order, conditions included.
 
     Raises:
         ValueError: If a column is invalid, or two have the same name.
@@ -38,8 +41,11 @@ class TableSpec(DataSpec):
         [[2.0, 0.0, 1.0]]
     """
 
-    def __init__(self, columns: Sequence[dict[str, Any]]) -> None:
+    def __init__(
+        self, columns: Sequence[dict[str, Any]], outside: Sequence[dict[str, Any]] = (), order: Sequence[str] = ()
+    ) -> None:
         self.columns = [dict(column) for column in columns]
+        self.outside, self.order = [dict(column) for column in outside], list(order)
         names = [column["name"] for column in self.columns]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"The columns are {names}; expected at least one, all with different names.")
@@ -53,12 +59,20 @@ class TableSpec(DataSpec):
         self._scales = np.array([self.columns[i]["scale"] for i in self.numeric], "float32")
 
     @classmethod
-    def learn(cls, columns: Sequence[dict[str, Any]], x: Any) -> "TableSpec":
+    def learn(
+        cls,
+        columns: Sequence[dict[str, Any]],
+        x: Any,
+        outside: Sequence[dict[str, Any]] = (),
+        order: Sequence[str] = (),
+    ) -> "TableSpec":
         """Create a spec with the means and standard deviations of rows.
 
         Args:
             columns: Columns as in `kvae_serve.readers.Dataset.columns`.
             x: Rows `[num, num_columns]`. A column that is constant in them gets the scale 1.
+            outside: Columns as in `kvae_serve.readers.Dataset.outside`.
+            order: As `kvae_serve.readers.Dataset.order`.
 
         Example:
             >>> import kvae
@@ -67,12 +81,12 @@ class TableSpec(DataSpec):
         """
         learned: list[dict[str, Any]] = []
         for column, values in zip(columns, np.asarray(x, "float64").T, strict=True):
-            learned.append({key: column[key] for key in ("name", "kind", "classes") if key in column})
+            learned.append(dict(column))
             if column["kind"] == "numeric":
                 # Rounded to float32, the type in the graphs.
                 mean, scale = float(np.float32(values.mean())), float(np.float32(values.std())) or 1.0
                 learned[-1] |= {"mean": mean, "scale": scale}
-        return cls(learned)
+        return cls(learned, outside, order)
 
     @property
     def num_classes(self) -> list[int]:
@@ -153,11 +167,12 @@ class TableSpec(DataSpec):
 
     def manifest(self) -> dict[str, Any]:
         """Return kind, shape and columns as JSON."""
-        return {"kind": "table", "shape": list(self.shape), "range": None, "columns": self.columns}
+        written = {"outside": self.outside, "order": self.order} if self.order else {}
+        return {"kind": "table", "shape": list(self.shape), "range": None, "columns": self.columns, **written}
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""
-        return {"columns": self.columns}
+        return {"columns": self.columns, "outside": self.outside, "order": self.order}
 
 
 def _check_column(column: dict[str, Any]) -> None:

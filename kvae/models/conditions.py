@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -60,6 +60,8 @@ class Categorical(Condition):
         name: Name of the condition; `label` is the usual one.
         classes: Class names in the order of their indices, or their number (the names are then "0", "1", ...).
         embedding_dim: Width of a learned embedding. None means one-hot vectors.
+        shares: Share of each class in the training data, for sampling the classes in this proportion.
+        column: Column of a table that the condition was, as in `kvae_serve.readers.Dataset.condition_columns`.
 
     Raises:
         ValueError: There are fewer than 2 classes, or two classes have the same name.
@@ -75,9 +77,12 @@ class Categorical(Condition):
         name: str = "label",
         classes: int | Sequence[str] = 10,
         embedding_dim: int | None = None,
+        shares: Sequence[float] = (),
+        column: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(name=name, **kwargs)
+        self.shares, self.column = [float(share) for share in shares], dict(column or {})
         self.classes = [str(c) for c in (range(classes) if isinstance(classes, int) else classes)]
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
             raise ValueError(f"The classes of {name} are {self.classes}; expected at least 2 classes, all different.")
@@ -127,12 +132,14 @@ class Categorical(Condition):
             )
 
     def manifest(self) -> dict[str, Any]:
-        """Return name, kind and classes."""
-        return {"name": self.name, "kind": "categorical", "classes": self.classes}
+        """Return name, kind and classes, and the shares and the column if they are known."""
+        entry = {"name": self.name, "kind": "categorical", "classes": self.classes}
+        return entry | _known(shares=self.shares, column=self.column)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
-        return {"name": self.name, "classes": self.classes, "embedding_dim": self.embedding_dim}
+        arguments = {"name": self.name, "classes": self.classes, "embedding_dim": self.embedding_dim}
+        return arguments | _known(shares=self.shares, column=self.column)
 
 
 @register("conditions.Continuous")
@@ -143,6 +150,7 @@ class Continuous(Condition):
         name: Name of the condition.
         low: A low value of the training data, in the user's units. Lower values extrapolate.
         high: A high value, above `low`.
+        column: Column of a table that the condition was, as in `kvae_serve.readers.Dataset.condition_columns`.
 
     Raises:
         ValueError: The bounds are not finite, or `low` is not below `high`.
@@ -155,8 +163,11 @@ class Continuous(Condition):
 
     dim = 1
 
-    def __init__(self, name: str, low: float = 0.0, high: float = 1.0, **kwargs: Any) -> None:
+    def __init__(
+        self, name: str, low: float = 0.0, high: float = 1.0, column: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(name=name, **kwargs)
+        self.column = dict(column or {})
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ValueError(f"The bounds of {name} are {low} and {high}; expected finite numbers, the lower first.")
         self.low, self.high = float(low), float(high)
@@ -176,12 +187,18 @@ class Continuous(Condition):
             )
 
     def manifest(self) -> dict[str, Any]:
-        """Return name, kind and range."""
-        return {"name": self.name, "kind": "continuous", "range": [self.low, self.high]}
+        """Return name, kind and range, and the column if it is known."""
+        entry = {"name": self.name, "kind": "continuous", "range": [self.low, self.high]}
+        return entry | _known(column=self.column)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
-        return {"name": self.name, "low": self.low, "high": self.high}
+        return {"name": self.name, "low": self.low, "high": self.high} | _known(column=self.column)
+
+
+def _known(**values: Any) -> dict[str, Any]:
+    """Return the values that are not empty."""
+    return {name: value for name, value in values.items() if value}
 
 
 def _are_integers(values: np.ndarray) -> bool:

@@ -3,12 +3,14 @@
 This module does not import Keras, because the choices are printed before the backend starts, which takes seconds.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from kvae.data import disk, ranges
 from kvae.training.config import Config
+from kvae_serve import cells
 from kvae_serve.errors import InputDataError, printable
 from kvae_serve.readers import Dataset
 
@@ -245,28 +247,35 @@ def _examples(dataset: Dataset, config: Config) -> str:
 
 
 def _column(dataset: Dataset, index: int) -> str:
-    """Describe a column of a table: type, range, and unusual values."""
+    """Describe a column of a table: type, range or classes, missing values, and unusual values."""
     column, values = dataset.columns[index], np.asarray(dataset.x[:, index], "float64")
-    name = printable(column["name"], 40)
+    line = f"  {printable(column['name'], 40)}: {cells.describe(column)}"
     if column["kind"] == "categorical":
         classes = column["classes"]
         counts = np.bincount(values.astype(int), minlength=len(classes))
-        shown = ", ".join(printable(each, 20) for each in classes[:4]) + (", ..." if len(classes) > 4 else "")
+        num_missing = int(counts[classes.index(column["missing"])]) if "missing" in column else 0
         odd = [f"{int((counts == 1).sum())} classes occur once"] if (counts == 1).sum() > 1 else []
         if 2 * len(classes) > len(values):
             odd = ["nearly as many classes as rows: an identifier? See --drop-columns"]
-        return f"  {name}: {len(classes)} classes ({shown}), 0 missing" + "".join(f"; {each}" for each in odd)
-    low, high, mean, std = values.min(), values.max(), values.mean(), values.std()
+    else:
+        num_missing, odd = int(np.isnan(values).sum()), _odd_numbers(column, values[~np.isnan(values)])
+    if num_missing:
+        odd.insert(0, f"{num_missing:,} missing ({num_missing / len(values):.1%})")
+    return line + "".join(f"; {each}" for each in odd)
+
+
+def _odd_numbers(column: Mapping[str, Any], values: np.ndarray) -> list[str]:
+    """Return what is unusual about the numbers of a column."""
     distinct, most = np.unique(values, return_counts=True)
     odd = []
     if len(distinct) <= 10 and len(distinct) < len(values) // 4 and (distinct == distinct.round()).all():
         odd.append(f"only {len(distinct)} different values: classes? See --categorical-columns")
     elif most.max() > 0.5 * len(values):
-        odd.append(f"{most.max() / len(values):.0%} of the rows are {distinct[most.argmax()]:g}")
-    far = max(high - mean, mean - low) / std if std else 0.0
+        odd.append(
+            f"{most.max() / len(values):.0%} of the rows are {cells.texts(column, distinct[[most.argmax()]])[0]}"
+        )
+    mean, std = values.mean(), values.std()
+    far = max(values.max() - mean, mean - values.min()) / std if std else 0.0
     if far > 10:
         odd.append(f"an extreme value is {far:.0f} standard deviations from the mean")
-    whole = "whole numbers" if (distinct == distinct.round()).all() else "numbers"
-    if whole == "whole numbers" and len(distinct) == len(values) and high - low == len(values) - 1:
-        odd.append("counts the rows: an identifier? See --drop-columns")
-    return f"  {name}: {whole} from {low:g} to {high:g}, 0 missing" + "".join(f"; {each}" for each in odd)
+    return odd

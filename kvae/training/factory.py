@@ -88,9 +88,17 @@ def _likelihood(m: ModelConfig, spec: Any) -> Any:
 
 
 def _condition(
-    embedding_dim: int, name: str, kind: str, classes: Any = None, range: Any = None
+    embedding_dim: int,
+    name: str,
+    kind: str,
+    classes: Any = None,
+    range: Any = None,
+    shares: Any = (),
+    column: Any = None,
 ) -> Categorical | Continuous:
-    return Categorical(name, classes, embedding_dim or None) if kind == "categorical" else Continuous(name, *range)
+    if kind == "categorical":
+        return Categorical(name, classes, embedding_dim or None, shares, column)
+    return Continuous(name, range[0], range[1], column)
 
 
 def _networks(m: ModelConfig, spec: DataSpec, condition_dim: int, likelihood: Any, bias: Any) -> tuple[Any, Any]:
@@ -180,7 +188,7 @@ def optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Optimize
 
 
 def describe_conditions(dataset: Dataset, rows: np.ndarray | None = None) -> list[dict[str, Any]]:
-    """Describe the conditions of a dataset as JSON: name, kind, and classes or range.
+    """Describe the conditions of a dataset as JSON: name, kind, classes with their shares or range, and the column.
 
     Args:
         dataset: The data.
@@ -189,11 +197,17 @@ def describe_conditions(dataset: Dataset, rows: np.ndarray | None = None) -> lis
     descriptions: list[dict[str, Any]] = []
     for name, values in dataset.conditions.items():
         if name in dataset.class_names:
-            descriptions.append({"name": name, "kind": "categorical", "classes": list(dataset.class_names[name])})
+            classes = list(dataset.class_names[name])
+            counts = np.bincount(values if rows is None else values[rows], minlength=len(classes))
+            shares = [round(float(share), 9) for share in counts / counts.sum()]
+            descriptions.append({"name": name, "kind": "categorical", "classes": classes, "shares": shares})
         else:
             used = values if rows is None or values[rows].min() == values[rows].max() else values[rows]
             extremes = [float(used.min()), float(used.max())]
             descriptions.append({"name": name, "kind": "continuous", "range": extremes})
+        if column := dataset.condition_columns.get(name):
+            kept = {key: value for key, value in column.items() if key not in ("kind", "classes")}
+            descriptions[-1]["column"] = kept
     return descriptions
 
 
@@ -233,7 +247,13 @@ def spec_of(
             "as gaussian."
         )
     if dataset.columns:
-        return TableSpec.learn(dataset.columns, dataset.x if rows is None else dataset.x[rows])
+        if gaps := [each["name"] for each in dataset.columns if each["kind"] == "numeric" and "missing" in each]:
+            raise InputDataError(
+                f"{dataset.source} has missing numbers in column {', '.join(map(str, gaps[:5]))}, which the model does "
+                "not support. Fill them in, or give --categorical-columns to read the values as classes."
+            )
+        x = dataset.x if rows is None else dataset.x[rows]
+        return TableSpec.learn(dataset.columns, x, dataset.outside, dataset.order)
     shape = dataset.x.shape[1:]
     if likelihood == "categorical":
         low, high = disk.value_range(dataset.x)

@@ -21,14 +21,19 @@ def check_data(x: np.ndarray, data: Data, source: str, first: int = 0) -> None:
         first: Row number of the first row in messages.
 
     Raises:
-        InputDataError: A value is not finite, out of range, or not a class index.
+        InputDataError: A value is not finite, out of range, or not a class index. In a table, NaN is a missing value
+            of a class, or of a number that has missing values in the training data.
     """
-    check_range(x, data.range if data.bounded else None, source)
+    if not data.columns:
+        check_range(x, data.range if data.bounded else None, source)
     for index, column in enumerate(data.columns):
         if column["kind"] != "categorical":
+            known = x[:, index] if "missing" not in column else x[~np.isnan(x[:, index]), index]
+            check_finite(known, f"column {printable(column['name'], 60)}", source)
             continue
         values, num = x[:, index], len(column["classes"])
-        bad = np.flatnonzero((values < 0) | (values >= num) | (values != np.floor(values)))
+        # NaN is a missing cell, and -1 a class that the model does not have.
+        bad = np.flatnonzero(~np.isnan(values) & ((values < -1) | (values >= num) | (values != np.floor(values))))
         if bad.size:
             raise InputDataError(
                 f"{source} has {values[bad[0]]:g} in row {first + bad[0]} of column {printable(column['name'], 60)}; "

@@ -1,7 +1,6 @@
 """Read tables from CSV files: numeric and categorical columns, some of which are conditions.
 
-The first row contains the column names. A column of numbers is numeric, any other is categorical. Classes are in
-alphabetical order, or in numerical order if all are numbers. Missing values are errors. Row 1 is the header.
+The first row contains the column names. `column_types` finds the type of each column. Row 1 is the header.
 """
 
 from __future__ import annotations
@@ -9,63 +8,36 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 
 from kvae_serve.csv_escape import NUMBER, unescape
 from kvae_serve.errors import InputDataError, printable
 from kvae_serve.readers import csv_numbers
-from kvae_serve.readers.dataset import Dataset, MissingSplitError, ReadOptions, Split
+from kvae_serve.readers.column_types import ColumnError, known_values, sorted_classes
+from kvae_serve.readers.column_types import infer as infer_column
+from kvae_serve.readers.dataset import Dataset, MissingSplitError, ReadOptions, Split, Table
 from kvae_serve.sealed.manifest import RESERVED, Condition
 
 SUFFIXES = (".csv", ".tsv")
 MAX_LINE = 2**22
 MAX_COLUMNS = 10_000
 MAX_CELLS = 50_000_000
-MAX_CLASSES = 1000
-"""Classes of one column. A column with more contains names or texts, which a model cannot learn."""
 MAX_NAME = 200
 
 # A message of the command has at most 1,000 characters.
 _SHOWN_PROBLEMS = 5
 
-_MISSING = {"", "?", "na", "n/a", "#n/a", "nan", "nat", "null", "<na>"}
-_MAYBE_MISSING = {"none", "-", "--", "."}
 _DELIMITERS = (",", ";", "\t", "|")
 _DELIMITER_NAMES = {"tab": "\t", "\\t": "\t", "space": " "}
 _SAMPLE_LINES = 50
 _LABELS = ("label", "labels", "class", "target", "y")
-_TIME = r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( ?[AaPp][Mm])?(Z|[+-]\d\d:?\d\d)?"
-_DATE = re.compile(
-    rf"((\d{{4}}[-/.]\d{{1,2}}[-/.]\d{{1,2}}|\d{{1,2}}[-/.]\d{{1,2}}[-/.]\d{{2,4}})([ T]{_TIME})?|{_TIME})", re.ASCII
-)
 _PIXEL = re.compile(r"(?:pixel|pix|px)[_ ]?(\d{1,6})|(\d{1,4})x(\d{1,4})", re.ASCII | re.IGNORECASE)
-
-
-class Table(NamedTuple):
-    """Cells of a file as texts, by column.
-
-    Attributes:
-        cells: Cells by column name.
-        source: Name of the file in messages.
-        first_row: Number of the first row below the header, as a spreadsheet shows it.
-        delimiter: Delimiter of the file.
-        notes: Sentences about how the file was read.
-    """
-
-    cells: dict[str, list[str]]
-    source: str
-    first_row: int = 2
-    delimiter: str = ","
-    notes: tuple[str, ...] = ()
-
-    def where(self, name: str, row: int) -> str:
-        """Return the position of a cell for a message, with the row number that a spreadsheet shows."""
-        return f"row {row + self.first_row}, column {printable(name, 60)}"
 
 
 def read_csv(path: Path, options: ReadOptions, source: str) -> Dataset:
@@ -90,7 +62,7 @@ def read_folder(folder: Path, split: Split, options: ReadOptions, source: str) -
     ]
     test = parse(folder / "test.csv", f"{source}/test.csv", options)
     if train.columns:
-        return apply(test, train.columns, conditions)
+        return apply(test, train.columns, conditions, options.missing_values)
     read = as_numbers(test, [each.name for each in conditions], options)
     texts = _with_graph_names(test)
     labels = {each.name: _known(test, texts[each.name], each.classes or None) for each in conditions}
@@ -145,7 +117,7 @@ def infer(table: Table, options: ReadOptions) -> Dataset:
     Raises:
         InputDataError: An option has an unknown column, or columns cannot be read. One message lists all of them.
     """
-    for option in ("condition_columns", "categorical_columns", "drop_columns"):
+    for option in ("condition_columns", "categorical_columns", "drop_columns", "column_settings"):
         for name in getattr(options, option):
             if name not in table.cells:
                 hint = ""
@@ -156,7 +128,9 @@ def infer(table: Table, options: ReadOptions) -> Dataset:
         raise InputDataError(
             f"Column {printable(min(both), 60)} of {table.source} cannot be both a condition and dropped. Choose one."
         )
-    table = table._replace(cells={name: each for name, each in table.cells.items() if name not in options.drop_columns})
+    ignored = {name for name, each in options.column_settings.items() if each.get("type") == "ignore"}
+    ignored.update(options.drop_columns)
+    table = table._replace(cells={name: each for name, each in table.cells.items() if name not in ignored})
     pixels = _pixel_columns(table)
     if not pixels and (options.image_size or options.channels):
         raise InputDataError(
@@ -168,84 +142,114 @@ def infer(table: Table, options: ReadOptions) -> Dataset:
         table = table._replace(cells={"label" if name == label else name: each for name, each in table.cells.items()})
         used = (*used, "label")
     if pixels and all(name in pixels or name in used for name in table.cells):
-        conditions, class_names, _, notes = _columns(table, used, options, set(pixels))
+        read = _columns(table, used, options, set(pixels))
         x, value_range = _images(table, pixels, options)
-        return Dataset(x, conditions, class_names, table.source, value_range, (), (*table.notes, *notes))
-    conditions, class_names, read, notes = _columns(table, options.condition_columns, options)
-    if not read:
+        notes = (*table.notes, *read.notes)
+        return Dataset(x, read.conditions, read.class_names, table.source, value_range, (), notes)
+    read = _columns(table, options.condition_columns, options)
+    if not read.columns:
         raise InputDataError(
             f"All columns of {table.source} are conditions, dropped or constant; expected at least one column of data."
         )
-    x, columns = np.stack([values for values, _ in read], axis=1), tuple(column for _, column in read)
-    return Dataset(x, conditions, class_names, table.source, None, columns, (*table.notes, *notes))
+    return Dataset(
+        np.stack(read.values, axis=1),
+        read.conditions,
+        read.class_names,
+        table.source,
+        None,
+        tuple(read.columns),
+        (*table.notes, *read.notes),
+        outside=tuple(read.outside),
+        order=tuple(read.order),
+        condition_columns=read.condition_columns,
+    )
+
+
+@dataclass
+class _Read:
+    """Columns that were read."""
+
+    conditions: dict[str, np.ndarray] = field(default_factory=dict)
+    class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    condition_columns: dict[str, dict[str, Any]] = field(default_factory=dict)
+    columns: list[dict[str, Any]] = field(default_factory=list)
+    values: list[np.ndarray] = field(default_factory=list)
+    outside: list[dict[str, Any]] = field(default_factory=list)
+    order: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def _columns(
     table: Table, condition_columns: Sequence[str], options: ReadOptions, skipped: Iterable[str] = ()
-) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, ...]], list[tuple[np.ndarray, dict[str, Any]]], list[str]]:
-    """Return the conditions with their class names, the other columns with their descriptions, and notes."""
-    conditions: dict[str, np.ndarray] = {}
-    class_names: dict[str, tuple[str, ...]] = {}
-    columns: list[tuple[np.ndarray, dict[str, Any]]] = []
-    notes: list[str] = []
+) -> _Read:
+    """Read all columns except the skipped ones."""
+    read = _Read()
     problems: list[tuple[str, str, str]] = []
     decimal_comma = _decimal_comma(table)
     for name in table.cells:
         if name in skipped:
             continue
         is_condition = name in condition_columns
+        chosen = dict(options.column_settings.get(name, {}))
         # A label is always a class, even if the classes are numbers.
-        is_class = name in options.categorical_columns or (is_condition and graph_name(name) == "label")
-        cells = table.cells[name]
-        if len(set(cells)) == 1 and not is_condition and name not in options.categorical_columns:
-            shown = printable(cells[0], 40) or "nothing"
-            notes.append(f"Column {printable(name, 60)} is left out: it is {shown} in every row.")
-            continue
-        if _is_index(name, cells) and not is_condition and not is_class:
-            notes.append(f"Column {printable(name, 60)} is left out: it numbers the rows.")
-            continue
+        if name in options.categorical_columns or (is_condition and graph_name(name) == "label"):
+            chosen.setdefault("type", "category")
         try:
-            values, classes, note = _column(table, name, is_class, decimal_comma)
-        except _ColumnError as error:
+            column = infer_column(table, name, decimal_comma, options.missing_values, chosen, is_condition)
+        except ColumnError as error:
             problems.append((name, error.problem, error.advice))
             continue
-        if note:
-            notes.append(f"Column {printable(name, 60)}: {note}.")
-        if (values == values[0]).all():
-            if is_condition or name in options.categorical_columns:
-                problem = f"{printable(cells[0], 40)} in every row of column {printable(name, 60)}"
-                problems.append((name, problem, "expected different values"))
-            else:
-                notes.append(f"Column {printable(name, 60)} is left out: it is {printable(cells[0], 40)} in every row.")
+        schema = column.schema
+        if name in table.dtypes:
+            schema |= {"dtype": table.dtypes[name]}
+        if column.note:
+            read.notes.append(column.note)
+        if schema:
+            read.order.append(name)
+        if column.values is None:
+            read.outside += [schema] if schema else []
             continue
         if not is_condition:
-            kind = {"kind": "numeric"} if classes is None else {"kind": "categorical", "classes": list(classes)}
-            columns.append((values, {"name": name, **kind}))
+            read.columns.append(schema)
+            read.values.append(column.values)
             continue
-        condition = graph_name(name)
-        if condition in RESERVED or condition in conditions:
+        condition, classes = graph_name(name), schema.get("classes")
+        if condition in RESERVED or condition in read.conditions:
             raise InputDataError(
                 f"Column {printable(name, 60)} of {table.source} cannot be a condition: the name {condition} "
                 "is already taken. Rename it in the header."
             )
-        conditions[condition] = values if classes is None else values.astype(np.int64)
+        read.conditions[condition] = column.values if classes is None else column.values.astype(np.int64)
+        read.condition_columns[condition] = schema
         if classes is not None:
-            class_names[condition] = classes
+            read.class_names[condition] = tuple(classes)
     if problems:
         raise _problems(table, problems, options)
-    return conditions, class_names, columns, notes
+    return read
 
 
-def apply(table: Table, columns: Sequence[dict[str, Any]], conditions: Sequence[Condition] = ()) -> Dataset:
+def apply(
+    table: Table,
+    columns: Sequence[dict[str, Any]],
+    conditions: Sequence[Condition] = (),
+    missing_values: Sequence[str] = (),
+) -> Dataset:
     """Read a table with the columns, classes and conditions of a model. Other columns are ignored.
 
-    A condition without a column is left out, because the caller may have its value.
+    A missing number is NaN, and a class that the model does not have is `column_types.UNSEEN`. A condition without a
+    column is left out, because the caller may have its value.
 
     Raises:
-        InputDataError: A column is missing, or a value is not a number or a class of its column.
+        InputDataError: A column is missing, or a value is not a number, or a class that a condition does not have.
     """
     decimal_comma = _decimal_comma(table)
-    x = [_known(table, column["name"], column.get("classes"), decimal_comma) for column in columns]
+    stacked, notes = [], list(table.notes)
+    for column in columns:
+        if column["name"] not in table.cells:
+            raise _unknown_column(table, column["name"])
+        values, note = known_values(table, column["name"], column, decimal_comma, missing_values)
+        stacked.append(values)
+        notes += [note] if note else []
     by_graph_name = _with_graph_names(table)
     values_by_name: dict[str, np.ndarray] = {}
     for condition in conditions:
@@ -253,7 +257,8 @@ def apply(table: Table, columns: Sequence[dict[str, Any]], conditions: Sequence[
             values = _known(table, name, condition.classes or None, decimal_comma)
             values_by_name[condition.name] = values.astype(np.int64) if condition.categorical else values
     class_names = {each.name: each.classes for each in conditions if each.name in values_by_name and each.categorical}
-    return Dataset(np.stack(x, axis=1), values_by_name, class_names, table.source, None, tuple(columns), table.notes)
+    x = np.stack(stacked, axis=1)
+    return Dataset(x, values_by_name, class_names, table.source, None, tuple(columns), tuple(notes))
 
 
 def as_numbers(table: Table, condition_names: Sequence[str], options: ReadOptions) -> Dataset:
@@ -274,7 +279,7 @@ def as_numbers(table: Table, condition_names: Sequence[str], options: ReadOption
             continue
         taken.add(name)
         if condition == "label" or not all(NUMBER.fullmatch(cell) for cell in table.cells[name]):
-            class_names[condition] = _sorted_classes(set(table.cells[name]))
+            class_names[condition] = sorted_classes(set(table.cells[name]))
             conditions[condition] = _indices(table, name, class_names[condition]).astype(np.int64)
         else:
             conditions[condition] = _numbers(table, name)
@@ -436,19 +441,6 @@ def _numbers_rows(cells: Sequence[str]) -> bool:
     return any(all(cell == str(row + first) for row, cell in enumerate(cells)) for first in (0, 1))
 
 
-def _is_index(name: str, cells: Sequence[str]) -> bool:
-    """Return whether a column is the index that pandas writes."""
-    return re.fullmatch(r"Unnamed: \d+", name) is not None and _numbers_rows(cells)
-
-
-class _ColumnError(Exception):
-    """A column cannot be read: the problem, and the advice."""
-
-    def __init__(self, problem: str, advice: str) -> None:
-        super().__init__(problem)
-        self.problem, self.advice = problem, advice
-
-
 def _problems(table: Table, problems: Sequence[tuple[str, str, str]], options: ReadOptions) -> InputDataError:
     """Return one error for all problems of a table, with the options that avoid them."""
     if len(problems) == 1:
@@ -462,119 +454,6 @@ def _problems(table: Table, problems: Sequence[tuple[str, str, str]], options: R
         f"{table.source} has {len(problems)} columns that cannot be read: {shown}{more}. "
         f"Leave them out with --drop-columns {printable(repr(dropped) if ' ' in dropped else dropped, 200)}."
     )
-
-
-def _column(
-    table: Table, name: str, forced: bool, decimal_comma: bool
-) -> tuple[np.ndarray, tuple[str, ...] | None, str]:
-    """Return the values of a column, its classes if it is categorical, and a note about its form."""
-    cells = table.cells[name]
-    missing = [row for row, cell in enumerate(cells) if cell.casefold() in _MISSING]
-    if missing:
-        cell = printable(cells[missing[0]], 20) or "nothing"
-        others = f", as in {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise _ColumnError(
-            f"{table.where(name, missing[0])}: a value is missing (the cell contains {cell}{others})",
-            "fill it in or remove the row",
-        )
-    if forced:
-        return (*_categorical(table, name), "")
-    texts = {cell for cell in set(cells) if not NUMBER.fullmatch(cell)}
-    shown = printable(name, 60)
-    advice = f"give --categorical-columns {shown} to read its values as classes"
-    try:
-        if not texts:
-            if decimal_comma:
-                csv_numbers.check_points(cells)
-            values, note = _checked(table, name, cells), _leading_zeros(cells, shown)
-            return values, None, note
-        numbers = csv_numbers.recognise(cells, table.delimiter, decimal_comma)
-    except csv_numbers.AmbiguousError as error:
-        row = next(row for row, cell in enumerate(cells) if cell.lstrip("+-") == str(error).split(" ", 1)[0])
-        raise _ColumnError(
-            f"{table.where(name, row)}: {error}", "write the numbers with a decimal point and without separators"
-        ) from None
-    if numbers is not None:
-        return _checked(table, name, numbers.cells), None, numbers.note
-    if 2 * sum(cell in texts for cell in cells) < len(cells):
-        row = next(row for row, cell in enumerate(cells) if cell in texts)
-        raise _ColumnError(
-            f"{table.where(name, row)} contains {printable(cells[row], 40)}, but most others are numbers",
-            f"correct it, or {advice}",
-        )
-    num = len(set(cells))
-    if all(_DATE.fullmatch(cell) for cell in cells):
-        raise _ColumnError(f"dates in column {shown}, such as {printable(cells[0], 40)}", f"use numbers, or {advice}")
-    if num > MAX_CLASSES:
-        raise _ColumnError(
-            f"{num} different texts in column {shown}, such as {printable(cells[0], 40)}",
-            f"a column may have {MAX_CLASSES} classes",
-        )
-    if num > max(20, len(cells) / 2):
-        raise _ColumnError(
-            f"{num} different texts in the {len(cells)} rows of column {shown}, such as {printable(cells[0], 40)}",
-            f"it looks like names, ids or free text; {advice}",
-        )
-    return (*_categorical(table, name), _odd_classes(set(cells)))
-
-
-def _categorical(table: Table, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    distinct = set(table.cells[name])
-    if len(distinct) > MAX_CLASSES:
-        raise _ColumnError(
-            f"{len(distinct)} different texts in column {printable(name, 60)}",
-            f"a column may have {MAX_CLASSES} classes",
-        )
-    classes = _sorted_classes(distinct)
-    return _indices(table, name, classes), classes
-
-
-def _sorted_classes(distinct: set[str]) -> tuple[str, ...]:
-    """Return classes in alphabetical order, or in numerical order if all are numbers."""
-    numbers = all(NUMBER.fullmatch(cell) for cell in distinct)
-    order: Callable[[str], Any] = (lambda cell: (float(cell), cell)) if numbers else str
-    return tuple(sorted(distinct, key=order))
-
-
-def _odd_classes(distinct: set[str]) -> str:
-    """Return a note about classes that differ only in case, or that may be missing values."""
-    odd = sorted(cell for cell in distinct if cell.casefold() in _MAYBE_MISSING)
-    if odd and len(distinct) > 2:
-        return f"{printable(odd[0], 40)} is read as a class, not as a missing value"
-    by_case: dict[str, str] = {}
-    for cell in sorted(distinct):
-        if (other := by_case.setdefault(cell.casefold(), cell)) != cell:
-            return f"{printable(other, 40)} and {printable(cell, 40)} are different classes"
-    return ""
-
-
-def _leading_zeros(cells: Sequence[str], name: str) -> str:
-    code = next((cell for cell in cells if re.fullmatch(r"0\d+", cell)), None)
-    if code is None:
-        return ""
-    return f"{printable(code, 40)} is read as a number; with --categorical-columns {name} it is a class"
-
-
-def _checked(table: Table, name: str, cells: Sequence[str]) -> np.ndarray:
-    """Return numbers as float32; refuse columns whose differences float32 would lose."""
-    values = np.array(cells, np.float64)
-    with np.errstate(over="ignore"):
-        small = values.astype(np.float32)
-    if not np.isfinite(small).all():
-        row = int(np.flatnonzero(~np.isfinite(small))[0])
-        raise _ColumnError(
-            f"{table.where(name, row)} contains {printable(table.cells[name][row], 40)}",
-            "expected a number in the range of float32",
-        )
-    low, high = float(values.min()), float(values.max())
-    spacing = float(np.spacing(np.float32(max(abs(low), abs(high)))))
-    if low < high < low + 2**16 * spacing and len(np.unique(small)) < len(np.unique(values)):
-        raise _ColumnError(
-            f"numbers from {low:.17g} to {high:.17g} in column {printable(name, 60)}, of which float32 keeps only "
-            f"{len(np.unique(small))} of {len(np.unique(values))} different values",
-            f"subtract an offset such as {low:.17g} from the column",
-        )
-    return small
 
 
 def _decimal_comma(table: Table) -> bool:

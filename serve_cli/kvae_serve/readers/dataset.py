@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -25,6 +27,30 @@ class MissingSplitError(InputDataError):
     """The data does not have a test split."""
 
 
+class Table(NamedTuple):
+    """Cells of a file as texts, by column.
+
+    Attributes:
+        cells: Cells by column name.
+        source: Name of the file in messages.
+        first_row: Number of the first row below the header, as a spreadsheet shows it.
+        delimiter: Delimiter of the file.
+        notes: Sentences about how the file was read.
+        dtypes: Types of the columns of a DataFrame.
+    """
+
+    cells: dict[str, list[str]]
+    source: str
+    first_row: int = 2
+    delimiter: str = ","
+    notes: tuple[str, ...] = ()
+    dtypes: Mapping[str, str] = MappingProxyType({})
+
+    def where(self, name: str, row: int) -> str:
+        """Return the position of a cell for a message, with the row number that a spreadsheet shows."""
+        return f"row {row + self.first_row}, column {printable(name, 60)}"
+
+
 class Dataset(NamedTuple):
     """Examples as their file stores them.
 
@@ -37,6 +63,9 @@ class Dataset(NamedTuple):
         source: Path of the data, for messages and manifests.
         range: Lowest and highest value of the file's type: (0, 255) for 8-bit data, else None.
         columns: Columns of a table, as `data.columns` in docs/format.md. Empty for other data.
+        outside: Columns of a table that are not in x, as `data.outside` in docs/format.md: constants and identifiers.
+        order: Names of all columns of a table in the order of the file, conditions included.
+        condition_columns: Columns of the conditions of a table by the name of the condition, like `columns`.
         notes: Sentences about how the data was read, such as columns that were left out.
         files: Name of the image file of each example, relative to the folder. Empty for other data.
     """
@@ -49,6 +78,9 @@ class Dataset(NamedTuple):
     columns: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    outside: tuple[dict[str, Any], ...] = ()
+    order: tuple[str, ...] = ()
+    condition_columns: Mapping[str, dict[str, Any]] = MappingProxyType({})
 
     def __repr__(self) -> str:
         source = printable(os.path.basename(str(self.source)) or self.source, 60)  # noqa: PTH119
@@ -84,6 +116,9 @@ class ReadOptions:
         drop_columns: Columns of a CSV to leave out.
         keys: Arrays of an .npz to read, each as `NAME=ARRAY`, such as `x=images`.
         delimiter: Delimiter of a CSV. By default it is detected.
+        missing_values: Further texts of a CSV that stand for a missing value.
+        column_settings: Settings of columns of a CSV by name, as in a columns.toml: `type`, `format`, `decimals`,
+            `missing`.
         skip_bad: Whether to leave out images that cannot be read.
         in_memory: Size of x in bytes above which arrays and image folders stay on disk. None reads everything.
         has_flags: Whether the command has the options above, so that messages may name them.
@@ -96,6 +131,8 @@ class ReadOptions:
     drop_columns: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     delimiter: str | None = None
+    missing_values: tuple[str, ...] = ()
+    column_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
     skip_bad: bool = False
     in_memory: int | None = None
     has_flags: bool = True

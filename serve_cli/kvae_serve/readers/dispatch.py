@@ -78,7 +78,7 @@ def read_for(
         else:
             table = csv.parse(path, printable(path), options)
         if data.kind == "table":
-            return csv.apply(table, data.columns, manifest.conditions)
+            return csv.apply(table, data.columns, manifest.conditions, options.missing_values)
         if len(table.cells) < data.num_values:
             raise InputDataError(
                 f"{printable(path)} is a table of {len(table.cells)} columns; {printable(manifest.name, 60)} expects "

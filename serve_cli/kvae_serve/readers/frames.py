@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from kvae_serve.errors import InputDataError, MissingExtraError, printable
-from kvae_serve.readers.csv import MAX_CELLS, Table
+from kvae_serve.readers.csv import MAX_CELLS
+from kvae_serve.readers.dataset import Table
 
 SUFFIX = ".parquet"
 

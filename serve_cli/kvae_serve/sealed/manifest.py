@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from kvae_serve import strict_json
+from kvae_serve import dates, strict_json
 from kvae_serve.errors import ModelFileError, printable
 from kvae_serve.numbers import is_integer, is_number
 
@@ -26,6 +27,12 @@ PRIORS = ("standard_normal", "conditional_gaussian", *MIXTURE_PRIORS)
 RESERVED = frozenset({"x", "z", "component", "seed", "start", "scheme"})
 """Names that conditions must not have, because they have other meanings in graphs and in .npz files."""
 
+COLUMN_TYPES = ("integer", "number", "category", "boolean", "datetime")
+"""Types of the columns of a table, which decide how they are written."""
+
+MAX_COLUMN_TEXT = 200
+MAX_DECIMALS = 15
+MAX_WIDTH = 40
 MAX_DEPTH = 16
 MAX_LATENT_DIM = 65_536
 MAX_VALUES = 2**24
@@ -42,12 +49,18 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Condition:
-    """Named attribute of a conditional model, with `classes` if categorical and `range` if continuous."""
+    """Named attribute of a conditional model, with `classes` if categorical and `range` if continuous.
+
+    `shares` are the shares of the classes in the training data. `column` describes the column of a table that the
+    condition was, like `Data.columns`; it is empty for other data.
+    """
 
     name: str
     kind: str
     classes: tuple[str, ...] = ()
     range: Range | None = None
+    shares: tuple[float, ...] = ()
+    column: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def categorical(self) -> bool:
@@ -59,7 +72,8 @@ class Condition:
 class Data:
     """Description of x: `shape` without the batch axis, and `range` in data units or None.
 
-    If `bounded` is false, the range is only a scale, and values may lie outside.
+    If `bounded` is false, the range is only a scale, and values may lie outside. Of a table, `outside` are the columns
+    that are not in x but in written rows, and `order` are the names of all columns of written rows.
     """
 
     kind: str
@@ -69,6 +83,8 @@ class Data:
     bounded: bool = True
     mean: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
+    outside: tuple[dict[str, Any], ...] = ()
+    order: tuple[str, ...] = ()
 
     @property
     def num_values(self) -> int:
@@ -167,6 +183,7 @@ class _Checker:
         if len(set(names)) != len(names) or RESERVED & set(names):
             self.fail("conditions", names, f"different names and none of {', '.join(sorted(RESERVED))}")
         data, latent_dim = self.data(self.object(raw, "data")), self.integer(raw, "latent_dim", MAX_LATENT_DIM)
+        self.order(data, conditions)
         golden = self.golden(self.object(raw, "golden")) if raw.get("golden") is not None else None
         if golden and golden["num"] * (latent_dim + data.num_values) > MAX_GOLDEN_INPUTS:
             self.fail("golden.num", golden["num"], f"at most {MAX_GOLDEN_INPUTS} numbers in all rows")
@@ -206,10 +223,66 @@ class _Checker:
                     self.fail("a column's scale", column["scale"], "a number above 0")
                 if not is_number(column.get("mean")):
                     self.fail("a column's mean", column.get("mean"), "a number")
+            self.written_form(column)
+        outside = self.outside(raw) if kind == "table" and "outside" in raw else ()
+        order: list[str] = []
+        if kind == "table" and "order" in raw:
+            order = [self.text({"name": name}, "name") for name in self.list(raw, "order", limit=MAX_CLASSES)]
         if not isinstance(bounded := raw.get("bounded", True), bool):
             self.fail("data.bounded", bounded, "true or false")
         mean, scale = self.features(raw, shape[-1]) if "scale" in raw or "mean" in raw else ((), ())
-        return Data(kind, tuple(shape), self.range(raw), tuple(columns), bounded, mean, scale)
+        value_range = self.range(raw)
+        return Data(kind, tuple(shape), value_range, tuple(columns), bounded, mean, scale, outside, tuple(order))
+
+    def written_form(self, column: dict[str, Any]) -> None:
+        """Check the keys that decide how the values of a column are written."""
+        numeric = column["kind"] in ("numeric", "continuous")
+        kind = self.choice(column, "type", COLUMN_TYPES) if "type" in column else None
+        if kind in (("category", "boolean") if numeric else ("datetime",)):
+            self.fail(f"type of a {column['kind']} column", kind, "another type")
+        decimals = column.get("decimals", 0)
+        if not is_integer(decimals) or not 0 <= decimals <= MAX_DECIMALS:
+            self.fail("a column's decimals", decimals, f"an integer from 0 to {MAX_DECIMALS}")
+        for key in ("minimum", "maximum", "offset"):
+            if not is_number(column.get(key, 0)):
+                self.fail(f"a column's {key}", column[key], "a number")
+        if column.get("minimum", -math.inf) > column.get("maximum", math.inf):
+            self.fail("a column's minimum", column["minimum"], "at most its maximum")
+        if "format" in column and (kind != "datetime" or not dates.is_format(column["format"])):
+            self.fail("a column's format", column["format"], "a date format such as %Y-%m-%d, of a datetime")
+        if kind == "datetime" and "format" not in column:
+            self.fail("a column's format", None, "a date format such as %Y-%m-%d")
+        for key in ("missing", "dtype"):
+            if column.get(key) and self.text(column, key, MAX_COLUMN_TEXT):
+                continue
+            if column.get(key, "") != "":
+                self.fail(f"a column's {key}", column[key], "a text")
+
+    def outside(self, raw: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+        """Return the columns of a table that are not in x: constants and identifiers."""
+        columns = self.list(raw, "outside", limit=MAX_CLASSES)
+        for column in columns:
+            if not isinstance(column, dict):
+                self.fail("a column outside", column, "an object")
+            self.text(column, "name")
+            key = "value" if self.choice(column, "type", ("constant", "id")) == "constant" else "prefix"
+            if column.get(key) != "":
+                self.text(column, key, MAX_COLUMN_TEXT)
+            if key == "value":
+                continue
+            for name, highest in (("start", 2**53), ("width", MAX_WIDTH)):
+                if not is_integer(column.get(name)) or not 0 <= column[name] <= highest:
+                    self.fail(f"an identifier's {name}", column.get(name), f"an integer from 0 to {highest}")
+        return tuple(columns)
+
+    def order(self, data: Data, conditions: tuple[Condition, ...]) -> None:
+        """Check that the order of written rows has each column once."""
+        if not data.order:
+            return
+        names = [column["name"] for column in (*data.columns, *data.outside)]
+        names += [each.column["name"] for each in conditions if each.column]
+        if sorted(names) != sorted(data.order) or len(set(names)) != len(names):
+            self.fail("data.order", list(data.order), "the name of each column once")
 
     def features(self, raw: dict[str, Any], num: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return the mean and the scale of each feature of vectors and sequences without a range."""
@@ -227,10 +300,23 @@ class _Checker:
     def condition(self, raw: Any) -> Condition:
         if not isinstance(raw, dict):
             self.fail("a condition", raw, "an object")
-        name = self.text(raw, "name")
-        if self.choice(raw, "kind", ("categorical", "continuous")) == "categorical":
-            return Condition(name, "categorical", classes=self.classes(raw))
-        return Condition(name, "continuous", range=self.range(raw))
+        name, column = self.text(raw, "name"), {}
+        kind = self.choice(raw, "kind", ("categorical", "continuous"))
+        if "column" in raw:
+            column = {**self.object(raw, "column"), "kind": kind}
+            self.text(column, "name")
+            self.written_form(column)
+        if kind == "continuous":
+            return Condition(name, kind, range=self.range(raw), column=column)
+        classes = self.classes(raw)
+        shares = self.list(raw, "shares", limit=MAX_CLASSES) if "shares" in raw else []
+        if "shares" in raw and (
+            len(shares) != len(classes)
+            or not all(is_number(share) and 0 <= share <= 1 for share in shares)
+            or not 0.99 < sum(shares) < 1.01
+        ):
+            self.fail("a condition's shares", shares, "a share of each class, 1 together")
+        return Condition(name, kind, classes=classes, shares=tuple(shares), column=column)
 
     def likelihood(self, raw: dict[str, Any]) -> dict[str, Any]:
         self.choice(raw, "name", LIKELIHOODS)
@@ -264,7 +350,8 @@ class _Checker:
         classes = self.list(raw, "classes", limit=MAX_CLASSES)
         if (
             not classes
-            or not all(isinstance(name, str) and name for name in classes)
+            or not all(isinstance(name, str) for name in classes)
+            or ("" in classes and raw.get("missing", raw.get("column", {}).get("missing")) != "")
             or len(set(classes)) != len(classes)
         ):
             self.fail("classes", classes, "distinct texts, at least one")

@@ -9,6 +9,7 @@ from typing import TextIO
 
 import numpy as np
 
+from kvae_serve import cells
 from kvae_serve.csv_escape import escape
 from kvae_serve.row_stream import RowStream
 from kvae_serve.sealed.manifest import Condition, Data
@@ -17,15 +18,19 @@ from kvae_serve.sealed.manifest import Condition, Data
 def write(stream: TextIO, rows: RowStream) -> None:
     """Write the main arrays of a stream.
 
-    Table rows and latent vectors also get a column per condition, and rows of image files a column `file`.
+    Rows of a table have the columns of the training table in their order, with their types, decimals, bounds, class
+    names and date formats. Latent vectors, and rows of a table whose manifest has no order, also get a column per
+    condition first; rows of image files get a column `file`.
     """
     data = rows.manifest.data
+    if rows.data_names and data.order:
+        _write_table(stream, rows)
+        return
     latent = not rows.data_names
     conditions = [each for each in rows.manifest.conditions if each.name in rows.arrays and (data.columns or latent)]
     header = [*(["file"] if rows.files else []), *(each.name for each in conditions)]
     for name in rows.main:
         header += [f"{name}_{index}" for index in range(rows.arrays[name].shape[0])] if latent else column_names(data)
-    classes = column_classes(data) if not latent else []
 
     def columns() -> Iterable[list[list[str]]]:
         files = iter(rows.files)
@@ -34,11 +39,35 @@ def write(stream: TextIO, rows: RowStream) -> None:
             if rows.files:
                 texts.insert(0, [escape(name) for name in islice(files, len(chunk[rows.main[0]]))])
             for name in rows.main:
-                values = chunk[name].reshape(len(chunk[name]), -1).T
-                texts += [column_texts(column, classes[i] if classes else None) for i, column in enumerate(values)]
+                values = chunk[name].reshape(len(chunk[name]), -1)
+                texts += [column_texts(each) for each in values.T] if latent else data_texts(data, values)
             yield texts
 
     write_columns(stream, header, columns())
+
+
+def _write_table(stream: TextIO, rows: RowStream) -> None:
+    data = rows.manifest.data
+    conditions = [each for each in rows.manifest.conditions if each.column and each.name in rows.arrays]
+    known = {str(each["name"]) for each in (*data.columns, *data.outside)} | {
+        each.column["name"] for each in conditions
+    }
+    order = [name for name in data.order if name in known]
+    sequences = {
+        each["name"]: cells.identifiers(each, rows.start) if each["type"] == "id" else None for each in data.outside
+    }
+
+    def columns() -> Iterable[list[list[str]]]:
+        for chunk in rows.chunks:
+            values = chunk[rows.main[0]]
+            by_name = dict(zip(column_names(data), data_texts(data, values), strict=True))
+            for each in data.outside:
+                by_name[each["name"]] = _escaped(cells.outside(each, sequences[each["name"]], len(values)))
+            for condition in conditions:
+                by_name[condition.column["name"]] = condition_texts(condition, chunk[condition.name])
+            yield [by_name[name] for name in order]
+
+    write_columns(stream, order, columns())
 
 
 def write_columns(stream: TextIO, header: Sequence[str], chunks: Iterable[Sequence[Sequence[str]]]) -> None:
@@ -50,9 +79,11 @@ def write_columns(stream: TextIO, header: Sequence[str], chunks: Iterable[Sequen
 
 
 def condition_texts(condition: Condition, values: np.ndarray) -> list[str]:
-    """Return the class names or numbers of a condition. A number has the fewest digits that give its float32 back."""
+    """Return the class names or numbers of a condition, with the decimals of its column if it was one of a table."""
     if condition.categorical:
-        return [escape(condition.classes[value]) for value in values.tolist()]
+        return _escaped([condition.classes[value] for value in values.tolist()])
+    if condition.column:
+        return cells.texts(condition.column, values)
     return [f"{float(str(value)):.9g}" for value in values.astype(np.float32)]
 
 
@@ -64,11 +95,21 @@ def column_texts(values: np.ndarray, classes: Sequence[str] | None = None) -> li
     return [names[min(max(round(value), 0), len(names) - 1)] for value in values.tolist()]
 
 
+def data_texts(data: Data, values: np.ndarray) -> list[list[str]]:
+    """Return the cells of each column of `column_names`, of rows `[rows, values]` in data units."""
+    if not data.columns:
+        return [column_texts(column) for column in values.T]
+    return [
+        cells.texts(column, each) if column["kind"] == "numeric" else _escaped(cells.texts(column, each))
+        for column, each in zip(data.columns, values.T, strict=True)
+    ]
+
+
 def column_names(data: Data) -> list[str]:
     """Return the column names of a table, or x0, x1, ... for other data."""
     return [str(column["name"]) for column in data.columns] or [f"x{index}" for index in range(data.num_values)]
 
 
-def column_classes(data: Data) -> list[Sequence[str] | None]:
-    """Return the classes of each column of `column_names`, None for numbers."""
-    return [column.get("classes") for column in data.columns] or [None] * data.num_values
+def _escaped(texts: Sequence[str]) -> list[str]:
+    known = {text: escape(text) for text in set(texts)}
+    return [known[text] for text in texts]

@@ -133,8 +133,7 @@ def _write_csv(stream: TextIO, latent_path: LatentPath) -> None:
     for name, values in latent_path.conditions.items():
         condition = latent_path.manifest.condition(name)
         columns.append(csv.column_texts(_flat(values), (condition and condition.classes) or None))
-    values = _flat(latent_path.x).reshape(-1, data.num_values).T
-    columns += [csv.column_texts(*column) for column in zip(values, csv.column_classes(data), strict=True)]
+    columns += csv.data_texts(data, _flat(latent_path.x).reshape(-1, data.num_values))
     header = [*latent_path.positions, *latent_path.conditions, *csv.column_names(data)]
     csv.write_columns(stream, header, [columns])
 

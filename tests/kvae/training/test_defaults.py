@@ -109,13 +109,13 @@ def test_description_of_a_table_has_a_line_per_column(tmp_path):
     (tmp_path / "t.csv").write_text("id,kind,size,letter\n" + rows)
     done = CliRunner().invoke(command, ["--data", str(tmp_path / "t.csv"), "--dry-run"])
     assert done.exit_code == 0, done.output
-    first, *columns = done.output.splitlines()
-    assert first.startswith("100 rows of 4 columns; network dense, likelihood mixed")
+    note, first, *columns = done.output.splitlines()
+    assert note.startswith("Column id is left out of the model: it has 100 different integers")
+    assert first.startswith("100 rows of 3 columns; network dense, likelihood mixed")
     assert columns == [
-        "  id: whole numbers from 0 to 99, 0 missing; counts the rows: an identifier? See --drop-columns",
-        "  kind: whole numbers from 0 to 2, 0 missing; only 3 different values: classes? See --categorical-columns",
-        "  size: numbers from 0 to 49.5, 0 missing",
-        "  letter: 2 classes (x, y), 0 missing",
+        "  kind: integer from 0 to 2; only 3 different values: classes? See --categorical-columns",
+        "  size: number with 1 decimal from 0.0 to 49.5",
+        "  letter: category, 2 classes (x, y)",
     ]
 
 

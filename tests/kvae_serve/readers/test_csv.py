@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kvae_serve.errors import InputDataError
-from kvae_serve.readers import ReadOptions, csv, read_dataset
+from kvae_serve.readers import ReadOptions, column_types, csv, read_dataset
 from kvae_serve.sealed.manifest import Condition
 
 GOOD = """Age,city,weight,Species,label
@@ -33,13 +33,16 @@ def read(folder: Path, text: str | bytes, **options):
 def test_numeric_and_categorical_columns_are_inferred(tmp_path):
     data = read(tmp_path, GOOD)
     assert data.x.dtype == np.float32
+    integer = {"kind": "numeric", "type": "integer", "decimals": 0}
+    category = {"kind": "categorical", "type": "category"}
     assert data.columns == (
-        {"name": "Age", "kind": "numeric"},
-        {"name": "city", "kind": "categorical", "classes": ["Aarau", "Bern", "Zug, Unter"]},
-        {"name": "weight", "kind": "numeric"},
-        {"name": "Species", "kind": "categorical", "classes": ["cat", "dog", "ox"]},
-        {"name": "label", "kind": "numeric"},
+        {"name": "Age", **integer, "minimum": 21, "maximum": 45},
+        {"name": "city", **category, "classes": ["Aarau", "Bern", "Zug, Unter"]},
+        {"name": "weight", "kind": "numeric", "type": "number", "decimals": 1, "minimum": -70, "maximum": 60.5},
+        {"name": "Species", **category, "classes": ["cat", "dog", "ox"]},
+        {"name": "label", **integer, "minimum": 0, "maximum": 10},
     )
+    assert data.order == ("Age", "city", "weight", "Species", "label")
     expected = [[21, 1, 60.5, 0, 0], [45, 2, -70, 1, 1], [33, 1, 0.5, 2, 10], [33, 0, 5, 0, 2]]
     np.testing.assert_array_equal(data.x, np.array(expected, "f4"))
     assert data.conditions == {}
@@ -60,7 +63,8 @@ def test_condition_columns_get_names_that_flags_accept(tmp_path):
 
 def test_numeric_column_is_categorical_on_request(tmp_path):
     data = read(tmp_path, GOOD, categorical_columns=("Age",))
-    assert data.columns[0] == {"name": "Age", "kind": "categorical", "classes": ["21", "33", "45"]}
+    assert data.columns[0]["kind"] == "categorical"
+    assert data.columns[0]["classes"] == ["21", "33", "45"]
 
 
 @pytest.mark.parametrize(
@@ -81,10 +85,6 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "a cell too few": ("a,b\n1,2\n3\n", "row 3 has 1 cells; expected 2"),
     "a cell too many": ("a,b\n1,2\n3,4,5\n", "row 3 has 3 cells"),
     "a blank row": ("a,b\n1,2\n\n3,4\n", "row 3 is empty"),
-    "a missing number": ("a,b\n1,2\n3,\n4,5\n", "row 3, column b: a value is missing .the cell contains nothing."),
-    "NA": ("a,b\n1,x\n3,NA\n4,y\n", "row 3, column b: a value is missing .the cell contains NA."),
-    "NaN": ("a,b\n1,2\nnan,4\n", "row 3, column a: a value is missing"),
-    "UCI's mark": ("a,b\n1,2\n?,4\n", "row 3, column a: a value is missing"),
     "a mistyped number": ("a,b\n1,2\n2,3\n3x,4\n", "row 4, column a contains 3x, but most others are numbers"),
     "infinite": ("a,b\n1,2\n2,3\ninf,4\n", "row 4, column a contains inf"),
     "beyond float32": ("a,b\n1,2\n2,1e39\n", "row 3, column b contains 1e39; expected a number in the range"),
@@ -97,7 +97,6 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "a huge field": ('a,b\n1,"' + "x" * 200_000 + '"\n', "row 2 is not valid CSV: field larger"),
     "an open quote": ('a,b\n1,"x\n2,y\n', "row 2 is not valid CSV"),
     "text after a quote": ('a,b\n1,"x"y\n', "row 2 is not valid CSV"),
-    "names by the thousand": ("a,b\n" + "".join(f"n{i},{i}\n" for i in range(1001)), "1001 different texts in colu"),
     "many columns": (",".join(f"c{i}" for i in range(10_001)), "the most is 10000"),
     "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "not a text in UTF-8|NUL"),
 }  # fmt: skip
@@ -174,16 +173,17 @@ def test_test_split_uses_the_classes_of_the_train_split(tmp_path):
     assert test.x.tolist() == [[7, 2]]
     assert test.conditions["label"].tolist() == [1]
     write(tmp_path, "label,c,a\nq,w,7\n", "test.csv")
-    with pytest.raises(InputDataError, match="row 2, column c contains w; expected one of the classes x, y, z"):
-        read_dataset(tmp_path, "test", options)
+    unseen = read_dataset(tmp_path, "test", options)
+    assert unseen.x.tolist() == [[7, column_types.UNSEEN]]
+    assert unseen.notes == ("Column c: row 2, column c contains w, which is not a class of the model.",)
     write(tmp_path, "label,c\nq,z\n", "test.csv")
     with pytest.raises(InputDataError, match="does not have a column a"):
         read_dataset(tmp_path, "test", options)
 
 
-def test_missing_value_of_a_known_column_is_refused_with_its_row(tmp_path):
-    parsed = csv.parse(write(tmp_path, "a,c\n1,x\n,x\n"), "a.csv")
-    with pytest.raises(InputDataError, match="row 3, column a contains nothing; expected a number"):
+def test_text_in_a_known_column_of_numbers_is_refused_with_its_row(tmp_path):
+    parsed = csv.parse(write(tmp_path, "a,c\n1,x\nz,x\n"), "a.csv")
+    with pytest.raises(InputDataError, match="row 3, column a contains z; expected a number"):
         csv.apply(parsed, [{"name": "a", "kind": "numeric"}])
     assert csv.apply(parsed, [{"name": "c", "kind": "categorical", "classes": ["w", "x"]}]).x.tolist() == [[1], [1]]
     # A condition that the file does not hold is left to the caller.
@@ -215,15 +215,15 @@ FORMS: dict[str, tuple[str, list[float]]] = {
 @pytest.mark.parametrize("form", FORMS)
 def test_forms_of_numbers_are_numeric(tmp_path, form):
     cell, expected = FORMS[form]
-    data = read(tmp_path, "a,b\n" + "".join(f"{cell.format(i % 10)},{i}\n" for i in range(ROWS)))
-    assert data.columns[0] == {"name": "a", "kind": "numeric"}
+    data = read(tmp_path, "a,b\n" + "".join(f"{cell.format(i % 10)},{i % 7}\n" for i in range(ROWS)))
+    assert (data.columns[0]["name"], data.columns[0]["kind"]) == ("a", "numeric")
     np.testing.assert_array_equal(data.x[:2, 0], expected)
     assert bool(data.notes) == (form != "plain")
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", "|", " "])
 def test_delimiter_is_detected_outside_quotes(tmp_path, delimiter):
-    lines = ['"temp, C",hum,"a|b; c"', *(f'{i},{i % 7},"x, y|z; {"pq"[i % 2]}"' for i in range(ROWS))]
+    lines = ['"temp, C",hum,"a|b; c"', *(f'{i % 9},{i % 7},"x, y|z; {"pq"[i % 2]}"' for i in range(ROWS))]
     for each in (delimiter, ","):
         text = "\n".join(each.join(re.split(r',(?=(?:[^"]*"[^"]*")*[^"]*$)', line)) for line in lines)
         data = read(tmp_path, text)
@@ -264,19 +264,17 @@ def test_what_is_not_data_is_left_out(tmp_path, text):
 def test_all_problems_of_a_table_are_in_one_message(tmp_path):
     rows = ""
     for i in range(ROWS):
-        rows += f"user-{i},{'' if i == 3 else i},2024-01-{1 + i % 28:02d},{i % 5},{1_700_000_000 + i}\n"
-    with pytest.raises(InputDataError, match="4 columns that cannot be read") as error:
-        read(tmp_path, "id,b,day,c,t\n" + rows)
+        rows += f"{'user' if i == 3 else i},{'inf' if i == 4 else i},{i % 5}\n"
+    with pytest.raises(InputDataError, match="2 columns that cannot be read") as error:
+        read(tmp_path, "a,b,c\n" + rows)
     message = str(error.value)
     for part in (
-        "60 different texts in the 60 rows of column id, such as user-0",
-        "row 5, column b: a value is missing",
-        "dates in column day, such as 2024-01-01",
-        "float32 keeps only 1 of 60 different values",
-        "--drop-columns id,b,day,t.",
+        "row 5, column a contains user, but most others are numbers",
+        "row 6, column b contains inf",
+        "--drop-columns a,b.",
     ):
         assert part in message
-    assert read(tmp_path, "id,b,day,c,t\n" + rows, drop_columns=("id", "b", "day", "t")).x.shape == (ROWS, 1)
+    assert read(tmp_path, "a,b,c\n" + rows, drop_columns=("a", "b")).x.shape == (ROWS, 1)
 
 
 @pytest.mark.parametrize("cells", [("1,234", "5,678"), ("1,234", "1234")])

@@ -13,6 +13,7 @@ from kvae_serve.inference.sampling import Draws
 from kvae_serve.latent.prior import encode_file
 from kvae_serve.model import load
 from kvae_serve.readers import check_data, read_for
+from kvae_serve.readers.column_types import UNSEEN
 from kvae_serve.sealed.manifest import Data, Manifest
 from kvae_serve.writers import dispatch
 from support import make_tiny_models
@@ -44,8 +45,9 @@ def test_columns_in_another_order_are_matched_by_name(tmp_path):
     assert list(data.conditions) == ["species"]
     assert data.class_names == {"species": ("ox", "cat")}
     (tmp_path / "a.csv").write_text("a,b\n1,z\n")
-    with pytest.raises(InputDataError, match="column b contains z"):
-        read_for(tmp_path / "a.csv", tables())
+    data = read_for(tmp_path / "a.csv", tables())
+    assert data.x.tolist() == [[UNSEEN, 1]]
+    assert "row 2, column b contains z, which is not a class" in data.notes[0]
 
 
 def test_table_samples_are_read_back_from_csv(tmp_path, capsys):
@@ -98,7 +100,7 @@ def test_examples_of_another_shape_are_refused(tmp_path):
 def test_table_values_that_are_not_class_indices_or_finite_are_refused():
     data = Data("table", (2,), None, tuple(COLUMNS))
     check_data(np.array([[0, -5.5], [1, 1e9]], "f4"), data, "x")
-    for bad in ([[2, 0.0]], [[-1, 0]], [[0.5, 0]]):
+    for bad in ([[2, 0.0]], [[-2, 0]], [[0.5, 0]]):
         with pytest.raises(InputDataError, match="row 0 of column b; expected the index of a class, 0 to 1"):
             check_data(np.array(bad, "f4"), data, "x")
     with pytest.raises(InputDataError, match="NaN"):

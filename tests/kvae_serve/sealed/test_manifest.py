@@ -175,3 +175,59 @@ def test_table_needs_one_column_per_value():
     for bad in ([], columns[:1], [1, 2], [{"name": "age"}, columns[1]]):
         with pytest.raises(ModelFileError):
             parse(GOOD | {"data": data | {"columns": bad}})
+
+
+AGE = {"name": "age", "kind": "numeric", "type": "integer", "decimals": 0, "minimum": 17, "maximum": 90, "missing": ""}
+DAY = {"name": "day", "kind": "numeric", "type": "datetime", "format": "%Y-%m-%d", "offset": 1e9, "missing": "?"}
+CITY = {
+    "name": "city",
+    "kind": "categorical",
+    "type": "category",
+    "classes": ["a", ""],
+    "missing": "",
+    "dtype": "string",
+}
+OUTSIDE = [
+    {"name": "id", "type": "id", "prefix": "", "start": 1, "width": 4},
+    {"name": "land", "type": "constant", "value": ""},
+]
+ORDER = ["id", "day", "Sex", "age", "city", "land"]
+SEX = {"name": "sex", "kind": "categorical", "classes": ["f", "m"], "shares": [0.25, 0.75], "column": {"name": "Sex"}}
+
+
+def parse_table(**changes) -> Manifest:
+    data = {
+        "kind": "table", "shape": [3], "range": None,
+        "columns": [AGE | changes.get("age", {}), DAY | changes.get("day", {}), CITY | changes.get("city", {})],
+        "outside": [OUTSIDE[0] | changes.get("id", {}), OUTSIDE[1] | changes.get("land", {})],
+        "order": changes.get("order", ORDER),
+    }  # fmt: skip
+    return parse(GOOD | {"data": data, "conditions": [SEX | changes.get("sex", {})], "golden": None})
+
+
+def test_written_form_of_columns_is_read():
+    manifest = parse_table()
+    assert manifest.data.order == tuple(ORDER)
+    assert manifest.data.outside == tuple(OUTSIDE)
+    assert manifest.conditions[0].shares == (0.25, 0.75)
+    assert manifest.conditions[0].column["name"] == "Sex"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"age": {"type": "category"}}, {"age": {"type": "money"}}, {"age": {"decimals": 16}}, {"age": {"decimals": -1}},
+        {"age": {"decimals": 1.5}}, {"age": {"minimum": 91}}, {"age": {"minimum": "17"}}, {"age": {"offset": None}},
+        {"age": {"offset": True}}, {"age": {"missing": 3}}, {"age": {"missing": "x" * 201}}, {"age": {"missing": "\n"}},
+        {"age": {"format": "%Y"}}, {"day": {"format": "%Q"}}, {"day": {"format": "%Y" * 40}}, {"day": {"format": 1}},
+        {"city": {"type": "datetime"}}, {"city": {"missing": "a"}}, {"city": {"dtype": 7}}, {"id": {"start": -1}},
+        {"id": {"start": 2**53 + 1}}, {"id": {"width": 41}}, {"id": {"prefix": "\x1b"}}, {"id": {"type": "money"}},
+        {"land": {"value": None}}, {"land": {"value": "x" * 201}}, {"land": {"name": ""}}, {"order": ORDER[1:]},
+        {"order": [*ORDER, "more"]}, {"order": ["id", *ORDER[:-1]]}, {"order": "id"}, {"sex": {"shares": [0.5]}},
+        {"sex": {"shares": [0.5, 0.6]}}, {"sex": {"shares": [1.5, -0.5]}}, {"sex": {"column": "Sex"}},
+        {"sex": {"column": {"name": "Sex", "type": "datetime"}}},
+    ],
+)  # fmt: skip
+def test_invalid_written_form_is_refused(changes):
+    with pytest.raises(ModelFileError):
+        parse_table(**changes)

@@ -1,0 +1,110 @@
+"""Written form of the values of a table column: numbers in bounds, class names, dates and missing cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import count, islice
+from typing import Any
+
+import numpy as np
+
+from kvae_serve import dates
+from kvae_serve.errors import printable
+
+Column = Mapping[str, Any]
+"""Entry of `data.columns` or `data.outside` of a manifest."""
+
+
+def in_units(column: Column, values: np.ndarray) -> np.ndarray:
+    """Return numbers as they are written, float64 `[rows]`: plus the offset, rounded, and in the training bounds.
+
+    Args:
+        column: A numeric column. Dates are in seconds since 1970.
+        values: Values of the graph, `[rows]`; NaN stays NaN.
+
+    Example:
+        >>> column = {"name": "age", "kind": "numeric", "decimals": 0, "minimum": 17, "maximum": 90}
+        >>> in_units(column, np.array([33.6, 200.0])).tolist()
+        [34.0, 90.0]
+    """
+    numbers = np.asarray(values, np.float64) + column.get("offset", 0.0)
+    if "format" in column:
+        unit = dates.step(column["format"])
+        numbers = np.round(numbers / unit) * unit
+    elif "decimals" in column:
+        numbers = np.round(numbers, column["decimals"]) + 0.0  # Not -0.
+    if "minimum" in column or "maximum" in column:
+        numbers = np.clip(numbers, column.get("minimum", -np.inf), column.get("maximum", np.inf))
+    return numbers
+
+
+def texts(column: Column, values: np.ndarray) -> list[str]:
+    """Return the values of a column as texts, without the escapes of a CSV.
+
+    Args:
+        column: The column.
+        values: Values of the graph, `[rows]`: numbers or class indices. An index that is not a class is a missing cell.
+    """
+    missing = str(column.get("missing", ""))
+    if "classes" in column:
+        names = [*map(str, column["classes"]), missing]
+        index = np.round(np.asarray(values, np.float64))
+        known = (index >= 0) & (index < len(names) - 1)
+        return [names[each] for each in np.where(known, index, -1).astype(np.int64).tolist()]
+    numbers = in_units(column, values)
+    absent = np.isnan(numbers)
+    if absent.any():
+        written = iter(_numbers(column, numbers[~absent]))
+        return [missing if each else next(written) for each in absent.tolist()]
+    return _numbers(column, numbers)
+
+
+def describe(column: Column) -> str:
+    """Return the type of a column, its classes or its range, and the text of its missing cells.
+
+    Example:
+        >>> describe({"name": "age", "kind": "numeric", "type": "integer", "decimals": 0, "minimum": 17, "maximum": 90})
+        'integer from 17 to 90'
+    """
+    kind = str(column.get("type", column.get("kind")))
+    if kind == "constant":
+        return f"constant {printable(column['value'], 40) or 'empty cell'}, not modelled"
+    if kind == "id":
+        first, second = islice(identifiers(column), 2)
+        return f"identifier, not modelled, written as {printable(first, 40)}, {printable(second, 40)}, ..."
+    if "classes" in column:
+        names = [printable(each, 20) or "an empty cell" for each in column["classes"][:4]]
+        kind += (
+            f", {len(column['classes'])} classes ({', '.join(names)}{', ...' if len(column['classes']) > 4 else ''})"
+        )
+    elif "minimum" in column and "maximum" in column:
+        offset = column.get("offset", 0.0)
+        bounds = texts(column, np.array([column["minimum"], column["maximum"]], np.float64) - offset)
+        decimals = column.get("decimals", 0)
+        digits = f" with {decimals} decimal{'s' if decimals > 1 else ''}" if decimals else ""
+        kind += f"{digits} from {bounds[0]} to {bounds[1]}"
+    if "missing" in column:
+        kind += f", missing cells are {printable(column['missing'], 20) or 'empty'}"
+    return kind
+
+
+def identifiers(column: Column, first: int = 0) -> Iterator[str]:
+    """Yield the texts of a column of identifiers from row `first` on."""
+    prefix, width = column["prefix"], column["width"]
+    return (prefix + str(number).zfill(width) for number in count(column["start"] + first))
+
+
+def outside(column: Column, rows: Iterator[str] | None, num: int) -> list[str]:
+    """Return `num` cells of a column that is not in the graph: the next of `rows`, or the constant."""
+    return [column["value"]] * num if rows is None else list(islice(rows, num))
+
+
+def _numbers(column: Column, numbers: np.ndarray) -> list[str]:
+    if "format" in column:
+        return dates.write(numbers, column["format"])
+    if "decimals" not in column:
+        digits = 15 if column.get("offset") else 9
+        return [f"{value:.{digits}g}" for value in numbers.tolist()]
+    if not column["decimals"] and np.abs(numbers).max(initial=0.0) < 2**53:
+        return list(map(str, numbers.astype(np.int64).tolist()))
+    return [f"{value:.{column['decimals']}f}" for value in numbers.tolist()]

@@ -1,0 +1,483 @@
+"""Types of table columns: infer them from cells, and read cells of a known column as the values of a graph.
+
+| type | cells | in the graph |
+|---|---|---|
+| `integer`, `number` | numbers; `decimals` digits after the point | numeric; categorical if there are only two values |
+| `datetime` | dates or times of one format | numeric: seconds since 1970 minus `offset` |
+| `category`, `boolean` | texts; true and false | categorical |
+| `constant` | one value | outside of the graph, written back |
+| `id` | a different text or integer in nearly every row | outside of the graph, written as a sequence |
+
+A missing number or date is NaN. Missing cells of a category are one more class.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kvae_serve import dates
+from kvae_serve.csv_escape import NUMBER
+from kvae_serve.errors import InputDataError, printable
+from kvae_serve.readers import csv_numbers
+from kvae_serve.readers.dataset import Table
+from kvae_serve.sealed.manifest import COLUMN_TYPES, MAX_COLUMN_TEXT
+
+MAX_CLASSES = 1000
+"""Classes of one column. A column with more contains names or texts, which a model cannot learn."""
+TYPES = (*COLUMN_TYPES, "constant", "id", "ignore")
+"""Types that a user may choose for a column; `ignore` leaves it out of the written rows as well."""
+MISSING = frozenset({"", "?", "na", "n/a", "#n/a", "nan", "nat", "null", "<na>"})
+"""Cells without a value, in lower case."""
+UNSEEN = -1.0
+"""Value of a class that the model does not have."""
+
+# Missing among numbers and dates, classes among texts.
+_MAYBE_MISSING = frozenset({"none", "-", "--", ".", "missing", "unknown"})
+_ID_NAME = re.compile(
+    r"(.*[_ .-])?(id|ids|uuid|guid|index|idx|rownames|row|rownum|no|nr|key|record|serial)|Unnamed: \d+|#|n°",
+    re.IGNORECASE,
+)
+_ID_CAMEL = re.compile(r".*[a-z](Id|ID)")
+_MAX_DECIMALS = 9
+_MIN_IDS = 20
+_MAX_SAFE = 2**53
+
+
+class ColumnError(Exception):
+    """A column cannot be read: the problem, and the advice."""
+
+    def __init__(self, problem: str, advice: str) -> None:
+        super().__init__(problem)
+        self.problem, self.advice = problem, advice
+
+
+class Column(NamedTuple):
+    """A column that was read.
+
+    Attributes:
+        schema: Its entry in `data.columns` or `data.outside` of a manifest.
+        values: float32 `[rows]`: numbers minus the offset, or class indices. None outside of the graph.
+        note: Sentence about how it was read, or nothing.
+    """
+
+    schema: dict[str, Any]
+    values: np.ndarray | None
+    note: str = ""
+
+
+def infer(
+    table: Table,
+    name: str,
+    decimal_comma: bool,
+    missing_values: Iterable[str] = (),
+    chosen: Mapping[str, Any] | None = None,
+    is_condition: bool = False,
+) -> Column:
+    """Read a column and find its type.
+
+    Args:
+        table: The cells.
+        name: The column.
+        decimal_comma: Whether a column of the table shows decimal commas.
+        missing_values: Further texts that stand for a missing value.
+        chosen: Settings of the user for this column: `type`, `format`, `decimals` and `missing`.
+        is_condition: Whether the column must be modelled, so that it cannot be an identifier or a constant.
+
+    Raises:
+        ColumnError: The column cannot be read.
+    """
+    chosen = chosen or {}
+    return _Inference(table, name, decimal_comma, missing_values, chosen, is_condition).column()
+
+
+class _Inference:
+    """Steps of `infer`."""
+
+    def __init__(
+        self,
+        table: Table,
+        name: str,
+        decimal_comma: bool,
+        missing_values: Iterable[str],
+        chosen: Mapping[str, Any],
+        is_condition: bool,
+    ) -> None:
+        self.table, self.name, self.decimal_comma, self.is_condition = table, name, decimal_comma, is_condition
+        self.cells, self.chosen, self.type = table.cells[name], chosen, chosen.get("type")
+        self.shown = printable(name, 60)
+        self.counts = Counter(self.cells)
+        own = chosen.get("missing")
+        self.exact = {own} if isinstance(own, str) else set(own or missing_values)
+        self.missing = {cell for cell in self.counts if self._is_missing(cell, own is None)}
+
+    def _is_missing(self, cell: str, default: bool) -> bool:
+        return cell in self.exact or (default and cell.casefold() in MISSING)
+
+    @property
+    def present(self) -> list[str]:
+        """The different cells that are not missing, in the order of the file."""
+        return [cell for cell in self.counts if cell not in self.missing]
+
+    def column(self) -> Column:
+        """Return the column."""
+        if self.is_condition and self.type in ("constant", "id", "datetime"):
+            raise ColumnError(f"the condition {self.shown} of type {self.type}", "a condition is a number or a class")
+        if self.type == "id":
+            return self._id("")
+        is_free = self.type in (None, "constant") and not self.is_condition
+        if is_free and (len(self.counts) == 1 or not self.present):
+            return self._constant()
+        if self.type == "constant":
+            raise ColumnError(f"{len(self.counts)} different values in column {self.shown}", "a constant has one")
+        if not self.present or (self.is_condition and len(self.counts) == 1):
+            only = printable(self.cells[0], 40) or "nothing"
+            raise ColumnError(f"{only} in every row of column {self.shown}", "expected different values")
+        if self.type in ("category", "boolean"):
+            return self._categorical(self.type)
+        return self._numeric() or self._datetime() or self._texts()
+
+    def _constant(self) -> Column:
+        value = self.cells[0]
+        shown = printable(value, 40) or "nothing"
+        note = f"Column {self.shown} is left out of the model: it is {shown} in every row"
+        if len(value) > MAX_COLUMN_TEXT or not value.isprintable():
+            return Column({}, None, f"{note}, which is too long to be written back.")
+        return Column({"name": self.name, "type": "constant", "value": value}, None, f"{note}.")
+
+    def _id(self, reason: str) -> Column:
+        """Return an identifier, which is written as a sequence."""
+        present = self.present
+        prefix, start, width = f"{self.name}-", 1, 0
+        matches = [re.fullmatch(r"(.*?)(\d{1,15})", cell, re.ASCII) for cell in present]
+        prefixes = {match[1] if match else None for match in matches}
+        if len(prefixes) == 1 and None not in prefixes:
+            digits = [match[2] for match in matches if match]
+            prefix, start = str(prefixes.pop()), min(map(int, digits))
+            zeros = any(each.startswith("0") and len(each) > 1 for each in digits)
+            width = max(map(len, digits)) if zeros else 0
+        if len(prefix) > MAX_COLUMN_TEXT or not prefix.isprintable():
+            prefix = ""
+        schema = {"name": self.name, "type": "id", "prefix": prefix, "start": start, "width": width}
+        first, second = (prefix + str(start + each).zfill(width) for each in (0, 1))
+        note = (
+            f"Column {self.shown} is left out of the model: {reason or 'it is an identifier'}. It is written as "
+            f"{printable(first, 40)}, {printable(second, 40)}, ..."
+        )
+        return Column(schema, None, note)
+
+    def _numeric(self) -> Column | None:
+        """Return numbers; None if the cells are not numbers."""
+        if self.type not in (None, "integer", "number"):
+            return None
+        texts = [cell for cell in self.present if not NUMBER.fullmatch(cell)]
+        maybe = {cell for cell in texts if cell.casefold() in _MAYBE_MISSING} if "missing" not in self.chosen else set()
+        plain = self._plain(set(texts) - maybe, maybe)
+        if plain is None:
+            num_texts = sum(self.counts[cell] for cell in texts)
+            if self.type is None and 2 * num_texts >= len(self.cells) - sum(self.counts[cell] for cell in self.missing):
+                return None
+            row = next(row for row, cell in enumerate(self.cells) if cell in texts)
+            expected = "expected numbers" if self.type else "but most others are numbers"
+            raise ColumnError(
+                f"{self.table.where(self.name, row)} contains {printable(self.cells[row], 40)}, {expected}",
+                f"correct it, add it with --missing-values, or {self._as_classes()}",
+            )
+        self.missing |= maybe
+        numbers, note = plain
+        note = note or _leading_zeros(self.present, self.shown)
+        values = {cell: float(text) for cell, text in numbers.items()}
+        is_integer = all(re.fullmatch(r"[+-]?\d+", text) for text in numbers.values())
+        if self.type == "integer":
+            wrong = next((cell for cell, value in values.items() if not value.is_integer()), None)
+            if wrong is not None:
+                raise ColumnError(
+                    f"{self.table.where(self.name, self.cells.index(wrong))} contains {printable(wrong, 40)}",
+                    "expected integers",
+                )
+        kind = self.type or ("integer" if is_integer else "number")
+        distinct = set(values.values())
+        if len(distinct) == 1 and not self.missing:
+            if not self.is_condition:
+                return self._constant()
+            raise ColumnError(
+                f"{printable(self.cells[0], 40)} in every row of column {self.shown}", "expected different values"
+            )
+        if self.type is None and not self.is_condition and is_integer and self._is_id(values):
+            return self._id(f"it has {len(distinct):,} different integers, one per row")
+        few = len(distinct) + bool(self.missing) <= 2 and len(self.cells) >= 10 * len(distinct)
+        if self.type is None and not self.is_condition and (few or len(distinct) == 1):
+            return self._categorical(kind)
+        if self.is_condition and self.missing:
+            row = next(row for row, cell in enumerate(self.cells) if cell in self.missing)
+            raise ColumnError(
+                f"{self.table.where(self.name, row)}: a number of the condition is missing",
+                f"fill it in, or {self._as_classes()}",
+            )
+        exponents = [_decimals(text) for text in numbers.values()]
+        decimals = self.chosen.get("decimals", 0 if kind == "integer" else max(exponents))
+        schema = {"name": self.name, "kind": "numeric", "type": kind}
+        if decimals <= _MAX_DECIMALS:
+            schema["decimals"] = decimals
+        column = self._scaled(schema, values, 0.5 * 10.0 ** -min(decimals, _MAX_DECIMALS))
+        return column._replace(note=note and f"Column {self.shown}: {note}.")
+
+    def _plain(self, texts: set[str], maybe: set[str]) -> tuple[dict[str, str], str] | None:
+        """Return the plain number of each cell, and a note about their form; None if some are not numbers."""
+        cells = [cell for cell in self.present if cell not in maybe]
+        if not cells:
+            return None
+        try:
+            if not texts:
+                if self.decimal_comma:
+                    csv_numbers.check_points(cells)
+                return dict(zip(cells, cells, strict=True)), ""
+            found = csv_numbers.recognise(cells, self.table.delimiter, self.decimal_comma)
+        except csv_numbers.AmbiguousError as error:
+            first = str(error).split(" ", 1)[0]
+            row = next(row for row, cell in enumerate(self.cells) if cell.lstrip("+-") == first)
+            raise ColumnError(
+                f"{self.table.where(self.name, row)}: {error}",
+                "write the numbers with a decimal point and without separators",
+            ) from None
+        return None if found is None else (dict(zip(cells, found.cells, strict=True)), found.note)
+
+    def _is_id(self, values: Mapping[str, float]) -> bool:
+        """Return whether integers identify the rows: all differ, and they count the rows or have such a name."""
+        if self.missing or len(set(values.values())) < len(self.cells):
+            return False
+        numbers = np.array([values[cell] for cell in self.cells])
+        counts = bool((np.diff(numbers) == 1).all())
+        if re.fullmatch(r"Unnamed: \d+", self.name) and counts:
+            return True
+        named = _ID_NAME.fullmatch(self.name) or _ID_CAMEL.fullmatch(self.name)
+        return len(numbers) >= _MIN_IDS and (counts or bool(named)) and bool(np.abs(numbers).max() < _MAX_SAFE)
+
+    def _datetime(self) -> Column | None:
+        """Return dates; None if the cells are not dates."""
+        if self.type not in (None, "datetime"):
+            return None
+        present = [cell for cell in self.present if cell.casefold() not in _MAYBE_MISSING]
+        if (form := self.chosen.get("format")) is not None:
+            seconds = dates.parse(present, form)
+            if np.isnan(seconds).any():
+                wrong = present[int(np.flatnonzero(np.isnan(seconds))[0])]
+                raise ColumnError(
+                    f"{self.table.where(self.name, self.cells.index(wrong))} contains {printable(wrong, 40)}",
+                    f"expected the format {form}",
+                )
+            forms = [form]
+        else:
+            forms = dates.formats(present)
+        if not forms:
+            if self.type is None:
+                return None
+            raise ColumnError(
+                f"texts such as {printable(self.present[0], 40)} in column {self.shown}",
+                "expected dates of one format; set format, such as %Y-%m-%d",
+            )
+        if self.is_condition:
+            raise ColumnError(
+                f"dates in the condition {self.shown}", f"a condition is a number or a class; {self._as_classes()}"
+            )
+        self.missing |= set(self.present) - set(present)
+        if len(present) == 1:
+            return self._categorical("category")
+        values = dict(zip(present, dates.parse(present, forms[0]).tolist(), strict=True))
+        schema = {"name": self.name, "kind": "numeric", "type": "datetime", "format": forms[0]}
+        note = f"Column {self.shown}: {printable(present[0], 40)} is read as {_english(forms[0])}." if forms[1:] else ""
+        return self._scaled(schema, values, 0.0)._replace(note=note)
+
+    def _texts(self) -> Column:
+        """Return classes, or an identifier if there are too many."""
+        num, filled = len(self.present), len(self.cells) - sum(self.counts[cell] for cell in self.missing)
+        if num > MAX_CLASSES or num > max(_MIN_IDS, filled / 2):
+            example = printable(self.present[0], 40)
+            if self.is_condition:
+                raise ColumnError(
+                    f"{num} different texts in column {self.shown}, such as {example}",
+                    f"a column may have {MAX_CLASSES} classes",
+                )
+            advice = "" if num > MAX_CLASSES else f"; {self._as_classes()}"
+            return self._id(f"it has {num:,} different texts, such as {example}, like names or ids{advice}")
+        is_boolean = {cell.casefold() for cell in self.present} == {"true", "false"} and num == 2
+        column = self._categorical("boolean" if is_boolean else "category")
+        note = _odd_classes(self.counts)
+        return column._replace(note=note and f"Column {self.shown}: {note}.") if note else column
+
+    def _categorical(self, kind: str) -> Column:
+        """Return classes in alphabetical order, or in numerical order if all are numbers, then the missing cells."""
+        classes = sorted_classes(self.present)
+        schema: dict[str, Any] = {"name": self.name, "kind": "categorical", "type": kind}
+        note = ""
+        if self.missing:
+            text = max(sorted(self.missing), key=lambda cell: self.counts[cell])
+            classes = (*classes, text)
+            schema["missing"] = text
+            if others := sorted(self.missing - {text}):
+                note = (
+                    f"Column {self.shown}: {printable(others[0], 40) or 'an empty cell'} is a missing value, written "
+                    f"as {printable(text, 40) or 'an empty cell'}."
+                )
+        if len(classes) > MAX_CLASSES:
+            raise ColumnError(
+                f"{len(classes)} different texts in column {self.shown}", f"a column may have {MAX_CLASSES} classes"
+            )
+        schema["classes"] = list(classes)
+        index = {each: float(number) for number, each in enumerate(classes)}
+        values = np.array([index.get(cell, len(classes) - 1.0) for cell in self.cells], np.float32)
+        return Column(schema, values, note)
+
+    def _scaled(self, schema: dict[str, Any], values: Mapping[str, float], tolerance: float) -> Column:
+        """Return numbers minus an offset that keeps their digits in float32, if they need one."""
+        low, high = min(values.values()), max(values.values())
+        most = max(abs(low), abs(high))
+        schema |= {"minimum": _short(low), "maximum": _short(high)}
+        offset = 0.0
+        with np.errstate(over="ignore"):
+            loses = float(np.spacing(np.float32(most))) / 2 > tolerance
+        if loses and high - low <= most / 2 and not self.is_condition:
+            offset = low
+            schema["offset"] = _short(offset)
+        if high - offset > float(np.finfo(np.float32).max) or low - offset < float(np.finfo(np.float32).min):
+            row = next(row for row, cell in enumerate(self.cells) if abs(values.get(cell, 0.0)) == most)
+            raise ColumnError(
+                f"{self.table.where(self.name, row)} contains {printable(self.cells[row], 40)}",
+                "expected a number in the range of float32",
+            )
+        if self.missing:
+            schema["missing"] = max(sorted(self.missing), key=lambda cell: self.counts[cell])
+        nan = float("nan")
+        full = np.array([values.get(cell, nan) for cell in self.cells], np.float64)
+        return Column(schema, (full - offset).astype(np.float32))
+
+    def _as_classes(self) -> str:
+        return f"give --categorical-columns {self.shown} to read its values as classes"
+
+
+def known_values(
+    table: Table,
+    name: str,
+    schema: Mapping[str, Any],
+    decimal_comma: bool = False,
+    missing_values: Iterable[str] = (),
+) -> tuple[np.ndarray, str]:
+    """Return the values of a column of a model, float32 `[rows]`, and a note about missing and unseen values.
+
+    A missing number is NaN. A missing class that the model does not have is NaN too, and another unknown class is
+    `UNSEEN`.
+
+    Raises:
+        InputDataError: A cell is not a number, or not a date of the column's format.
+    """
+    cells, shown = table.cells[name], printable(name, 60)
+    tokens = {*missing_values, *([schema["missing"]] if "missing" in schema else [])}
+    missing = {cell for cell in set(cells) if cell in tokens or cell.casefold() in MISSING}
+    if schema["kind"] == "categorical":
+        return _known_classes(table, name, schema, missing)
+    missing |= {cell for cell in set(cells) if cell.casefold() in _MAYBE_MISSING}
+    present = [cell for cell in dict.fromkeys(cells) if cell not in missing]
+    if "format" in schema:
+        numbers = dates.parse(present, schema["format"])
+        expected = f"expected a date such as {dates.write(np.array([schema.get('offset', 0.0)]), schema['format'])[0]}"
+    else:
+        numbers, expected = _known_numbers(table, name, present, decimal_comma), "expected a number"
+    with np.errstate(over="ignore"):
+        values = dict(zip(present, (numbers - schema.get("offset", 0.0)).astype(np.float32).tolist(), strict=True))
+    for cell, value in values.items():
+        if not np.isfinite(value):
+            in_range = " in the range of float32" if NUMBER.fullmatch(cell) and "format" not in schema else ""
+            raise InputDataError(
+                f"{table.source}, {table.where(name, cells.index(cell))} contains {printable(cell, 40)}; "
+                f"{expected}{in_range}."
+            )
+    nan = float("nan")
+    num = sum(cell in missing for cell in cells)
+    note = f"Column {shown}: {num:,} of {len(cells):,} values are missing." if num else ""
+    return np.array([values.get(cell, nan) for cell in cells], np.float32), note
+
+
+def _known_classes(table: Table, name: str, schema: Mapping[str, Any], missing: set[str]) -> tuple[np.ndarray, str]:
+    index = {each: float(number) for number, each in enumerate(schema["classes"])}
+    absent = index.get(schema["missing"], float("nan")) if "missing" in schema else float("nan")
+    cells = table.cells[name]
+    values = np.array([index.get(cell, absent if cell in missing else UNSEEN) for cell in cells], np.float32)
+    unseen = values == UNSEEN
+    notes = []
+    if unseen.any():
+        row = int(np.flatnonzero(unseen)[0])
+        others = f", as in {int(unseen.sum()) - 1:,} more rows" if unseen.sum() > 1 else ""
+        notes.append(
+            f"{table.where(name, row)} contains {printable(cells[row], 40)}{others}, which is not a class of the model"
+        )
+    if num := int(np.isnan(values).sum()):
+        notes.append(f"{num:,} of {len(cells):,} values are missing")
+    return values, f"Column {printable(name, 60)}: {'; '.join(notes)}." if notes else ""
+
+
+def _known_numbers(table: Table, name: str, present: Sequence[str], decimal_comma: bool) -> np.ndarray:
+    texts = [cell for cell in present if not NUMBER.fullmatch(cell)]
+    plain: Sequence[str] = present
+    if texts:
+        try:
+            found = csv_numbers.recognise(present, table.delimiter, decimal_comma)
+        except csv_numbers.AmbiguousError as error:
+            raise InputDataError(
+                f"{table.source}, column {printable(name, 60)}: {error}. Write it without separators of thousands."
+            ) from None
+        if found is None:
+            row = table.cells[name].index(texts[0])
+            raise InputDataError(
+                f"{table.source}, {table.where(name, row)} contains {printable(texts[0], 40)}; expected a number."
+            )
+        plain = found.cells
+    return np.array(plain, np.float64)
+
+
+def sorted_classes(distinct: Iterable[str]) -> tuple[str, ...]:
+    """Return classes in alphabetical order, or in numerical order if all are numbers."""
+    cells = list(distinct)
+    numbers = all(NUMBER.fullmatch(cell) for cell in cells)
+    order: Callable[[str], Any] = (lambda cell: (float(cell), cell)) if numbers else str
+    return tuple(sorted(cells, key=order))
+
+
+def _decimals(text: str) -> int:
+    """Return the number of digits after the point of a plain number."""
+    mantissa, _, exponent = text.lower().partition("e")
+    return max(0, len(mantissa.partition(".")[2]) - int(exponent or 0))
+
+
+def _short(value: float) -> float | int:
+    """Return a number as an int if it is one, so that JSON has all of its digits."""
+    return int(value) if float(value).is_integer() and abs(value) < _MAX_SAFE else float(value)
+
+
+def _english(form: str) -> str:
+    """Return the order of day, month and year."""
+    names = {"m": "month", "d": "day", "Y": "year", "y": "year"}
+    return ", ".join(names[name] for name in re.findall(r"%-?([mdYy])", form))
+
+
+def _odd_classes(distinct: Iterable[str]) -> str:
+    """Return a note about classes that differ only in case, or that may be missing values."""
+    cells = sorted(distinct)
+    odd = [cell for cell in cells if cell.casefold() in _MAYBE_MISSING]
+    if odd and len(cells) > 2:
+        return f"{printable(odd[0], 40)} is read as a class, not as a missing value"
+    by_case: dict[str, str] = {}
+    for cell in cells:
+        if (other := by_case.setdefault(cell.casefold(), cell)) != cell:
+            return f"{printable(other, 40)} and {printable(cell, 40)} are different classes"
+    return ""
+
+
+def _leading_zeros(cells: Iterable[str], name: str) -> str:
+    code = next((cell for cell in cells if re.fullmatch(r"0\d+", cell)), None)
+    if code is None:
+        return ""
+    return f"{printable(code, 40)} is read as a number; with --categorical-columns {name} it is a class"

@@ -1,0 +1,175 @@
+"""Types of columns: each is inferred from cells, can be chosen, and is written back unchanged."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kvae_serve.errors import InputDataError
+from kvae_serve.readers import Dataset, ReadOptions, column_types, read_dataset, read_for
+from kvae_serve.row_stream import Array, RowStream
+from kvae_serve.sealed.manifest import Manifest
+from kvae_serve.writers import csv as writer
+from support import make_tiny_models
+
+ROWS = 60
+# Cells of row i, the type, and further keys of the column.
+COLUMNS = {
+    "integers": (lambda i: f"{i % 9}", "integer", {"decimals": 0, "minimum": 0, "maximum": 8}),
+    "bits": (lambda i: f"{i % 2}", "integer", {"kind": "categorical", "classes": ["0", "1"]}),
+    "numbers": (lambda i: f"{i % 9}.{i % 4}5", "number", {"decimals": 2}),
+    "decimals of float": (lambda i: f"{i % 9}.0", "number", {"decimals": 1}),
+    "missing integers": (lambda i: "?" if i % 5 == 3 else f"{i % 9}", "integer", {"missing": "?", "decimals": 0}),
+    "missing numbers": (lambda i: "" if i % 5 == 3 else f"{i / 8:.3f}", "number", {"missing": ""}),
+    "None among numbers": (lambda i: "None" if i % 5 == 3 else f"{i % 9}", "integer", {"missing": "None"}),
+    "large integers": (lambda i: f"{9_007_199_254_740_000 + i % 50}", "integer", {"offset": 9_007_199_254_740_000}),
+    "seconds": (lambda i: f"{1_700_000_000 + 15 * (i % 31)}", "integer", {"offset": 1_700_000_000}),
+    "large numbers": (lambda i: f"{1e9 + i % 9 / 100:.2f}", "number", {"decimals": 2, "offset": 1_000_000_000}),
+    "texts": (lambda i: "pqr"[i % 3], "category", {"classes": ["p", "q", "r"]}),
+    "missing texts": (lambda i: "?" if i % 5 == 3 else "pq"[i % 2], "category", {"missing": "?"}),
+    "empty texts": (lambda i: "" if i % 5 == 3 else "pq"[i % 2], "category", {"classes": ["p", "q", ""]}),
+    "booleans": (lambda i: "True" if i % 3 else "False", "boolean", {"classes": ["False", "True"]}),
+    "dates": (lambda i: f"2024-01-{1 + i % 28:02d}", "datetime", {"format": "%Y-%m-%d", "offset": 1_704_067_200}),
+    "missing dates": (lambda i: "NaT" if i % 5 == 3 else f"2024-01-{1 + i % 28:02d}", "datetime", {"missing": "NaT"}),
+    "times": (lambda i: f"2013-03-0{1 + i % 9} {i % 24:02d}:30", "datetime", {"format": "%Y-%m-%d %H:%M"}),
+}  # fmt: skip
+OUTSIDE = {
+    "constants": (lambda i: "DE", {"type": "constant", "value": "DE"}),
+    "empty": (lambda i: "", {"type": "constant", "value": ""}),
+    "ids": (lambda i: f"user-{i + 3:04d}", {"type": "id", "prefix": "user-", "start": 3, "width": 4}),
+    "counts": (lambda i: f"{i + 1}", {"type": "id", "prefix": "", "start": 1, "width": 0}),
+}
+
+
+def read(folder: Path, rows: list[dict[str, str]], **options) -> Dataset:
+    header = ",".join(rows[0])
+    text = "\n".join([header, *(",".join(row.values()) for row in rows)]) + "\n"
+    (folder / "a.csv").write_text(text)
+    return read_dataset(folder / "a.csv", options=ReadOptions(**options))
+
+
+def table(data: Dataset) -> Manifest:
+    described = {
+        "kind": "table", "shape": [data.x.shape[1]], "range": None, "columns": list(data.columns),
+        "outside": list(data.outside), "order": list(data.order),
+    }  # fmt: skip
+    conditions = [
+        {"name": name, "kind": "categorical", "classes": list(classes), "column": dict(data.condition_columns[name])}
+        for name, classes in data.class_names.items()
+    ]
+    changes = {
+        "graph": "decoder",
+        "data": described,
+        "conditions": conditions,
+        "likelihood": {"name": "mixed"},
+        "golden": None,
+    }
+    return Manifest.from_dict(make_tiny_models.manifest("conditional", True, "standard_normal") | changes)
+
+
+def written(data: Dataset) -> str:
+    stream = io.StringIO()
+    arrays = {"x": data.x} | data.conditions
+    shapes = {name: Array(values.dtype, values.shape[1:]) for name, values in arrays.items()}
+    writer.write(stream, RowStream(table(data), len(data.x), shapes, ("x",), iter([arrays])))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_type_is_inferred_and_written_back_unchanged(name, tmp_path):
+    cell, kind, keys = COLUMNS[name]
+    data = read(tmp_path, [{"a": cell(i), "other": f"{i % 3}.5"} for i in range(ROWS)])
+    column = data.columns[0]
+    assert column["type"] == kind
+    assert {key: column[key] for key in keys} == keys
+    assert written(data) == (tmp_path / "a.csv").read_text()
+    again = read_for(tmp_path / "a.csv", table(data))
+    np.testing.assert_array_equal(again.x, data.x)
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_column_outside_of_the_model_is_written_back_unchanged(name, tmp_path):
+    cell, keys = OUTSIDE[name]
+    data = read(tmp_path, [{"b": f"{i % 4}", "a": cell(i), "c": "xyz"[i % 3]} for i in range(ROWS)])
+    assert data.outside == ({"name": "a", **keys},)
+    assert [column["name"] for column in data.columns] == ["b", "c"]
+    assert sum("Column a is left out of the model" in note for note in data.notes) == 1
+    assert written(data) == (tmp_path / "a.csv").read_text()
+
+
+def test_all_types_and_a_condition_keep_their_places(tmp_path):
+    cells = COLUMNS | OUTSIDE
+    data = read(
+        tmp_path,
+        [{f"{name} column": each[0](i) for name, each in cells.items()} for i in range(ROWS)],
+        condition_columns=("missing texts column",),
+    )
+    assert list(data.conditions) == ["missing_texts_column"]
+    assert written(data) == (tmp_path / "a.csv").read_text()
+
+
+def test_names_are_left_out_and_written_as_a_sequence(tmp_path):
+    data = read(
+        tmp_path, [{"who": "".join(chr(97 + i // 26**k % 26) for k in range(3)), "b": f"{i % 7}"} for i in range(ROWS)]
+    )
+    assert data.outside[0]["prefix"] == "who-"
+    assert written(data).splitlines()[1] == "who-1,0"
+
+
+def test_missing_values_can_be_named(tmp_path):
+    rows = [
+        {"a": "-999" if i % 5 == 3 else f"{i % 9}", "b": "none of it" if i % 7 == 2 else "pq"[i % 2]}
+        for i in range(ROWS)
+    ]
+    data = read(tmp_path, rows, missing_values=("-999", "none of it"))
+    assert [column["missing"] for column in data.columns] == ["-999", "none of it"]
+    assert int(np.isnan(data.x[:, 0]).sum()) == Counter(row["a"] for row in rows)["-999"]
+    assert written(data) == (tmp_path / "a.csv").read_text()
+
+
+def test_type_can_be_chosen(tmp_path):
+    rows = [
+        {"a": f"{i % 9}", "b": f"0{1 + i % 3}/0{1 + i % 4}/2024", "c": f"{i}", "d": f"{i % 5}"} for i in range(ROWS)
+    ]
+    settings = {
+        "a": {"type": "category"}, "b": {"format": "%d/%m/%Y"}, "c": {"type": "integer"}, "d": {"type": "ignore"},
+    }  # fmt: skip
+    data = read(tmp_path, rows, column_settings=settings)
+    assert [(column["name"], column["type"]) for column in data.columns] == [
+        ("a", "category"), ("b", "datetime"), ("c", "integer"),
+    ]  # fmt: skip
+    assert data.columns[1]["format"] == "%d/%m/%Y"
+    assert data.order == ("a", "b", "c")
+    assert read(tmp_path, rows).columns[1]["format"] == "%m/%d/%Y"
+    with pytest.raises(InputDataError, match=r"row 2, column b contains 01/01/2024; expected the format %Y"):
+        read(tmp_path, rows, column_settings={"b": {"type": "datetime", "format": "%Y"}})
+    with pytest.raises(InputDataError, match=r"row 2, column b contains 01/01/2024, expected numbers"):
+        read(tmp_path, rows, column_settings={"b": {"type": "number"}})
+
+
+def test_missing_cells_of_later_data_are_nan_and_are_counted(tmp_path):
+    model = table(
+        read(tmp_path, [{"a": f"{i % 9}", "b": "pq"[i % 2], "c": f"2024-01-{1 + i % 28:02d}"} for i in range(ROWS)])
+    )
+    (tmp_path / "a.csv").write_text("b,a,c\n,NA,2024-01-02\nz,3,?\n")
+    data = read_for(tmp_path / "a.csv", model)
+    np.testing.assert_array_equal(data.x, np.array([[np.nan, np.nan, 86_400], [3, column_types.UNSEEN, np.nan]], "f4"))
+    assert data.notes == (
+        "Column a: 1 of 2 values are missing.",
+        "Column b: row 3, column b contains z, which is not a class of the model; 1 of 2 values are missing.",
+        "Column c: 1 of 2 values are missing.",
+    )
+
+
+def test_condition_with_missing_numbers_or_dates_is_refused(tmp_path):
+    rows = [{"a": "" if i == 3 else f"{i % 9}", "b": f"2024-01-{1 + i % 28:02d}", "c": f"{i % 5}"} for i in range(ROWS)]
+    for name, problem in {
+        "a": "row 5, column a: a number of the condition is missing",
+        "b": "dates in the cond",
+    }.items():
+        with pytest.raises(InputDataError, match=problem):
+            read(tmp_path, rows, condition_columns=(name,))

@@ -1,0 +1,34 @@
+"""Written form of values: decimals, bounds, digits of large numbers, missing cells, identifiers."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from kvae_serve import cells
+
+NUMERIC = {"name": "a", "kind": "numeric"}
+WRITTEN = {
+    "integers": ({"decimals": 0, "minimum": 17, "maximum": 90}, [33.6, 200, -1, 17], ["34", "90", "17", "17"]),
+    "two decimals": ({"decimals": 2}, [1.005, -0.001, 3], ["1.00", "0.00", "3.00"]),
+    "any decimals": ({}, [0.125, 2**-30], ["0.125", "9.31322575e-10"]),
+    "an offset": ({"decimals": 0, "offset": 2**53 - 100}, [0, 99], [str(2**53 - 100), str(2**53 - 1)]),
+    "a date": ({"format": "%d.%m.%Y", "offset": 86400}, [0, 86_400 * 2.4], ["02.01.1970", "04.01.1970"]),
+    "a missing number": ({"decimals": 0, "missing": "?"}, [1, np.nan], ["1", "?"]),
+    "a missing date": ({"format": "%Y-%m-%d", "missing": ""}, [np.nan, 0], ["", "1970-01-01"]),
+    "classes": ({"classes": ["x", "y", "?"], "missing": "?"}, [1, 2, np.nan, -1, 0.4], ["y", "?", "?", "?", "x"]),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_values_are_written_as_in_the_training_table(name):
+    keys, values, expected = WRITTEN[name]
+    assert cells.texts(NUMERIC | keys, np.array(values, "f4")) == expected
+
+
+def test_identifiers_continue_their_sequence():
+    column = {"name": "id", "type": "id", "prefix": "user-", "start": 8, "width": 3}
+    assert list(islice(cells.identifiers(column), 3)) == ["user-008", "user-009", "user-010"]
+    assert next(cells.identifiers(column, 5)) == "user-013"

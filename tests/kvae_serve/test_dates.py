@@ -1,0 +1,77 @@
+"""Date formats: found from cells, read like `strptime` reads them, and written back unchanged."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from kvae_serve import dates
+
+DAYS = [datetime(2024, 2, 29, 23, 59, 58), datetime(1969, 7, 20, 9, 5, 7), datetime(2013, 11, 3, 0, 0, 0)]
+FORMATS = [
+    "%Y-%m-%d", "%Y/%m/%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%b-%Y",
+    "%b %d, %Y", "%d %B %Y", "%m/%d/%Y %I:%M %p", "%H:%M:%S",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_formats_agree_with_the_standard_library(form):
+    cells = [day.strftime(form) for day in DAYS]
+    assert dates.formats(cells)[0] == form
+    expected = [
+        datetime.strptime(cell, form).replace(tzinfo=UTC, year=day.year if "%Y" in form else 1970).timestamp()
+        for cell, day in zip(cells, DAYS, strict=True)
+    ]
+    if "%Y" not in form:
+        expected = [value % 86400 for value in expected]
+    seconds = dates.parse(cells, form)
+    np.testing.assert_array_equal(seconds, expected)
+    assert dates.write(seconds, form) == cells
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["1/2/2024", "12/31/2024"],
+        ["2024-01-01T00:00:00Z", "2024-01-02T10:30:00Z"],
+        ["2024-01-01T00:00:00+02:00", "2024-01-02T10:30:00+02:00"],
+        ["2024-01-01 00:00:00.250000", "2024-01-02 10:30:00.000001"],
+        ["9:05 AM", "12:30 PM"],
+        ["0001-01-01", "9999-12-31"],
+    ],
+)
+def test_dates_are_written_as_they_were(cells):
+    form = dates.formats(cells)[0]
+    assert dates.write(dates.parse(cells, form), form) == cells
+
+
+def test_ambiguous_days_and_months_have_two_formats():
+    assert dates.formats(["03/04/2024", "05/06/2024"]) == ["%m/%d/%Y", "%d/%m/%Y"]
+    assert dates.formats(["03.04.2024"]) == ["%d.%m.%Y", "%m.%d.%Y"]
+    assert dates.formats(["03/04/2024", "25/06/2024"]) == ["%d/%m/%Y"]
+
+
+@pytest.mark.parametrize("cells", [["2024-02-30"], ["2024-01-01", "soon"], ["25:00"], ["12"], ["3-4"], []])
+def test_other_texts_are_not_dates(cells):
+    assert dates.formats(cells) == []
+
+
+def test_values_are_rounded_to_the_unit_of_the_format_and_stay_in_the_calendar():
+    assert dates.write(np.array([86_400 * 0.6, 1e300, -1e300]), "%Y-%m-%d") == [
+        "1970-01-02",
+        "9999-12-31",
+        "0001-01-01",
+    ]
+    assert dates.write(np.array([59.6, 89.0]), "%H:%M") == ["00:01", "00:01"]
+
+
+@pytest.mark.parametrize("form", ["", "day", "%Q", "%Y-%", "%Y" * 2, "%-Y", "%Y" + " " * 60, "%Y\n", None, 3])
+def test_invalid_formats_are_refused(form):
+    assert not dates.is_format(form)
+
+
+@pytest.mark.parametrize("form", [*FORMATS, "%-m/%-d/%y", "100%% %Y"])
+def test_valid_formats_are_accepted(form):
+    assert dates.is_format(form)
