@@ -1,5 +1,6 @@
 """The command `kvae`, also run as `python -m kvae`: the table of all commands."""
 
+import os
 from typing import NoReturn
 
 from kvae_serve.cli import main as cli
@@ -18,12 +19,22 @@ COMMANDS = {
 
 def run(arguments: list[str]) -> int:
     """Run one command line (without `kvae`); return its exit code."""
+    _set_keras_home()
     return cli.run(arguments, COMMANDS)
 
 
 def main() -> NoReturn:
     """Run the command line of this process, then end the process."""
+    _set_keras_home()
     cli.main(COMMANDS)
+
+
+def _set_keras_home() -> None:
+    """Give Keras a folder if the user does not have a home. It would create a folder named ~ in the current folder."""
+    if os.path.expanduser("~") == "~" and "KERAS_HOME" not in os.environ:  # noqa: PTH111 - works without a home
+        import tempfile
+
+        os.environ["KERAS_HOME"] = os.path.join(tempfile.gettempdir(), "keras")  # noqa: PTH118
 
 
 if __name__ == "__main__":

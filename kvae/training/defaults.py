@@ -98,13 +98,19 @@ def with_axes(config: Config, dataset: Dataset) -> Dataset:
         is_gray and (network, axes) == ("auto", "auto") and _look_like_sequences(x, str(dataset.source))
     ):
         return dataset
-    if axes == "features-first" and x.shape[1] == x.shape[2]:
+    _, first, second, _ = x.shape
+    if (network, axes) == ("auto", "auto") and 1 < first < second:
         raise InputDataError(
-            f"{dataset.source} has as many features as steps, {x.shape[1]}, so later data could not be recognised as "
+            f"{dataset.source} has an array of the shape {list(x.shape[:3])}: sequences of {first} steps with {second} "
+            f"features, or of {second} steps with {first} features. Set --axes to steps-first or features-first."
+        )
+    if axes == "features-first" and first == second:
+        raise InputDataError(
+            f"{dataset.source} has as many features as steps, {first}, so later data could not be recognised as "
             "features-first. Save np.swapaxes(x, 1, 2), and leave out --axes."
         )
-    if axes == "auto" and x.shape[1] == 1 < x.shape[2]:
-        note = f"x has the shape {list(x.shape[:3])}; it was read as {x.shape[2]} steps of 1 feature."
+    if axes == "auto" and first == 1 < second:
+        note = f"x has the shape {list(x.shape[:3])}; it was read as {second} steps of 1 feature."
         return dataset._replace(x=disk.as_sequences(x, True), notes=(*dataset.notes, note))
     return dataset._replace(x=disk.as_sequences(x, axes == "features-first"))
 
@@ -208,21 +214,18 @@ def describe(dataset: Dataset, config: Config, wanted: Config) -> list[str]:
     is_large = dataset.x.ndim == 4 and min(dataset.x.shape[1:3]) >= _CONV_SIDE
     if is_large and m.network == "dense" and wanted.model.network == "auto":
         line += f"; conv needs sides divisible by {_conv_step(config)}, see --image-size"
-    if wanted.data.axes == "auto" and not dataset.files:
-        line += _other_axes(dataset)
+    if wanted.data.axes == "auto" and _may_be_sequences(dataset):
+        line += "; if these are sequences, add --axes steps-first"
     if dataset.class_names.get("label") and not config.data.condition_names:
         line += "; the model ignores the classes, see --conditional"
     return [*dataset.notes, line + ".", *(_column(dataset, index) for index in range(len(dataset.columns)))]
 
 
-def _other_axes(dataset: Dataset) -> str:
-    """Return the advice for arrays `[num, a, b]` whose axes have a second plausible reading."""
+def _may_be_sequences(dataset: Dataset) -> bool:
+    """Return whether an array that was read as gray images has the shape and the type of sequences."""
     x = dataset.x
-    if x.ndim == 3 and x.shape[1] < x.shape[2]:
-        return f"; if axis 1 is the features, add --axes features-first ({x.shape[2]} steps)"
-    if x.ndim == 4 and x.shape[-1] == 1 and x.shape[1] != x.shape[2] and x.dtype != np.uint8:
-        return "; if these are sequences, add --axes steps-first"
-    return ""
+    is_gray = not dataset.files and x.ndim == 4 and x.shape[-1] == 1
+    return is_gray and x.shape[1] != x.shape[2] and x.dtype != np.uint8
 
 
 def _examples(dataset: Dataset, config: Config) -> str:

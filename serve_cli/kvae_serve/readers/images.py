@@ -144,9 +144,10 @@ class ImagesOnDisk:
         assert first is not None
         name = printable(example.name)
         if sizes:
+            height, width = (side - side % 4 if side >= 16 else side for side in first)  # Sides that suit conv.
             raise InputDataError(
                 f"{_first_of(sizes)}, {name} has {first[0]}x{first[1]} (height x width). "
-                f"Use one size for all, such as --image-size {first[0]}x{first[1]}."
+                f"Use one size for all, such as --image-size {height}x{width}."
             )
         if kinds:
             raise InputDataError(

@@ -130,20 +130,16 @@ def test_dry_run_opens_no_training_framework():
     assert done.stdout.startswith("600 gray images 28 x 28 in 10 classes; network conv, likelihood bernoulli")
 
 
-def test_description_names_the_other_reading():
+def test_description_names_ignored_classes_and_the_other_reading():
     settings = config.Config().replace(network="dense")
-    ignored, narrow, wide, gray = (
+    classes, gray = (
         defaults.describe(data, kvae.default_settings(data, settings), settings)[-1]
         for data in (
             dataset(photos(60, 32, 32, 3), label=np.arange(60) % 4),
-            dataset(BATCH.reshape(60, 4, 6)),
-            dataset(BATCH.reshape(60, 6, 4)),
             dataset(abs(BATCH.reshape(60, 4, 6, 1)) / 9),
         )
     )
-    assert "the model ignores the classes, see --conditional" in ignored
-    assert "if axis 1 is the features, add --axes features-first (6 steps)" in narrow
-    assert "--axes" not in wide
+    assert "the model ignores the classes, see --conditional" in classes
     assert "if these are sequences, add --axes steps-first" in gray
 
 
@@ -171,7 +167,8 @@ def test_axes_decide_how_arrays_are_read(axes, shape, expected, tmp_path, monkey
 
 
 def test_axes_that_do_not_fit_are_refused(tmp_path):
-    for shape, axes in (((6, 4, 4), "features-first"), ((6, 16), "image"), ((6, 4, 4, 3), "steps-first")):
+    shapes = {"features-first": (6, 4, 4), "image": (6, 16), "steps-first": (6, 4, 4, 3), "auto": (6, 2, 9)}
+    for axes, shape in shapes.items():
         np.save(tmp_path / "x.npy", RANDOM.normal(size=shape))
         with pytest.raises(InputDataError, match="--axes"):
             run_data.read(config.Config().replace(data=str(tmp_path / "x.npy"), axes=axes))
