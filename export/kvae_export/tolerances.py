@@ -51,8 +51,20 @@ def default_tolerances(manifest: Mapping[str, Any], outputs: Iterable[str]) -> d
         columns = data["columns"]
         special["log_likelihood"] = (OF_COLUMN * len(columns), OF_LIKELIHOOD)
         # Half an index for a class: the most likely class must be equal.
-        special["x_mean"] = (np.array([OF_SCALE * c["scale"] if "scale" in c else 0.5 for c in columns]), 1e-6)
+        special["x_mean"] = (np.array([_of_column(column) for column in columns]), 1e-6)
     return {name: special.get(name, GENERAL) for name in outputs}
+
+
+def _of_column(column: Mapping[str, Any]) -> float:
+    """Return the absolute tolerance of a column of x_mean."""
+    if "scale" not in column:
+        return 0.5
+    tolerance = OF_SCALE * column["scale"]
+    if column.get("form") == "quantile":
+        # At a jump or a steep piece, scores that are equal up to rounding have values that differ.
+        knots, scores = (np.asarray(column[key], np.float64) for key in ("knots", "scores"))
+        tolerance += np.ptp([np.interp(scores + away, scores, knots) for away in (-OF_SCALE, OF_SCALE)], axis=0).max()
+    return tolerance
 
 
 def accumulated_error(weight_shapes: Iterable[Sequence[int]], num_steps: int = 1) -> float:

@@ -143,6 +143,7 @@ def train(
         _refuse_beside("--dry-run", resume=resume)
         wanted = _from(preset, config).replace(**flags)
         dataset = run_data.read(wanted)
+        wanted = wanted if preset or config else defaults.starting_config(dataset, flags)
         click.echo("\n".join(defaults.describe(dataset, defaults.default_settings(dataset, wanted), wanted)))
         return
     # Checked before the backend starts, which takes seconds.
@@ -169,6 +170,7 @@ def train(
         if not cluster or cluster.is_chief:
             run_folder.check_new(output, force)
         dataset = run_data.read(wanted)
+        wanted = wanted if preset or config else defaults.starting_config(dataset, flags)
         chosen = defaults.default_settings(dataset, wanted)
         if not quiet and (not cluster or cluster.is_chief):
             click.echo("\n".join(defaults.describe(dataset, chosen, wanted)), err=True)

@@ -1,4 +1,4 @@
-"""Tables: numeric columns are standardised and categorical columns one-hot. The statistics are part of the model."""
+"""Tables: numbers are standardised or have normal scores, classes are one-hot. The statistics are part of the model."""
 
 import math
 from collections.abc import Sequence
@@ -7,24 +7,38 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from kvae.data import quantiles
 from kvae.data.disk import chunks
 from kvae.data.spec import DataSpec
 from kvae.serialization import register
 from kvae.types import Shape, Tensor
+from kvae_serve.sealed.columns import form_fault
+
+#: Integers with at most this many different values are classes, if each has this many rows on average.
+_MAX_CLASSES, _ROWS_PER_CLASS = 128, 10
+#: Integers beyond this are not exact in float32.
+_MAX_INTEGER = 2**24
 
 
 @register("data.TableSpec")
 class TableSpec(DataSpec):
     """Columns of a table, and the conversion between their units and the features that networks see.
 
-    An example is one row, `[num_columns]`: numbers in their own units, classes as indices. Unit data are its features
-    `[num_features]`: first all numbers, minus their mean and divided by their scale, then each categorical column as
-    probabilities of its classes (one-hot in data).
+    An example is one row, `[num_columns]`: numbers in their own units (NaN if missing), classes as indices. Unit data
+    are its features `[num_features]`: first the numbers, then the probabilities of the classes of each class column
+    (one-hot in data), and last, for each number that may be missing, whether it is. Each numeric column has a form:
+
+    - `"standard"`: the number minus its mean, divided by its scale.
+    - `"quantile"`: the standard normal quantile of its rank, piecewise linear between the knots of the column. A value
+      that occurs often is an atom: two knots with the same value, whose scores are the ends of its interval.
+    - `"classes"`: an integer with few values; each value is a class.
 
     Args:
         columns: For each column `{"name", "kind": "numeric", "mean", "scale"}` or
-            `{"name", "kind": "categorical", "classes"}`. Further keys, such as `decimals`, describe how the column is
-            written, see docs/format.md. `TableSpec.learn` creates them.
+            `{"name", "kind": "categorical", "classes"}`. A numeric column may have a `"form"`, with `"knots"` and
+            `"scores"` for `"quantile"` and `"atoms"` for `"classes"`, and `"missing"` if its numbers may be missing.
+            Further keys, such as `decimals`, describe how the column is written, see docs/format.md. `TableSpec.learn`
+            creates them.
         outside: Columns that are written but not modelled: constants and identifiers.
         order: Names of all written columns in order, conditions included.
 
@@ -55,8 +69,15 @@ class TableSpec(DataSpec):
         self.mean = self.scale = None  # of features; those of columns are in `columns`
         self.numeric = [i for i, column in enumerate(self.columns) if column["kind"] == "numeric"]
         self.categorical = [i for i, column in enumerate(self.columns) if column["kind"] == "categorical"]
-        self._means = np.array([self.columns[i]["mean"] for i in self.numeric], "float32")
-        self._scales = np.array([self.columns[i]["scale"] for i in self.numeric], "float32")
+        # Numbers that are one feature each, columns that are one feature per class, and numbers that may be missing.
+        self.numbers = [i for i in self.numeric if form_of(self.columns[i]) != "classes"]
+        self.one_hot = [i for i in range(len(self.columns)) if i not in self.numbers]
+        self.may_miss = [i for i in self.numeric if "missing" in self.columns[i]]
+        self._means = np.array([self.columns[i]["mean"] for i in self.numbers], "float32")
+        self._scales = np.array([self.columns[i]["scale"] for i in self.numbers], "float32")
+        self._quantiles = None
+        if any(form_of(self.columns[i]) == "quantile" for i in self.numbers):
+            self._quantiles = quantiles.Quantiles([self.columns[i] for i in self.numbers])
 
     @classmethod
     def learn(
@@ -65,77 +86,129 @@ class TableSpec(DataSpec):
         x: Any,
         outside: Sequence[dict[str, Any]] = (),
         order: Sequence[str] = (),
+        *,
+        numbers: str = "standard",
     ) -> "TableSpec":
-        """Create a spec with the means and standard deviations of rows.
+        """Create a spec with the statistics of rows.
 
         Args:
             columns: Columns as in `kvae_serve.readers.Dataset.columns`.
             x: Rows `[num, num_columns]`. A column that is constant in them gets the scale 1.
             outside: Columns as in `kvae_serve.readers.Dataset.outside`.
             order: As `kvae_serve.readers.Dataset.order`.
+            numbers: `"standard"`, or `"quantile"` for the quantile form of numbers, and classes for integers with few
+                different values.
+
+        Raises:
+            ValueError: If `numbers` is a different text, or if a column has no values.
 
         Example:
             >>> import kvae
             >>> kvae.TableSpec.learn([{"name": "age", "kind": "numeric"}], [[30.0], [50.0]]).columns
             [{'name': 'age', 'kind': 'numeric', 'mean': 40.0, 'scale': 10.0}]
         """
+        if numbers not in ("standard", "quantile"):
+            raise ValueError(f"numbers is {numbers!r}; expected standard or quantile.")
         learned: list[dict[str, Any]] = []
-        for column, values in zip(columns, np.asarray(x, "float64").T, strict=True):
+        num_numeric = sum(column["kind"] == "numeric" for column in columns)
+        for column, every in zip(columns, np.asarray(x, "float64").T, strict=True):
             learned.append(dict(column))
-            if column["kind"] == "numeric":
-                # Rounded to float32, the type in the graphs.
-                mean, scale = float(np.float32(values.mean())), float(np.float32(values.std())) or 1.0
-                learned[-1] |= {"mean": mean, "scale": scale}
+            if column["kind"] != "numeric":
+                continue
+            values = every[~np.isnan(every)]
+            if not len(values):
+                raise ValueError(f"Column {column['name']} has no values; leave it out.")
+            # Rounded to float32, the type in the graphs.
+            mean, scale = float(np.float32(values.mean())), float(np.float32(values.std())) or 1.0
+            learned[-1] |= {"mean": mean, "scale": scale}
+            if numbers == "quantile" and values.min() < values.max():
+                learned[-1] |= _form(values, num_numeric)
+            if len(values) < len(every):
+                learned[-1].setdefault("missing", "")
         return cls(learned, outside, order)
 
     @property
     def num_classes(self) -> list[int]:
-        """Number of classes of each categorical column, in the order of the columns."""
-        return [len(self.columns[i]["classes"]) for i in self.categorical]
+        """Number of classes of each column that is one-hot, in the order of the columns."""
+        return [num_classes(self.columns[i]) for i in self.one_hot]
 
     @property
     def unit_shape(self) -> Shape:
-        """Shape of one row's features: one number per numeric column and per class of each categorical column."""
-        return (len(self.numeric) + sum(self.num_classes),)
+        """Shape of one row's features, see above."""
+        return (len(self.numbers) + sum(self.num_classes) + len(self.may_miss),)
 
     def to_unit(self, x: Tensor) -> Tensor:
         """Convert rows `[batch, num_columns]` to features, float32 `[batch, num_features]`.
 
-        An unknown class becomes zeros.
+        An unknown class becomes zeros, and so does a missing number.
         """
         x = ops.cast(x, "float32")
         features = []
-        if self.numeric:
-            features.append((ops.take(x, np.array(self.numeric), axis=1) - self._means) * (1.0 / self._scales))
-        if self.categorical:
-            columns = np.repeat(self.categorical, self.num_classes)
-            classes = np.concatenate([np.arange(num) for num in self.num_classes]).astype("float32")
-            features.append(ops.cast(ops.equal(ops.take(x, columns, axis=1), classes), "float32"))
+        missing = ops.isnan(x) if self.may_miss else None
+        if missing is not None:
+            x = ops.where(missing, self._stand_ins(), x)
+        if self.numbers:
+            values = ops.take(x, np.array(self.numbers), axis=1)
+            scores = (values - self._means) * (1.0 / self._scales)
+            if self._quantiles is not None:
+                scores = self._quantiles.to_scores(values)
+            features.append(scores if missing is None else scores * (1.0 - self._missing(missing, self.numbers)))
+        if self.one_hot:
+            columns = np.repeat(self.one_hot, self.num_classes)
+            one_hot = ops.cast(ops.equal(ops.take(x, columns, axis=1), self._class_values()), "float32")
+            features.append(one_hot if missing is None else one_hot * (1.0 - self._missing(missing, columns)))
+        if missing is not None:
+            features.append(self._missing(missing, self.may_miss))
         return ops.concatenate(features, axis=1) if len(features) > 1 else features[0]
 
+    def _missing(self, missing: Tensor, columns: Any) -> Tensor:
+        return ops.take(ops.cast(missing, "float32"), np.array(columns), axis=1)
+
+    def _stand_ins(self) -> np.ndarray:
+        """Return the value that replaces a missing one of each column, before it is masked."""
+        return np.array([[column.get("mean", 0.0) for column in self.columns]], "float32")
+
+    def _class_values(self) -> np.ndarray:
+        """Return the value in a row of each class of each column that is one-hot."""
+        return np.concatenate([class_values(self.columns[i]) for i in self.one_hot])
+
     def to_data(self, x: Tensor) -> Tensor:
-        """Convert features `[batch, num_features]` to rows `[batch, num_columns]`; a class is the most likely index."""
+        """Convert features `[batch, num_features]` to rows `[batch, num_columns]`.
+
+        A class is the most likely one. A number that may be missing is its value if it is not.
+        """
         columns = []
-        if self.numeric:
-            columns.append(x[:, : len(self.numeric)] * self._scales + self._means)
-        start = len(self.numeric)
-        for num in self.num_classes:
+        start = len(self.numbers)
+        if self.numbers:
+            scores = x[:, :start]
+            quantile = self._quantiles
+            columns.append(scores * self._scales + self._means if quantile is None else quantile.to_values(scores))
+        for index, num in zip(self.one_hot, self.num_classes, strict=True):
             # top_k, because the argmax of Keras does not convert to ONNX.
-            columns.append(ops.cast(ops.top_k(x[:, start : start + num], 1)[1], "float32"))
+            classes = ops.top_k(x[:, start : start + num], 1)[1]
+            values = class_values(self.columns[index])
+            is_index = (values == np.arange(num)).all()
+            columns.append(ops.cast(classes, "float32") if is_index else ops.take(values, classes, axis=0))
             start += num
         rows = ops.concatenate(columns, axis=1) if len(columns) > 1 else columns[0]
-        order = np.argsort([*self.numeric, *self.categorical])
+        order = np.argsort([*self.numbers, *self.one_hot])
         return rows if (order == np.arange(len(order))).all() else ops.take(rows, order, axis=1)
 
     def log_jacobian(self, likelihood: Any) -> float:
-        """Return minus the sum of the log scales of the numbers, in nats; classes do not have a unit."""
-        return -float(np.log(self._scales.astype("float64")).sum()) if likelihood.is_density else 0.0
+        """Return minus the sum of the log scales of the standard numbers, in nats.
+
+        Classes do not have a unit. `kvae.likelihoods.Mixed` adds the Jacobian of the quantile form, which depends on x.
+        """
+        standard = [form_of(self.columns[i]) == "standard" for i in self.numbers]
+        return -float(np.log(self._scales[standard].astype("float64")).sum()) if likelihood.is_density else 0.0
 
     def check(self, x: Any, context: str) -> None:
         """Raise ValueError, which names the remedy, unless the NumPy array `x` contains such rows."""
         self._check_array(x, context)
         for index, column in enumerate(self.columns):
             values = x[:, index]
+            if index in self.may_miss:
+                values = values[~np.isnan(values)]
             if not np.isfinite(values).all():
                 raise ValueError(
                     f"{context}: column {column['name']} contains NaN or infinity; remove or replace those values."
@@ -155,14 +228,21 @@ class TableSpec(DataSpec):
         return total / len(x)
 
     def probe(self, num: int) -> np.ndarray:
-        """Return rows that resemble data: numbers within two scales of their mean, and each class in turn."""
+        """Return rows that resemble data: numbers within two scales of their mean, and each class in turn.
+
+        Every fifth number that may be missing is.
+        """
         rows = np.zeros((num, *self.shape), "float32")
         for index, column in enumerate(self.columns):
             if index in self.categorical:
                 rows[:, index] = np.arange(num) % len(column["classes"])
+            elif form_of(column) == "classes":
+                rows[:, index] = np.resize(class_values(column), num)
             else:
                 offsets = np.sin(1.0 + np.arange(num) * (index + 1.0))
                 rows[:, index] = column["mean"] + 2.0 * column["scale"] * offsets
+            if index in self.may_miss:
+                rows[index % 5 :: 5, index] = np.nan
         return rows
 
     def manifest(self) -> dict[str, Any]:
@@ -175,6 +255,30 @@ class TableSpec(DataSpec):
         return {"columns": self.columns, "outside": self.outside, "order": self.order}
 
 
+def form_of(column: dict[str, Any]) -> str:
+    """Return the form of a numeric column; `"classes"` for a categorical one."""
+    return column.get("form", "standard") if column["kind"] == "numeric" else "classes"
+
+
+def class_values(column: dict[str, Any]) -> np.ndarray:
+    """Return the value in a row of each class of a column of the form classes, float32 `[num_classes]`."""
+    return np.array(column["atoms"] if column["kind"] == "numeric" else range(len(column["classes"])), "float32")
+
+
+def num_classes(column: dict[str, Any]) -> int:
+    """Return the number of classes of a column; 0 for a column that is one number."""
+    return len(class_values(column)) if form_of(column) == "classes" else 0
+
+
+def _form(values: np.ndarray, num_columns: int) -> dict[str, Any]:
+    """Choose classes for integers with few values that occur often enough, and the quantile form otherwise."""
+    distinct = np.unique(values)
+    is_integer = (distinct == np.rint(distinct)).all() and np.abs(distinct).max() <= _MAX_INTEGER
+    if is_integer and len(distinct) <= min(_MAX_CLASSES, len(values) // _ROWS_PER_CLASS):
+        return {"form": "classes", "atoms": distinct.tolist()}
+    return {"form": "quantile", **quantiles.learn(values, num_columns)}
+
+
 def _check_column(column: dict[str, Any]) -> None:
     name, kind = column.get("name"), column.get("kind")
     if not isinstance(name, str) or not name:
@@ -184,6 +288,8 @@ def _check_column(column: dict[str, Any]) -> None:
         numbers = all(isinstance(each, int | float) and math.isfinite(each) for each in (mean, scale))
         if not numbers or scale <= 0:  # type: ignore[operator]  # a number by now
             raise ValueError(f"Column {name} needs a mean and a positive scale, got {mean!r} and {scale!r}.")
+        if fault := form_fault(column):
+            raise ValueError(f"Column {name} has {fault}")
     elif kind == "categorical":
         classes = column.get("classes")
         if not isinstance(classes, list | tuple) or not classes or len(set(classes)) != len(classes):

@@ -34,6 +34,8 @@ class Likelihood(keras.layers.Layer):
     kind: str
     #: Numbers in the decoder's output for each data value.
     num_parameters = 1
+    #: Further numbers in the decoder's output, after those of the values.
+    num_extra = 0
     #: Whether p(x given z) is a density, which has a unit, and not a probability.
     is_density = False
 

@@ -304,6 +304,8 @@ def _build(
     several = conditions if isinstance(conditions, (list, tuple)) else [conditions]
     condition_dim = sum(condition.dim for condition in several)
     num_parameters = 1 if likelihood is None else likelihood.num_parameters
+    if likelihood is not None and likelihood.num_extra:
+        decoder_sizes = {**decoder_sizes, "num_extra": likelihood.num_extra}
     if likelihood is not None and likelihood.kind == "categorical":
         encoder = networks.embedded_encoder(
             build_encoder,

@@ -63,12 +63,13 @@ def validate_networks(encoder: Any, decoder: Any, data: Any, likelihood: Any, co
             "Give both the same latent_dim."
         )
     *axes, last = data.unit_shape
-    expected = (*axes, last * likelihood.num_parameters)
+    expected = (*axes, last * likelihood.num_parameters + likelihood.num_extra)
     parameters = _call("decoder", decoder, ops.zeros((1, latent_dim)), condition_vector)
     if (shape := tuple(getattr(parameters, "shape", (1,))[1:])) != expected:
         raise ValueError(
             f"The decoder returns the shape {shape}, but a {likelihood.kind} likelihood over {data.unit_shape} needs "
-            f"{expected}. Build it with num_parameters={likelihood.num_parameters}."
+            f"{expected}. Build it with num_parameters={likelihood.num_parameters}"
+            + (f" and num_extra={likelihood.num_extra}." if likelihood.num_extra else ".")
         )
     return latent_dim
 

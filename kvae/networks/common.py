@@ -59,9 +59,12 @@ def unwrap(inputs: list[Tensor]) -> Tensor | list[Tensor]:
     return inputs if len(inputs) > 1 else inputs[0]
 
 
-def output_shape(shape: Sequence[int], num_parameters: int) -> Shape:
-    """Return the shape of the decoder's output: that of the data, the last axis `num_parameters` times as long."""
-    return (*shape[:-1], shape[-1] * num_parameters)
+def output_shape(shape: Sequence[int], num_parameters: int, num_extra: int = 0) -> Shape:
+    """Return the shape of the decoder's output: that of the data, with `num_parameters` numbers per value.
+
+    `num_extra` more numbers follow at the end of the last axis.
+    """
+    return (*shape[:-1], shape[-1] * num_parameters + num_extra)
 
 
 def set_mean_bias(layer: keras.layers.Layer, output_bias: Tensor | None, channels: int) -> None:

@@ -57,6 +57,7 @@ def dense_decoder(
     gated: bool = False,
     num_parameters: int = 1,
     output_bias: Tensor | None = None,
+    num_extra: int = 0,
     name: str = "decoder",
 ) -> keras.Model:
     """Build a decoder of dense layers, with a linear last layer that is reshaped to the data.
@@ -70,6 +71,7 @@ def dense_decoder(
         gated: As in `dense_encoder`.
         num_parameters: Parameters of the likelihood for each data value.
         output_bias: Initial bias of the last layer, an array of the output's shape; see `Likelihood.initial_bias`.
+        num_extra: Further numbers of the likelihood for each example, for data with one axis.
         name: Name of the Keras model.
 
     Returns:
@@ -85,7 +87,7 @@ def dense_decoder(
     z = layers.Input((latent_dim,), name="z")
     conditions = common.condition_inputs(condition_dim)
     state = common.dense_stack(common.concatenate(z, conditions), hidden, activation, gated)
-    output_shape = common.output_shape(shape, num_parameters)
+    output_shape = common.output_shape(shape, num_parameters, num_extra)
     last = layers.Dense(math.prod(output_shape), name="parameters")
     parameters = last(state)
     if len(shape) > 1:

@@ -162,10 +162,16 @@ class ModelConfig:
         "bernoulli: dynamic draws each pixel again at every step; none is for black-and-white data.",
         choices=("dynamic", "none"),
     )
+    numbers: str = setting(
+        "quantile",
+        "mixed: form of numeric columns. quantile maps numbers to normal scores and makes classes of integers with few "
+        "values; standard models each number as normal.",
+        choices=("quantile", "standard"),
+    )
     sigma: str = setting(
         "optimal",
         "Standard deviation. gaussian: optimal, shared, element, or a number (1 is the width of the data range, or the "
-        "standard deviation of a feature). mixed: optimal, shared, or a number for every column "
+        "standard deviation of a feature). mixed: the same per column, or a number for every column "
         "(1 is the standard deviation of the column).",
     )
     prior: str = setting(
@@ -204,7 +210,12 @@ class ObjectiveConfig:
 class TrainingConfig:
     """Settings of the optimisation."""
 
-    epochs: int = setting(30, "Number of passes over the training data.", least=1)
+    epochs: int = setting(
+        30,
+        "Number of passes over the training data. auto is 30, and for tables the number that makes about 16,000 steps.",
+        least=0,
+        auto=0,
+    )
     batch_size: int = setting(
         0,
         "Number of examples per step. auto is 128, or less if an epoch would have fewer than 20 steps.",
@@ -273,8 +284,6 @@ class Config:
         sigma = self.model.sigma
         if sigma not in ("optimal", "shared", "element") and not _is_positive(sigma):
             raise RequestError(f"sigma must be optimal, shared, element or a positive number, got {sigma!r}.")
-        if self.model.likelihood == "mixed" and sigma == "element":
-            raise RequestError("sigma of a mixed likelihood must be optimal, shared or a positive number, got element.")
         size = self.data.image_size
         if size and not re.fullmatch(r"[1-9][0-9]{0,3}x[1-9][0-9]{0,3}", size):
             raise RequestError(f"image_size must be HEIGHTxWIDTH such as 64x48, got {size!r}.")

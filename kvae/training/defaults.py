@@ -16,8 +16,44 @@ from kvae_serve.readers import Dataset
 
 #: Side of the smallest images that get convolutions.
 _CONV_SIDE = 16
-_BATCH_SIZE, _MIN_STEPS = 128, 20
+_BATCH_SIZE, _TABLE_BATCH_SIZE, _MIN_STEPS = 128, 256, 20
 _MAX_VALIDATION = 5000
+_EPOCHS = 30
+#: Steps of a table's training, and the bounds of its epochs.
+_TABLE_STEPS, _TABLE_EPOCHS = 16_000, (20, 400)
+
+#: Settings of a table if neither a preset nor a configuration is given: those of the preset `tabular`.
+TABLE: dict[str, Any] = {
+    "latent_dim": 8,
+    "encoder_hidden": (128, 128),
+    "decoder_hidden": (128, 128),
+    "sigma": "element",
+    "prior": "vamp",
+    "prior_components": 100,
+    "warmup_epochs": 5.0,
+    "epochs": 0,
+    "patience": 50,
+}
+
+
+def starting_config(dataset: Dataset, settings: Mapping[str, Any]) -> Config:
+    """Return the configuration of a run without a preset: for a table that of `tabular`, otherwise the defaults.
+
+    Args:
+        dataset: The data.
+        settings: Settings to change, with the names of the flags of `kvae train`.
+
+    Raises:
+        RequestError: If a setting does not exist or has an invalid value.
+    """
+    recipe: dict[str, Any] = {}
+    if dataset.columns and settings.get("likelihood", "auto") in ("auto", "mixed"):
+        recipe = {**TABLE, "prior_components": max(2, min(TABLE["prior_components"], len(dataset.x) // 4))}
+        if settings.get("validation") == 0:
+            recipe["patience"] = 0
+        if settings.get("objective") == "free_bits":
+            recipe["prior"] = "standard_normal"
+    return Config().replace(**{**recipe, **settings})
 
 
 def default_settings(dataset: Dataset, config: Config | None = None, **settings: Any) -> Config:
@@ -25,7 +61,8 @@ def default_settings(dataset: Dataset, config: Config | None = None, **settings:
 
     Args:
         dataset: The data, for example of `kvae.data.load`.
-        config: Settings to start from; by default all of them are `auto` or have their default.
+        config: Settings to start from. By default those of the preset `tabular` for a table; otherwise all of them are
+            `auto` or have their default.
         **settings: Settings to change first, with the names of the flags of `kvae train`.
 
     Returns:
@@ -43,7 +80,7 @@ def default_settings(dataset: Dataset, config: Config | None = None, **settings:
         >>> chosen.data.validation, chosen.training.batch_size
         (60, 16)
     """
-    config = (config or Config()).replace(**settings)
+    config = starting_config(dataset, settings) if config is None else config.replace(**settings)
     dataset = with_axes(config, dataset)
     m, source = config.model, str(dataset.source)
     value_range = find_range(dataset, m.likelihood, config.data.lowest_and_highest)
@@ -60,14 +97,25 @@ def default_settings(dataset: Dataset, config: Config | None = None, **settings:
         )
     batch_size = config.training.batch_size
     if not batch_size:
-        batch_size = _BATCH_SIZE
+        batch_size = _TABLE_BATCH_SIZE if dataset.columns else _BATCH_SIZE
         while batch_size > 1 and (num - validation) // batch_size < _MIN_STEPS:
             batch_size //= 2
+    epochs = config.training.epochs
+    if not epochs:
+        epochs = _EPOCHS
+        if dataset.columns:
+            steps_per_epoch = -(-(num - validation) // batch_size)
+            epochs = min(max(round(_TABLE_STEPS / steps_per_epoch), _TABLE_EPOCHS[0]), _TABLE_EPOCHS[1])
     stored = config.data.value_range
     if value_range and not stored and not _is_measured(dataset, likelihood):
         stored = f"{value_range[0]:.9g},{value_range[1]:.9g}"
     return config.replace(
-        network=network, likelihood=likelihood, validation=validation, batch_size=batch_size, value_range=stored
+        network=network,
+        likelihood=likelihood,
+        validation=validation,
+        batch_size=batch_size,
+        epochs=epochs,
+        value_range=stored,
     )
 
 

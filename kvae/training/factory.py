@@ -106,6 +106,8 @@ def _networks(m: ModelConfig, spec: DataSpec, condition_dim: int, likelihood: An
         raise RequestError(f"A table needs dense networks, got {m.network}. Use --network dense.")
     common = {"activation": m.activation, "condition_dim": condition_dim}
     last = {"num_parameters": likelihood.num_parameters, "output_bias": bias}
+    if likelihood.num_extra:
+        last["num_extra"] = likelihood.num_extra
     shape, latent_dim = spec.unit_shape, m.latent_dim
     builders: dict[str, Any] = {
         "dense": (networks.dense_encoder, networks.dense_decoder),
@@ -221,6 +223,7 @@ def spec_of(
     likelihood: str = "bernoulli",
     rows: np.ndarray | None = None,
     value_range: tuple[float, float] | None = None,
+    numbers: str = "quantile",
 ) -> DataSpec | TableSpec:
     """Choose the `DataSpec` of a dataset, or the `TableSpec` of a table.
 
@@ -233,6 +236,7 @@ def spec_of(
         likelihood: Its name in a configuration.
         rows: Indices of the examples that scales are learned from; all by default.
         value_range: Lowest and highest possible value, if the configuration states them.
+        numbers: Form of the numbers of a table, `"quantile"` or `"standard"`.
 
     Raises:
         InputDataError: If the likelihood does not model data in this range.
@@ -247,13 +251,11 @@ def spec_of(
             "as gaussian."
         )
     if dataset.columns:
-        if gaps := [each["name"] for each in dataset.columns if each["kind"] == "numeric" and "missing" in each]:
-            raise InputDataError(
-                f"{dataset.source} has missing numbers in column {', '.join(map(str, gaps[:5]))}, which the model does "
-                "not support. Fill them in, or give --categorical-columns to read the values as classes."
-            )
         x = dataset.x if rows is None else dataset.x[rows]
-        return TableSpec.learn(dataset.columns, x, dataset.outside, dataset.order)
+        try:
+            return TableSpec.learn(dataset.columns, x, dataset.outside, dataset.order, numbers=numbers)
+        except ValueError as error:
+            raise InputDataError(f"{dataset.source}: {error}") from None
     shape = dataset.x.shape[1:]
     if likelihood == "categorical":
         low, high = disk.value_range(dataset.x)

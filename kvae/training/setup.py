@@ -145,7 +145,8 @@ def _spec(config: Config, dataset: Dataset, rows: np.ndarray, data_config: dict[
     if data_config:
         spec = factory.spec_from(data_config)
     else:
-        spec = factory.spec_of(dataset, config.model.likelihood, rows, config.data.lowest_and_highest)
+        m, bounds = config.model, config.data.lowest_and_highest
+        spec = factory.spec_of(dataset, m.likelihood, rows, bounds, m.numbers)
     try:
         spec.check(dataset.x, str(dataset.source))
     except ValueError as error:

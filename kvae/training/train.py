@@ -71,14 +71,13 @@ def train(
     """
     if directory is None:
         raise RequestError("No folder for the run. Set `directory` to the folder to write.")
-    if not isinstance(config, Config):
-        config = read_config(config) if config is not None else Config()
-    config = config.replace(**settings)
+    chosen = read_config(config) if config is not None and not isinstance(config, Config) else config
+    config = (chosen or Config()).replace(**settings)
     directory, distribution = Path(directory), distribution or Distribution()
     if distribution.is_chief:
         run_folder.check_new(directory, force)
     dataset = dataset or run_data.read(config)
-    config = default_settings(dataset, config)
+    config = default_settings(dataset, config) if chosen else default_settings(dataset, **settings)
     dataset = with_axes(config, dataset)
     with distribution.watching():
         setup = prepare(config, dataset, distribution)

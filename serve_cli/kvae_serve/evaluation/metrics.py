@@ -56,11 +56,11 @@ def units(manifest: Manifest) -> tuple[str, tuple[str, float] | None]:
     """
     data, name = manifest.data, manifest.likelihood["name"]
     if name == "mixed":
-        numbers = [column for column in data.columns if column["kind"] == "numeric"]
+        numbers = [column for column in data.columns if column["kind"] == "numeric" and column.get("form") != "classes"]
         if not numbers:
             return "nats", None
         scales = [column.get("scale") for column in numbers]
-        if None in scales:
+        if None in scales or "quantile" in [column.get("form") for column in numbers]:  # Atoms do not have a unit.
             return "nats, per data unit", None
         # The density of x / scale is scale times the density of x.
         return "nats, per data unit", ("standardised", -sum(math.log(float(scale or 1)) for scale in scales))
@@ -100,9 +100,11 @@ class Reconstruction:
         x, x_mean = (part.reshape(len(x), -1).astype(np.float64) for part in (x, x_mean))
         if not self._classes.all():
             numbers = ~self._classes
-            away = (x_mean - x)[:, numbers] / self._scale[numbers]
-            self._square.append(np.square(away).mean(-1))
-            self._absolute.append(np.abs(away).mean(-1))
+            present = ~np.isnan(x[:, numbers])
+            away = np.where(present, x_mean[:, numbers] - x[:, numbers], 0.0) / self._scale[numbers]
+            num = np.maximum(1, present.sum(-1))
+            self._square.append(np.square(away).sum(-1) / num)
+            self._absolute.append(np.abs(away).sum(-1) / num)
         if self._classes.any():
             self._wrong.append((x_mean != x)[:, self._classes].mean(-1))
 

@@ -110,36 +110,53 @@ class Categorical(_OneWordPerValue):
         """Invert the cumulative probabilities."""
         probability = _parameter(outputs, "x_probability", (*data.shape, None))
         uniform = noise.words_to_uniforms(words).reshape(probability.shape[:-1])
-        return _pick(probability, uniform)
+        return _pick(probability, uniform).astype(np.float32)
 
 
 class Mixed(_OneWordPerValue):
-    """Columns of a table: numbers are normal around `x_mean`, classes have the probabilities of their column.
+    """Columns of a table: numbers or their scores are normal, classes have the probabilities of their column.
 
-    `probabilities` of the manifest contains the output of each categorical column, and null for a number. The words of
-    a row are one normal per column, used by the numbers, and then one uniform per column, used by the classes.
+    `probabilities` of the manifest contains the output of each column with classes, and null for a number. The words of
+    a row are one normal per column, used by the numbers, then one uniform per column, used by the classes, and then, if
+    numbers may be missing, one uniform per column for that. A missing number is NaN.
     """
 
     def num_words(self, data: Data) -> int:
         """Return the words of a normal and a uniform per column, so that a draw ignores the kind of other columns."""
-        return noise.num_normal_words(data.num_values) + data.num_values
+        uniforms = 2 if "missing" in self.description else 1
+        return noise.num_normal_words(data.num_values) + uniforms * data.num_values
 
     def draw(self, outputs: Mapping[str, np.ndarray], words: np.ndarray, data: Data) -> np.ndarray:
         """Draw column by column."""
         names = self.description.get("probabilities")
-        kinds = [column["kind"] == "categorical" for column in data.columns]
-        if not isinstance(names, list) or [isinstance(name, str) for name in names] != kinds:
+        forms = [_form(column) for column in data.columns]
+        has_classes = [form == "classes" for form in forms]
+        if not isinstance(names, list) or [isinstance(name, str) for name in names] != has_classes:
             raise ModelFileError(
                 f"likelihood.probabilities of the manifest is {printable(names, 60)}; expected the name of an output "
-                "for each categorical column, and null for each number."
+                "for each column with classes, and null for each number."
             )
-        split = noise.num_normal_words(data.num_values)
-        x = outputs["x_mean"].copy() if all(kinds) else _normal(outputs, words[:, :split], data)
+        num = data.num_values
+        split = noise.num_normal_words(num)
+        x = outputs["x_mean"].copy() if all(has_classes) else _normal(outputs, words[:, :split], data)
+        scores = None
+        if "quantile" in forms:
+            scores = _normal({**outputs, "x_mean": _parameter(outputs, "x_score", data.shape)}, words[:, :split], data)
         uniform = noise.words_to_uniforms(words[:, split:])
-        for index, (name, column) in enumerate(zip(names, data.columns, strict=True)):
-            if name is not None:
-                x[:, index] = _pick(_parameter(outputs, name, (len(column["classes"]),)), uniform[:, index])
+        for index, (name, form, column) in enumerate(zip(names, forms, data.columns, strict=True)):
+            if form == "quantile" and scores is not None:
+                x[:, index] = np.interp(scores[:, index], column["scores"], column["knots"])
+            elif form == "classes":
+                values = np.array(column.get("atoms", range(len(column.get("classes", ())))), np.float32)
+                x[:, index] = values[_pick(_parameter(outputs, name, (len(values),)), uniform[:, index])]
+        if "missing" in self.description:
+            missing = _parameter(outputs, str(self.description["missing"]), data.shape)
+            x[uniform[:, num:] < missing] = np.nan
         return x
+
+
+def _form(column: Mapping[str, Any]) -> str:
+    return str(column.get("form", "standard")) if column["kind"] == "numeric" else "classes"
 
 
 LIKELIHOODS: dict[str, Callable[[Mapping[str, Any]], Likelihood]] = {
@@ -187,4 +204,4 @@ def _pick(probability: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     """Return the class index that each uniform selects; never a class of probability zero."""
     cumulative = np.cumsum(probability, axis=-1)
     below = cumulative[..., :-1] <= (uniform * cumulative[..., -1])[..., None]
-    return below.sum(axis=-1).astype(np.float32)
+    return below.sum(axis=-1)

@@ -183,7 +183,7 @@ class Session:
                 raise InputDataError(
                     f"{self.name} got {name} as {values.dtype} {list(values.shape)}; expected {dtype} {[num, *shape]}."
                 )
-            if dtype == "float32" and not np.isfinite(values).all():
+            if dtype == "float32" and not np.isfinite(values if name != "x" else self._present(values)).all():
                 raise InputDataError(f"{name} contains NaN or infinite values.")
             if dtype == "int64":
                 condition = self.manifest.condition(name)
@@ -193,6 +193,12 @@ class Session:
                         f"{name} has indices {values.min()} to {values.max()}; expected 0 to {size - 1}."
                     )
         return num
+
+    def _present(self, x: np.ndarray) -> np.ndarray:
+        """Return x with 0 in place of NaN in the columns of a table that may have missing values."""
+        columns = self.manifest.data.columns
+        may_miss = np.array([column["kind"] == "categorical" or "missing" in column for column in columns], bool)
+        return np.where(np.isnan(x) & may_miss, 0, x) if may_miss.any() else x
 
 
 def _too_much_memory(name: str, num: int, limit: int, needed: int = 0) -> ModelFileError:

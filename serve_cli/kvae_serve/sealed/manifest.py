@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from kvae_serve import dates, strict_json
 from kvae_serve.errors import ModelFileError, printable
 from kvae_serve.numbers import is_integer, is_number
+from kvae_serve.sealed.columns import form_fault
 
 FORMAT = 1
 GRAPHS = ("encoder", "decoder", "prior", "likelihood")
@@ -218,6 +219,8 @@ class _Checker:
             self.text(column, "name")
             if self.choice(column, "kind", ("numeric", "categorical")) == "categorical":
                 self.classes(column)
+            elif fault := form_fault(column):
+                raise ModelFileError(f"{self.source} has a manifest with a column that has {fault}")
             elif "scale" in column:
                 if not is_number(column["scale"]) or column["scale"] <= 0:
                     self.fail("a column's scale", column["scale"], "a number above 0")

@@ -181,7 +181,6 @@ def test_invalid_combinations_are_errors_of_one_line(table, pictures, tmp_path):
     refused("64x48, got '64'", RequestError, data=images, image_size="64")
     refused("channels must be", RequestError, data=images, channels=2)
     refused("a name twice", RequestError, data=images, condition_columns=("a", "a"))
-    refused("got element", RequestError, data=people, likelihood="mixed", sigma="element")
     refused("needs conditions", RequestError, data=people, prior="conditional_gaussian")
     np.savez(tmp_path / "a.npz", x=np.zeros((60, 2)), Big=np.arange(60) % 2, same=np.ones(60), label=np.zeros(60, int))
     arrays = str(tmp_path / "a.npz")

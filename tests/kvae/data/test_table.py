@@ -130,7 +130,7 @@ def test_initial_bias_gives_the_data_mean():
         (lambda: SPEC.check(changed(ROWS, 0, 3), "fit"), "Colour contains 3, expected the index of a class, 0 to 2"),
         (lambda: SPEC.check(changed(ROWS, 1, np.nan), "fit"), "income contains NaN"),
         (lambda: likelihoods.Mixed([]), "pairs"),
-        (lambda: likelihoods.Mixed([["a", 0]], "element"), "optimal"),
+        (lambda: likelihoods.Mixed([["a", 0]], "diagonal"), "optimal"),
         (lambda: likelihoods.Mixed([["a", 0]], -1.0), "positive number"),
         (lambda: likelihoods.Mixed([["a", 0]]).check(ROWS, SPEC, "fit"), r"Mixed\.from_spec\(spec\)"),
         (lambda: make_model(likelihood=likelihoods.Gaussian()), "does not model table data"),

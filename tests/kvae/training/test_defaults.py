@@ -119,6 +119,33 @@ def test_description_of_a_table_has_a_line_per_column(tmp_path):
     ]
 
 
+TABLE_COLUMNS = ({"name": "a", "kind": "numeric"}, {"name": "b", "kind": "numeric"})
+
+
+def table(num):
+    return dataset(RANDOM.random((num, 2), "float32"), TABLE_COLUMNS)
+
+
+def test_table_without_a_preset_gets_the_settings_of_tabular():
+    data = table(2000)
+    assert kvae.default_settings(data) == kvae.default_settings(data, kvae.presets.get("tabular").config)
+    given = kvae.default_settings(data, epochs=30, prior="standard_normal", validation=0)
+    assert (given.training.epochs, given.model.prior, given.training.patience) == (30, "standard_normal", 0)
+    assert given.model.latent_dim == 8
+    assert kvae.default_settings(data, config.Config()).model.prior == "standard_normal"
+
+
+@pytest.mark.parametrize(("num", "epochs", "batch_size"), [(100, 400, 4), (36_000, 126, 256), (10**6, 20, 256)])
+def test_epochs_of_a_table_follow_from_its_rows(num, epochs, batch_size):
+    chosen = kvae.default_settings(table(num))
+    assert (chosen.training.epochs, chosen.training.batch_size) == (epochs, batch_size)
+    assert kvae.default_settings(dataset(photos(60, 32, 32, 3)), epochs="auto").training.epochs == 30
+
+
+def test_prior_of_a_small_table_has_fewer_components():
+    assert kvae.default_settings(table(40)).model.prior_components == 10
+
+
 def test_dry_run_opens_no_training_framework():
     code = (
         "import sys; from kvae.__main__ import run\n"
