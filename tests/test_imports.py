@@ -59,7 +59,7 @@ ORDER = {
         ["writers"],
         ["row_stream", "latent_path", "csv_escape", "prefetch", "progress", "cells"],
         ["sealed"],
-        ["numbers", "strict_json", "dates"],
+        ["numbers", "strict_json", "dates", "class_indices"],
         ["errors", ""],
     ],
 }

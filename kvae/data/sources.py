@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from kvae.data.disk import OnDisk, chunks
+from kvae_serve.class_indices import marked
 from kvae_serve.errors import InputDataError, printable
 from kvae_serve.readers import Dataset, ReadOptions, csv, frames, read_dataset
 from kvae_serve.readers.csv import graph_name
@@ -89,7 +90,8 @@ def load(
         in_memory=in_memory,
     )
     if frames.is_frame(source):
-        return csv.infer(frames.from_frame(source, "The table"), options)
+        table = csv.infer(frames.from_frame(source, "The table"), options)
+        return table._replace(conditions=marked(table.conditions, table.class_names))
     return read_dataset(source, cast(Split, split), options)
 
 

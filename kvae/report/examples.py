@@ -61,7 +61,7 @@ def samples(subject: Subject) -> list[Block]:
         text += " Images in the same column share their z."
 
     def drawn(num: int, combination: dict[str, Any]) -> np.ndarray:
-        return subject.model.sample(num, conditions=combination, seed=subject.seed, draw=is_table).x
+        return subject.model.sample(num, conditions=subject.named(combination), seed=subject.seed, draw=is_table).x
 
     if subject.images and combinations == [{}]:
         return [
@@ -97,7 +97,7 @@ def traversals(subject: Subject) -> list[Block]:
     if len(conditions) == 1 and subject.manifest.conditions[0].categorical:
         conditions = dict.fromkeys(conditions, 0)
     span, steps = ((-3.0, 3.0), _STEPS) if subject.images else ((-2.0, 2.0), 5)
-    path = subject.model.traverse(dims=dims, conditions=conditions, steps=steps, span=span)
+    path = subject.model.traverse(dims=dims, conditions=subject.named(conditions), steps=steps, span=span)
     activity, unit = (path.activity.values, path.activity.unit) if values is None else (values, "nats")
     text = (
         f"The most active dimensions, by {unit if values is None else 'KL'}. Each moves from {path.values[0]:g} to "

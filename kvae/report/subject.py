@@ -10,6 +10,7 @@ import numpy as np
 from kvae.report.blocks import SectionSkipped
 from kvae.report.labels import Labels, choose_labels
 from kvae.sample_metrics.matched_samples import like
+from kvae_serve.class_indices import marked
 from kvae_serve.runtime import conditions as served_conditions
 
 MOST_EXAMPLES = 1500
@@ -35,9 +36,11 @@ class Subject:
     ) -> None:
         rows = min(len(x), document["n"], MOST_EXAMPLES)
         self.model, self.manifest, self.document = model, model.manifest, document
+        conditions = served_conditions.with_one_reading(self.manifest, conditions or {})
         columns = served_conditions.columns(self.manifest, conditions, len(x))
         self.x = np.asarray(x[:rows], np.float32).reshape(rows, *self.manifest.data.shape)
-        self.columns = {name: values[:rows] for name, values in columns.items()}
+        categorical = {each.name for each in self.manifest.conditions if each.categorical}
+        self.columns = marked({name: values[:rows] for name, values in columns.items()}, categorical)
         self.labels = choose_labels(self.manifest, self.x, self.columns, labels)
         self.seed = int(document["seed"])
 
@@ -79,6 +82,11 @@ class Subject:
         rows = zip(*(self.columns[each.name].tolist() for each in conditions), strict=True)
         distinct = list(dict.fromkeys(rows))[: _MOST_COMBINATIONS // 2]
         return [dict(zip((each.name for each in conditions), row, strict=True)) for row in distinct]
+
+    def named(self, combination: dict[str, Any]) -> dict[str, Any]:
+        """Return conditions with class names in place of indices."""
+        categorical = {each.name: each.classes for each in self.manifest.conditions if each.categorical}
+        return {name: categorical[name][value] if name in categorical else value for name, value in combination.items()}
 
     def condition_text(self, combination: dict[str, Any]) -> str:
         """Return conditions as text: the class name of a single one, else name and value of each."""

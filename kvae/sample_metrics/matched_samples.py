@@ -40,13 +40,14 @@ def like(
     rows = np.stack([np.asarray(conditions[name], np.float64) for name in names], axis=1)
     wanted, group = np.unique(rows, axis=0, return_inverse=True)
     group = group.reshape(-1)
-    categorical = {name: np.asarray(conditions[name]).dtype.kind in "iu" for name in names}
+    classes = {each.name: each.classes for each in model.manifest.conditions if each.categorical}
     x = np.empty((num, *model.manifest.data.shape), np.float32)
     start = 0
     for index, values in enumerate(wanted):
         places = np.flatnonzero(group == index)
         given = {
-            name: int(value) if categorical[name] else float(value) for name, value in zip(names, values, strict=True)
+            name: classes[name][int(value)] if name in classes else float(value)
+            for name, value in zip(names, values, strict=True)
         }
         x[places] = model.sample(len(places), conditions=given, start=start, **options).x
         start += len(places)

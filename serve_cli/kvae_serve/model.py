@@ -95,8 +95,10 @@ class Model(Graphs):
 
     Data are in data units, as in the user's files: pixels are 0 to 255, images `[height, width, channels]`. Conditions
     are given by name, one value for all rows or one per row: class names or indices for a categorical condition,
-    numbers for a continuous one. A model with one condition also accepts its values alone, such as `encode(x, labels)`
-    or `sample(16, 3)`. `label` is short for `conditions={"label": ...}`.
+    numbers for a continuous one. If the classes are numbers such as 1 to 26, integers that name one class and are the
+    index of another are refused; texts are class names, and the conditions of a `Dataset` or of `Draws` are indices. A
+    model with one condition also accepts its values alone, such as `encode(x, labels)` or `sample(16, 3)`. `label` is
+    short for `conditions={"label": ...}`.
 
     All methods raise `RequestError` if a condition is missing or unknown or an argument is out of range, and
     `ModelFileError` if a graph is missing or invalid.
@@ -587,8 +589,8 @@ class Model(Graphs):
         return checks
 
     def with_label(self, label: Any, conditions: Any) -> dict[str, Any]:
-        """Return the conditions, with the label added under its name."""
-        return conditions_of.with_label(self.manifest, label, conditions)
+        """Return the conditions, with the label added under its name. Integers with two readings are refused."""
+        return conditions_of.with_one_reading(self.manifest, conditions_of.with_label(self.manifest, label, conditions))
 
     def feeds(
         self,

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from kvae_serve.class_indices import are_ambiguous
 from kvae_serve.errors import RequestError, printable
 from kvae_serve.sealed.manifest import Data, Manifest
 
@@ -109,6 +110,22 @@ class RowStream:
         small = {name: Array(np.dtype(np.uint8), self.arrays[name].shape) for name in names}
         chunks = ({**chunk, **{name: _rounded(chunk[name]) for name in names}} for chunk in self.chunks)
         return dataclasses.replace(self, arrays=self.arrays | small, chunks=chunks)
+
+    def with_class_names(self) -> RowStream:
+        """Return this stream with class names in place of indices, if the names are other integers.
+
+        A reader of the file would take such an index for a name. Texts are names.
+        """
+        names = {
+            each.name: np.array(each.classes)
+            for each in self.manifest.conditions
+            if each.name in self.arrays and are_ambiguous(each.classes)
+        }
+        if not names:
+            return self
+        texts = {name: Array(classes.dtype, self.arrays[name].shape) for name, classes in names.items()}
+        chunks = ({**chunk, **{name: names[name][chunk[name]] for name in names}} for chunk in self.chunks)
+        return dataclasses.replace(self, arrays=self.arrays | texts, chunks=chunks)
 
 
 def chunk_rows(data: Data, batch_size: int) -> int:

@@ -13,6 +13,7 @@ import pytest
 
 from kvae_serve.errors import InputDataError, ModelFileError, RequestError, VerificationError
 from kvae_serve.model import load
+from kvae_serve.readers import read_for
 from kvae_serve.runtime.locate import shipped
 from kvae_serve.sealed import noise
 from support import make_tiny_models as tiny_models
@@ -80,6 +81,47 @@ def test_class_name_has_precedence_over_an_index(conditional):
     assert conditional.sample(1, 0).conditions["label"].tolist() == [0]
     assert conditional.sample(1, ["0", "dog"]).conditions["label"].tolist() == [2, 1]
     assert conditional.sample(1, label="1").conditions["label"].tolist() == [1]
+
+
+@pytest.fixture(scope="module")
+def numbered(tiny: Path, tmp_path_factory):
+    """Return a model whose classes are the numbers 1, 2 and 5."""
+    condition = {"name": "label", "kind": "categorical", "classes": ["1", "2", "5"]}
+    folder = tmp_path_factory.mktemp("numbered")
+    for path in (tiny / "conditional").glob("*.onnx"):
+        (folder / path.name).write_bytes(resealed(path, lambda manifest: manifest.update(conditions=[condition])))
+    return load(folder)
+
+
+@pytest.mark.parametrize("label", [1, [1, 2], np.array([0, 1]), np.array([5, 1])])
+def test_integers_that_are_names_and_indices_are_refused(numbered, label):
+    with pytest.raises(RequestError, match="which is the class 1, or the index of the class 2"):
+        numbered.sample(1, label)
+
+
+def test_integers_with_one_reading_are_names_or_indices(numbered):
+    assert numbered.sample(1, [5]).names("label") == ["5"]
+    assert numbered.sample(1, 0).names("label") == ["1"]
+    assert numbered.sample(1, ["1", "5"]).names("label") == ["1", "5"]
+    draws = numbered.sample(2, seed=0)
+    assert draws.conditions["label"].tolist() == [0, 0, 1, 1, 2, 2]
+    z_mean, _ = numbered.encode(draws.x, draws.conditions)
+    np.testing.assert_array_equal(z_mean, numbered.encode(draws.x, ["1", "1", "2", "2", "5", "5"])[0])
+    np.testing.assert_array_equal(z_mean[2:], numbered.encode(draws.x[2:], draws.conditions["label"][2:])[0])
+
+
+def test_saved_classes_that_are_numbers_are_read_back(numbered, tmp_path):
+    draws = numbered.sample(1, ["1", "2", "5"], seed=0)
+    draws.save(tmp_path / "s.npz")
+    assert np.load(tmp_path / "s.npz")["label"].tolist() == ["1", "2", "5"]
+    for rows in (slice(0, 3), slice(1, 2)):
+        np.savez(tmp_path / "part.npz", **{name: array[rows] for name, array in _arrays(tmp_path / "s.npz")})
+        assert read_for(tmp_path / "part.npz", numbered.manifest).conditions["label"].tolist() == [0, 1, 2][rows]
+
+
+def _arrays(path: Path) -> list[tuple[str, np.ndarray]]:
+    with np.load(path) as arrays:
+        return [(name, arrays[name]) for name in ("x", "label")]
 
 
 def test_default_label_is_every_class(conditional):

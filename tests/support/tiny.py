@@ -42,6 +42,6 @@ def resealed(path: Path, change) -> bytes:
     data = path.read_bytes()
     start = data.index(b"\x0a\x04kvae\x12")
     start = data.rindex(b"\x72", 0, start)
-    manifest = json.loads(load(path).sealed("decoder")[0].manifest_json)
+    manifest = json.loads(load(path).sealed(path.stem)[0].manifest_json)
     change(manifest)
     return wire.seal(data[:start], manifest)

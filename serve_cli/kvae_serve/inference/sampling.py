@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from kvae_serve.class_indices import marked
 from kvae_serve.errors import RequestError, printable
 from kvae_serve.inference.likelihoods import Likelihood, get_likelihood
 from kvae_serve.numbers import integer, is_number
@@ -249,13 +250,15 @@ class Plan:
         return _row_stream(self.model.manifest, self.rows, (draws.arrays() for draws in self.chunks()), self)
 
     def _columns(self, combinations: list[tuple[int | float, ...]], num: int) -> dict[str, np.ndarray]:
-        return {
+        conditions = self.model.manifest.conditions
+        columns = {
             condition.name: np.repeat(
                 np.array([values[axis] for values in combinations], np.int64 if condition.categorical else np.float32),
                 num,
             )
-            for axis, condition in enumerate(self.model.manifest.conditions)
+            for axis, condition in enumerate(conditions)
         }
+        return marked(columns, {each.name for each in conditions if each.categorical})
 
     def _scaled_noise(self, start: int, num: int) -> tuple[np.ndarray, np.ndarray]:
         """Return normals times the temperature `[num, latent_dim]`, and uniforms `[num]`."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kvae_serve.class_indices import marked
 from kvae_serve.csv_escape import NUMBER
 from kvae_serve.errors import InputDataError, printable
 from kvae_serve.readers import arrays, builtin, csv, frames, idx, images
@@ -39,7 +40,7 @@ def read_dataset(path: str | Path, split: Split | None = None, options: ReadOpti
         >>> read_dataset("mnist-sample", "test").x.shape
         (200, 28, 28, 1)
     """
-    return _channels_last(_read(path, split, options or ReadOptions()))
+    return _marked(_channels_last(_read(path, split, options or ReadOptions())))
 
 
 def read_for(
@@ -60,7 +61,14 @@ def read_for(
     Raises:
         InputDataError: As for `read_dataset`, or the data does not fit the model.
     """
-    path, options = Path(path), options or ReadOptions()
+    return _marked(_read_for(Path(path), manifest, split, options or ReadOptions()))
+
+
+def _marked(dataset: Dataset) -> Dataset:
+    return dataset._replace(conditions=marked(dataset.conditions, dataset.class_names))
+
+
+def _read_for(path: Path, manifest: Manifest, split: Split | None, options: ReadOptions) -> Dataset:
     data = manifest.data
     if path.suffix.lower() in (*csv.SUFFIXES, frames.SUFFIX) or (
         (path / "train.csv").is_file() and not idx.is_folder(path)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from kvae_serve.class_indices import ClassIndices, are_ambiguous
 from kvae_serve.errors import RequestError, printable
 from kvae_serve.sealed.manifest import Condition, Manifest
 
@@ -38,6 +39,35 @@ def with_label(manifest: Manifest, label: Any, conditions: Any) -> dict[str, Any
     if not manifest.conditions:
         raise RequestError(f"{manifest.name} is unconditional, so it does not accept a label. Leave it out.")
     return {"label": label} | merged
+
+
+def with_one_reading(manifest: Manifest, conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the conditions, with integers that name classes as texts.
+
+    Raises:
+        RequestError: All classes are integers, and a value is the name of one class and the index of another.
+    """
+    return {name: _one_reading(manifest.condition(name), values) for name, values in conditions.items()}
+
+
+def _one_reading(condition: Condition | None, values: Any) -> Any:
+    if condition is None or isinstance(values, ClassIndices | str):
+        return values
+    classes = condition.classes
+    if not are_ambiguous(classes):
+        return values
+    array = np.asarray(values)
+    if array.dtype.kind not in "iu" or not array.size:
+        return values
+    found = np.unique(array).tolist()
+    both = [value for value in found if str(value) in classes and 0 <= value < len(classes)]
+    differ = next((value for value in both if classes[value] != str(value)), None)
+    if differ is not None:
+        raise RequestError(
+            f"{condition.name} has the integer {differ}, which is the class {differ}, or the index of the class "
+            f"{classes[differ]}. Give class names as texts, such as {str(differ)!r}."
+        )
+    return array.astype(str) if all(str(value) in classes for value in found) else values
 
 
 def _by_name(manifest: Manifest, conditions: Any) -> dict[str, Any]:

@@ -194,7 +194,7 @@ def _write_png(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
 def _write_npz(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
     from kvae_serve.writers import npz
 
-    rows = rows.as_dtype(dtype)
+    rows = rows.as_dtype(dtype).with_class_names()
     disk_space.check(path, npz.num_bytes(rows), force)
     atomic.write_whole(path, lambda file: npz.write(file, rows), force)
 
