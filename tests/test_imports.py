@@ -233,6 +233,7 @@ OPENS = {
     ("decode", "z.npz", "-o", "x.png"): READERS,
     ("reconstruct", "data.npz", "-o", "r.png"): READERS,
     ("score", "data.npz", "-o", "s.csv"): READERS | {"numpy.random"},
+    ("impute", "rows.csv", "-m", "MODEL"): READERS | {"numpy.random"},
     ("verify",): {"numpy", "onnxruntime", "numpy.random"},
     ("info",): {"numpy"},
     ("models",): {"numpy"},
@@ -245,8 +246,10 @@ def test_a_command_opens_only_what_it_uses(arguments, tmp_path):
 
     x = np.full((4, 28, 28, 1), 200, np.uint8)
     np.savez(tmp_path / "data.npz", x=x, label=np.arange(4))
+    (tmp_path / "rows.csv").write_text("age,pay\n10,-3\n,1\n")
+    arguments_with_model = [str(ROOT / "tests/data/linear_table") if each == "MODEL" else each for each in arguments]
     np.savez(tmp_path / "z.npz", z=np.zeros((4, 16)), label=np.arange(4))
-    code = f"from kvae.__main__ import run\nassert run({list(arguments)!r}) == 0"
+    code = f"from kvae.__main__ import run\nassert run({arguments_with_model!r}) == 0"
     assert modules_after(code, tmp_path) & WATCHED <= OPENS[arguments]
 
 

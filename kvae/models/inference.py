@@ -7,6 +7,7 @@ import numpy as np
 
 from kvae.backends.current import to_numpy
 from kvae.exporting.keras_model import BATCH_SIZE, KerasModel
+from kvae_serve.inference.imputation import Imputed
 from kvae_serve.inference.sampling import Draws
 from kvae_serve.inference.scoring import Scores
 from kvae_serve.latent.interpolation import Classes, Interpolation, Method
@@ -145,6 +146,54 @@ class Inference:
             (5, 8, 8, 1)
         """
         return KerasModel(self).reconstruct(to_numpy(x), conditions, label=label, batch_size=batch_size)
+
+    def impute(
+        self,
+        x: Any,
+        conditions: Any = None,
+        *,
+        label: Any = None,
+        observed: Any = None,
+        num: int = 1,
+        num_samples: int = 256,
+        seed: int | None = None,
+        start: int = 0,
+        batch_size: int = BATCH_SIZE,
+    ) -> Imputed:
+        """Draw missing values from p(missing|observed), by importance resampling of z.
+
+        It works for tables, and for vectors and sequences under a Gaussian.
+
+        Args:
+            x: `[rows, *shape]` in data units. By default NaN is a missing value.
+            conditions: One value, or one per row, for each condition.
+            label: Short for `conditions={"label": ...}`.
+            observed: Mask of the observed values, bool, same shape. The others are ignored.
+            num: Number of draws of each row (multiple imputations).
+            num_samples: Draws of z per row. More are more exact.
+            seed: Seed, 0 to 2**64 - 1; a random one if None.
+            start: Index of the first row. Draws of row i depend on (seed, start + i) and the row only.
+            batch_size: Rows per run.
+
+        Returns:
+            `Imputed`: x float32 `[num, rows, *shape]`, z, and the effective sample size of each row.
+
+        Example:
+            >>> model = kvae.VAE.dense((4,), latent_dim=2, likelihood="gaussian")
+            >>> model.impute([[0.5, np.nan, -1.0, 0.0]], num=3).x.shape
+            (3, 1, 4)
+        """
+        return KerasModel(self).impute(
+            to_numpy(x),
+            conditions,
+            label=label,
+            observed=observed,
+            num=num,
+            num_samples=num_samples,
+            seed=seed,
+            start=start,
+            batch_size=batch_size,
+        )
 
     def score(
         self,

@@ -22,6 +22,7 @@ from kvae_serve.errors import RequestError, VerificationError, printable
 from kvae_serve.inference import sampling
 from kvae_serve.inference.likelihoods import get_likelihood
 from kvae_serve.inference.sampling import Draws, Plan
+from kvae_serve.numbers import integer
 from kvae_serve.runtime import conditions as conditions_of
 from kvae_serve.runtime import locate, providers
 from kvae_serve.runtime.graphs import Graphs
@@ -32,6 +33,7 @@ from kvae_serve.sealed import golden
 
 # The other modules are imported when they are used, because `kvae sample` shall start quickly.
 if TYPE_CHECKING:
+    from kvae_serve.inference.imputation import Imputed
     from kvae_serve.inference.scoring import Scores
     from kvae_serve.latent.interpolation import Classes, Interpolation, Method
     from kvae_serve.latent.traversal import Spacing, Traversal
@@ -327,6 +329,61 @@ class Model(Graphs):
             InputDataError: x has the wrong type, shape or range.
         """
         return sampling.reconstruct(self, self.feeds(conditions, label, x=x), batch_size)
+
+    def impute(
+        self,
+        x: np.ndarray,
+        conditions: Any = None,
+        *,
+        label: Any = None,
+        observed: np.ndarray | None = None,
+        num: int = 1,
+        num_samples: int = 256,
+        seed: int | None = None,
+        start: int = 0,
+        batch_size: int = BATCH_SIZE,
+    ) -> Imputed:
+        """Draw missing values from p(missing|observed), by importance resampling of z.
+
+        It works for tables, and for vectors and sequences under a Gaussian.
+
+        Args:
+            x: `[rows, *shape]` in data units. By default NaN is a missing value.
+            conditions: Value of each condition, or one value per row.
+            label: Short for `conditions={"label": ...}`.
+            observed: Mask of the observed values, bool, same shape. The others are ignored.
+            num: Number of draws of each row (multiple imputations).
+            num_samples: Draws of z per row. More are more exact; the result has the number that is effective.
+            seed: Seed, 0 to 2**64 - 1; a random one if None.
+            start: Index of the first row. Draws of row i depend on (seed, start + i) and the row only.
+            batch_size: Rows per run of a graph.
+
+        Returns:
+            `Imputed`: x float32 `[num, rows, *shape]`, z, and the effective sample size of each row.
+
+        Raises:
+            InputDataError: x has the wrong shape, or an observed value is not finite or out of range.
+
+        Reference: Rezende et al. (2014), https://arxiv.org/abs/1401.4082, appendix F, with importance weights.
+        """
+        from kvae_serve.inference import imputation, inputs
+
+        x = np.asarray(x)
+        observed = inputs.observed_values(x, observed, self.manifest.data)
+        filled = inputs.with_placeholders(x, observed, self.manifest.data)
+        feeds = self.feeds(conditions, label, x=filled)
+        num, num_samples = integer(num, "num", 1), integer(num_samples, "num_samples", 16)
+        return imputation.impute(
+            self,
+            feeds.pop("x"),
+            observed.reshape(filled.shape),
+            feeds,
+            np.arange(len(x)) + sampling.first_index(start, len(x)),
+            num=num,
+            num_samples=num_samples,
+            seed=sampling.checked_seed(seed),
+            batch_size=batch_size,
+        )
 
     def log_likelihood(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
@@ -65,6 +66,8 @@ def test_examples_run(name, kvae, tmp_path, command_environment, cli_page):
     (tmp_path / "bin" / "kvae").chmod(0o755)
     path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
     assert kvae("sample", "--label", "all", "-n", 2, "-o", "digits.npz").returncode == 0
+    shutil.copytree(Path(__file__).parents[1] / "data" / "linear_table", tmp_path / "people")
+    (tmp_path / "people.csv").write_text("age,sex,pay,debt\n10,male,,0.5\n,female,-3,1\n")
     for line in cli_page.examples(COMMANDS[name].load()):
         if line.startswith("kvae train"):
             continue

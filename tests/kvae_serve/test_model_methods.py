@@ -29,7 +29,7 @@ COMMANDS = (
     "info",
     "verify",
 )
-METHODS = (*COMMANDS, "sample_batches", "draw_codes", "log_likelihood")
+METHODS = (*COMMANDS, "impute", "sample_batches", "draw_codes", "log_likelihood")
 
 
 @pytest.mark.parametrize("name", METHODS)

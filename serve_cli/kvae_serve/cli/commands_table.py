@@ -41,6 +41,7 @@ COMMANDS: dict[str, Command] = {
     "decode": Command("Decode latent vectors into data.", f"{_PACKAGE}.decode:decode"),
     "reconstruct": Command("Encode examples and decode them again.", f"{_PACKAGE}.reconstruct:reconstruct"),
     "score": Command("Compute the elbo of each example; flag anomalies.", f"{_PACKAGE}.score:score"),
+    "impute": Command("Fill in missing cells of a table.", f"{_PACKAGE}.impute:impute"),
     "traverse": Command("Vary one latent dimension at a time.", f"{_PACKAGE}.traverse:traverse"),
     "interpolate": Command("Interpolate between examples, samples or classes.", f"{_PACKAGE}.interpolate:interpolate"),
     "info": Command("Show a model's metadata.", f"{_PACKAGE}.info:info"),

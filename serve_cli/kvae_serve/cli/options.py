@@ -264,6 +264,15 @@ def output_args(formats: str, dtype: bool = False, metavar: str = "PATH") -> Dec
     return group("output", OutputArgs, path, *([kind] if dtype else []), force, as_json, quiet)
 
 
+def effective_sample_size(facts: Mapping[str, Any]) -> str:
+    """Return the effective sample size of an imputation for a summary; nothing if there was none."""
+    size = facts.get("effective_sample_size")
+    if size is None:
+        return ""
+    few = "; few draws of z fit some rows, raise --num-samples" if size["minimum"] < 10 else ""
+    return f"; effective sample size {size['median']:.0f} of {size['of']} (lowest {size['minimum']:.0f}){few}"
+
+
 def check_file(suffixes: Collection[str], stdout: bool = False) -> Callable[[str, bool], None]:
     """Return a check for `OutputArgs.check`: the file has one of the suffixes and can be written, or is `-`."""
 

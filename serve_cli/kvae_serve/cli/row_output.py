@@ -22,6 +22,7 @@ MAX_ON_TERMINAL = 100
 
 def deliver(rows: RowStream, output: OutputArgs, facts: Mapping[str, Any]) -> None:
     """Write or show the rows, then report the number of rows and `facts`."""
+    from kvae_serve.cli import options
     from kvae_serve.writers import dispatch
 
     manifest = rows.manifest
@@ -42,7 +43,9 @@ def deliver(rows: RowStream, output: OutputArgs, facts: Mapping[str, Any]) -> No
         manifest,
         {"rows": rows.num_rows, **facts},
         f"{rows.num_rows} {noun}{'s' if rows.num_rows > 1 else ''} of {printable(manifest.name, 60)}"
-        f"{output.destination}" + (f", seed {facts['seed']}" if "seed" in facts else ""),
+        f"{output.destination}"
+        + (f", seed {facts['seed']}" if "seed" in facts else "")
+        + options.effective_sample_size(facts),
     )
 
 

@@ -61,6 +61,27 @@ def data_rows(x: np.ndarray, data: Data, first: int = 0) -> np.ndarray:
     return rows
 
 
+def observed_values(x: np.ndarray, observed: Any, data: Data) -> np.ndarray:
+    """Return which values of x are observed, bool of the shape of x: those that are not NaN by default.
+
+    Raises:
+        InputDataError: x is empty or not of numbers, or `observed` has another type or shape.
+    """
+    if x.dtype.kind not in "uifb" or not len(np.atleast_1d(x)):
+        raise InputDataError(f"x has the type {x.dtype} and the shape {list(x.shape)}; expected rows of numbers.")
+    mask = ~np.isnan(x) if observed is None else np.asarray(observed)
+    if mask.dtype != bool or mask.shape != x.shape:
+        raise InputDataError(
+            f"observed has the type {mask.dtype} and the shape {list(mask.shape)}; expected bool {list(x.shape)}."
+        )
+    return mask
+
+
+def with_placeholders(x: np.ndarray, observed: np.ndarray, data: Data) -> np.ndarray:
+    """Return x with a valid value in place of each one that is not observed: zero, or the lowest of the range."""
+    return np.where(observed, x, x.dtype.type(0 if data.range is None else data.range[0]))
+
+
 def _rows(values: Any, shape: Sequence[int], name: str) -> np.ndarray:
     rows = np.asarray(values)
     if rows.dtype.kind not in "uifb":

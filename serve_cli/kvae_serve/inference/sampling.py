@@ -283,7 +283,7 @@ class Plan:
     def _draw(
         self, columns: dict[str, np.ndarray], normals: np.ndarray, uniforms: np.ndarray, index: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        z = _under_prior(self.model, normals, uniforms, columns, self.batch_size)
+        z = under_prior(self.model, normals, uniforms, columns, self.batch_size)
         if not np.isfinite(z).all():
             raise RequestError(f"temperature is {self.temperature:g}, which makes z infinite. Lower it.")
         return z, decode(self.model, {"z": z} | columns, self.batch_size, self.likelihood, self.seed, index)
@@ -416,10 +416,18 @@ def _consecutive(index: np.ndarray) -> Iterator[tuple[int, int]]:
     return itertools.pairwise([0, *jumps, len(index)])
 
 
-def _under_prior(
+def under_prior(
     model: Graphs, normals: np.ndarray, uniforms: np.ndarray, columns: dict[str, np.ndarray], batch_size: int
 ) -> np.ndarray:
-    """Return z: the normals themselves under N(0, I), else z_mean + sigma * normals with both from prior.onnx."""
+    """Return z: the normals themselves under N(0, I), else z_mean + sigma * normals with both from prior.onnx.
+
+    Args:
+        model: A model, with prior.onnx if the prior is learned.
+        normals: Standard normals, float32 `[rows, latent_dim]`.
+        uniforms: float64 `[rows]`, which select the component of a mixture.
+        columns: Each condition by name, `[rows]`.
+        batch_size: Rows per run.
+    """
     prior = model.manifest.prior
     if prior["name"] == "standard_normal":
         return normals

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from kvae_serve.cli import completers, options, row_output
 from kvae_serve.errors import RequestError, printable
+
+if TYPE_CHECKING:
+    from kvae_serve.inference.sampling import Plan
+    from kvae_serve.model import Model
+    from kvae_serve.row_stream import RowStream
 
 
 @click.command(
@@ -24,6 +31,13 @@ from kvae_serve.errors import RequestError, printable
     "Class to draw, by name or index, or `all`; short for the condition named label. May be repeated.  "
     "[default: each class once]",
     "Value of any condition. May be repeated, for several conditions or values.",
+)
+@click.option(
+    "--given",
+    multiple=True,
+    metavar="NAME=VALUE,...",
+    help="Values of columns that were not conditions at training, such as age=40,sex=Male: the other columns are drawn "
+    "given them, by importance resampling.",
 )
 @options.seed
 @options.start("Index of the first sample, for drawing a large set in several runs.")
@@ -54,6 +68,7 @@ def sample(
     model: str,
     num: int | None,
     conditions: options.ConditionArgs,
+    given: tuple[str, ...],
     seed: int | None,
     start: int,
     temperature: float,
@@ -75,6 +90,8 @@ def sample(
 
     draws = {"seed": seed, "start": start, "temperature": temperature, "draw": draw}
     if requests is not None:
+        if given:
+            raise RequestError("--requests does not support --given. Leave one out.")
         from kvae_serve.cli.requests import serve_file
 
         defaults = draws | {
@@ -92,4 +109,49 @@ def sample(
         num = 1 if loaded.manifest.conditions and not values else 16
     plan = loaded.plan(num, conditions=values, batch_size=runtime.batch_size, **draws)
     facts = {"num": num, "conditions": plan.names(), "seed": plan.seed, "start": start, "scheme": SCHEME}
-    row_output.deliver(plan.row_stream(), output, facts)
+    rows = plan.row_stream()
+    if given:
+        rows = _given(loaded, rows, given, plan, facts)
+    row_output.deliver(rows, output, facts)
+
+
+def _given(model: Model, rows: RowStream, given: tuple[str, ...], plan: Plan, facts: dict[str, Any]) -> RowStream:
+    """Return the samples with draws given some of their values. `facts` receives the effective sample size."""
+    import numpy as np
+
+    from kvae_serve.inference import imputation
+    from kvae_serve.inference.column_densities import require
+    from kvae_serve.readers.partial import given_values
+
+    if plan.temperature != 1.0:
+        raise RequestError("--given draws from the model itself. Leave out --temperature.")
+    require(model.manifest)
+    values = given_values(_texts(given), model.manifest)
+    facts["given"] = _texts(given)
+    return imputation.conditioned(
+        model,
+        rows,
+        values,
+        ~np.isnan(values),
+        seed=plan.seed,
+        report=lambda size: facts.update(effective_sample_size=size),
+    )
+
+
+def _texts(given: tuple[str, ...]) -> dict[str, str]:
+    """Return the texts of NAME=VALUE,NAME=VALUE. A part without = belongs to the value before it."""
+    texts: dict[str, str] = {}
+    for each in given:
+        name = ""
+        for part in each.split(","):
+            left, equals, right = part.partition("=")
+            if equals:
+                name = left.strip()
+                if not name or name in texts:
+                    raise RequestError(f"--given is {printable(each, 60)}; expected each NAME=VALUE once.")
+                texts[name] = right.strip()
+            elif name:
+                texts[name] += f",{part}"
+            else:
+                raise RequestError(f"--given is {printable(each, 60)}; expected NAME=VALUE, separated by commas.")
+    return texts
