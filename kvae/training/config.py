@@ -179,6 +179,11 @@ class ModelConfig:
         choices=("standard_normal", "conditional_gaussian", "gaussian_mixture", "vamp"),
     )  # fmt: skip
     prior_hidden: Widths = setting((), "conditional_gaussian: widths of the hidden layers of the prior.", least=1)
+    fit_prior: bool = setting(
+        False,
+        "gaussian_mixture: fit the mixture to draws from the posteriors of the training data after the last epoch, so "
+        "that samples resemble the data more.",
+    )
     prior_components: int = setting(10, "gaussian_mixture, vamp: number of Gaussians in the mixture.", least=2)
 
 
@@ -302,6 +307,8 @@ class Config:
             raise RequestError(f"condition_columns contains a name twice: {', '.join(names)}.")
         if self.model.prior == "conditional_gaussian" and not names:
             raise RequestError("The prior conditional_gaussian needs conditions; add --conditional.")
+        if self.model.fit_prior and self.model.prior != "gaussian_mixture":
+            raise RequestError(f"fit_prior needs the prior gaussian_mixture, got {self.model.prior}.")
         if self.objective.objective == "free_bits" and self.model.prior in ("gaussian_mixture", "vamp"):
             raise RequestError(
                 f"free_bits needs a kl per dimension, which the prior {self.model.prior} does not have. Use another "

@@ -28,7 +28,8 @@ TABLE: dict[str, Any] = {
     "encoder_hidden": (128, 128),
     "decoder_hidden": (128, 128),
     "sigma": "element",
-    "prior": "vamp",
+    "prior": "gaussian_mixture",
+    "fit_prior": True,
     "prior_components": 100,
     "warmup_epochs": 5.0,
     "epochs": 0,
@@ -53,6 +54,8 @@ def starting_config(dataset: Dataset, settings: Mapping[str, Any]) -> Config:
             recipe["patience"] = 0
         if settings.get("objective") == "free_bits":
             recipe["prior"] = "standard_normal"
+        if settings.get("prior", recipe["prior"]) != "gaussian_mixture":
+            recipe["fit_prior"] = False
     return Config().replace(**{**recipe, **settings})
 
 

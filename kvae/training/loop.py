@@ -17,6 +17,9 @@ from kvae.training.setup import Setup
 from kvae_serve.errors import InputDataError, OutputError
 from kvae_serve.writers import atomic, grid, png
 
+#: Examples per call of the encoder, and least number of draws, when the prior is fitted.
+_PRIOR_BATCH, _PRIOR_DRAWS = 5000, 20_000
+
 
 @dataclass(frozen=True)
 class Run:
@@ -112,6 +115,8 @@ def fit(
         if early:
             early.restore_best(model)
             num_epochs, row = early.state["epoch"], history.rows[early.state["epoch"] - 1]
+        if setup.prior_examples is not None:
+            row = _fit_prior(setup, row)
         history.write()
         save_model.save()
         stopped_early = bool(early and early.is_over)
@@ -132,6 +137,30 @@ def fit(
     interrupted = interrupt.interrupted and not complete
     resumable = None if complete else checkpoints.last
     return Run(directory, setup.saved_model, metadata, interrupted, stopped_early, resumable)
+
+
+def _fit_prior(setup: Setup, row: dict[str, Any]) -> dict[str, Any]:
+    """Fit the prior to the posteriors of training data, and return the row of the history with new validation metrics.
+
+    A small table gets several draws from each posterior, so that components do not shrink to single examples.
+    """
+    assert setup.prior_examples is not None
+    model, (x, conditions) = setup.model, setup.prior_examples
+    posteriors = []
+    for start in range(0, len(x), _PRIOR_BATCH):
+        part = slice(start, start + _PRIOR_BATCH)
+        values = {name: each[part] for name, each in (conditions or {}).items()}
+        posterior = model._encode(model.data.to_unit(x[part]), (model.condition_vector(values),) if values else ())
+        posteriors.append([keras.ops.convert_to_numpy(each) for each in posterior])
+    z_mean, z_log_var = (np.concatenate(each) for each in zip(*posteriors, strict=True))
+    repeats = max(1, _PRIOR_DRAWS // len(z_mean))
+    noise = np.random.default_rng(setup.config.training.seed).standard_normal((repeats, *z_mean.shape))
+    model.prior.fit((z_mean + np.exp(z_log_var / 2) * noise).reshape(-1, model.latent_dim))
+    if setup.validation is None:
+        return row
+    validation = setup.validation
+    metrics = model.evaluate(validation.dataset, steps=validation.steps, verbose=0, return_dict=True)
+    return row | {f"val_{name}": float(value) for name, value in metrics.items() if f"val_{name}" in row}
 
 
 def _restore(model: keras.Model, start: checkpoint.Checkpoint, config: Config, directory: Path) -> None:

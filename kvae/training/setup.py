@@ -23,6 +23,7 @@ from kvae_serve.readers import Dataset
 
 _VALIDATION_BATCH = 500
 _LATENT_SAMPLE = 5000
+_PRIOR_SAMPLE = 50_000
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Setup:
     metadata: dict[str, Any]
     #: A few examples (x and its conditions) for pictures and the export check.
     examples: run_data.Split
+    #: Training examples whose posteriors the prior is fitted to at the end; None if it is not.
+    prior_examples: run_data.Split | None = None
 
 
 def prepare(
@@ -109,6 +112,7 @@ def prepare(
         latent_batches,
         metadata,
         examples,
+        _spread(x, values, _PRIOR_SAMPLE) if config.model.fit_prior else None,
     )
 
 
@@ -122,8 +126,14 @@ def _pseudo_inputs(spec: DataSpec, x: Any, conditions: dict[str, Any] | None, nu
             f"The prior vamp starts from {num} examples, but there are only {len(x)}. "
             f"Set --prior-components to at most {max(2, len(x))}."
         )
-    rows = np.linspace(0, len(x) - 1, num).astype(int)
-    return spec.unit_array(x[rows]), {name: values[rows] for name, values in (conditions or {}).items()}
+    examples, values = _spread(x, conditions, num)
+    return spec.unit_array(examples), values or {}
+
+
+def _spread(x: Any, conditions: dict[str, Any] | None, num: int) -> run_data.Split:
+    """Select at most `num` examples, evenly spaced, with their conditions."""
+    rows = np.linspace(0, len(x) - 1, min(num, len(x))).astype(int)
+    return disk.take(x, rows), conditions and {name: values[rows] for name, values in conditions.items()}
 
 
 def _seed(config: Config) -> None:

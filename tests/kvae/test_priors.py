@@ -258,3 +258,21 @@ def check_export(prior_kind, names, likelihood, tmp_path):
     for name, expected in model.likelihood.outputs(parameters, model.data).items():
         np.testing.assert_allclose(outputs[name], expected, rtol=1e-4, atol=1e-4)
     served.sample(3, seed=0, conditions={name: each[0] for name, each in values.items()})
+
+
+def test_fitted_mixture_is_as_likely_as_that_of_sklearn():
+    mixture = pytest.importorskip("sklearn.mixture")
+    z = np.concatenate([RNG.normal(m, s, (n, LATENT)) for m, s, n in ((-3, 0.3, 600), (0, 1.0, 900), (4, 0.6, 500))])
+    prior = priors.GaussianMixture(LATENT, 3)
+    prior.fit(z)
+    found = float(np.mean(prior.log_prob(ops.convert_to_tensor(z[None].astype("f4")))))
+    peer = mixture.GaussianMixture(3, covariance_type="diag", n_init=3, random_state=0).fit(z)
+    assert found == pytest.approx(peer.score(z), abs=0.01)
+
+
+def test_fit_needs_a_point_per_component_and_survives_equal_points():
+    prior = priors.GaussianMixture(LATENT, 3)
+    with pytest.raises(ValueError, match="at least 3, one per component"):
+        prior.fit(np.zeros((2, LATENT)))
+    prior.fit(np.ones((9, LATENT)))
+    assert all(np.isfinite(weight).all() for weight in map(np.asarray, prior.weights))

@@ -131,6 +131,7 @@ def test_table_without_a_preset_gets_the_settings_of_tabular():
     assert kvae.default_settings(data) == kvae.default_settings(data, kvae.presets.get("tabular").config)
     given = kvae.default_settings(data, epochs=30, prior="standard_normal", validation=0)
     assert (given.training.epochs, given.model.prior, given.training.patience) == (30, "standard_normal", 0)
+    assert not given.model.fit_prior
     assert given.model.latent_dim == 8
     assert kvae.default_settings(data, config.Config()).model.prior == "standard_normal"
 

@@ -203,3 +203,12 @@ def test_widths_must_be_positive_integers(widths, tmp_path):
     result = CliRunner().invoke(train_command, ["--encoder-hidden", widths, "-o", str(tmp_path / "r")])
     assert result.exit_code == 2
     assert "list of layer widths" in result.output
+
+
+def test_prior_is_fitted_to_the_posteriors_at_the_end(tmp_path):
+    same = {"prior": "gaussian_mixture", "prior_components": 5, "epochs": 1}
+    before, after = (train(tmp_path / str(fit), fit_prior=fit, **same) for fit in (False, True))
+    np.testing.assert_array_equal(before.model.encoder.get_weights()[0], after.model.encoder.get_weights()[0])
+    results = [run.metadata["training"]["validation"] for run in (before, after)]
+    assert results[1]["kl"] < results[0]["kl"]
+    assert results[1]["reconstruction"] == pytest.approx(results[0]["reconstruction"], rel=0.02)
