@@ -52,6 +52,7 @@ ORDER = {
     "kvae_serve": [
         ["cli"],
         ["model"],
+        ["hub"],
         ["latent"],
         ["evaluation"],
         ["inference"],

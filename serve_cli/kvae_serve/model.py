@@ -62,7 +62,8 @@ def load(
 
     Args:
         path_or_name: Name of a shipped model, folder of .onnx files, or .onnx file. A path with a separator, such as
-            `./mnist`, is never a name.
+            `./mnist`, is never a name. `hf://owner/repo[@revision][/folder]` is a model on the Hugging Face Hub
+            (extra `hub`), which is downloaded once.
         threads: Threads per run. They do not change the results.
         provider: Execution provider of ONNX Runtime, such as "cpu" or "cuda"; see `kvae_serve.runtime.providers`. Equal
             bits and the memory limit are guaranteed for "cpu" only.
@@ -81,13 +82,18 @@ def load(
     """
     if provider != CPU:
         provider = providers.check(provider)
+    max_bytes = max_bytes or mebibytes("KVAE_MAX_FILE") or sealed_file.MAX_BYTES
+    if isinstance(path_or_name, str) and path_or_name.startswith("hf://"):
+        from kvae_serve.hub.download import fetch
+
+        path_or_name, _ = fetch(path_or_name, max_bytes)
     path, paths = locate.find(path_or_name)
     return Model(
         path,
         paths,
         threads=threads,
         provider=provider,
-        max_bytes=max_bytes or mebibytes("KVAE_MAX_FILE") or sealed_file.MAX_BYTES,
+        max_bytes=max_bytes,
         max_memory=max_memory or mebibytes("KVAE_MAX_MEMORY"),
     )
 

@@ -47,6 +47,8 @@ COMMANDS: dict[str, Command] = {
     "info": Command("Show a model's metadata.", f"{_PACKAGE}.info:info"),
     "verify": Command("Check that a model reproduces its reference outputs.", f"{_PACKAGE}.verify:verify"),
     "models": Command("List the models that ship with kvae.", f"{_PACKAGE}.models:models"),
+    "pull": Command("Download a model from the Hugging Face Hub.", f"{_PACKAGE}.pull:pull", "hub"),
+    "push": Command("Upload a model to the Hugging Face Hub.", f"{_PACKAGE}.push:push", "hub"),
     "completion": Command("Print a shell completion script.", f"{_PACKAGE}.completion:completion"),
 }
 

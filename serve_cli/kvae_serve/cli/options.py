@@ -74,7 +74,7 @@ model: Decorator = click.option(
     show_envvar=True,
     metavar="MODEL",
     shell_complete=completers.model,
-    help="Folder, .onnx file, or name of a shipped model.",
+    help="Folder, .onnx file, name of a shipped model, or address hf://owner/repo.",
 )
 as_json: Decorator = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document; errors are JSON too."

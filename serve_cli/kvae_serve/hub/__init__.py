@@ -1,0 +1,1 @@
+"""Models on the Hugging Face Hub: addresses, download, upload. Needs the extra `hub`."""
