@@ -48,7 +48,7 @@ def fetch(text: str, max_bytes: int = sealed_file.MAX_BYTES) -> tuple[str, Addre
     """Download a model unless it is in the cache.
 
     A branch or a tag is looked up each time; if the hub cannot be reached, the cached commit is used. A commit of 40
-    digits that is in the cache needs no connection. Standard error gets one line after a download.
+    digits that is in the cache works without a connection. Standard error gets one line after a download.
 
     Args:
         text: Address of the model.
