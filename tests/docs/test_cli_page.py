@@ -17,8 +17,8 @@ from kvae.__main__ import COMMANDS
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "cli.md"
-# These examples need data outside the repository, minutes, or a trained run. Other tests run these commands.
-ELSEWHERE = {"train", "export", "sprites", "evaluate", "score"}
+# These examples need data outside the repository, a hub, minutes, or a trained run. Other tests run these commands.
+ELSEWHERE = {"train", "export", "sprites", "evaluate", "score", "pull", "push"}
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from kvae_serve.cli import options
 from kvae_serve.errors import RequestError, printable
 
 
-@click.command(epilog="Example: kvae models; kvae models --cached; kvae models --remove hf://owner/digits")
+@click.command(epilog="Example: kvae models; kvae models --cached")
 @click.option("--cached", is_flag=True, help="List the models that were downloaded from the Hugging Face Hub.")
 @click.option(
     "--remove", metavar="ADDRESS", help="Remove a downloaded model, in all its revisions unless one is given."
