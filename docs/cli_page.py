@@ -24,7 +24,13 @@ Counts have the same names in every command: `-n` is the number of examples, row
 `--num-samples` is the number of draws of z per example.
 """
 
-_OTHER_CODES = {0: "Success.", 1: "Bug in kvae; set KVAE_DEBUG=1 for a traceback.", 130: "Interrupted by Ctrl-C."}
+_OTHER_CODES = {
+    0: "Success.",
+    1: "Bug in kvae; set KVAE_DEBUG=1 for a traceback.",
+    130: "Interrupted by Ctrl-C.",
+    129: "Ended by SIGHUP.",
+    143: "Ended by SIGTERM.",
+}
 
 
 def page() -> str:

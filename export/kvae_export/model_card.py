@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kvae_serve.errors import printable
+from kvae_serve.evaluation.card import code
 
 _KINDS = {
     "vae": "variational autoencoder (VAE)",
@@ -46,7 +47,7 @@ def render(
         preview: Whether the folder contains preview.png.
         table: Measurements of the files, header first, see `kvae_export.weight_costs`.
     """
-    kind = _KINDS.get(manifest["kind"], manifest["kind"])
+    kind = _KINDS.get(manifest["kind"]) or _text(manifest["kind"])
     training = manifest.get("training") or {}
     source = f", trained on {_text(training['dataset'])}" if training.get("dataset") else ""
     blocks = [
@@ -216,7 +217,8 @@ def _range(limits: Any) -> str:
 
 
 def _tensor(name: str, dtype: str, shape: tuple[int, ...]) -> str:
-    return f"`{name}` {dtype} [{', '.join(map(str, ('batch', *shape)))}]"
+    escaped = code(name.replace("|", "\\|"))  # a pipe would end the cell of the table
+    return f"{escaped} {dtype} [{', '.join(map(str, ('batch', *shape)))}]"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -282,7 +282,7 @@ def _command(name: str) -> str:
         for each in value if isinstance(value, tuple) else (value,):
             is_path = key in ("data", "train_data", "classifier")
             parts += [parameter.opts[0], _last_part(each) if is_path else str(each)]
-    return shlex.join(printable(part, 100) for part in parts).replace("`", "'")
+    return shlex.join(printable(part, 100) for part in parts)
 
 
 def _last_part(path: str) -> str:

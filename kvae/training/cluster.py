@@ -52,8 +52,8 @@ def from_environment() -> Cluster | None:
         groups = {str(name): list(addresses) for name, addresses in config.get("cluster", {}).items()}
         task = config.get("task", {"type": "worker", "index": 0})
         kind, index = str(task["type"]), int(task["index"])
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _invalid(f"cannot be parsed ({type(error).__name__}: {printable(error, 60)})") from None
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        raise _invalid(f"cannot be parsed ({type(error).__name__}: {printable(error, 40)})") from None
     if not groups:
         return None
     if unknown := sorted(set(groups) - {"chief", "worker"}):
@@ -69,7 +69,7 @@ def from_environment() -> Cluster | None:
     if len(set(addresses)) < len(addresses):
         raise _invalid("has the same address for two workers")
     if kind not in groups or not 0 <= index < len(groups[kind]):
-        raise _invalid(f"names this process {printable(kind, 20)} {index}, which is not in its cluster")
+        raise _invalid(f"names this process {printable(kind, 20)} {printable(index, 20)}, which is not in its cluster")
     if len(addresses) == 1:
         return None
     tasks = {name: len(group) for name, group in groups.items() if group}

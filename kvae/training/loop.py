@@ -1,5 +1,6 @@
 """Training of one run: `fit` with its callbacks, and the files that are written at the end."""
 
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,6 +137,10 @@ def fit(
         interrupt.restore()
     interrupted = interrupt.interrupted and not complete
     resumable = None if complete else checkpoints.last
+    if interrupt.pending is not None:
+        if not quiet:
+            print_line(f"Stopped early; the model is saved. Continue with kvae train --resume {directory}")
+        signal.raise_signal(interrupt.pending)
     return Run(directory, setup.saved_model, metadata, interrupted, stopped_early, resumable)
 
 

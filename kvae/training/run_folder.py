@@ -153,8 +153,8 @@ def read(directory: str | Path) -> tuple[Config, dict[str, Any]]:
         if missing := {"data", "conditions", "steps_per_epoch", "training"} - set(metadata):
             raise ValueError(f"{METADATA} lacks {', '.join(sorted(missing))}")
         return read_config(Path(directory) / CONFIG), metadata
-    except (KeyError, TypeError, ValueError, OSError, RecursionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError, OSError, RecursionError) as error:
+        reason = printable(str(error) or type(error).__name__, 60)
         raise InputDataError(f"{directory}: {CONFIG} or {METADATA} is corrupted ({reason}). Train it again.") from None
 
 

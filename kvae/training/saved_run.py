@@ -2,12 +2,11 @@
 
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import keras
 
 from kvae.training import checkpoint, factory, run_folder
-from kvae_serve.errors import InputDataError, RequestError
+from kvae_serve.errors import InputDataError, printable
 
 
 def load(directory: str | Path) -> tuple[keras.Model, dict[str, Any]]:
@@ -38,8 +37,8 @@ def load(directory: str | Path) -> tuple[keras.Model, dict[str, Any]]:
             if last is None:
                 raise ValueError(corrupted[0])
             checkpoint.restore_weights(model, last)
-    except (KeyError, TypeError, ValueError, OSError, RuntimeError, BadZipFile, RequestError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # A tampered file can fail at any place in Keras, NumPy or h5py.
+        reason = printable((str(error) or type(error).__name__).splitlines()[0], 100)
         raise InputDataError(
             f"{directory}: cannot rebuild the model from its files ({reason}). Train it again."
         ) from error

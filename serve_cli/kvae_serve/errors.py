@@ -1,7 +1,7 @@
 """Errors of kvae, one class per exit code of the command.
 
 The library raises an error. The command prints its message in one line and ends with `exit_code`. A message states the
-problem, the expected value, and the next step.
+problem, the expected value, and the next step. It consists of printable characters, 1,000 at most.
 
 * KvaeError (1)
   - RequestError (2)
@@ -26,6 +26,11 @@ class KvaeError(Exception):
     """
 
     exit_code = 1
+    max_length = 1000
+
+    def __init__(self, message: object = "") -> None:
+        # The message may contain text from a stranger's file.
+        super().__init__(printable(message, self.max_length))
 
 
 class RequestError(KvaeError, ValueError):
@@ -79,6 +84,7 @@ class ModelFileError(KvaeError, ValueError):
     """
 
     exit_code = 5
+    max_length = 193  # 200 with the "Error: " of the command
 
 
 class VerificationError(KvaeError):

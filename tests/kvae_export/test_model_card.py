@@ -1,6 +1,7 @@
 """Model cards: their text follows the manifest and the files."""
 
 from kvae_export.model_card import GraphFile, render
+from kvae_serve.evaluation.card import with_measured
 
 MANIFEST = {
     "format": 1,
@@ -77,3 +78,18 @@ def test_names_are_escaped_for_markdown_and_shell():
     assert "\\<b\\>" in card
     assert "x\ny" not in card
     assert "--condition 'style=x\\ny'" in card
+
+
+def test_backticks_in_names_stay_inside_code():
+    from markdown_it import MarkdownIt
+
+    names = ["a`b", "``", "`", "c``<b>|d", "`[x](http://a)"]
+    files = [GraphFile("decoder.onnx", 1, dict.fromkeys(names, ((), "int64")), {"x_mean": (4,)})]
+    card = render({**MANIFEST, "name": "a`<b>`", "kind": "x`<i>"}, files, preview=False)
+    card = with_measured(card, "kvae evaluate -m 'a``b<b>'", ["elbo  -85"])
+    tokens = MarkdownIt("commonmark").enable("table").parse(card)
+    inline = [each for token in tokens for each in token.children or ()]
+    code = [each.content for each in inline if each.type == "code_inline"]
+    assert set(names) <= set(code)
+    assert "kvae evaluate -m 'a``b<b>'" in code
+    assert not [each for each in inline if each.type in ("html_inline", "link_open")]

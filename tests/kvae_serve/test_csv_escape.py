@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -21,6 +22,22 @@ HARMLESS = ["cat", "1", "-1", "+2.5e-3", "-.5", "1=2", "a-b", "'", "'cat", "'1",
 def test_formula_is_escaped_and_unescaped(text):
     assert escape(text) == "'" + text
     assert unescape(escape(text)) == text
+
+
+def test_file_names_on_a_terminal_do_not_control_it(tiny, tmp_path, command_environment):
+    from PIL import Image
+
+    from support.terminal import Terminal
+
+    (tmp_path / "d").mkdir()
+    Image.new("L", (6, 8)).save(tmp_path / "d" / "a\x1b]0;owned\x07\u202eb.png")
+    arguments = ["score", "-m", str(tiny / "unconditional"), "d", "-q"]
+    terminal = Terminal([sys.executable, "-m", "kvae", *arguments], tmp_path, command_environment)
+    output = terminal.read()
+    terminal.close()
+    assert "index,file,elbo" in output
+    assert r"a\x1b]0;owned\x07\u202eb.png" in output
+    assert output.replace("\r\n", "").isprintable()
 
 
 @pytest.mark.parametrize("text", HARMLESS)

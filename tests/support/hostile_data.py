@@ -85,6 +85,18 @@ def _zip_bomb() -> bytes:
     return file.getvalue()
 
 
+def _text(point: int) -> np.ndarray:
+    """Return two texts, one of them with a code point that may be impossible."""
+    return np.array([65, point], np.uint32).view("U1")
+
+
+def _large_dictionary() -> bytes:
+    # The header of an LZMA member: version, size of the properties, the properties. Bytes 5 to 8 are the dictionary.
+    content = npz({"x.npy": npy(X)}, zipfile.ZIP_LZMA)
+    start = content.index(b"x.npy") + 5
+    return content[: start + 5] + b"\xff\xff\xff\xff" + content[start + 9 :]
+
+
 ARRAYS = {
     "pickled objects": data("x.npz", lambda: npz({"x.npy": npy(np.array([{}]), pickle=True)})),
     "a pickled array": data("x.npy", lambda: npy(np.array([print], object), pickle=True)),
@@ -132,6 +144,11 @@ ARRAYS = {
     "an unknown compression": data(
         "x.npz", lambda: npz({"x.npy": npy(X)}).replace(b"\x14\x00\x00\x00\x00\x00", b"\x14\x00\x00\x00\x63\x00")
     ),
+    "compression by bzip2": data("x.npz", lambda: npz({"x.npy": npy(X)}, zipfile.ZIP_BZIP2)),
+    "compression by LZMA": data("x.npz", lambda: npz({"x.npy": npy(X)}, zipfile.ZIP_LZMA)),
+    "a dictionary of 4 GiB": data("x.npz", lambda: _large_dictionary()),
+    "text beyond Unicode": data("x.npz", lambda: npz({"x.npy": npy(X), "label.npy": npy(_text(0x110000))})),
+    "text of halves of pairs": data("x.npz", lambda: npz({"x.npy": npy(X), "label.npy": npy(_text(0xD800))})),
     "a FIFO": Case(
         lambda folder: os.mkfifo(folder / "x.npz"), 4, ("encode", "-m", UNCONDITIONAL, "x.npz", "-o", "out.npy")
     ),
@@ -194,11 +211,39 @@ def png(
     )
 
 
+def _zeros(size: int, channels: int, value: int = 0) -> bytes:
+    """Return the packed pixels of a square image, without making all of them at once."""
+    packed, row = zlib.compressobj(1), b"\0" + bytes([value]) * size * channels
+    return b"".join(packed.compress(row) for _ in range(size)) + packed.flush()
+
+
 IMAGES = {
     "10^9 pixels": data("x.png", png(2**15, 2**15, b"")),
     "2^62 pixels": data("x.png", png(2**31 - 1, 2**31 - 1, b"")),
     "no pixels": data("x.png", png(0, 0, b"")),
     "64 million pixels": data("x.png", lambda: png(2**13, 2**13), 0),
+    "64 million pixels in colour, with transparency": data(
+        "x.png", lambda: png(2**13, 2**13, _zeros(2**13, 4), 8, 6), 4
+    ),
+    "64 million pixels of 16 bits": data("x.png", lambda: png(2**13, 2**13, _zeros(2**13, 2), 16)),
+    "33 million opaque pixels": data(
+        "x.png", lambda: png(5792, 5792, _zeros(5792, 4, 255), 8, 6), 0, "--channels", "1"
+    ),
+    "200,000 texts": data(
+        "x.png", lambda: png(6, 8, None, 8, 0, *[(b"iTXt", b"k%d\0\0\0\0\0v" % i) for i in range(2 * 10**5)])
+    ),
+    "a million comments of a JPEG": data("x.jpg", lambda: b"\xff\xd8" + b"\xff\xfe\0\3x" * 10**6),
+    "a million comments of a GIF": data(
+        "x.gif", lambda: b"GIF89a\6\0\x08\0\x80\0\0" + bytes(6) + b"\x21\xfe\1x\0" * 10**6
+    ),
+    "a million tags of a TIFF": data(
+        "x.tif",
+        lambda: (
+            b"II\x2b\0\x08\0\0\0\x10\0\0\0\0\0\0\0"
+            + struct.pack("<Q", 10**6)
+            + (struct.pack("<HHQQ", 30000, 3, 1, 1) * 10**6)
+        ),
+    ),
     "pixels cut short": data("x.png", png(6, 8, zlib.compress(bytes(5)))),
     "pixels that do not unpack": data("x.png", png(6, 8, b"\x78\x9c" + b"\xff" * 50)),
     "a text that unpacks to 200 MB": data(

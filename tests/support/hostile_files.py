@@ -11,6 +11,7 @@ import json
 import os
 import random
 import socket
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -173,6 +174,7 @@ MANIFEST_TEXTS = {
     "NaN": manifest(json.dumps(MANIFEST)[:-1] + ', "a": NaN}'),
     "an infinite number": manifest(json.dumps(MANIFEST)[:-1] + ', "a": 1e400}'),
     "a number of 5000 digits": manifest(json.dumps(MANIFEST)[:-1] + f', "a": {"9" * 5000}}}'),
+    "a format of 4000 digits": manifest(json.dumps({**MANIFEST, "format": 10**4000})),
     "100,000 lists in each other": manifest("[" * 100_000),
     "100,000 objects in each other": manifest('{"a":' * 100_000),
     "100,000 lists as a value": manifest(json.dumps(MANIFEST)[:-1] + ', "a": ' + "[" * 100_000 + "]" * 100_000 + "}"),
@@ -218,6 +220,19 @@ MANIFEST_MEANINGS = {
     "a short id": manifest(model_id="abc"),
     "an id in upper case": manifest(model_id="A" * 64),
     "a name that climbs": manifest(name="../../evil", code=0),
+    **{
+        f"a name of 200 {unicodedata.name(mark)}": manifest(name=mark * 200)
+        for mark in "\xad\u061c\u200b\u200e\u200f\u2060\ufeff"
+    },
+    "a thousand names of joiners": manifest(
+        conditions=[
+            {"name": "\u200d" * (index % 200 + 1) + str(index), "kind": "continuous", "range": None}
+            for index in range(1000)
+        ]
+    ),
+    "quantiles of 20 million draws": manifest(
+        score={"num_samples": 20_000_000, "seed": 0, "examples": 9, "quantiles": {"0.5": -1.0}}
+    ),
     "a name that is no text": manifest(name=["mnist"]),
     "an unknown likelihood": manifest(likelihood={"name": "__import__"}),
     "an unknown prior": manifest(prior={"name": "pickle"}),

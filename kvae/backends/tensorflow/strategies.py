@@ -51,7 +51,6 @@ def create(cluster: Any, devices: int | None) -> Any:
 
 def _connect_workers(cluster: Any) -> Any:
     private_api.set_coordination_timeouts(cluster, _START_SECONDS, _SILENT_SECONDS)
-    before = signal.getsignal(signal.SIGTERM)
     try:
         strategy = tf.distribute.MultiWorkerMirroredStrategy(
             communication_options=tf.distribute.experimental.CommunicationOptions(timeout_seconds=_STEP_SECONDS)
@@ -63,7 +62,9 @@ def _connect_workers(cluster: Any) -> Any:
             f"that {cluster.addresses[cluster.index]} is free here and that they reach {cluster.addresses[0]} and "
             "each other."
         ) from error
-    # TensorFlow installs a SIGTERM handler that only logs a warning. Restore the one that ends the process.
+    # TensorFlow installs a SIGTERM handler that only logs a warning. End the process at once, so that the other workers
+    # notice: an orderly end would wait for them.
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        for name in {"SIGTERM", "SIGHUP"} & set(dir(signal)):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
     return strategy

@@ -18,23 +18,31 @@ Logs = dict[str, Any] | None
 class StopOnInterrupt(keras.callbacks.Callback):
     """Stop training after the current step at the first Ctrl-C. The second one raises KeyboardInterrupt.
 
+    If the caller handles SIGTERM or SIGHUP, as the command does, they stop training too.
+
     Args:
         any_worker: If several workers train together: function that returns whether its argument is true on any of
             them. All stop together then, after the current epoch.
 
     Attributes:
-        interrupted: Whether Ctrl-C was pressed.
+        interrupted: Whether Ctrl-C was pressed, or such a signal received.
+        pending: The signal, if it was not Ctrl-C. Raise it again after everything is saved.
     """
 
     def __init__(self, any_worker: Callable[[bool], bool] | None = None):
         super().__init__()
         self.interrupted, self._any_worker = False, any_worker
-        self._previous: Any = None
+        self._previous: dict[int, Any] = {}
+        self.pending: int | None = None
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Install the signal handler, which is possible only in the main thread."""
-        if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._on_signal)
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
+            # Workers that train together notice the loss of one sooner than its signal.
+            if number == signal.SIGINT or (callable(signal.getsignal(number)) and not self._any_worker):
+                self._previous[number] = signal.signal(number, self._on_signal)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Ask the other workers, if there are any."""
@@ -43,13 +51,16 @@ class StopOnInterrupt(keras.callbacks.Callback):
             self.model.stop_training |= self.interrupted
 
     def restore(self) -> None:
-        """Restore the previous signal handler. After an error Keras does not call `on_train_end`."""
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-            self._previous = None
+        """Restore the previous signal handlers. After an error Keras does not call `on_train_end`."""
+        for number, previous in self._previous.items():
+            if previous is not None:
+                signal.signal(number, previous)
+        self._previous = {}
 
     def _on_signal(self, number: int, frame: Any) -> None:
-        if self.interrupted:
+        if number != signal.SIGINT:
+            self.pending = number
+        elif self.interrupted:
             raise KeyboardInterrupt
         self.interrupted = True
         if not self._any_worker:

@@ -12,6 +12,7 @@ import os
 import sys
 from typing import NoReturn
 
+from kvae_serve.cli import termination
 from kvae_serve.cli.commands_table import Commands, is_light, missing_extra
 from kvae_serve.errors import KvaeError, printable
 from kvae_serve.runtime import onnxruntime
@@ -24,6 +25,7 @@ _STREAM_ERRORS = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG)
 def main(commands: Commands) -> NoReturn:
     """Run the command line of this process, then end the process."""
     onnxruntime.IS_COMMAND = True
+    termination.install()
     arguments = sys.argv[1:] or ["--help"]
     code = _flush(run(arguments, commands), "--json" in arguments)
     if is_light(arguments[0], commands):
@@ -53,6 +55,8 @@ def run(arguments: list[str], commands: Commands) -> int:
         return _invoke(arguments, commands)
     except KvaeError as error:
         return _fail(str(error), error.exit_code, as_json)
+    except termination.Terminated as error:
+        return _fail("Terminated.", error.exit_code, as_json)
     except KeyboardInterrupt:
         return _fail("Interrupted.", INTERRUPTED, as_json)
     except BrokenPipeError:

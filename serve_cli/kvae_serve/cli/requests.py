@@ -163,10 +163,13 @@ def _answer(
         if not isinstance(value, known[key]) or (isinstance(value, bool) and bool not in known[key]):
             names = " or ".join(_KINDS[kind] for kind in known[key])
             raise RequestError(f"{key} is {printable(json.dumps(value), 60)}; expected {names}.")
-    for value in (request.get("label"), *request.get("condition", {}).values()):
+    labels = [request["label"]] if "label" in request else []
+    for value in (*labels, *request.get("condition", {}).values()):
         for each in value if isinstance(value, list) else [value]:
-            if isinstance(each, list | dict | bool):
-                raise RequestError(f"A label is {printable(each, 60)}; expected a name, an index or a list of them.")
+            if each is None or isinstance(each, list | dict | bool):
+                raise RequestError(
+                    f"A label is {printable(json.dumps(each), 60)}; expected a name, an index or a list of them."
+                )
     if request.get("dtype", "float32") not in ("float32", "uint8"):
         raise RequestError(f"dtype is {printable(request['dtype'], 40)}; expected float32 or uint8.")
     if command == "decode":

@@ -53,7 +53,7 @@ class Bernoulli(_OneWordPerValue):
         low, high = data.range or (0.0, 1.0)
         probability = (x_mean.astype(np.float64) - low) / (high - low)
         uniform = noise.words_to_uniforms(words).reshape(x_mean.shape)
-        return np.where(uniform < probability, high, low).astype(np.float32)
+        return _positive_zero(np.where(uniform < probability, high, low))
 
 
 class ContinuousBernoulli(_OneWordPerValue):
@@ -71,7 +71,7 @@ class ContinuousBernoulli(_OneWordPerValue):
         with np.errstate(divide="ignore"):
             unit = np.where(falling == 0, mirrored, np.log1p(mirrored * np.expm1(safe)) / safe)
         unit = np.clip(np.where(logits > 0, 1.0 - unit, unit), 0.0, 1.0)
-        return (low + unit * (high - low)).astype(np.float32)
+        return _positive_zero(low + unit * (high - low))
 
 
 class Gaussian(_OneWordPerValue):
@@ -100,7 +100,7 @@ class DiscretizedLogistic(_OneWordPerValue):
         uniform = noise.words_to_uniforms(words).reshape(location.shape)
         with np.errstate(divide="ignore", over="ignore"):
             value = location + np.exp(log_scale) * (np.log(uniform) - np.log1p(-uniform))
-        return np.clip(np.rint(value), low, high).astype(np.float32)
+        return _positive_zero(np.clip(np.rint(value), low, high))
 
 
 class Categorical(_OneWordPerValue):
@@ -194,10 +194,15 @@ def _parameter(outputs: Mapping[str, np.ndarray], name: str, shape: tuple[int | 
     return values.astype(np.float64)
 
 
+def _positive_zero(x: np.ndarray) -> np.ndarray:
+    """Return x as float32 with every zero positive. NumPy's `clip(-0.0, 0, 1)` differs between versions."""
+    return x.astype(np.float32) + np.float32(0)
+
+
 def _normal(outputs: Mapping[str, np.ndarray], words: np.ndarray, data: Data) -> np.ndarray:
     log_var = _parameter(outputs, "x_log_var", data.shape)
     normal = noise.words_to_normals(words, data.num_values).reshape(log_var.shape)
-    return (outputs["x_mean"] + np.exp(log_var / 2) * normal).astype(np.float32)
+    return _positive_zero(outputs["x_mean"] + np.exp(log_var / 2) * normal)
 
 
 def _pick(probability: np.ndarray, uniform: np.ndarray) -> np.ndarray:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from kvae_serve.errors import ModelFileError, RequestError, printable
-from kvae_serve.numbers import is_integer
+from kvae_serve.errors import RequestError, printable
 from kvae_serve.sealed.manifest import Manifest
 
 
@@ -32,7 +31,6 @@ def threshold(text: str, manifest: Manifest, num_samples: int, seed: int) -> Thr
 
     Raises:
         RequestError: The text is invalid, the quantile is not stored, or it applies to other draws.
-        ModelFileError: The quantiles in the manifest are invalid.
     """
     if text[:1] not in ("q", "Q"):
         return Threshold(_number(text, "a quantile of training data such as q0.01, or an elbo in nats"))
@@ -58,30 +56,13 @@ def draws(manifest: Manifest) -> tuple[int, int] | None:
 
 def _quantiles(manifest: Manifest) -> tuple[dict[float, float], int, int]:
     record: Any = manifest.raw.get("score")
-    name = printable(manifest.name, 60)
     if record is None:
         raise RequestError(
-            f"{name} does not include quantiles of training data. Give --threshold as an elbo in nats, or export the "
-            "model again while the data of its run are available."
+            f"{printable(manifest.name, 60)} does not include quantiles of training data. Give --threshold as an elbo "
+            "in nats, or export the model again while the data of its run are available."
         )
-    try:
-        quantiles = {float(key): float(value) for key, value in record["quantiles"].items()}
-        samples, seed = record["num_samples"], record["seed"]
-        finite = all(map(math.isfinite, quantiles.values()))
-        if not (
-            is_integer(samples)
-            and is_integer(seed)
-            and samples > 0
-            and quantiles
-            and finite
-            and all(0 <= key <= 1 for key in quantiles)
-        ):
-            raise ValueError
-    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
-        raise ModelFileError(
-            f"score in the manifest of {name} is {printable(record, 60)}; expected num_samples, seed and quantiles."
-        ) from None
-    return quantiles, samples, seed
+    quantiles = {float(key): float(value) for key, value in record["quantiles"].items()}
+    return quantiles, record["num_samples"], record["seed"]
 
 
 def _number(text: str, expected: str) -> float:

@@ -158,10 +158,19 @@ def load_npz(path: Path, source: str) -> dict[str, np.ndarray]:
                         f"{source} contains {printable(member.filename, 40)}; expected arrays only. Save it with "
                         "np.savez."
                     )
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    # LZMA can claim a dictionary of 4 GiB. NumPy writes neither LZMA nor bzip2.
+                    raise InputDataError(
+                        f"{source} contains {printable(member.filename, 40)} in a compression that is not read. "
+                        "Save it with np.savez or np.savez_compressed."
+                    )
                 with bundle.open(member) as array:
                     check_header(array, member.file_size, source)
         with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+            loaded = {name: arrays[name] for name in arrays.files}
+        for name, values in loaded.items():
+            _check_text(values, name, source)
+        return loaded
     except InputDataError:
         raise
     except _DAMAGED as error:
@@ -218,6 +227,18 @@ def _condition(
     names = (*known, *sorted(set(found) - set(known), key=natural_key))
     position = {each: place for place, each in enumerate(names)}
     return np.array([position[each] for each in found], np.int64)[index.reshape(-1)], names
+
+
+def _check_text(values: np.ndarray, name: str, source: str) -> None:
+    """Refuse text whose code points are not Unicode characters, which raises errors wherever the text is used."""
+    if values.dtype.kind != "U" or not values.dtype.itemsize:
+        return
+    points = np.ascontiguousarray(values).view(values.dtype.byteorder + "u4")
+    if ((points > 0x10FFFF) | ((points >= 0xD800) & (points < 0xE000))).any():
+        raise InputDataError(
+            f"{printable(name, 40)} in {source} contains text that is not valid Unicode: the file is damaged. Save it "
+            "again."
+        )
 
 
 def _are_whole(values: np.ndarray) -> bool:

@@ -1,7 +1,7 @@
 """Read images: one file, a folder of files, or a folder with one sub-folder per class.
 
 Pillow decodes them, limited to the formats below. The header is read first, so a file that claims too many pixels is
-never decoded.
+never decoded. Large images are checked and converted in strips, because each copy of the pixels takes memory.
 """
 
 from __future__ import annotations
@@ -12,21 +12,36 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from kvae_serve.errors import InputDataError, printable
 from kvae_serve.readers.dataset import Dataset, MissingSplitError, ReadOptions, Split, check_size, natural_key
+from kvae_serve.sealed.manifest import MAX_VALUES
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".tif", ".tiff", ".bmp")
-MAX_PIXELS = 2**26
-"""Pixels of the largest image that is decoded. A file of a few kilobytes can claim any number."""
+MAX_PIXELS, MAX_COLOUR_PIXELS = 2**26, 2**25
+"""Pixels of the largest image that is decoded: gray of 8 bits, and all others, which need four times the memory.
+
+A file of a few kilobytes can claim any number.
+"""
+
+_MAX_READS = 20_000
+"""Reads of a file besides those of its pixels. Each takes one piece of metadata, of which a file may have a million."""
+
+_STRIP = 2**20
+"""Pixels per strip."""
+
 
 _FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP")
 _OTHER_IMAGES = (".avif", ".heic", ".jp2", ".ppm", ".pgm")
 _GRAY, _COLOUR = {"1", "L", "LA"}, {"RGB", "RGBA", "P", "PA", "CMYK", "YCbCr"}
 _SIXTEEN_BITS = {"I;16", "I;16B", "I;16L", "I"}
+_ONE_BYTE = {"1", "L", "P"}
 _ORIENTATION, _ROTATED = 0x0112, (5, 6, 7, 8)
 _SPLITS = {"train": ("train", "training"), "test": ("test", "testing"), "validation": ("val", "valid", "validation")}
 _LISTED = 10
@@ -160,6 +175,11 @@ class ImagesOnDisk:
         self.shape = (len(self.paths), *first, channels)
         self.nbytes = int(np.prod([float(size) for size in self.shape]))
         self._resize = options.image_size is not None
+        if not self._resize and self.nbytes > MAX_VALUES * len(self.paths):
+            advice = options.advice("Use --image-size.", "Set image_size.")
+            raise InputDataError(
+                f"{name} has {first[0]}x{first[1]} pixels; expected at most {MAX_VALUES} values per image. {advice}"
+            )
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -178,20 +198,28 @@ class ImagesOnDisk:
         from PIL import Image, ImageOps
 
         height, width, channels = self.shape[1:]
+
+        def resized(image: Image.Image) -> Image.Image:
+            if not self._resize or image.size == (width, height):
+                return image
+            return ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+
         with _opened(path, again=True) as opened:
             image: Image.Image = opened
             may_be_transparent = image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info
-            if may_be_transparent and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
+            if may_be_transparent and any(
+                strip.convert("RGBA").getchannel("A").getextrema()[0] < 255  # type: ignore[operator]
+                for strip in _strips(image)
+            ):
                 raise InputDataError(f"{printable(path)} has transparent pixels. Flatten it on a background.")
-            image = ImageOps.exif_transpose(image)
+            if image.getexif().get(_ORIENTATION, 1) != 1:
+                image = ImageOps.exif_transpose(image)
             if image.mode in _SIXTEEN_BITS:
-                levels = np.asarray(image).astype(np.int64)
-                if levels.min() < 0 or levels.max() > 65_535:
-                    raise InputDataError(f"{printable(path)} has more than 16 bits per channel. Convert it to 8 bits.")
-                image = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
-            image = image.convert("L" if channels == 1 else "RGB")
-            if self._resize and image.size != (width, height):
-                image = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+                image = Image.fromarray(np.concatenate([_eight_bits(strip, path) for strip in _strips(image)]))
+            if channels == 3 and image.mode in ("RGB", "RGBA"):
+                image = Image.merge("RGB", [resized(image.getchannel(name)) for name in "RGB"])
+            else:
+                image = resized(image.convert("L" if channels == 1 else "RGB"))
             pixels = np.asarray(image, np.uint8).reshape(*image.size[::-1], channels)
         if pixels.shape != (height, width, channels):
             raise InputDataError(f"{printable(path)} changed while it was read. Try again.")
@@ -277,11 +305,12 @@ def _opened(path: Path, again: bool = False) -> Iterator[Any]:
             if not again:
                 warnings.simplefilter("ignore")  # damaged metadata, of which Pillow warns
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
+            with path.open("rb") as file, Image.open(_Limited(file, path), formats=_FORMATS) as image:  # type: ignore[arg-type]
+                limit = MAX_PIXELS if image.mode in _ONE_BYTE else MAX_COLOUR_PIXELS
+                if image.width * image.height > limit:
                     raise InputDataError(
-                        f"{printable(path)} claims {image.width}x{image.height} pixels; the most is {MAX_PIXELS}. "
-                        "Resize it."
+                        f"{printable(path)} claims {image.width}x{image.height} pixels of the type {image.mode}; the "
+                        f"most is {limit}. Resize it."
                     )
                 if image.mode not in _GRAY | _COLOUR | _SIXTEEN_BITS:
                     raise InputDataError(
@@ -301,6 +330,38 @@ def _opened(path: Path, again: bool = False) -> Iterator[Any]:
         raise InputDataError(
             f"{printable(path)} is not a readable image: it is damaged, cut short or in another format. Save it again."
         ) from error
+
+
+class _Limited:
+    """Image file that refuses more reads than its pixels need."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file, self._path = file, path
+        self._left = _MAX_READS + os.fstat(file.fileno()).st_size // 512
+
+    def read(self, size: int = -1) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise InputDataError(f"{printable(self._path)} consists of too many pieces of metadata. Save it again.")
+        return self._file.read(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def _strips(image: Image.Image) -> Iterator[Image.Image]:
+    """Yield an image in strips of full width, from the top."""
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        yield image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _eight_bits(image: Image.Image, path: Path) -> np.ndarray:
+    """Return the levels of an image of 16 bits, rounded to uint8 `[height, width]`."""
+    levels = np.asarray(image).astype(np.int64)
+    if levels.min() < 0 or levels.max() > 65_535:
+        raise InputDataError(f"{printable(path)} has more than 16 bits per channel. Convert it to 8 bits.")
+    return ((levels + 128) // 257).astype(np.uint8)
 
 
 def _size(image: Any) -> tuple[int, int]:

@@ -42,8 +42,21 @@ MAX_GOLDEN = 64
 MAX_GOLDEN_INPUTS = 2**25
 """Largest number of values in the golden inputs of a graph. A small file must not make a reader draw gigabytes."""
 
-# Line ends, escape sequences, and marks that change the direction of text.
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+MAX_SCORE_SAMPLES = 1000
+"""Most draws of z per example for which a manifest stores quantiles."""
+
+MAX_FLOAT = 2.0**126
+"""Largest magnitude of a number in data units: float32 can store it, and the distance between two of them."""
+
+MAX_INTEGER = 2**64
+
+# Line ends, escape sequences, marks that change the direction of text, and characters without width. The joiners
+# U+200C and U+200D are allowed, because Persian and emoji need them.
+_CONTROLS = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb]"
+)
+
+_QUANTILE = re.compile(r"[01](\.[0-9]{1,20})?|[0-9](\.[0-9]{1,20})?e-[0-9]{1,3}")
 
 Range = tuple[float, float]
 
@@ -156,6 +169,10 @@ def _load_json(text: str, source: str) -> dict[str, Any]:
     return value
 
 
+def _is_float32(value: object) -> bool:
+    return is_number(value) and abs(value) <= MAX_FLOAT  # type: ignore[operator]
+
+
 class _Checker:
     """Reads and checks the values of a manifest. Every message starts with `source`."""
 
@@ -168,12 +185,13 @@ class _Checker:
         )
 
     def manifest(self, raw: dict[str, Any]) -> Manifest:
+        self.numbers(raw)
         version = raw.get("format", 0)
         if not is_integer(version) or version < 1:
             self.fail("format", version, str(FORMAT))
         if version > FORMAT:
             raise ModelFileError(
-                f"{self.source} has format {version}; this version of kvae reads up to {FORMAT}. "
+                f"{self.source} has format {printable(version, 20)}; this version of kvae reads up to {FORMAT}. "
                 "Update kvae: pip install -U kvae-onnx."
             )
         model_id = self.text(raw, "model_id", limit=64)
@@ -186,6 +204,8 @@ class _Checker:
         data, latent_dim = self.data(self.object(raw, "data")), self.integer(raw, "latent_dim", MAX_LATENT_DIM)
         self.order(data, conditions)
         golden = self.golden(self.object(raw, "golden")) if raw.get("golden") is not None else None
+        if raw.get("score") is not None:
+            self.score(self.object(raw, "score"))
         if golden and golden["num"] * (latent_dim + data.num_values) > MAX_GOLDEN_INPUTS:
             self.fail("golden.num", golden["num"], f"at most {MAX_GOLDEN_INPUTS} numbers in all rows")
         return Manifest(
@@ -222,10 +242,10 @@ class _Checker:
             elif fault := form_fault(column):
                 raise ModelFileError(f"{self.source} has a manifest with a column that has {fault}")
             elif "scale" in column:
-                if not is_number(column["scale"]) or column["scale"] <= 0:
-                    self.fail("a column's scale", column["scale"], "a number above 0")
-                if not is_number(column.get("mean")):
-                    self.fail("a column's mean", column.get("mean"), "a number")
+                if not _is_float32(column["scale"]) or column["scale"] <= 0:
+                    self.fail("a column's scale", column["scale"], "a float32 above 0")
+                if not _is_float32(column.get("mean")):
+                    self.fail("a column's mean", column.get("mean"), "a float32")
             self.written_form(column)
         outside = self.outside(raw) if kind == "table" and "outside" in raw else ()
         order: list[str] = []
@@ -294,8 +314,8 @@ class _Checker:
         values = {}
         for key in ("mean", "scale"):
             values[key] = self.list(raw, key, limit=MAX_VALUES)
-            if len(values[key]) != num or not all(map(is_number, values[key])):
-                self.fail(f"data.{key} of length", len(values[key]), f"{num} numbers")
+            if len(values[key]) != num or not all(map(_is_float32, values[key])):
+                self.fail(f"data.{key} of length", len(values[key]), f"{num} numbers of float32")
         if min(values["scale"]) <= 0:
             self.fail("data.scale", min(values["scale"]), "numbers above 0")
         return tuple(map(float, values["mean"])), tuple(map(float, values["scale"]))
@@ -328,13 +348,12 @@ class _Checker:
     def prior(self, raw: dict[str, Any]) -> dict[str, Any]:
         if self.choice(raw, "name", PRIORS) in MIXTURE_PRIORS:
             weights = self.list(raw, "log_weights", limit=MAX_CLASSES)
-            if not weights or not all(is_number(weight) for weight in weights):
+            if not weights or not all(map(_is_float32, weights)):
                 self.fail("prior.log_weights", weights, "a number for each component")
         return raw
 
     def golden(self, raw: dict[str, Any]) -> dict[str, Any]:
-        if not is_integer(raw.get("seed")) or not 0 <= raw["seed"] < 2**64:
-            self.fail("golden.seed", raw.get("seed"), "0 to 2**64 - 1")
+        self.seed(raw, "golden.seed")
         self.integer(raw, "num", 64)
         for name, output in self.object(raw, "outputs").items():
             self.text({"golden output": name}, "golden output")
@@ -342,12 +361,38 @@ class _Checker:
                 self.fail(f"golden.outputs.{name}", output, "an object")
             self.integer(output, "stride", 2**40)
             values = self.list(output, "values", limit=MAX_GOLDEN)
-            if not values or not all(is_number(value) for value in values):
+            if not values or not all(map(_is_float32, values)):
                 self.fail(f"golden.outputs.{name}.values", values, f"1 to {MAX_GOLDEN} numbers")
             for key in ("atol", "rtol"):
-                if not is_number(output.get(key)) or output[key] < 0:
-                    self.fail(f"golden.outputs.{name}.{key}", output.get(key), "a number of at least 0")
+                if not _is_float32(output.get(key)) or output[key] < 0:
+                    self.fail(f"golden.outputs.{name}.{key}", output.get(key), "a float32 of at least 0")
         return raw
+
+    def score(self, raw: dict[str, Any]) -> None:
+        self.integer(raw, "num_samples", MAX_SCORE_SAMPLES)
+        self.seed(raw, "score.seed")
+        if "examples" in raw:
+            self.integer(raw, "examples", MAX_INTEGER)
+        quantiles = self.object(raw, "quantiles")
+        for key, value in quantiles.items():
+            if not _QUANTILE.fullmatch(key) or not 0 <= float(key) <= 1 or not is_number(value):
+                self.fail("score.quantiles", {key: value}, "a number for each quantile from 0 to 1")
+        if not 0 < len(quantiles) <= MAX_SCORE_SAMPLES:
+            self.fail("score.quantiles of length", len(quantiles), f"1 to {MAX_SCORE_SAMPLES} quantiles")
+
+    def numbers(self, raw: dict[str, Any]) -> None:
+        """Check the size of every number, also in keys that are not used."""
+        pending: list[Any] = [raw]
+        while pending:
+            node = pending.pop()
+            if isinstance(node, dict | list):
+                pending += node.values() if isinstance(node, dict) else node
+            elif is_integer(node) and not -MAX_INTEGER <= node <= MAX_INTEGER:
+                self.fail("an integer of", f"{node.bit_length()} bits", "at most 64")
+
+    def seed(self, raw: dict[str, Any], name: str) -> None:
+        if not is_integer(raw.get("seed")) or not 0 <= raw["seed"] < 2**64:
+            self.fail(name, raw.get("seed"), "0 to 2**64 - 1")
 
     def classes(self, raw: dict[str, Any]) -> tuple[str, ...]:
         classes = self.list(raw, "classes", limit=MAX_CLASSES)
@@ -366,8 +411,8 @@ class _Checker:
         value = raw.get("range")
         if value is None:
             return None
-        if not isinstance(value, list) or len(value) != 2 or not all(map(is_number, value)) or value[0] >= value[1]:
-            self.fail("range", value, "[lowest, highest] or null")
+        if not isinstance(value, list) or len(value) != 2 or not all(map(_is_float32, value)) or value[0] >= value[1]:
+            self.fail("range", value, "[lowest, highest] in float32, or null")
         return float(value[0]), float(value[1])
 
     def object(self, raw: dict[str, Any], key: str) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def show(draws: Rows | RowStream, stream: TextIO | None = None, quiet: bool = Tr
         else:
             from kvae_serve.writers import csv
 
-            csv.write(stream, running)
+            csv.write(stdout.table(stream), running)
 
 
 def check_pictures(path: str, rows: RowStream) -> None:

@@ -180,8 +180,17 @@ def test_tf_config_is_parsed(monkeypatch):
         {"cluster": {"worker": ["a:1"], "ps": ["b:2"]}, "task": {"type": "worker", "index": 0}},
         {"cluster": {"chief": ["a:1", "b:2"]}, "task": {"type": "chief", "index": 0}},
         {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": -1}},
+        {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 10**4000}},
+        '{"cluster": {}, "task": {"type": "worker", "index": Infinity}}', "[" * 100_000, "\x1b[31m", "9" * 5000,
+        {"cluster": {"\u200b" * 200: ["a:1"]}, "task": {"type": "worker", "index": 0}},
+        {"cluster": {"worker": ["a:1", "\u202e" * 200]}, "task": {"type": "worker", "index": 0}},
+        {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "\x1b[31m" * 99, "index": 0}},
+        {"cluster": {"worker": "a:1"}, "task": {"type": "worker", "index": 0}}, {"cluster": [["worker"]]},
+        {"cluster": {"worker": [["a:1"], {}]}, "task": None},
     ],
 )  # fmt: skip
 def test_invalid_tf_config_is_refused(monkeypatch, config):
-    with pytest.raises(RequestError, match="TF_CONFIG"):
+    with pytest.raises(RequestError, match="TF_CONFIG") as error:
         from_environment(monkeypatch, config)
+    assert str(error.value).isprintable()
+    assert len(f"Error: {error.value}") <= 220

@@ -103,20 +103,19 @@ def test_nan_loss_is_exit_code_6_and_saves_no_model(tmp_path):
 
 
 @pytest.mark.long
-def test_ctrl_c_saves_the_model_and_exits_with_130(tmp_path):
-    code = (
-        "import sys; from kvae.commands.train import train\n"
-        "train(['--data', 'mnist-sample', '--validation', '100', '--epochs', '100000', '--latent-dim', '2',"
-        " '--encoder-hidden', '16', '--decoder-hidden', '16', '-o', sys.argv[1]])"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], stderr=subprocess.PIPE, text=True)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_signal_saves_the_model_and_ends_the_command(tmp_path, number, code):
+    small = ["--validation", "100", "--latent-dim", "2", "--encoder-hidden", "16", "--decoder-hidden", "16"]
+    command = [sys.executable, "-m", "kvae", "train", "--data", "mnist-sample", *small, "--epochs", "100000", "-o"]
+    process = subprocess.Popen([*command, str(tmp_path / "run")], stderr=subprocess.PIPE, text=True)
     for line in process.stderr:
         if "epoch" in line and "elbo" in line:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             break
     rest = process.stderr.read()
-    assert process.wait(60) == 130
+    assert process.wait(60) == code
     assert "Traceback" not in rest
+    assert not list((tmp_path / "run").rglob(".*.tmp"))
     assert "kvae train --resume" in rest
     model, metadata = saved_run.load(tmp_path / "run")
     assert 0 < metadata["training"]["epochs"] < 100000

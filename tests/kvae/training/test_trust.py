@@ -85,7 +85,17 @@ def test_invalid_model_file_is_one_line(run, tmp_path, content):
 def test_invalid_metadata_is_one_line(run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     metadata = tmp_path / "run" / run_folder.METADATA
-    for content in ("[" * 100_000, "{}", "null", '{"data": 1}', " " * 2**25):
+    whole = json.loads(metadata.read_text())
+    hidden = [{"name": "\u200b" * 200, "kind": "\x1b[31m" * 100}]
+    tampered = [
+        {**whole, "conditions": hidden}, {**whole, "conditions": 10**4000}, {**whole, "data": {"kind": "\x1b" * 999}},
+        {**whole, "steps_per_epoch": 10**4000}, {**whole, "steps_per_epoch": "\u202e" * 300},
+        {**whole, "training": [1]}, {**whole, "conditions": [{"name": "a" * 10**6}]},
+    ]  # fmt: skip
+    corrupted = ["[" * 100_000, "{}", "null", '{"data": 1}', " " * 2**25, '{"data": ' + "9" * 5000 + "}"]
+    for content in (*corrupted, *map(json.dumps, tampered)):
         metadata.write_text(content)
-        with pytest.raises(InputDataError, match="corrupted"):
+        with pytest.raises(InputDataError, match=r"corrupted|cannot rebuild") as error:
             saved_run.load(tmp_path / "run")
+        assert str(error.value).isprintable()
+        assert len(str(error.value).replace(str(tmp_path), "")) <= 193

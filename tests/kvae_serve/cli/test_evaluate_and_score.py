@@ -171,11 +171,13 @@ def test_threshold_accepts_stored_quantiles_and_numbers():
         {**RECORD, "quantiles": {"0.1": 10**400}},
         {**RECORD, "seed": 1.5},
         {**RECORD, "num_samples": 0},
+        {**RECORD, "num_samples": 20_000_000},
+        {**RECORD, "examples": -1},
     ],
 )
 def test_malformed_quantile_record_is_rejected(record):
-    with pytest.raises(ModelFileError, match="score"):
-        threshold("q0.1", manifest_with(record), 4, 9)
+    with pytest.raises(ModelFileError, match="manifest with"):
+        manifest_with(record)
 
 
 def test_score_uses_the_draws_and_seed_of_the_quantiles_by_default(kvae, tiny, data, tmp_path):

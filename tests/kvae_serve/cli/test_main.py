@@ -325,9 +325,49 @@ def test_ctrl_c_exits_with_130_and_writes_nothing(tiny, tmp_path, command_enviro
     time.sleep(wait)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert error == b"Error: Interrupted.\n"
+    assert (process.returncode, error) == (130, b"Error: Interrupted.\n")
     assert names(tmp_path) == []
+
+
+def wait_for(tmp_path, pattern, num=1):
+    end = time.monotonic() + 60
+    while sum(1 for _ in tmp_path.glob(pattern)) < num:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize("output", ["a.npz", pytest.param("a.npy", marks=pytest.mark.long)])
+def test_termination_removes_the_temporary_file(tiny, tmp_path, command_environment, number, code, output):
+    arguments = ["sample", "-m", tiny / "unconditional", "-n", 2_000_000, "--batch-size", 2, "-o", output]
+    process = start(arguments, tmp_path, command_environment)
+    wait_for(tmp_path, ".*.tmp")
+    process.send_signal(number)
+    _, error = process.communicate(timeout=30)
+    assert (process.returncode, error) == (code, b"Error: Terminated.\n")
+    assert names(tmp_path) == []
+
+
+def test_two_signals_at_once_do_not_interrupt_the_removal_of_temporary_files(tiny, tmp_path, command_environment):
+    arguments = ["sample", "-m", tiny / "conditional", "--label", "cat", "-n", 500_000, "-o", "images"]
+    process = start(arguments, tmp_path, command_environment)
+    wait_for(tmp_path, ".*.tmp/*", 500)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGHUP)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode in (143, 129)
+    assert error == b"Error: Terminated.\n"
+    assert names(tmp_path) == []
+
+
+def test_signal_that_the_caller_ignores_stays_ignored(tiny, tmp_path, command_environment):
+    command = f'trap "" HUP; exec {sys.executable} -m kvae sample -m {tiny / "unconditional"} -n 200000 -o a.npz'
+    process = subprocess.Popen(["sh", "-c", command], cwd=tmp_path, env=command_environment, stderr=subprocess.PIPE)
+    wait_for(tmp_path, ".*.tmp")
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert names(tmp_path) == ["a.npz"]
 
 
 def test_closed_pipe_is_not_an_error(tiny, tmp_path, command_environment):

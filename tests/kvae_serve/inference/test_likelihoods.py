@@ -34,6 +34,19 @@ def draw(name: str, data: Data, outputs: dict[str, Any], facts: dict[str, Any] |
     return x
 
 
+def test_zeros_of_draws_are_positive():
+    """Some versions of NumPy clip -0.0 to 0.0, others keep it."""
+    data = Data("vector", (1,), (0.0, 255.0))
+    drawn = [
+        draw("discretized_logistic", data, {"x_mean": [0.0], "x_location": [0.0], "x_log_scale": [-1.0]}),
+        draw("bernoulli", Data("vector", (1,), (-0.0, 1.0)), {"x_mean": [0.5]}),
+        draw("gaussian", data, {"x_mean": [0.0], "x_log_var": [-240.0]}),
+    ]
+    for x in drawn:
+        assert (x == 0).any()
+        assert not np.signbit(x[x == 0]).any()
+
+
 def uniform_by(cdf: np.ndarray) -> float:
     """Kolmogorov-Smirnov distance of F(x) from uniform, in units of its 1 % critical value."""
     ordered = np.sort(cdf)

@@ -31,7 +31,14 @@ SLOW = {
     "a profile that unpacks to 200 MB",
     "a text that unpacks to 200 MB",
     "elements of a tensor, one by one",
+    "200,000 texts",
+    "33 million opaque pixels",
     "64 million pixels",
+    "64 million pixels in colour, with transparency",
+    "64 million pixels of 16 bits",
+    "a million comments of a GIF",
+    "a million comments of a JPEG",
+    "a million tags of a TIFF",
     "numbers of an attribute, one by one",
 }
 

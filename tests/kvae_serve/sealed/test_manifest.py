@@ -83,6 +83,13 @@ BAD = [
     ("name", "a\x1b[31mb"), ("name", "a\nb"), ("kind", "\u202eeav"), ("conditions.0.name", "la\x00bel"),
     ("conditions.0.classes", ["a", "b\x07"]), ("conditions.0.classes", ["a", "\u2066b"]),
     ("golden", {"seed": 0, "num": 3, "outputs": {"\x1b[31m": {"stride": 1, "values": [1], "atol": 0, "rtol": 0}}}),
+    *[("name", f"a{mark}") for mark in "\xad\u061c\u200b\u200e\u200f\u2060\u2069\ufeff"],
+    *[("conditions.0.classes", ["a", f"{mark}b"]) for mark in "\xad\u061c\u200e\u200f\ufeff"],
+    ("score", []), ("score", {"num_samples": 1001, "seed": 0, "quantiles": {"0.5": 1}}),
+    ("score", {"num_samples": 1, "seed": 0, "quantiles": {"0.5": 1} | {f"0.{i:09}": 1 for i in range(1000)}}),
+    ("score", {"num_samples": 1, "seed": 2**64, "quantiles": {"0.5": 1}}),
+    ("score", {"num_samples": 1, "seed": 0, "quantiles": {"1.5": 1}}),
+    ("score", {"num_samples": 1, "seed": 0, "quantiles": {"٠": 1}}),
     ("golden", []), ("golden", {"seed": -1, "num": 3, "outputs": {}}), ("golden", {"seed": 0, "num": 0, "outputs": {}}),
     ("golden", {"seed": 0, "num": 3, "outputs": {"x_mean": {"stride": 0, "values": [1], "atol": 0, "rtol": 0}}}),
     ("golden", {"seed": 0, "num": 3, "outputs": {"x_mean": {"stride": 1, "values": [1] * 65, "atol": 0, "rtol": 0}}}),
@@ -152,7 +159,63 @@ def test_invalid_value_is_refused(path, value):
     with pytest.raises(ModelFileError, match=r"^file\.onnx has a manifest with ") as error:
         parse(changed(path, value))
     assert str(error.value).isprintable()
-    assert len(str(error.value)) < 400
+    assert len(str(error.value)) <= 193
+
+
+GOLDEN = {"seed": 0, "num": 3, "outputs": {"x_mean": {"stride": 1, "values": [1.5], "atol": 0.5, "rtol": 0.25}}}
+COLUMNS = [
+    {"name": "a", "kind": "numeric", "mean": 0.5, "scale": 1.5},
+    {"name": "b", "kind": "categorical", "classes": ["x"]},
+]
+TABLE = {
+    "data": {"kind": "table", "shape": [2], "range": [0, 1], "columns": COLUMNS},
+    "conditions": [{"name": "age", "kind": "continuous", "range": [0.0, 9.5]}],
+    "prior": {"name": "vamp", "log_weights": [-0.5, -1.5]},
+    "golden": GOLDEN,
+    "score": {"num_samples": 16, "seed": 0, "examples": 9, "quantiles": {"0.5": -88.2, "1e-05": -99.0}},
+}
+
+
+def numbers_of(node: object, path: tuple = ()) -> list[tuple]:
+    """Return the path of every number in a document."""
+    if isinstance(node, dict | list):
+        items = node.items() if isinstance(node, dict) else enumerate(node)
+        return [found for key, each in items for found in numbers_of(each, (*path, key))]
+    return [path] if isinstance(node, int | float) and not isinstance(node, bool) else []
+
+
+@pytest.mark.parametrize(
+    "number", [10**30, -(10**30), 1e301, -1e301, 10**4000], ids=lambda n: f"{n:.0e}"[:9] if abs(n) < 10**300 else "huge"
+)
+@pytest.mark.parametrize("document", [TABLE, {"data": SCALED}, {}], ids=["table", "vector", "image"])
+def test_every_number_of_a_manifest_is_bounded(document, number):
+    whole = GOOD | document
+    parse(whole)
+    paths = numbers_of({key: value for key, value in whole.items() if key != "training"})
+    assert len(paths) >= (20 if document is TABLE else 4)
+    for path in paths:
+        raw = copy.deepcopy(whole)
+        node = raw
+        for key in path[:-1]:
+            node = node[key]
+        node[path[-1]] = number
+        with pytest.raises(ModelFileError) as error:
+            parse(raw)
+        assert str(error.value).isprintable(), path
+        assert len(str(error.value)) <= 193, path
+
+
+@pytest.mark.parametrize("limits", [[-1e38, 0], [0, 1e38]])
+def test_range_beyond_float32_is_refused(limits):
+    assert parse(changed("data.range", [-(2.0**126), 2.0**126])).data.range == (-(2.0**126), 2.0**126)
+    with pytest.raises(ModelFileError, match="range"):
+        parse(changed("data.range", limits))
+
+
+def test_numbers_of_unknown_keys_are_bounded_by_64_bits():
+    assert parse(GOOD | {"future": [2**64, -(2**64)]}).raw["future"] == [2**64, -(2**64)]
+    with pytest.raises(ModelFileError, match="an integer of '65 bits', expected at most 64"):
+        parse(GOOD | {"future": [{"a": 2**64 + 1}]})
 
 
 @pytest.mark.parametrize(

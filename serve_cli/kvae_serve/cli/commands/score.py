@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -69,7 +68,7 @@ def score(
     from kvae_serve import row_stream
     from kvae_serve.inference import scoring, thresholds
     from kvae_serve.progress import Progress
-    from kvae_serve.writers import atomic
+    from kvae_serve.writers import atomic, stdout
 
     output.check(options.check_file(_WRITERS, stdout=True))
     loaded = runtime.load(model)
@@ -98,7 +97,7 @@ def score(
         elif output.as_json:
             summary.kept = list(scored)
         else:
-            _write_csv(sys.stdout, scored)
+            _write_csv(stdout.table(stdout.text()), scored)
     facts = {"data": dataset.data, "start": rows.start, "samples": num_samples, "seed": seed, **summary.document()}
     output.report(loaded.manifest, facts, summary.line(loaded.manifest.name, output.destination))
 

@@ -1,0 +1,35 @@
+"""SIGTERM and SIGHUP as exceptions, so that temporary files are removed as they are after Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+GRACE_SECONDS = 5.0
+"""Time in which further signals are ignored. systemd sends SIGTERM and SIGHUP together."""
+
+_last = float("-inf")
+
+
+class Terminated(KeyboardInterrupt):
+    """The process received SIGTERM or SIGHUP. Code that handles Ctrl-C handles this too."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
+
+
+def install() -> None:
+    """Raise `Terminated` at SIGTERM and SIGHUP. A signal that the caller ignores, as nohup does, stays ignored."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows does not have SIGHUP.
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _raise)
+
+
+def _raise(number: int, frame: object) -> None:
+    global _last
+    now = time.monotonic()
+    if now - _last >= GRACE_SECONDS:
+        _last = now
+        raise Terminated(number)
