@@ -13,6 +13,7 @@ is `{"error": {...}}`. Without an output, the answer contains `x`. docs/requests
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -64,7 +65,6 @@ class FailedRequestsError(KvaeError):
 
 def serve_file(model: Model, path: str, defaults: Mapping[str, Any], *, folder: str | None, batch_size: int) -> int:
     """Answer the requests of a file (`-` is standard input) on standard output; see `serve`."""
-    import contextlib
     import sys
 
     if sys.stdout is None:
@@ -187,8 +187,8 @@ def _sample(model: Model, request: Mapping[str, Any], folder: str | None, batch_
 
     output, force = request.get("output"), request.get("force", False)
     if output is not None:
-        output = _inside(output, folder)
-        dispatch.check(output, force)
+        with _inside(output, folder) as path:
+            dispatch.check(path, force)
     given = bool(request.get("label") is not None or request.get("condition"))
     num = request.get("n", 1 if model.manifest.conditions and not given else 16)
     rows = num * len(_combinations(model, request))
@@ -216,8 +216,9 @@ def _sample(model: Model, request: Mapping[str, Any], folder: str | None, batch_
     dtype = request.get("dtype", "float32")
     if output is None:
         return answer | {"x": _inline(draws.x, dtype)}
-    dispatch.write(output, draws, dtype=dtype, force=force)
-    return answer | {"output": output}
+    with _inside(output, folder) as path:
+        dispatch.write(path, draws, dtype=dtype, force=force)
+    return answer | {"output": output if folder is None else os.path.join(folder, output)}
 
 
 def _combinations(model: Model, request: Mapping[str, Any]) -> list[Any]:
@@ -242,19 +243,24 @@ def _decode(model: Model, request: Mapping[str, Any], batch_size: int) -> dict[s
     return {"rows": len(x), "x": _inline(x, request.get("dtype", "float32"))}
 
 
-def _inside(output: str, folder: str | None) -> str:
-    """Return the path of an output. Raise `RequestError` if it leads out of the folder."""
+@contextlib.contextmanager
+def _inside(output: str, folder: str | None) -> Iterator[str]:
+    """Yield the path of an output. Raise `RequestError` if it leads out of the folder."""
     if output == "-":
         raise RequestError("output is -, but the answers go to standard output. Give a file, or no output to get x.")
     if "\0" in output:
         raise RequestError("output contains a NUL character. Leave it out.")
     if folder is None:
-        return output
+        yield output
+        return
     path = os.path.join(folder, output)
     root, real = os.path.realpath(folder), os.path.realpath(path)
     if os.path.isabs(output) or os.path.commonpath([root, real]) != root or real == root:
         raise RequestError(f"{printable(output)} is outside of {printable(folder)}. Give a name inside of it.")
-    return path
+    from kvae_serve.writers import atomic
+
+    with atomic.below(folder, output) as confined:
+        yield confined
 
 
 def _inline(x: np.ndarray, dtype: str) -> Any:

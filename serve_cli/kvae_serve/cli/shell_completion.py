@@ -1,12 +1,13 @@
 """Completion in bash, zsh and fish: the scripts that `kvae completion` prints, and the answers that they request.
 
-Zsh and fish use the scripts of click. Bash splits words at `=` and `:` and leaves quoting to the script, so
-`--condition hair=<TAB>` and the class "red panda" need a script of this package.
+Names in a model file may contain any printable characters, such as `$(...)`. Zsh and fish quote what they insert. Bash
+inserts an answer as it is, so the answer contains the quoting. Bash also splits words at `=`.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from typing import TYPE_CHECKING
 
@@ -33,18 +34,15 @@ INSTALL = {
 }
 
 _BASH = """%(complete_func)s() {
-    local line type value word="${COMP_WORDS[COMP_CWORD]}"
+    local line type value
     COMPREPLY=()
     while IFS= read -r line; do
         [[ $line ]] || continue
         type=${line%%%%,*} value=${line#*,}
         if [[ $type == file ]]; then
             compopt -o default
-        elif [[ $word == [\\"\\']* || $value == *= ]]; then
-            [[ $value == *= ]] && compopt -o nospace
-            COMPREPLY+=("$value")
         else
-            printf -v value %%q "$value"
+            [[ $value == *= ]] && compopt -o nospace
             COMPREPLY+=("$value")
         fi
     done < <(COMP_LINE="$COMP_LINE" COMP_POINT="$COMP_POINT" COMP_BREAKS="$COMP_WORDBREAKS" \\
@@ -52,6 +50,27 @@ _BASH = """%(complete_func)s() {
 }
 complete -o nosort -F %(complete_func)s %(prog_name)s
 """
+
+
+_FISH = """function %(complete_func)s;
+    set -l response (env %(complete_var)s=fish_complete COMP_WORDS=(commandline -cp) \\
+COMP_CWORD=(commandline -t) %(prog_name)s);
+
+    for completion in $response;
+        set -l metadata (string split --max 1 "," -- $completion);
+
+        if test $metadata[1] = "file";
+            __fish_complete_path $metadata[2];
+        else;
+            printf "%%s\\n" $metadata[2];
+        end;
+    end;
+end;
+
+complete --no-files --command %(prog_name)s --arguments "(%(complete_func)s)";
+"""
+
+_PLAIN = re.compile(r"[\w@%+=:,./-]")
 
 
 class Bash(shell_completion.ShellComplete):
@@ -68,18 +87,29 @@ class Bash(shell_completion.ShellComplete):
         typed = line if point >= len(line) else data[:point].decode(errors="ignore")
         words = shell_completion.split_arg_string(typed)
         incomplete = words.pop() if words and not _ends_a_word(typed) else ""
-        self._cut = 0
         option, equals, value = incomplete.partition("=")
         if option.startswith("--") and equals:
             words.append(option)
             incomplete = value
-        if "=" in os.environ.get("COMP_BREAKS", "="):
+        self._quote, before = _open_quote(typed)
+        # Bash inserts the answer after the open quote, or after the last separator.
+        self._cut = 0
+        if not self._quote and "=" in os.environ.get("COMP_BREAKS", "="):
             self._cut = incomplete.rfind("=") + 1
+        self._inside = bool(self._quote) and not (before[-1:].isspace() or before.endswith("="))
         return words[1:], incomplete
 
     def format_completion(self, item: shell_completion.CompletionItem) -> str:
-        """Return `type,value`, without the part that bash treats as a separate word."""
-        return f"{item.type},{item.value[self._cut :]}"
+        """Return `type,value`: the text to insert, quoted; nothing if the open quote cannot contain the value."""
+        value = item.value[self._cut :]
+        if item.type == "file":
+            return f"file,{value}"
+        if self._quote:
+            # Within double quotes bash expands "!" even after a backslash. A quote in the middle of a word is rare.
+            if self._inside or self._quote in value or (self._quote == '"' and set(value) & set("!$`\\")):
+                return ""
+            return f"plain,{value}"
+        return f"plain,{''.join(each if _PLAIN.match(each) else chr(92) + each for each in value)}"
 
 
 class _WholeWords(shell_completion.ShellComplete):
@@ -103,12 +133,9 @@ class Zsh(_WholeWords, shell_completion.ZshComplete):
 
 
 class Fish(_WholeWords, shell_completion.FishComplete):
-    """Completion in fish, whose script ends the help at a comma."""
+    """Completion in fish. The script of click ends a value at a comma."""
 
-    def format_completion(self, item: shell_completion.CompletionItem) -> str:
-        """Return the item in the format of the script, without commas in the help."""
-        item.help = (item.help or "").replace(",", ";") or None
-        return super().format_completion(item)
+    source_template = _FISH
 
 
 _CLASSES: dict[str, type[shell_completion.ShellComplete]] = {"bash": Bash, "zsh": Zsh, "fish": Fish}
@@ -133,6 +160,21 @@ def answer(group: click.Group) -> int:
     if text:
         print(text)
     return 0
+
+
+def _open_quote(typed: str) -> tuple[str, str]:
+    """Return the quote that is open at the end of a line, or an empty string, and the text before it."""
+    quote, start, escaped = "", 0, False
+    for place, each in enumerate(typed):
+        if escaped:
+            escaped = False
+        elif each == "\\" and quote != "'":
+            escaped = True
+        elif quote:
+            quote = "" if each == quote else quote
+        elif each in "'\"":
+            quote, start = each, place
+    return quote, typed[:start] if quote else typed
 
 
 def _ends_a_word(typed: str) -> bool:

@@ -96,7 +96,7 @@ def new_folder(path: StrPath, force: bool = False) -> Iterator[str]:
     Raises:
         OutputError: The folder exists, would lose an entry, or cannot be written.
     """
-    target = _resolve(os.path.abspath(os.fspath(path)), force)
+    target = path if isinstance(path, Confined) else _resolve(os.path.abspath(os.fspath(path)), force)
     _clean_up(target)
     _refuse_folder(target, force)
     aside = _aside(target, "tmp")
@@ -120,6 +120,46 @@ def new_folder(path: StrPath, force: bool = False) -> Iterator[str]:
         _remove(aside)
 
 
+class Confined(str):
+    """Path through an open folder, shown as the path that was given. A symbolic link at its end is not followed."""
+
+    __slots__ = ("shown",)
+
+    def __str__(self) -> str:
+        return self.shown
+
+
+@contextlib.contextmanager
+def below(root: str, path: str) -> Iterator[str]:
+    """Open the folder of a path below `root` without following symbolic links; yield the path to write to.
+
+    Another process may replace a folder by a link at any time. The new content still goes into the folder that was
+    opened. Systems without /proc/self/fd get the plain path.
+
+    Raises:
+        OutputError: A folder of the path does not exist, or is a link.
+    """
+    shown, (*folders, name) = os.path.join(root, path), os.path.normpath(path).split(os.sep)  # noqa: PTH206
+    if not os.path.isdir("/proc/self/fd"):
+        yield shown
+        return
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for folder in folders:
+            outer = descriptor
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=outer)
+            os.close(outer)
+        confined = Confined(f"/proc/self/fd/{descriptor}/{name}{'/' if path.endswith('/') else ''}")
+        confined.shown = shown
+        yield confined
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise _cannot_write(shown, error) from error
+    finally:
+        os.close(descriptor)
+
+
 def refuse_existing(path: StrPath, force: bool) -> None:
     """Raise `OutputError` if `path` exists and `force` is not set. Call it before long work."""
     if not force and os.path.lexists(path):
@@ -129,7 +169,7 @@ def refuse_existing(path: StrPath, force: bool) -> None:
 def _resolve(path: str, force: bool) -> str:
     if "\0" in path:
         raise OutputError(f"{printable(path)} contains a NUL character, which no path can. Choose another name.")
-    return os.path.realpath(path) if force else path
+    return os.path.realpath(path) if force and not isinstance(path, Confined) else path
 
 
 def _refuse_folder(target: str, force: bool) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from kvae_serve.cli import requests
 from kvae_serve.model import load
+from kvae_serve.writers import dispatch
 from support import make_tiny_models
 
 
@@ -149,3 +152,55 @@ def test_each_answer_is_flushed_before_the_next_line(tiny, tmp_path, command_env
 def test_missing_request_file_or_folder_is_reported(kvae, tiny, arguments, code):
     done = kvae("sample", "-m", tiny / "conditional", *arguments)
     assert (done.returncode, done.stdout) == (code, "")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc here")
+@pytest.mark.parametrize("name", ["sub/a.png", "sub/a.npz", "sub/images", "sub/images/", "a.png", "images"])
+@pytest.mark.parametrize("force", [False, True])
+def test_link_that_appears_during_a_request_is_not_followed(tiny, tmp_path, monkeypatch, name, force):
+    """The folder, or the output itself, becomes a link to another place after the check and before the writing."""
+    folder, outside = tmp_path / "out", tmp_path / "outside"
+    (folder / "sub").mkdir(parents=True)
+    outside.mkdir()
+    (outside / "kept").write_bytes(b"old")
+    write = dispatch.write
+
+    def swapped(path, *arguments, **named):
+        if name.startswith("sub"):
+            (folder / "sub").rename(folder / "moved")
+            (folder / "sub").symlink_to(outside)
+        else:
+            (folder / name).symlink_to(outside / "kept" if name.endswith(".png") else outside)
+        write(path, *arguments, **named)
+
+    monkeypatch.setattr(dispatch, "write", swapped)
+    request = {"label": "dog", "n": 2, "output": name, "force": force}
+    (answer,), failed = serve(tiny, [request], folder=str(folder))
+    assert [path.name for path in outside.iterdir()] == ["kept"]
+    assert (outside / "kept").read_bytes() == b"old"
+    if name.startswith("sub"):
+        assert failed is None
+        assert answer["output"] == str(folder / name) + "/" * name.endswith("/")
+        assert (folder / "moved" / Path(name).name).exists()
+        assert len(list((folder / "moved").iterdir())) == 1
+    elif force and name == "a.png":
+        assert failed is None
+        assert not (folder / name).is_symlink()
+    else:
+        assert answer["error"]["exit_code"] == 7
+        assert (folder / name).is_symlink()
+
+
+def test_outputs_in_sub_folders_of_the_folder_are_written(tiny, tmp_path):
+    (tmp_path / "sub" / "deep").mkdir(parents=True)
+    names = ["sub/deep/a.png", "./sub/a.npz", "sub/../b.npy", "sub/deep/images/", "c.csv"]
+    lines = [{"label": "dog", "n": 2, "output": name, "force": True} for name in names]
+    answers, _ = serve(tiny, lines, folder=str(tmp_path))
+    assert [answer.get("error", {}).get("exit_code", 0) for answer in answers] == [0, 0, 0, 0, 2]
+    assert all((tmp_path / name).exists() for name in names[:4])
+    highest = []
+    for _ in range(2):
+        serve(tiny, lines, folder=str(tmp_path))
+        highest.append(os.dup(0))
+        os.close(highest[-1])
+    assert highest[0] == highest[1]  # No folder was left open.
