@@ -152,7 +152,7 @@ class Mixed(_OneWordPerValue):
         if "missing" in self.description:
             missing = _parameter(outputs, str(self.description["missing"]), data.shape)
             x[uniform[:, num:] < missing] = np.nan
-        return x
+        return _positive_zero(x)
 
 
 def _form(column: Mapping[str, Any]) -> str:

@@ -305,7 +305,7 @@ def _opened(path: Path, again: bool = False) -> Iterator[Any]:
             if not again:
                 warnings.simplefilter("ignore")  # damaged metadata, of which Pillow warns
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with path.open("rb") as file, Image.open(_Limited(file, path), formats=_FORMATS) as image:  # type: ignore[arg-type]
+            with path.open("rb") as file, Image.open(_Limited(file, path), formats=_FORMATS) as image:
                 limit = MAX_PIXELS if image.mode in _ONE_BYTE else MAX_COLOUR_PIXELS
                 if image.width * image.height > limit:
                     raise InputDataError(

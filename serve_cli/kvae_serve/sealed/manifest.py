@@ -169,8 +169,8 @@ def _load_json(text: str, source: str) -> dict[str, Any]:
     return value
 
 
-def _is_float32(value: object) -> bool:
-    return is_number(value) and abs(value) <= MAX_FLOAT  # type: ignore[operator]
+def _is_float32(value: Any) -> bool:
+    return is_number(value) and abs(value) <= MAX_FLOAT
 
 
 class _Checker:

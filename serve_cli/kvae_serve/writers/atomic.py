@@ -123,7 +123,7 @@ def new_folder(path: StrPath, force: bool = False) -> Iterator[str]:
 class Confined(str):
     """Path through an open folder, shown as the path that was given. A symbolic link at its end is not followed."""
 
-    __slots__ = ("shown",)
+    shown: str
 
     def __str__(self) -> str:
         return self.shown
