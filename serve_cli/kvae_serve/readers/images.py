@@ -155,7 +155,7 @@ class ImagesOnDisk:
             if options.channels is None and num_channels != channels:
                 kinds.append(f"{printable(path)} is {'gray' if num_channels == 1 else 'in colour'}")
         if self.bad and (not options.skip_bad or len(self.bad) == len(paths)):
-            raise _unreadable(self.bad, source, options)
+            raise _unreadable(self.bad, len(paths), source, options)
         assert first is not None
         name = printable(example.name)
         if sizes:
@@ -255,7 +255,7 @@ def _dataset(
             if in_memory:
                 x[place] = pixels
     if bad and (not options.skip_bad or len(bad) == len(paths)):
-        raise _unreadable(bad, source, options)
+        raise _unreadable(bad, len(paths), source, options)
     if bad:
         good = [place for place, row in enumerate(rows) if row not in bad]
         rows = [rows[place] for place in good]
@@ -273,13 +273,13 @@ def _first_of(messages: Sequence[str]) -> str:
     return messages[0] + (f" (and {len(messages) - 1} more)" if len(messages) > 1 else "")
 
 
-def _unreadable(bad: Mapping[int, str], source: str, options: ReadOptions) -> InputDataError:
-    """Return one error for all images that cannot be read."""
+def _unreadable(bad: Mapping[int, str], num: int, source: str, options: ReadOptions) -> InputDataError:
+    """Return one error for all of `num` images that cannot be read."""
     messages = [bad[row] for row in sorted(bad)]
+    advice = options.advice(" Or use --skip-bad to leave out such images.", "") if len(bad) < num else ""
     if len(messages) == 1:
-        return InputDataError(messages[0])
+        return InputDataError(messages[0] + advice)
     more = f" And {len(messages) - _LISTED} more." if len(messages) > _LISTED else ""
-    advice = options.advice(" Use --skip-bad to leave them out.", "")
     return InputDataError(
         f"{source} has {len(messages)} images that cannot be read. {' '.join(messages[:_LISTED])}{more}{advice}"
     )

@@ -240,7 +240,7 @@ def test_all_unreadable_images_are_listed_or_left_out(tmp_path):
     (tmp_path / "cat" / "1.png").write_bytes(b"")
     (tmp_path / "dog" / "0.png").write_bytes(png(tmp_path)[:-30])  # Its header is intact.
     (tmp_path / "dog" / "2.heic").write_bytes(b"")
-    with pytest.raises(InputDataError, match=r"3 images that cannot be read.*--skip-bad"):
+    with pytest.raises(InputDataError, match=r"3 images that cannot be read.*--skip-bad to leave out such images\."):
         read_dataset(tmp_path)
     for in_memory in (None, 0):
         data = read_dataset(tmp_path, options=ReadOptions(skip_bad=True, in_memory=in_memory))
