@@ -59,7 +59,12 @@ def take(x: Any, rows: np.ndarray) -> Any:
 
 
 def as_sequences(x: Any, features_first: bool = False) -> Any:
-    """Return arrays `[num, a, b, 1]` as sequences `[num, steps, features]`: a steps, or b if the features are first."""
+    """Return arrays `[num, a, b, 1]` as sequences `[num, steps, features]`: a steps, or b if the features are first.
+
+    Vectors `[num, steps]` are sequences of one feature.
+    """
+    if x.ndim == 2:
+        return OnDisk(x.source[..., None], x.rows) if isinstance(x, OnDisk) else x[..., None]
     source = x.source if isinstance(x, OnDisk) else x
     if features_first:
         source = np.swapaxes(source, 1, 2)

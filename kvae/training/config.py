@@ -82,7 +82,7 @@ class DataConfig:
     axes: str = setting(
         "auto",
         "Arrays [num, a, b]: image (height, width), steps-first or features-first (sequences). auto is image for "
-        "values of pixels, and else steps-first.",
+        "values of pixels, and else steps-first. Arrays [num, steps] are sequences with steps-first.",
         choices=("auto", "image", "steps-first", "features-first"),
     )
     key: Names = setting(

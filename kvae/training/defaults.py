@@ -14,6 +14,8 @@ from kvae_serve import cells
 from kvae_serve.errors import InputDataError, printable
 from kvae_serve.readers import Dataset
 
+#: Shortest vectors that may be series.
+_SERIES_STEPS = 16
 #: Side of the smallest images that get convolutions.
 _CONV_SIDE = 16
 _BATCH_SIZE, _TABLE_BATCH_SIZE, _MIN_STEPS = 128, 256, 20
@@ -133,10 +135,13 @@ def with_axes(config: Config, dataset: Dataset) -> Dataset:
     x, network, axes = dataset.x, config.model.network, config.data.axes
     if x.ndim == 3 and not dataset.columns:
         return dataset
+    if x.ndim == 2 and not dataset.columns and (axes == "steps-first" or (network, axes) == ("lstm", "auto")):
+        note = f"x has the shape {list(x.shape)}; it was read as {x.shape[1]} steps of 1 feature."
+        return dataset._replace(x=disk.as_sequences(x), notes=(*dataset.notes, note))
     is_gray = not dataset.columns and x.ndim == 4 and x.shape[-1] == 1
     if axes != "auto" and (dataset.files or not is_gray):
         raise InputDataError(
-            f"{dataset.source} contains examples of shape {list(x.shape[1:])}; --axes is for arrays [num, a, b]. "
+            f"{dataset.source} contains examples of shape {list(x.shape[1:])}; --axes {axes} does not fit them. "
             "Leave it out."
         )
     if network == "lstm" and (axes == "image" or not is_gray):
@@ -273,10 +278,20 @@ def describe(dataset: Dataset, config: Config, wanted: Config) -> list[str]:
 
 
 def _may_be_sequences(dataset: Dataset) -> bool:
-    """Return whether an array that was read as gray images has the shape and the type of sequences."""
+    """Return whether an array that was read as vectors or gray images has the properties of sequences."""
     x = dataset.x
+    if x.ndim == 2:
+        return not dataset.columns and x.dtype != np.uint8 and _is_smooth(x)
     is_gray = not dataset.files and x.ndim == 4 and x.shape[-1] == 1
     return is_gray and x.shape[1] != x.shape[2] and x.dtype != np.uint8
+
+
+def _is_smooth(x: Any) -> bool:
+    """Return whether neighbouring values of vectors are nearly equal, compared with all values of all vectors."""
+    if x.shape[1] < _SERIES_STEPS:
+        return False
+    rows = np.asarray(disk.subsample(x, 1000)[:1000], np.float64)
+    return bool(np.square(np.diff(rows, axis=1)).mean() < 0.1 * 2 * rows.var())
 
 
 def _examples(dataset: Dataset, config: Config) -> str:

@@ -123,8 +123,10 @@ def check_images(path: str, manifest: Manifest, content: str | None = None) -> N
         if data.kind == "image" and data.shape[2] in (1, 3):
             return
         content = f"{data.kind} data of shape {list(data.shape)}"
+    table = ".csv, " if data.kind != "image" else ""
     raise RequestError(
-        f"{printable(path)} stores pictures, but {printable(manifest.name, 60)} makes {content}. Use .npz or .npy."
+        f"{printable(path)} stores pictures, but {printable(manifest.name, 60)} makes {content}. "
+        f"Use {table}.npz or .npy."
     )
 
 

@@ -160,15 +160,20 @@ def test_dry_run_opens_no_training_framework():
 
 def test_description_names_ignored_classes_and_the_other_reading():
     settings = config.Config().replace(network="dense")
-    classes, gray = (
+    walks = RANDOM.normal(size=(60, 30)).cumsum(axis=1)
+    classes, gray, series, noise = (
         defaults.describe(data, kvae.default_settings(data, settings), settings)[-1]
         for data in (
             dataset(photos(60, 32, 32, 3), label=np.arange(60) % 4),
             dataset(abs(BATCH.reshape(60, 4, 6, 1)) / 9),
+            dataset(walks),
+            dataset(np.diff(walks)),
         )
     )
     assert "the model ignores the classes, see --conditional" in classes
     assert "if these are sequences, add --axes steps-first" in gray
+    assert "if these are sequences, add --axes steps-first" in series
+    assert "--axes" not in noise
 
 
 @pytest.mark.parametrize(
@@ -178,7 +183,9 @@ def test_description_names_ignored_classes_and_the_other_reading():
         ("auto", (60, 4, 6), (60, 4, 6, 1)),
         ("image", (60, 2, 12), (60, 2, 12, 1)),
         ("steps-first", (60, 4, 6), (60, 4, 6)),
+        ("steps-first", (60, 24), (60, 24, 1)),
         ("features-first", (60, 4, 6), (60, 6, 4)),
+        ("auto", (60, 24), (60, 24)),
     ],
 )
 def test_axes_decide_how_arrays_are_read(axes, shape, expected, tmp_path, monkeypatch):
