@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kvae.models.conditions import Categorical, Continuous
     from kvae.models.vae import VAE, BetaVAE, ConditionalBetaVAE, ConditionalVAE, load_model
     from kvae.objectives import schedules
+    from kvae.table_vae import TableVAE
     from kvae.training import callbacks
     from kvae.training.defaults import default_settings
     from kvae.training.train import resume, train
@@ -33,6 +34,7 @@ _HOME = {
     "Continuous": "kvae.models.conditions",
     "DataSpec": "kvae.data.spec",
     "TableSpec": "kvae.data.table",
+    "TableVAE": "kvae.table_vae",
     "default_settings": "kvae.training.defaults",
     "load": "kvae_serve.model",
     "resume": "kvae.training.train",
@@ -65,6 +67,7 @@ __all__ = [
     "Continuous",
     "DataSpec",
     "TableSpec",
+    "TableVAE",
     "callbacks",
     "data",
     "default_settings",

@@ -29,7 +29,7 @@ ORDER = {
         ["__main__"],
         ["commands"],
         [""],
-        ["report"],
+        ["report", "table_vae"],
         ["sample_metrics", "ray_data"],
         ["presets"],
         ["training"],

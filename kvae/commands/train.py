@@ -83,7 +83,9 @@ def settings(command):
     epilog="Examples: kvae train --data mnist/ --conditional -o runs/mnist; kvae train --preset gated -o runs/gated; "
     "kvae train --resume runs/gated"
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the run.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder of the run; with --dry-run, a columns.toml."
+)
 @click.option("--preset", metavar="NAME", help="Preset to start from, see kvae presets; other options override it.")
 @click.option(
     "--config",
@@ -142,9 +144,13 @@ def train(
     if dry_run:
         _refuse_beside("--dry-run", resume=resume)
         wanted = _from(preset, config).replace(**flags)
+        if output and output.suffix != ".toml":
+            raise RequestError(f"{output} is not a .toml file; with --dry-run, -o is the columns.toml to write.")
         dataset = run_data.read(wanted)
         wanted = wanted if preset or config else defaults.starting_config(dataset, flags)
         click.echo("\n".join(defaults.describe(dataset, defaults.default_settings(dataset, wanted), wanted)))
+        if output:
+            _write_columns(output, dataset, force)
         return
     # Checked before the backend starts, which takes seconds.
     startup.require_to_train(tensorboard)
@@ -195,6 +201,18 @@ def train(
         click.echo(_closing_words(run), err=True)
     if run.interrupted:
         sys.exit(130)
+
+
+def _write_columns(path, dataset, force):
+    """Write the types of the columns of a table."""
+    from kvae.data import column_file
+    from kvae_serve.writers import atomic
+
+    if not dataset.order:
+        raise RequestError(f"{dataset.source} is not a table, so it has no columns to write. Leave out -o.")
+    atomic.refuse_existing(str(path), force)
+    atomic.write_text(str(path), lambda file: file.write(column_file.text(dataset)), force)
+    click.echo(f"Wrote {path}; edit it, and pass it with --columns {path}.", err=True)
 
 
 def _devices(value):

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from kvae.data import column_file
 from kvae.data.disk import OnDisk, chunks
 from kvae_serve.class_indices import marked
 from kvae_serve.errors import InputDataError, printable
@@ -40,6 +41,8 @@ def load(
     condition_columns: Sequence[str] = (),
     categorical_columns: Sequence[str] = (),
     drop_columns: Sequence[str] = (),
+    columns: str | os.PathLike[str] | Mapping[str, Mapping[str, Any]] | None = None,
+    missing_values: Sequence[str] = (),
     keys: Mapping[str, str] | None = None,
     delimiter: str | None = None,
     skip_bad: bool = False,
@@ -58,6 +61,9 @@ def load(
         condition_columns: CSV columns that are conditions and not part of x.
         categorical_columns: CSV columns of numbers that are class names.
         drop_columns: CSV columns to leave out.
+        columns: Settings of CSV columns by name, or a `columns.toml` with them: `type` (integer, number, category,
+            boolean, datetime, constant, id or ignore), `format`, `decimals` and `missing`.
+        missing_values: Further texts of a CSV that stand for a missing value.
         keys: Arrays of an `.npz` by the name that they get, such as `{"x": "images", "label": "y"}`.
         delimiter: Delimiter of a CSV. By default it is detected.
         skip_bad: Whether to leave out images that cannot be read.
@@ -84,6 +90,8 @@ def load(
         condition_columns=tuple(condition_columns),
         categorical_columns=tuple(categorical_columns),
         drop_columns=tuple(drop_columns),
+        column_settings=_settings(columns),
+        missing_values=tuple(missing_values),
         keys=tuple(f"{name}={array}" for name, array in (keys or {}).items()),
         delimiter=delimiter,
         skip_bad=skip_bad,
@@ -116,13 +124,16 @@ def from_config(data: Any, split: str = "train") -> Dataset:
         condition_columns=data.condition_names,
         categorical_columns=data.categorical_columns,
         drop_columns=data.drop_columns,
+        columns=data.columns or None,
+        missing_values=data.missing_values,
         keys=dict(key.split("=", 1) for key in data.key),
         delimiter=data.delimiter or None,
         skip_bad=data.skip_bad,
         in_memory=_in_memory(),
     )
-    if not dataset.columns and (data.categorical_columns or data.drop_columns):
-        raise InputDataError(f"{dataset.source} is not a table; leave out --categorical-columns and --drop-columns.")
+    for name in ("categorical_columns", "drop_columns", "columns", "missing_values"):
+        if not dataset.columns and getattr(data, name):
+            raise InputDataError(f"{dataset.source} is not a table; leave out --{name.replace('_', '-')}.")
     if isinstance(dataset.x, np.memmap) or not isinstance(dataset.x, np.ndarray):
         dataset = dataset._replace(x=OnDisk(dataset.x))  # type: ignore[arg-type]  # rows on demand
     names = [graph_name(name) if dataset.columns else name for name in data.condition_names]
@@ -134,6 +145,12 @@ def from_config(data: Any, split: str = "train") -> Dataset:
     return dataset._replace(
         conditions={name: dataset.conditions[name] for name in names},
     )
+
+
+def _settings(columns: Any) -> dict[str, dict[str, Any]]:
+    if columns is None:
+        return {}
+    return column_file.check(columns, "columns") if isinstance(columns, Mapping) else column_file.read(columns)
 
 
 def _in_memory() -> int:

@@ -150,6 +150,8 @@ class Continuous(Condition):
         name: Name of the condition.
         low: A low value of the training data, in the user's units. Lower values extrapolate.
         high: A high value, above `low`.
+        quantiles: Equally spaced quantiles of the training data from minimum to maximum, for sampling numbers like
+            them.
         column: Column of a table that the condition was, as in `kvae_serve.readers.Dataset.condition_columns`.
 
     Raises:
@@ -164,10 +166,16 @@ class Continuous(Condition):
     dim = 1
 
     def __init__(
-        self, name: str, low: float = 0.0, high: float = 1.0, column: Mapping[str, Any] | None = None, **kwargs: Any
+        self,
+        name: str,
+        low: float = 0.0,
+        high: float = 1.0,
+        quantiles: Sequence[float] = (),
+        column: Mapping[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(name=name, **kwargs)
-        self.column = dict(column or {})
+        self.quantiles, self.column = [float(each) for each in quantiles], dict(column or {})
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ValueError(f"The bounds of {name} are {low} and {high}; expected finite numbers, the lower first.")
         self.low, self.high = float(low), float(high)
@@ -187,13 +195,14 @@ class Continuous(Condition):
             )
 
     def manifest(self) -> dict[str, Any]:
-        """Return name, kind and range, and the column if it is known."""
+        """Return name, kind and range, and the quantiles and the column if they are known."""
         entry = {"name": self.name, "kind": "continuous", "range": [self.low, self.high]}
-        return entry | _known(column=self.column)
+        return entry | _known(quantiles=self.quantiles, column=self.column)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
-        return {"name": self.name, "low": self.low, "high": self.high} | _known(column=self.column)
+        arguments = {"name": self.name, "low": self.low, "high": self.high}
+        return arguments | _known(quantiles=self.quantiles, column=self.column)
 
 
 def _known(**values: Any) -> dict[str, Any]:

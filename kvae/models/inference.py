@@ -12,6 +12,7 @@ from kvae_serve.inference.sampling import Draws
 from kvae_serve.inference.scoring import Scores
 from kvae_serve.latent.interpolation import Classes, Interpolation, Method
 from kvae_serve.latent.traversal import Spacing, Traversal
+from kvae_serve.readers import frames
 
 
 class Inference:
@@ -38,7 +39,7 @@ class Inference:
         seed: int | None = None,
         start: int = 0,
         temperature: float = 1.0,
-        draw: bool = False,
+        draw: bool | None = None,
         batch_size: int = BATCH_SIZE,
     ) -> Draws:
         """Draw z from the prior and decode it.
@@ -47,13 +48,14 @@ class Inference:
 
         Args:
             num: Number of rows of each label (or each combination of conditions). Rows are ordered by label.
-            conditions: One or several values per condition. A model with one categorical condition uses all its classes
-                by default.
+            conditions: One or several values per condition. "data" draws the value of each row as often as it occurs in
+                the training data; it is the default for tables. A model of other data with one categorical condition
+                uses all its classes by default.
             label: Class name, index, several of them, or "all".
             seed: Seed, 0 to 2**64 - 1; a random one if None. The result contains it.
             start: Index of the first row, for drawing a large set in parts.
             temperature: Factor of the prior's standard deviation. 1 is the prior itself, 0 its mean.
-            draw: Whether to draw x from p(x|z). By default x is its mean.
+            draw: Whether to draw x from p(x|z) instead of its mean. By default tables and sequences are drawn.
             batch_size: Rows decoded at a time.
 
         Returns:
@@ -93,7 +95,7 @@ class Inference:
             >>> z_mean.shape
             (5, 2)
         """
-        return KerasModel(self).encode(to_numpy(x), conditions, label=label, batch_size=batch_size)
+        return KerasModel(self).encode(_rows(x), conditions, label=label, batch_size=batch_size)
 
     def decode(
         self,
@@ -145,7 +147,7 @@ class Inference:
             >>> model.reconstruct(np.zeros((5, 8, 8, 1))).shape
             (5, 8, 8, 1)
         """
-        return KerasModel(self).reconstruct(to_numpy(x), conditions, label=label, batch_size=batch_size)
+        return KerasModel(self).reconstruct(_rows(x), conditions, label=label, batch_size=batch_size)
 
     def impute(
         self,
@@ -221,7 +223,7 @@ class Inference:
             (5,)
         """
         return KerasModel(self).score(
-            to_numpy(x), conditions, label=label, num_samples=num_samples, seed=seed, batch_size=batch_size
+            _rows(x), conditions, label=label, num_samples=num_samples, seed=seed, batch_size=batch_size
         )
 
     def traverse(
@@ -331,3 +333,8 @@ class Inference:
             classes=classes,
             batch_size=batch_size,
         )
+
+
+def _rows(x: Any) -> Any:
+    """Return x as a NumPy array, but a DataFrame or a dict of columns unchanged."""
+    return x if frames.is_frame(x) else to_numpy(x)

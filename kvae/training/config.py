@@ -72,6 +72,12 @@ class DataConfig:
     )
     categorical_columns: Names = setting((), "CSV: numeric columns that hold class labels.")
     drop_columns: Names = setting((), "CSV: columns to ignore, such as an id.")
+    columns: str = setting(
+        "", "CSV: columns.toml with the type of columns. --dry-run -o columns.toml writes the types that were found."
+    )
+    missing_values: Names = setting(
+        (), "CSV: further texts that stand for a missing value, such as -999. Empty cells, NA, NaN, ?, null are known."
+    )
     image_size: str = setting(
         "", "Images: size HxW to crop and resize to. By default all images must have the same size."
     )

@@ -22,6 +22,8 @@ from kvae_serve.readers import Dataset
 
 #: Number of features whose means and scales fit into the manifest of a file.
 _MAX_FEATURES = 10_000
+#: Quantiles of a condition that is a number.
+_NUM_QUANTILES = 101
 
 
 def model(
@@ -94,11 +96,12 @@ def _condition(
     classes: Any = None,
     range: Any = None,
     shares: Any = (),
+    quantiles: Any = (),
     column: Any = None,
 ) -> Categorical | Continuous:
     if kind == "categorical":
         return Categorical(name, classes, embedding_dim or None, shares, column)
-    return Continuous(name, range[0], range[1], column)
+    return Continuous(name, range[0], range[1], quantiles, column)
 
 
 def _networks(m: ModelConfig, spec: DataSpec, condition_dim: int, likelihood: Any, bias: Any) -> tuple[Any, Any]:
@@ -190,7 +193,7 @@ def optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Optimize
 
 
 def describe_conditions(dataset: Dataset, rows: np.ndarray | None = None) -> list[dict[str, Any]]:
-    """Describe the conditions of a dataset as JSON: name, kind, classes with their shares or range, and the column.
+    """Describe the conditions of a dataset as JSON: name, kind, classes and shares or range and quantiles, and column.
 
     Args:
         dataset: The data.
@@ -206,7 +209,8 @@ def describe_conditions(dataset: Dataset, rows: np.ndarray | None = None) -> lis
         else:
             used = values if rows is None or values[rows].min() == values[rows].max() else values[rows]
             extremes = [float(used.min()), float(used.max())]
-            descriptions.append({"name": name, "kind": "continuous", "range": extremes})
+            quantiles = np.quantile(used, np.linspace(0, 1, _NUM_QUANTILES)).astype("float32").tolist()
+            descriptions.append({"name": name, "kind": "continuous", "range": extremes, "quantiles": quantiles})
         if column := dataset.condition_columns.get(name):
             kept = {key: value for key, value in column.items() if key not in ("kind", "classes")}
             descriptions[-1]["column"] = kept

@@ -161,7 +161,7 @@ class Model(Graphs):
         seed: int | None = None,
         start: int = 0,
         temperature: float = 1.0,
-        draw: bool = False,
+        draw: bool | None = None,
         batch_size: int = BATCH_SIZE,
     ) -> Draws:
         """Draw z from the prior and decode it.
@@ -171,13 +171,14 @@ class Model(Graphs):
 
         Args:
             num: Number of rows of each label (or each combination of conditions). Rows are ordered by label.
-            conditions: One or several values per condition. A class name has precedence over an index. A model with one
-                categorical condition uses all its classes by default.
+            conditions: One or several values per condition. A class name has precedence over an index. "data" draws the
+                value of each row as often as it occurs in the training data; it is the default for tables. A model of
+                other data with one categorical condition uses all its classes by default.
             label: Class name, index, several of them, or "all".
             seed: Seed, 0 to 2**64 - 1; a random one if None. The result contains it.
             start: Index of the first row, for drawing a large set in parts.
             temperature: Factor of the prior's standard deviation. 1 is the prior itself, 0 its mean.
-            draw: Whether to draw x from p(x|z). By default x is its mean.
+            draw: Whether to draw x from p(x|z) instead of its mean. By default tables and sequences are drawn.
             batch_size: Rows decoded at a time. It does not change the result.
 
         Returns:
@@ -195,7 +196,7 @@ class Model(Graphs):
         seed: int | None = None,
         start: int = 0,
         temperature: float = 1.0,
-        draw: bool = False,
+        draw: bool | None = None,
         batch_size: int = BATCH_SIZE,
     ) -> Iterator[Draws]:
         """Draw like `sample`, in chunks of about 4 MiB, so that memory does not grow with the number of rows.
@@ -278,7 +279,7 @@ class Model(Graphs):
         """Return mean and log variance of q(z|x), each float32 `[rows, latent_dim]`.
 
         Args:
-            x: `[rows, *shape]` in data units.
+            x: `[rows, *shape]` in data units. Of a table also a DataFrame, or a dict of columns by name.
             conditions: Value of each condition, or one value per row.
             label: Short for `conditions={"label": ...}`.
             batch_size: Rows encoded at a time.
@@ -286,7 +287,8 @@ class Model(Graphs):
         Raises:
             InputDataError: x has the wrong type, shape or range.
         """
-        outputs = sampling.encode(self, self.feeds(conditions, label, x=x), batch_size)
+        x, requested = self._from_frame(x, self.with_label(label, conditions))
+        outputs = sampling.encode(self, self.feeds(requested, None, x=x), batch_size)
         return outputs["z_mean"], outputs["z_log_var"]
 
     def draw_codes(
@@ -326,7 +328,7 @@ class Model(Graphs):
         """Return the mean of p(x|z) at the mean of q(z|x), float32 `[rows, *shape]` in data units.
 
         Args:
-            x: `[rows, *shape]` in data units.
+            x: `[rows, *shape]` in data units. Of a table also a DataFrame, or a dict of columns by name.
             conditions: Value of each condition, or one value per row.
             label: Short for `conditions={"label": ...}`.
             batch_size: Rows per run.
@@ -334,7 +336,14 @@ class Model(Graphs):
         Raises:
             InputDataError: x has the wrong type, shape or range.
         """
-        return sampling.reconstruct(self, self.feeds(conditions, label, x=x), batch_size)
+        rows, requested = self._from_frame(x, self.with_label(label, conditions))
+        feeds = self.feeds(requested, None, x=rows)
+        reconstructed = sampling.reconstruct(self, feeds, batch_size)
+        if rows is x:
+            return reconstructed
+        from kvae_serve.writers import frames
+
+        return frames.to_frame(self.manifest, reconstructed, feeds)
 
     def impute(
         self,
@@ -417,7 +426,12 @@ class Model(Graphs):
             from kvae_serve.readers.checks import check_outcomes
 
             check_outcomes(feeds["x"], self.manifest.data.range, "x")
-        return self.run("likelihood", feeds, batch_size)["log_likelihood"]
+        values = self.run("likelihood", feeds, batch_size)["log_likelihood"]
+        if not self.manifest.data.columns:
+            return values
+        from kvae_serve.inference import scoring
+
+        return values - np.float32(scoring.UNSEEN_NATS) * scoring.num_unseen(feeds["x"], self.manifest.data)
 
     def score(
         self,
@@ -434,7 +448,8 @@ class Model(Graphs):
         Every example gets the same noise, so its score depends on the example only.
 
         Args:
-            x: `[rows, *shape]` in data units. Under a Bernoulli likelihood gray levels are drawn to black and white.
+            x: `[rows, *shape]` in data units. Of a table also a DataFrame, or a dict of columns by name. Under a
+                Bernoulli likelihood gray levels are drawn to black and white.
             conditions: Value of each condition, or one value per row.
             label: Short for `conditions={"label": ...}`.
             num_samples: Draws of z per example.
@@ -446,7 +461,7 @@ class Model(Graphs):
         """
         from kvae_serve.inference.scoring import score
 
-        requested = self.with_label(label, conditions)
+        x, requested = self._from_frame(x, self.with_label(label, conditions))
         return score(self, x, requested, num_samples=num_samples, seed=seed, batch_size=batch_size)
 
     def evaluate(
@@ -654,6 +669,14 @@ class Model(Graphs):
     def with_label(self, label: Any, conditions: Any) -> dict[str, Any]:
         """Return the conditions, with the label added under its name. Integers with two readings are refused."""
         return conditions_of.with_one_reading(self.manifest, conditions_of.with_label(self.manifest, label, conditions))
+
+    def _from_frame(self, x: Any, conditions: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Return the rows and the conditions of a DataFrame; other x unchanged."""
+        if isinstance(x, np.ndarray) or self.manifest.data.kind != "table":
+            return x, dict(conditions)
+        from kvae_serve.inference import inputs
+
+        return inputs.from_frame(self.manifest, x, conditions)
 
     def feeds(
         self,

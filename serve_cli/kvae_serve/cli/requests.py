@@ -190,12 +190,10 @@ def _sample(model: Model, request: Mapping[str, Any], folder: str | None, batch_
         with _inside(output, folder) as path:
             dispatch.check(path, force)
     given = bool(request.get("label") is not None or request.get("condition"))
-    num = request.get("n", 1 if model.manifest.conditions and not given else 16)
-    rows = num * len(_combinations(model, request))
-    if output is None:
-        _check_inline(rows, model.manifest.data.num_values)
+    is_table = model.manifest.data.kind == "table"
+    num = request.get("n", 1 if model.manifest.conditions and not given and not is_table else 16)
     seed = request.get("seed")
-    draws = model.sample(
+    plan = model.plan(
         num,
         label=request.get("label"),
         conditions=request.get("condition"),
@@ -203,13 +201,16 @@ def _sample(model: Model, request: Mapping[str, Any], folder: str | None, batch_
         seed=noise.random_seed() >> 11 if seed is None else seed,
         start=request.get("start", 0),
         temperature=request.get("temperature", 1.0),
-        draw=request.get("draw", False),
+        draw=request.get("draw"),
         batch_size=batch_size,
     )
+    if output is None:
+        _check_inline(plan.rows, model.manifest.data.num_values)
+    draws = plan.draw_all()
     answer = {
         "rows": len(draws),
         "n": draws.num,
-        "conditions": {each.name: list(dict.fromkeys(draws.names(each.name))) for each in model.manifest.conditions},
+        "conditions": plan.names(),
         "seed": draws.seed,
         "start": draws.start,
     }
@@ -219,12 +220,6 @@ def _sample(model: Model, request: Mapping[str, Any], folder: str | None, batch_
     with _inside(output, folder) as path:
         dispatch.write(path, draws, dtype=dtype, force=force)
     return answer | {"output": output if folder is None else os.path.join(folder, output)}
-
-
-def _combinations(model: Model, request: Mapping[str, Any]) -> list[Any]:
-    from kvae_serve.runtime import conditions
-
-    return conditions.combinations(model.manifest, model.with_label(request.get("label"), request.get("condition")))
 
 
 def _decode(model: Model, request: Mapping[str, Any], batch_size: int) -> dict[str, Any]:

@@ -45,8 +45,16 @@ def deliver(rows: RowStream, output: OutputArgs, facts: Mapping[str, Any]) -> No
         f"{rows.num_rows} {noun}{'s' if rows.num_rows > 1 else ''} of {printable(manifest.name, 60)}"
         f"{output.destination}"
         + (f", seed {facts['seed']}" if "seed" in facts else "")
+        + _form(manifest, facts)
         + options.effective_sample_size(facts),
     )
+
+
+def _form(manifest: Manifest, facts: Mapping[str, Any]) -> str:
+    """Return whether samples are draws or means; nothing for means of images."""
+    if "draw" not in facts or (manifest.data.kind == "image" and not facts["draw"]):
+        return ""
+    return ", drawn from p(x given z)" if facts["draw"] else ", means of p(x given z)"
 
 
 def num_rows(rows: RowArgs, output: OutputArgs, manifest: Manifest) -> int | None:

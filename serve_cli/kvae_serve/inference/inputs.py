@@ -8,9 +8,22 @@ from typing import Any
 import numpy as np
 
 from kvae_serve.errors import InputDataError
+from kvae_serve.readers import csv, frames
 from kvae_serve.readers.checks import check_data, check_units
 from kvae_serve.runtime import conditions as conditions_of
 from kvae_serve.sealed.manifest import Data, Manifest
+
+
+def from_frame(manifest: Manifest, x: Any, conditions: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return rows of a DataFrame, or of a dict of columns, as x and conditions; other x unchanged.
+
+    Raises:
+        InputDataError: A column is missing, or a value is not a number or a date.
+    """
+    if manifest.data.kind != "table" or not frames.is_frame(x):
+        return x, dict(conditions)
+    dataset = csv.apply(frames.from_frame(x, "The table"), manifest.data.columns, manifest.conditions)
+    return dataset.x, dataset.conditions | dict(conditions)
 
 
 def feeds(

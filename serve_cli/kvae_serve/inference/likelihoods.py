@@ -173,9 +173,7 @@ def get_likelihood(manifest: Manifest) -> Likelihood:
     """Return the likelihood of a model, or raise `RequestError` if this version cannot draw from it."""
     name = manifest.likelihood["name"]
     if name not in LIKELIHOODS:
-        raise RequestError(
-            f"{manifest.name} has a {name} likelihood, and this version cannot draw from it. Leave out --draw."
-        )
+        raise RequestError(f"{manifest.name} has a {name} likelihood, and this version cannot draw from it. Use means.")
     return LIKELIHOODS[name](manifest.likelihood)
 
 
@@ -189,7 +187,7 @@ def _parameter(outputs: Mapping[str, np.ndarray], name: str, shape: tuple[int | 
         problem = "is missing" if values is None else f"has the shape {list(sizes)}"
         raise ModelFileError(
             f"The decoder's output {printable(name, 60)} {problem}; expected the shape {expected}. "
-            "Leave out --draw, or export the model again."
+            "Use means, or export the model again."
         )
     return values.astype(np.float64)
 

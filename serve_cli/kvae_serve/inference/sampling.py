@@ -28,11 +28,14 @@ from kvae_serve.runtime import conditions as conditions_of
 from kvae_serve.runtime.graphs import Graphs
 from kvae_serve.runtime.session import BATCH_SIZE
 from kvae_serve.sealed import noise
-from kvae_serve.sealed.manifest import MIXTURE_PRIORS, Manifest
+from kvae_serve.sealed.manifest import MIXTURE_PRIORS, Condition, Manifest
 from kvae_serve.writers.notebook import MAX_COLUMNS, MAX_ROWS, View, picture
 
 MAX_VALUES = 2**31
 """Limit of the numbers in one result: 8 GiB of float32."""
+
+DRAWN = ("table", "sequence")
+"""Kinds of data whose samples are draws by default: a mean is not a likely row. Other samples are means."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -83,6 +86,18 @@ class Draws(View):
         from kvae_serve.writers import dispatch
 
         dispatch.write(os.fspath(path), self, dtype=dtype, force=force)
+
+    def to_frame(self) -> Any:
+        """Return the rows of a table as a pandas DataFrame like the training table; a dict of arrays without pandas.
+
+        Raises:
+            RequestError: The data are not a table.
+        """
+        from kvae_serve.writers import frames
+
+        if self.manifest.data.kind != "table":
+            raise RequestError(f"{self.manifest.name} is a model of {self.manifest.data.kind} data, not of a table.")
+        return frames.to_frame(self.manifest, self.x, self.conditions, self.start)
 
     def _caption(self) -> str:
         shown = [
@@ -146,6 +161,7 @@ class Plan:
         likelihood: Distribution to draw x from; None for its mean.
         batch_size: Rows per run.
         combinations: Combinations of conditions, each a value for every condition of the manifest.
+        drawn: Conditions that are drawn for each row, as often as they occur in the training data.
     """
 
     model: Graphs
@@ -156,6 +172,7 @@ class Plan:
     likelihood: Likelihood | None
     batch_size: int
     combinations: list[tuple[int | float, ...]]
+    drawn: tuple[Condition, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -165,7 +182,9 @@ class Plan:
     def names(self) -> dict[str, list[str]]:
         """Return the requested values of each condition as text: class names, or numbers."""
         return {
-            each.name: list(
+            each.name: [conditions_of.DATA]
+            if each in self.drawn
+            else list(
                 dict.fromkeys(
                     each.classes[int(values[axis])] if each.categorical else f"{values[axis]:g}"
                     for values in self.combinations
@@ -198,7 +217,8 @@ class Plan:
         for chunk in itertools.chain([first], chunks):
             end += len(chunk)
             x[end - len(chunk) : end], z[end - len(chunk) : end] = chunk.x, chunk.z
-        return Draws(x, z, self._columns(self.combinations, self.num), self.seed, self.start, self.num, manifest)
+        conditions = self._columns(*self._places(0, len(self.combinations), self.start, self.num))
+        return Draws(x, z, conditions, self.seed, self.start, self.num, manifest)
 
     def chunks(self) -> Iterator[Draws]:
         """Draw all rows in order, in chunks: part of one combination's rows, or several complete combinations.
@@ -209,12 +229,12 @@ class Plan:
         if self.num < size:
             scaled = self._scaled_noise(self.start, self.num)
             for first, end in spans(len(self.combinations), size // self.num):
-                yield self._chunk(self.combinations[first:end], self.start, self.num, scaled)
+                yield self._chunk(first, end, self.start, self.num, scaled)
             return
-        for values in self.combinations:
+        for number in range(len(self.combinations)):
             for first, end in spans(self.num, size):
                 scaled = self._scaled_noise(self.start + first, end - first)
-                yield self._chunk([values], self.start + first, end - first, scaled)
+                yield self._chunk(number, number + 1, self.start + first, end - first, scaled)
 
     def at(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Draw some rows by number, in any order, for example the share of one worker.
@@ -239,7 +259,7 @@ class Plan:
             )
         combination, within = np.divmod(numbers.astype(np.int64), self.num)
         index = self.start + within
-        columns = {name: values[combination] for name, values in self._columns(self.combinations, 1).items()}
+        columns = self._columns(combination, index)
         parts = [self._scaled_noise(int(index[low]), high - low) for low, high in _consecutive(index)]
         normals, uniforms = (np.concatenate(each) for each in zip(*parts, strict=True))
         z, x = self._draw(columns, normals, uniforms, index)
@@ -249,16 +269,31 @@ class Plan:
         """Return all rows as a stream for a writer."""
         return _row_stream(self.model.manifest, self.rows, (draws.arrays() for draws in self.chunks()), self)
 
-    def _columns(self, combinations: list[tuple[int | float, ...]], num: int) -> dict[str, np.ndarray]:
-        conditions = self.model.manifest.conditions
-        columns = {
-            condition.name: np.repeat(
-                np.array([values[axis] for values in combinations], np.int64 if condition.categorical else np.float32),
-                num,
-            )
-            for axis, condition in enumerate(conditions)
-        }
-        return marked(columns, {each.name for each in conditions if each.categorical})
+    def _columns(self, combination: np.ndarray, index: np.ndarray) -> dict[str, np.ndarray]:
+        """Return each condition of rows with these combinations and sample indices, both `[rows]`."""
+        values = np.array(self.combinations, np.float64).reshape(len(self.combinations), -1)
+        columns = {}
+        for axis, condition in enumerate(self.model.manifest.conditions):
+            if condition in self.drawn:
+                columns[condition.name] = conditions_of.from_data(condition, self._uniforms(index)[:, axis])
+            else:
+                dtype = np.int64 if condition.categorical else np.float32
+                columns[condition.name] = values[:, axis].astype(dtype)[combination]
+        return marked(columns, {each.name for each in self.model.manifest.conditions if each.categorical})
+
+    def _uniforms(self, index: np.ndarray) -> np.ndarray:
+        """Return a uniform for each condition of rows with these sample indices, `[rows, conditions]`."""
+        num = len(self.model.manifest.conditions)
+        parts = [
+            noise.uniforms(self.seed, noise.STREAM_CONDITIONS, int(index[low]), high - low, num)
+            for low, high in _consecutive(index)
+        ]
+        return np.concatenate(parts)
+
+    @staticmethod
+    def _places(first: int, end: int, start: int, num: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return combination and sample index of `num` rows of each combination from `first` to `end`."""
+        return np.repeat(np.arange(first, end), num), np.tile(np.arange(start, start + num), end - first)
 
     def _scaled_noise(self, start: int, num: int) -> tuple[np.ndarray, np.ndarray]:
         """Return normals times the temperature `[num, latent_dim]`, and uniforms `[num]`."""
@@ -266,18 +301,12 @@ class Plan:
         with np.errstate(over="ignore", invalid="ignore"):
             return np.float32(self.temperature) * normals, uniforms
 
-    def _chunk(
-        self,
-        combinations: list[tuple[int | float, ...]],
-        start: int,
-        num: int,
-        scaled: tuple[np.ndarray, np.ndarray],
-    ) -> Draws:
-        columns = self._columns(combinations, num)
-        repeats = len(combinations)
+    def _chunk(self, first: int, end: int, start: int, num: int, scaled: tuple[np.ndarray, np.ndarray]) -> Draws:
+        combination, index = self._places(first, end, start, num)
+        columns = self._columns(combination, index)
+        repeats = end - first
         normals, uniforms = scaled if repeats == 1 else (np.tile(scaled[0], (repeats, 1)), np.tile(scaled[1], repeats))
-        index = np.tile(np.arange(start, start + num), repeats) if self.likelihood else None
-        z, x = self._draw(columns, normals, uniforms, index)
+        z, x = self._draw(columns, normals, uniforms, index if self.likelihood else None)
         return Draws(x, z, columns, self.seed, start, num, self.model.manifest)
 
     def _draw(
@@ -297,7 +326,7 @@ def plan(
     seed: int | None = None,
     start: int = 0,
     temperature: float = 1.0,
-    draw: bool = False,
+    draw: bool | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> Plan:
     """Check a request for `num` rows of each combination of conditions. `Model.sample` describes the arguments."""
@@ -308,6 +337,9 @@ def plan(
             f"temperature is {printable(repr(temperature), 40)}; expected a number of at least 0 (1 is the prior "
             "itself)."
         )
+    if draw is None:
+        draw = model.manifest.data.kind in DRAWN
+    requested, drawn = conditions_of.split_data(model.manifest, conditions)
     return Plan(
         model,
         num,
@@ -316,7 +348,8 @@ def plan(
         float(temperature),
         get_likelihood(model.manifest) if draw else None,
         integer(batch_size, "batch_size", 1),
-        conditions_of.combinations(model.manifest, conditions),
+        conditions_of.combinations(model.manifest, requested),
+        drawn,
     )
 
 

@@ -17,16 +17,21 @@ from kvae_serve.inference.inputs import data_rows
 from kvae_serve.inference.sampling import encode
 from kvae_serve.numbers import integer
 from kvae_serve.readers.checks import check_units
+from kvae_serve.readers.column_types import UNSEEN
 from kvae_serve.row_stream import count_rows, spans
 from kvae_serve.runtime import conditions as conditions_of
 from kvae_serve.runtime.graphs import Graphs
 from kvae_serve.runtime.session import BATCH_SIZE
 from kvae_serve.sealed import noise
+from kvae_serve.sealed.manifest import Data
 
 NUM_SAMPLES = 16
 """Default number of draws of z per example."""
 
 SEED = 0
+
+UNSEEN_NATS = 100.0
+"""-log p of a class that the training data did not have. Its probability is 0; PyTorch limits such losses to 100."""
 
 _CHUNK_ROWS = 256
 """Rows per chunk of scores, and first rows of x that are checked for pixels divided by 255."""
@@ -60,7 +65,8 @@ def score(
     Args:
         model: A model with encoder and likelihood, and with its prior if that is learned.
         x: `[rows, *shape]` in data units. Under a Bernoulli likelihood each value is first drawn to the lowest or
-            highest value of the range, because gray levels have zero probability there.
+            highest value of the range, because gray levels have zero probability there. In a table, the likelihood
+            skips a missing value (NaN), and a class that the model does not have (-1) costs `UNSEEN_NATS`.
         conditions: Value of each condition, or one value per row.
         num_samples: Draws of z per example.
         seed: Seed of the draws, 0 to 2**64 - 1.
@@ -160,7 +166,13 @@ def log_likelihoods(
         row = np.arange(start, end) // draws
         feeds = {"x": x[row], "z": flat[start:end]} | {name: column[row] for name, column in columns.items()}
         values[start:end] = model.run("likelihood", feeds, batch_size)["log_likelihood"]
-    return values.reshape(num, draws)
+    return values.reshape(num, draws) - UNSEEN_NATS * num_unseen(x, model.manifest.data)[:, None]
+
+
+def num_unseen(x: np.ndarray, data: Data) -> np.ndarray:
+    """Return how many cells of each row of a table are classes that the model does not have, int64 `[rows]`."""
+    columns = [index for index, column in enumerate(data.columns) if column["kind"] == "categorical"]
+    return (x[:, columns] == UNSEEN).sum(axis=1) if columns else np.zeros(len(x), np.int64)
 
 
 def _score(

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kvae_serve import cells as written
 from kvae_serve import dates
 from kvae_serve.csv_escape import NUMBER
 from kvae_serve.errors import InputDataError, printable
@@ -43,7 +44,7 @@ _ID_NAME = re.compile(
     re.IGNORECASE,
 )
 _ID_CAMEL = re.compile(r".*[a-z](Id|ID)")
-_MAX_DECIMALS = 9
+MAX_DECIMALS = 9
 _MIN_IDS = 20
 _MAX_SAFE = 2**53
 
@@ -85,7 +86,8 @@ def infer(
         name: The column.
         decimal_comma: Whether a column of the table shows decimal commas.
         missing_values: Further texts that stand for a missing value.
-        chosen: Settings of the user for this column: `type`, `format`, `decimals` and `missing`.
+        chosen: Settings of the user for this column: `type`, `format`, `decimals` and `missing`. `is_text` states that
+            its cells are not numbers.
         is_condition: Whether the column must be modelled, so that it cannot be an identifier or a constant.
 
     Raises:
@@ -111,12 +113,14 @@ class _Inference:
         self.cells, self.chosen, self.type = table.cells[name], chosen, chosen.get("type")
         self.shown = printable(name, 60)
         self.counts = Counter(self.cells)
-        own = chosen.get("missing")
-        self.exact = {own} if isinstance(own, str) else set(own or missing_values)
-        self.missing = {cell for cell in self.counts if self._is_missing(cell, own is None)}
+        own = chosen.get("missing", ())
+        self.exact = {*missing_values, *([own] if isinstance(own, str) else own)}
+        #: Whether the usual texts stand for missing values. An empty list of the user turns them off.
+        self.usual = own != []
+        self.missing = {cell for cell in self.counts if self._is_missing(cell)}
 
-    def _is_missing(self, cell: str, default: bool) -> bool:
-        return cell in self.exact or (default and cell.casefold() in MISSING)
+    def _is_missing(self, cell: str) -> bool:
+        return cell in self.exact or (self.usual and cell.casefold() in MISSING)
 
     @property
     def present(self) -> list[str]:
@@ -172,10 +176,10 @@ class _Inference:
 
     def _numeric(self) -> Column | None:
         """Return numbers; None if the cells are not numbers."""
-        if self.type not in (None, "integer", "number"):
+        if self.type not in (None, "integer", "number") or (self.type is None and self.chosen.get("is_text")):
             return None
         texts = [cell for cell in self.present if not NUMBER.fullmatch(cell)]
-        maybe = {cell for cell in texts if cell.casefold() in _MAYBE_MISSING} if "missing" not in self.chosen else set()
+        maybe = {cell for cell in texts if self.usual and cell.casefold() in _MAYBE_MISSING}
         plain = self._plain(set(texts) - maybe, maybe)
         if plain is None:
             num_texts = sum(self.counts[cell] for cell in texts)
@@ -210,7 +214,7 @@ class _Inference:
         if self.type is None and not self.is_condition and is_integer and self._is_id(values):
             return self._id(f"it has {len(distinct):,} different integers, one per row")
         few = len(distinct) + bool(self.missing) <= 2 and len(self.cells) >= 10 * len(distinct)
-        if self.type is None and not self.is_condition and (few or len(distinct) == 1):
+        if not self.is_condition and (few or len(distinct) == 1):
             return self._categorical(kind)
         if self.is_condition and self.missing:
             row = next(row for row, cell in enumerate(self.cells) if cell in self.missing)
@@ -221,9 +225,9 @@ class _Inference:
         exponents = [_decimals(text) for text in numbers.values()]
         decimals = self.chosen.get("decimals", 0 if kind == "integer" else max(exponents))
         schema = {"name": self.name, "kind": "numeric", "type": kind}
-        if decimals <= _MAX_DECIMALS:
+        if decimals <= MAX_DECIMALS:
             schema["decimals"] = decimals
-        column = self._scaled(schema, values, 0.5 * 10.0 ** -min(decimals, _MAX_DECIMALS))
+        column = self._scaled(schema, values, 0.5 * 10.0 ** -min(decimals, MAX_DECIMALS))
         return column._replace(note=note and f"Column {self.shown}: {note}.")
 
     def _plain(self, texts: set[str], maybe: set[str]) -> tuple[dict[str, str], str] | None:
@@ -261,7 +265,7 @@ class _Inference:
         """Return dates; None if the cells are not dates."""
         if self.type not in (None, "datetime"):
             return None
-        present = [cell for cell in self.present if cell.casefold() not in _MAYBE_MISSING]
+        present = [cell for cell in self.present if not self.usual or cell.casefold() not in _MAYBE_MISSING]
         if (form := self.chosen.get("format")) is not None:
             seconds = dates.parse(present, form)
             if np.isnan(seconds).any():
@@ -368,8 +372,8 @@ def known_values(
 ) -> tuple[np.ndarray, str]:
     """Return the values of a column of a model, float32 `[rows]`, and a note about missing and unseen values.
 
-    A missing number is NaN. A missing class that the model does not have is NaN too, and another unknown class is
-    `UNSEEN`.
+    A missing number is NaN, or the mean of the training data if these have no missing number, because the model then
+    does not accept NaN. A missing class that the model does not have is NaN, and another unknown class is `UNSEEN`.
 
     Raises:
         InputDataError: A cell is not a number, or not a date of the column's format.
@@ -395,10 +399,15 @@ def known_values(
                 f"{table.source}, {table.where(name, cells.index(cell))} contains {printable(cell, 40)}; "
                 f"{expected}{in_range}."
             )
-    nan = float("nan")
-    num = sum(cell in missing for cell in cells)
-    note = f"Column {shown}: {num:,} of {len(cells):,} values are missing." if num else ""
-    return np.array([values.get(cell, nan) for cell in cells], np.float32), note
+    absent, note = float("nan"), ""
+    if num := sum(cell in missing for cell in cells):
+        note = f"Column {shown}: {num:,} of {len(cells):,} values are missing"
+        if "missing" not in schema and "mean" in schema:
+            absent = schema["mean"]
+            mean = written.texts(schema, np.array([absent]))[0]
+            note += f"; the model has no missing values here, so its mean ({mean}) is used"
+        note += "."
+    return np.array([values.get(cell, absent) for cell in cells], np.float32), note
 
 
 def _known_classes(table: Table, name: str, schema: Mapping[str, Any], missing: set[str]) -> tuple[np.ndarray, str]:
@@ -412,7 +421,8 @@ def _known_classes(table: Table, name: str, schema: Mapping[str, Any], missing: 
         row = int(np.flatnonzero(unseen)[0])
         others = f", as in {int(unseen.sum()) - 1:,} more rows" if unseen.sum() > 1 else ""
         notes.append(
-            f"{table.where(name, row)} contains {printable(cells[row], 40)}{others}, which is not a class of the model"
+            f"{table.where(name, row)} contains {printable(cells[row], 40)}{others}, which is not a class of the model "
+            "and scores as unlike the training data"
         )
     if num := int(np.isnan(values).sum()):
         notes.append(f"{num:,} of {len(cells):,} values are missing")

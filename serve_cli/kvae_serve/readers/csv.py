@@ -190,7 +190,7 @@ def _columns(
         if name in skipped:
             continue
         is_condition = name in condition_columns
-        chosen = dict(options.column_settings.get(name, {}))
+        chosen = {**table.settings.get(name, {}), **options.column_settings.get(name, {})}
         # A label is always a class, even if the classes are numbers.
         if name in options.categorical_columns or (is_condition and graph_name(name) == "label"):
             chosen.setdefault("type", "category")

@@ -37,6 +37,7 @@ class Table(NamedTuple):
         delimiter: Delimiter of the file.
         notes: Sentences about how the file was read.
         dtypes: Types of the columns of a DataFrame.
+        settings: Settings of columns that follow from these types, as `ReadOptions.column_settings`.
     """
 
     cells: dict[str, list[str]]
@@ -45,6 +46,7 @@ class Table(NamedTuple):
     delimiter: str = ","
     notes: tuple[str, ...] = ()
     dtypes: Mapping[str, str] = MappingProxyType({})
+    settings: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
     def where(self, name: str, row: int) -> str:
         """Return the position of a cell for a message, with the row number that a spreadsheet shows."""

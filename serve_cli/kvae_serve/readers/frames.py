@@ -1,7 +1,12 @@
-"""Read tables from Parquet files, pandas DataFrames and pyarrow tables. They are read like a CSV of the same values."""
+"""Read tables from Parquet files, DataFrames, pyarrow tables and dicts of columns, like a CSV of the same values.
+
+The type of each column is kept, so that rows of a model have the types of the table that it was trained on.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +37,23 @@ def read_parquet(path: Path, source: str) -> Table:
 
 
 def is_frame(value: Any) -> bool:
-    """Return whether a value is a DataFrame or a table of pyarrow, without importing them."""
-    return hasattr(value, "columns") and hasattr(value, "shape") and hasattr(value, "__getitem__")
+    """Return whether a value is a DataFrame, a table of pyarrow or a dict of columns, without importing them."""
+    return isinstance(value, Mapping) or (
+        hasattr(value, "columns") and hasattr(value, "shape") and hasattr(value, "__getitem__")
+    )
 
 
 def from_frame(frame: Any, source: str) -> Table:
-    """Convert a DataFrame, or a table of pyarrow, to the cells of a CSV."""
-    names = list(getattr(frame, "column_names", frame.columns))
-    num_rows, num_columns = frame.shape
+    """Convert a DataFrame, a table of pyarrow or a dict of columns to the cells of a CSV."""
+    if isinstance(frame, Mapping):
+        names = list(frame)
+        lengths = {len(column) for column in frame.values()}
+        if len(lengths) > 1:
+            raise InputDataError(f"The columns of {source} have {min(lengths)} to {max(lengths)} rows; expected equal.")
+        num_rows, num_columns = max(lengths, default=0), len(names)
+    else:
+        names = list(getattr(frame, "column_names", frame.columns))
+        num_rows, num_columns = frame.shape
     if not num_rows or not num_columns:
         raise InputDataError(f"{source} is empty: it has {num_rows} rows and {num_columns} columns. Use other data.")
     if num_rows * num_columns > MAX_CELLS:
@@ -48,14 +62,73 @@ def from_frame(frame: Any, source: str) -> Table:
     if twice := [name for name in texts if texts.count(name) > 1]:
         raise InputDataError(f"{source} contains the column name {printable(twice[0], 60)} twice. Rename one.")
     cells: dict[str, list[str]] = {}
+    dtypes: dict[str, str] = {}
+    settings: dict[str, dict[str, Any]] = {}
     for name in names:
         column = frame[name]
-        values = column.to_pylist() if hasattr(column, "to_pylist") else column.tolist()
+        values = _values(column)
         nested = next((value for value in values if isinstance(value, list | dict | tuple | set | bytes)), None)
         if nested is not None:
             raise InputDataError(
                 f"Column {printable(name, 60)} of {source} contains {printable(repr(nested), 40)}; expected numbers "
                 "and texts. Leave the column out."
             )
-        cells[str(name)] = ["" if value is None else str(value).strip() for value in values]
-    return Table(cells, source)
+        dtype = _dtype(column)
+        cells[str(name)] = _texts(values, dtype)
+        if dtype:
+            dtypes[str(name)] = dtype
+        if dtype.startswith("category"):
+            settings[str(name)] = {"type": "category"}
+        elif any(isinstance(value, str) for value in values):
+            settings[str(name)] = {"is_text": all(isinstance(value, str) or _is_missing(value) for value in values)}
+    return Table(cells, source, dtypes=dtypes, settings=settings)
+
+
+def _values(column: Any) -> list[Any]:
+    if hasattr(column, "to_pylist"):
+        return column.to_pylist()
+    return column.tolist() if hasattr(column, "tolist") else list(column)
+
+
+def _is_missing(value: Any) -> bool:
+    """Return whether a value is None, NaN, or the NA or NaT of pandas."""
+    return value is None or (isinstance(value, float) and math.isnan(value)) or str(value) in ("<NA>", "NaT")
+
+
+def _texts(values: list[Any], dtype: str) -> list[str]:
+    """Return values as cells of a CSV: dates of one format, float32 with its own digits."""
+    if dtype == "float32":
+        return ["" if _is_missing(value) else f"{float(f'{value:.9g}'):.7g}" for value in values]
+    dates = [value for value in values if hasattr(value, "strftime") and not _is_missing(value)]
+    if not dates:
+        return ["" if _is_missing(value) else str(value).strip() for value in values]
+    form = "%Y-%m-%d" + (" %H:%M:%S" if any(hasattr(value, "hour") for value in dates) else "")
+    form += ".%f" if any(getattr(value, "microsecond", 0) for value in dates) else ""
+    return [
+        "" if _is_missing(value) else value.strftime(form) if hasattr(value, "strftime") else str(value)
+        for value in values
+    ]
+
+
+def _dtype(column: Any) -> str:
+    """Return the type of a column as pandas names it; of a category also the type of its values."""
+    dtype = getattr(column, "dtype", None)
+    if dtype is not None:
+        categories = getattr(dtype, "categories", None)
+        return str(dtype) if categories is None else f"category[{categories.dtype}]"
+    arrow = getattr(column, "type", None)
+    if arrow is None:
+        return ""
+    if hasattr(arrow, "value_type"):  # a dictionary
+        return "category[object]"
+    try:
+        name = str(arrow.to_pandas_dtype())
+    except NotImplementedError:
+        return "object"
+    return {"string": "object"}.get(str(arrow), name if name.startswith("datetime") else _numpy_name(arrow))
+
+
+def _numpy_name(arrow: Any) -> str:
+    import numpy as np
+
+    return np.dtype(arrow.to_pandas_dtype()).name

@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from kvae_serve import cells
 from kvae_serve.class_indices import ClassIndices, are_ambiguous
 from kvae_serve.errors import RequestError, printable
 from kvae_serve.sealed.manifest import Condition, Manifest
 
 Value = str | int | float | np.generic
 ALL = "all"
+DATA = "data"
+"""Value of a condition that is drawn for each row, as often as it occurs in the training data."""
 
 
 def with_label(manifest: Manifest, label: Any, conditions: Any) -> dict[str, Any]:
@@ -102,6 +105,47 @@ def combinations(
         requested = {manifest.conditions[0].name: ALL}
     _check_names(manifest, requested)
     return list(itertools.product(*(_values(each, requested[each.name]) for each in manifest.conditions)))
+
+
+def split_data(
+    manifest: Manifest, conditions: Mapping[str, Any] | None
+) -> tuple[dict[str, Any], tuple[Condition, ...]]:
+    """Separate the conditions that are drawn as in the training data: those with the value `DATA`.
+
+    Conditions of a table that are not requested are such conditions too.
+
+    Returns:
+        The requested values, in which a condition to draw has any value; and the conditions to draw.
+
+    Raises:
+        RequestError: The model does not have the shares or quantiles of a condition.
+    """
+    requested = dict(conditions or {})
+    drawn = []
+    for condition in manifest.conditions:
+        is_known = bool(condition.shares or condition.quantiles)
+        value = requested.get(condition.name)
+        asked = isinstance(value, str) and value == DATA and DATA not in condition.classes
+        asked = asked or (isinstance(value, list | tuple) and list(value) == [DATA] and DATA not in condition.classes)
+        if asked and not is_known:
+            raise RequestError(
+                f"{condition.name} is {DATA}, but {manifest.name} does not contain the shares of its values in the "
+                "training data. Give its values, or export the model again."
+            )
+        if asked or (condition.name not in requested and manifest.data.kind == "table" and is_known):
+            drawn.append(condition)
+            requested[condition.name] = condition.classes[0] if condition.categorical else condition.quantiles[0]
+    return requested, tuple(drawn)
+
+
+def from_data(condition: Condition, uniforms: np.ndarray) -> np.ndarray:
+    """Return values as often as in the training data, int64 indices or float32 numbers, from uniforms `[rows]`."""
+    if condition.categorical:
+        cumulative = np.cumsum(condition.shares)
+        index = np.searchsorted(cumulative / cumulative[-1], uniforms, side="right")
+        return np.minimum(index, len(condition.classes) - 1).astype(np.int64)
+    numbers = np.interp(uniforms, np.linspace(0, 1, len(condition.quantiles)), condition.quantiles)
+    return (cells.in_units(condition.column, numbers) if condition.column else numbers).astype(np.float32)
 
 
 def column(condition: Condition, values: Any, num: int) -> np.ndarray:

@@ -33,6 +33,7 @@ COLUMN_TYPES = ("integer", "number", "category", "boolean", "datetime")
 
 MAX_COLUMN_TEXT = 200
 MAX_DECIMALS = 15
+MAX_QUANTILES = 1001
 MAX_WIDTH = 40
 MAX_DEPTH = 16
 MAX_LATENT_DIM = 65_536
@@ -65,7 +66,8 @@ Range = tuple[float, float]
 class Condition:
     """Named attribute of a conditional model, with `classes` if categorical and `range` if continuous.
 
-    `shares` are the shares of the classes in the training data. `column` describes the column of a table that the
+    `shares` are the shares of the classes in the training data, and `quantiles` equally spaced quantiles of a number
+    from its minimum to its maximum; either may be empty. `column` describes the column of a table that the
     condition was, like `Data.columns`; it is empty for other data.
     """
 
@@ -74,6 +76,7 @@ class Condition:
     classes: tuple[str, ...] = ()
     range: Range | None = None
     shares: tuple[float, ...] = ()
+    quantiles: tuple[float, ...] = ()
     column: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
@@ -330,7 +333,12 @@ class _Checker:
             self.text(column, "name")
             self.written_form(column)
         if kind == "continuous":
-            return Condition(name, kind, range=self.range(raw), column=column)
+            quantiles = self.list(raw, "quantiles", limit=MAX_QUANTILES) if "quantiles" in raw else []
+            if "quantiles" in raw and (
+                len(quantiles) < 2 or not all(map(is_number, quantiles)) or sorted(quantiles) != quantiles
+            ):
+                self.fail("a condition's quantiles", quantiles, "at least 2 numbers in ascending order")
+            return Condition(name, kind, range=self.range(raw), quantiles=tuple(quantiles), column=column)
         classes = self.classes(raw)
         shares = self.list(raw, "shares", limit=MAX_CLASSES) if "shares" in raw else []
         if "shares" in raw and (

@@ -20,6 +20,7 @@ STREAM_GOLDEN = 3
 STREAM_EVALUATE = 4
 STREAM_AGGREGATE = 5
 STREAM_IMPUTE = 6
+STREAM_CONDITIONS = 7
 
 SCHEME = "philox4x64-10/box-muller/1"
 """Name of the algorithm, written into outputs together with the seed."""

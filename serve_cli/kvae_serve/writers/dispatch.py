@@ -6,6 +6,7 @@
 | `.npz` | all arrays: `x`, `z`, one per condition; of samples also `seed`, `start` and `scheme` |
 | `.npy` | `x` only; `z_mean` of latent vectors |
 | `.csv` | rows below a header: conditions, then the columns of a table or a latent vector, classes by name |
+| `.parquet` | rows of a table with the types of the training table |
 | a folder | one PNG per image or sequence |
 | `-` | the bytes of an `.npy` on standard output |
 
@@ -175,8 +176,8 @@ def _writer(path: str) -> _Writer:
         return _write_folder
     if suffix not in _WRITERS:
         raise RequestError(
-            f"{printable(path)} has the unknown suffix {printable(suffix)}. Expected .png, .npz, .npy or .csv, "
-            "a folder (a name without a suffix, or with / at its end), or - for standard output."
+            f"{printable(path)} has the unknown suffix {printable(suffix)}. Expected .png, .npz, .npy, .csv or "
+            ".parquet, a folder (a name without a suffix, or with / at its end), or - for standard output."
         )
     return _WRITERS[suffix]
 
@@ -224,6 +225,14 @@ def _write_stdout(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None
     npy.write(stdout.binary(), rows.as_dtype(dtype))
 
 
+def _write_parquet(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
+    from kvae_serve.writers import frames
+
+    if rows.manifest.data.kind != "table" or not rows.data_names:
+        raise RequestError(f"{printable(path)} stores rows of a table, but these are others. Use .npz, .npy or .csv.")
+    atomic.write_whole(path, lambda file: frames.write_parquet(file, rows), force)
+
+
 def _write_csv(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
     from kvae_serve.writers import csv
 
@@ -234,4 +243,10 @@ def _write_csv(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
     atomic.write_text(path, lambda text: csv.write(text, rows), force)
 
 
-_WRITERS: dict[str, _Writer] = {".png": _write_png, ".npz": _write_npz, ".npy": _write_npy, ".csv": _write_csv}
+_WRITERS: dict[str, _Writer] = {
+    ".png": _write_png,
+    ".npz": _write_npz,
+    ".npy": _write_npy,
+    ".csv": _write_csv,
+    ".parquet": _write_parquet,
+}

@@ -259,6 +259,7 @@ def a_table_model(tmp_path) -> str:
 def test_table_sample_is_csv_with_conditions_and_columns(kvae, tmp_path):
     path = a_table_model(tmp_path)
     arguments = ["sample", "-m", path, "--condition", "age=0.3", "--condition", "species=cat", "--seed", 5, "-n", 3]
+    arguments.append("--mean")
     done = kvae(*arguments, "-o", "rows.csv")
     assert done.returncode == 0, done.stderr
     lines = (tmp_path / "rows.csv").read_text().splitlines()
@@ -270,8 +271,9 @@ def test_table_sample_is_csv_with_conditions_and_columns(kvae, tmp_path):
         assert float(a) == pytest.approx(0.3 + code.sum(), abs=1e-5)
     assert kvae(*arguments, "-q").stdout.splitlines() == lines
     both = kvae(
-        "sample", "-m", path, "--condition", "age=0.3", "--condition", "species=all", "--condition", "age=1", "-n", 1
-    )
+        "sample", "-m", path, "--condition", "age=0.3", "--condition", "species=all", "--condition", "age=1", "-n", 1,
+        "--mean",
+    )  # fmt: skip
     assert [line.split(",")[:2] for line in both.stdout.splitlines()[1:]] == [
         ["ox", "0.3"], ["ox", "1"], ["cat", "0.3"], ["cat", "1"],
     ]  # fmt: skip
@@ -282,10 +284,10 @@ def test_table_sample_is_csv_with_conditions_and_columns(kvae, tmp_path):
 
 def test_long_table_equals_the_samples_of_the_model(tmp_path):
     model = load(a_table_model(tmp_path))
-    rows = model.plan(6000, conditions={"age": [0.1], "species": "all"}, seed=1).row_stream()
+    rows = model.plan(6000, conditions={"age": [0.1], "species": "all"}, seed=1, draw=False).row_stream()
     dispatch.stream(str(tmp_path / "a.csv"), rows, quiet=True)
     lines = (tmp_path / "a.csv").read_text().splitlines()
-    whole = model.sample(6000, conditions={"age": [0.1], "species": "all"}, seed=1)
+    whole = model.sample(6000, conditions={"age": [0.1], "species": "all"}, seed=1, draw=False)
     assert len(lines) == 12_001
     assert [float(line.split(",")[3]) for line in lines[1:]] == pytest.approx(whole.x[:, 1].tolist(), rel=1e-8)
     assert isinstance(whole, Draws)

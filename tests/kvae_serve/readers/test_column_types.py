@@ -160,7 +160,8 @@ def test_missing_cells_of_later_data_are_nan_and_are_counted(tmp_path):
     np.testing.assert_array_equal(data.x, np.array([[np.nan, np.nan, 86_400], [3, column_types.UNSEEN, np.nan]], "f4"))
     assert data.notes == (
         "Column a: 1 of 2 values are missing.",
-        "Column b: row 3, column b contains z, which is not a class of the model; 1 of 2 values are missing.",
+        "Column b: row 3, column b contains z, which is not a class of the model and scores as unlike the training "
+        "data; 1 of 2 values are missing.",
         "Column c: 1 of 2 values are missing.",
     )
 

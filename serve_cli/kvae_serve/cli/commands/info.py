@@ -40,6 +40,7 @@ def _lines(manifest: Manifest) -> list[tuple[str, str]]:
         ("name", f"{manifest.name}, a {manifest.kind} with {manifest.latent_dim} latent dimensions"),
         ("data", f"{data.kind} {' x '.join(map(str, data.shape))}, {_range(data.range)}"),
     ]
+    lines += [("column", line) for line in _columns(manifest)]
     lines += [("condition", f"{condition.name}: {_condition(condition)}") for condition in manifest.conditions]
     lines += [("likelihood", _object(manifest.likelihood)), ("prior", _object(manifest.prior))]
     for key, value in (manifest.training or {}).items():
@@ -50,6 +51,16 @@ def _lines(manifest: Manifest) -> list[tuple[str, str]]:
     if manifest.raw.get("weights", "float32") != "float32":
         lines.append(("weights", f"stored as {manifest.raw['weights']}"))
     return [*lines, ("model id", manifest.model_id)]
+
+
+def _columns(manifest: Manifest) -> list[str]:
+    """Describe the columns of a table in the order in which they are written."""
+    from kvae_serve import cells
+
+    data = manifest.data
+    by_name = {each["name"]: cells.describe(each) for each in (*data.columns, *data.outside)}
+    by_name |= {each.column["name"]: f"condition {each.name}" for each in manifest.conditions if each.column}
+    return [f"{name}: {by_name[name]}" for name in data.order or by_name]
 
 
 def _condition(condition: Condition) -> str:

@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     "--num",
     type=options.MIN_1,
     metavar="N",
-    help="Number of samples per label.  [default: 16; 1 for a conditional model without a label]",
+    help="Number of samples per label.  [default: 16; 1 for a conditional model of images without a label]",
 )
 @options.condition_args(
     "Class to draw, by name or index, or `all`; short for the condition named label. May be repeated.  "
     "[default: each class once]",
-    "Value of any condition. May be repeated, for several conditions or values.",
+    "Value of any condition, or `data` to draw it as often as in the training data. May be repeated, for several "
+    "conditions or values.  [default for tables: data]",
 )
 @click.option(
     "--given",
@@ -48,7 +49,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Factor of the prior's standard deviation; below 1, samples are more typical and less varied.",
 )
-@options.draw
+@click.option(
+    "--draw/--mean",
+    default=None,
+    help="Draw x from p(x given z), or return its mean.  [default: draw rows of tables and sequences; mean of others]",
+)
 @click.option(
     "--requests",
     metavar="FILE",
@@ -57,7 +62,7 @@ if TYPE_CHECKING:
     "-o is then the folder for outputs, and other options are defaults.",
 )
 @options.output_args(
-    "Output: .png (a grid), .npz, .npy, .csv or a folder of PNGs; - is .npy on standard output.  "
+    "Output: .png (a grid), .npz, .npy, .csv, .parquet or a folder of PNGs; - is .npy on standard output.  "
     "[default: images as text, other data as CSV]",
     dtype=True,
 )
@@ -72,7 +77,7 @@ def sample(
     seed: int | None,
     start: int,
     temperature: float,
-    draw: bool,
+    draw: bool | None,
     requests: str | None,
     output: options.OutputArgs,
     runtime: options.RuntimeArgs,
@@ -106,9 +111,10 @@ def sample(
     values = conditions.values()
     loaded = runtime.load(model)
     if num is None:
-        num = 1 if loaded.manifest.conditions and not values else 16
+        num = 1 if loaded.manifest.conditions and not values and loaded.manifest.data.kind != "table" else 16
     plan = loaded.plan(num, conditions=values, batch_size=runtime.batch_size, **draws)
     facts = {"num": num, "conditions": plan.names(), "seed": plan.seed, "start": start, "scheme": SCHEME}
+    facts["draw"] = plan.likelihood is not None or bool(given)
     rows = plan.row_stream()
     if given:
         rows = _given(loaded, rows, given, plan, facts)

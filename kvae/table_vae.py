@@ -1,0 +1,137 @@
+"""Model of a DataFrame: trained on one, and rows, scores and latent vectors as one."""
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kvae import presets
+from kvae.data import sources
+from kvae.training.train import train
+from kvae_serve.errors import RequestError
+from kvae_serve.inference.scoring import Scores
+
+
+class TableVAE:
+    """Variational autoencoder of the rows of a table.
+
+    Tables are pandas DataFrames, tables of pyarrow, or dicts of columns. Results are DataFrames with the columns,
+    types, bounds, classes and dates of the training table; dicts of arrays if pandas is not installed.
+
+    Args:
+        **settings: Settings of `kvae train` by name, such as `epochs` or `latent_dim`. By default those of the preset
+            `tabular`.
+
+    Raises:
+        RequestError: A setting does not exist or has an invalid value.
+
+    Example:
+        >>> rows = {"size": [1.5, 2.5, 4.0, 3.5] * 25, "kind": ["cat", "dog", "ox", "cat"] * 25}
+        >>> model = kvae.TableVAE(epochs=1, encoder_hidden=(8,), decoder_hidden=(8,)).fit(rows)
+        >>> drawn = model.sample(5, seed=0)
+        >>> list(drawn), len(drawn["kind"])
+        (['size', 'kind'], 5)
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self.config = presets.get("tabular").config.replace(**settings)
+        self._model: Any = None
+
+    def fit(
+        self,
+        table: Any,
+        conditions: Sequence[str] = (),
+        *,
+        columns: str | os.PathLike[str] | Mapping[str, Mapping[str, Any]] | None = None,
+        missing_values: Sequence[str] = (),
+        directory: str | os.PathLike[str] | None = None,
+        quiet: bool = True,
+    ) -> "TableVAE":
+        """Train on all rows of a table.
+
+        Args:
+            table: The rows.
+            conditions: Names of columns to condition on. Their values can be chosen in `sample`.
+            columns: Settings of columns by name, or a `columns.toml`; see `kvae.data.load`.
+            missing_values: Further texts that stand for a missing value.
+            directory: Folder of the run, for `kvae export`. By default the run is not kept.
+            quiet: Do not print progress.
+
+        Returns:
+            This object.
+
+        Raises:
+            InputDataError: A column does not exist or cannot be read.
+        """
+        dataset = sources.load(
+            table, condition_columns=tuple(conditions), columns=columns, missing_values=missing_values
+        )
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary) / "run" if directory is None else Path(directory)
+            run = train(self.config, folder, dataset=dataset, quiet=quiet, export_check=False)
+            self._model = run.model
+        return self
+
+    @property
+    def model(self) -> Any:
+        """The trained Keras model, a `kvae.VAE`."""
+        if self._model is None:
+            raise RequestError("The model is not trained. Call fit first.")
+        return self._model
+
+    def sample(self, num: int, conditions: Any = None, *, seed: int | None = None, start: int = 0) -> Any:
+        """Draw rows.
+
+        Args:
+            num: Number of rows, for each combination of the values of conditions.
+            conditions: One or several values per condition. By default they are drawn as often as in the training
+                table.
+            seed: Seed, 0 to 2**64 - 1; a random one if None.
+            start: Index of the first row, for drawing a large table in parts.
+
+        Returns:
+            A DataFrame of the rows.
+        """
+        return self.model.sample(num, conditions, seed=seed, start=start).to_frame()
+
+    def score(self, table: Any, *, num_samples: int = 16, seed: int = 0) -> Scores:
+        """Compute reconstruction, kl and elbo of each row, float64 `[rows]` in nats. An anomaly has a low elbo.
+
+        Args:
+            table: Rows with the columns of the training table, in any order. A class that the training table does not
+                have scores as unlike it.
+            num_samples: Draws of z per row.
+            seed: Seed of the draws.
+        """
+        return self.model.score(table, num_samples=num_samples, seed=seed)
+
+    def encode(self, table: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and log variance of q(z|x), each float32 `[rows, latent_dim]`.
+
+        Args:
+            table: Rows with the columns of the training table, in any order.
+        """
+        return self.model.encode(table)
+
+    def reconstruct(self, table: Any) -> Any:
+        """Return the mean of p(x|z) at the mean of q(z|x) as a DataFrame.
+
+        Args:
+            table: Rows with the columns of the training table, in any order.
+        """
+        return self.model.reconstruct(table)
+
+    def export(self, folder: str | os.PathLike[str], **options: Any) -> Any:
+        """Write a folder of sealed ONNX files, which `kvae.load` and the command `kvae` read.
+
+        Args:
+            folder: Folder to create.
+            **options: `name`, `weights` and `force`, as for `kvae.VAE.export`.
+
+        Returns:
+            Paths of the files.
+        """
+        return self.model.export(folder, **options)

@@ -1,0 +1,138 @@
+"""Rows of a table from start to end: train, export, and get rows that replace the original file."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import kvae
+from kvae_serve.cli.commands.sample import sample as sample_command
+from kvae_serve.cli.commands.score import score as score_command
+
+NUM = 400
+SMALL = {"encoder_hidden": (16,), "decoder_hidden": (16,), "latent_dim": 2, "epochs": 1, "validation": 50}
+
+
+def people() -> list[dict[str, str]]:
+    """Return rows with every type of column: identifier, constant, missing classes, dates, large numbers."""
+    rng = np.random.default_rng(0)
+    start = datetime.date(2020, 2, 25)
+    return [
+        {
+            "Person": f"p{index + 1:04d}",
+            "country": "CH",
+            "age": str(rng.integers(17, 91)),
+            "work": str(rng.choice(["private", "state", "?"], p=[0.7, 0.2, 0.1])),
+            "Pay class": str(rng.choice(["<=50K", ">50K"], p=[0.75, 0.25])),
+            "since": (start + datetime.timedelta(days=int(rng.integers(0, 500)))).strftime("%d/%m/%Y"),
+            "account": str(4_500_000_000 + int(rng.integers(0, 90_000))),
+            "hours": f"{rng.normal(40, 5):.1f}",
+            "active": str(bool(rng.integers(0, 2))),
+        }
+        for index in range(NUM)
+    ]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("people") / "people.csv"
+    rows = people()
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(table) -> Path:
+    run = kvae.train(
+        data=str(table), directory=table.parent / "run", condition_columns=("Pay class", "age"), quiet=True,
+        export_check=False, **SMALL,
+    )  # fmt: skip
+    run.model.export(table.parent / "model")
+    return table.parent / "model"
+
+
+def call(command, *arguments) -> str:
+    done = CliRunner().invoke(command, [str(each) for each in arguments])
+    assert done.exit_code == 0, (done.output, done.exception)
+    return done.output
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_sampled_rows_replace_the_original_file(table, model, tmp_path):
+    output = call(sample_command, "-m", model, "-n", NUM, "--seed", 0, "-o", tmp_path / "rows.csv")
+    assert "400 rows" in output
+    assert "drawn from p(x given z)" in output
+    original, rows = read(table), read(tmp_path / "rows.csv")
+    assert list(rows[0]) == list(original[0])
+    assert len(rows) == NUM
+    for name in ("Person", "country"):
+        assert [row[name] for row in rows] == [row[name] for row in original]
+    for name in ("work", "Pay class", "active"):
+        assert {row[name] for row in rows} <= {row[name] for row in original}
+    for name in ("age", "account"):
+        values, known = ([int(row[name]) for row in each] for each in (rows, original))
+        assert min(known) <= min(values) <= max(values) <= max(known)
+    days = [datetime.datetime.strptime(row["since"], "%d/%m/%Y").replace(tzinfo=datetime.UTC) for row in rows]
+    assert all(day.strftime("%d/%m/%Y") == row["since"] for day, row in zip(days, rows, strict=True))
+    assert all(len(row["hours"].partition(".")[2]) == 1 for row in rows)
+
+
+def test_conditions_have_the_shares_of_the_data(table, model):
+    draws = kvae.load(model).sample(4000, seed=0)
+    original = read(table)
+    share = Counter(row["Pay class"] for row in original)[">50K"] / NUM
+    assert draws.conditions["pay_class"].mean() == pytest.approx(share, abs=0.03)
+    ages = np.array([int(row["age"]) for row in original])
+    assert draws.conditions["age"].mean() == pytest.approx(ages.mean(), abs=2)
+    assert (draws.conditions["age"] == draws.conditions["age"].round()).all()
+    # The same rows in parts, one by one, or beside a fixed condition.
+    part = kvae.load(model).sample(10, seed=0, start=100)
+    np.testing.assert_array_equal(part.conditions["age"], draws.conditions["age"][100:110])
+    np.testing.assert_array_equal(part.x, draws.x[100:110])
+    some = kvae.load(model).plan(4000, seed=0).at(np.array([105, 3]))
+    np.testing.assert_array_equal(some["x"], draws.x[[105, 3]])
+    fixed = kvae.load(model).sample(10, conditions={"pay_class": ">50K", "age": "data"}, seed=0, start=100)
+    np.testing.assert_array_equal(fixed.conditions["age"], part.conditions["age"])
+    assert set(fixed.names("pay_class")) == {">50K"}
+
+
+def test_conditions_can_be_fixed_and_keep_their_place(model, tmp_path):
+    options = ("--condition", "pay_class=>50K", "--condition", "age=40", "--condition", "age=50", "--mean", "--json")
+    document = call(sample_command, "-m", model, "-n", 5, *options, "-o", tmp_path / "rows.csv")
+    assert json.loads(document)["draw"] is False
+    rows = read(tmp_path / "rows.csv")
+    assert [row["age"] for row in rows] == ["40"] * 5 + ["50"] * 5
+    assert {row["Pay class"] for row in rows} == {">50K"}
+    assert list(rows[0])[2] == "age"
+
+
+def test_unseen_class_scores_as_unlike_the_training_data(table, model, tmp_path):
+    rows = read(table)[:6]
+    changed = [dict(row) for row in rows]
+    changed[2]["work"], changed[4]["work"] = "moon", ""
+    for name, each in (("as_is", rows), ("changed", changed)):
+        with (tmp_path / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(each)
+    output = call(score_command, "-m", model, tmp_path / "changed.csv", "-o", tmp_path / "scores.csv")
+    assert "row 4, column work contains moon, which is not a class of the model" in output
+    call(score_command, "-m", model, tmp_path / "as_is.csv", "-o", tmp_path / "known.csv")
+    scores, known = ([float(row["elbo"]) for row in read(tmp_path / f"{name}.csv")] for name in ("scores", "known"))
+    assert scores[2] < known[2] - 90
+    assert scores[2] == min(scores)
+    np.testing.assert_allclose(np.array(scores)[[0, 1, 3, 5]], np.array(known)[[0, 1, 3, 5]])
