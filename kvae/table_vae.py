@@ -69,9 +69,12 @@ class TableVAE:
         dataset = sources.load(
             table, condition_columns=tuple(conditions), columns=columns, missing_values=missing_values
         )
+        # A VampPrior starts from rows of the table.
+        components = min(self.config.model.prior_components, max(1, len(dataset.x) // 2))
+        config = self.config.replace(prior_components=components)
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / "run" if directory is None else Path(directory)
-            run = train(self.config, folder, dataset=dataset, quiet=quiet, export_check=False)
+            run = train(config, folder, dataset=dataset, quiet=quiet, export_check=False)
             self._model = run.model
         return self
 

@@ -10,6 +10,7 @@ import numpy as np
 from kvae.report import charts
 from kvae.report.blocks import Block, Number, Picture, SectionSkipped, note, pixels, table
 from kvae.report.subject import Subject
+from kvae_serve import cells
 
 _ROW, _UNCONDITIONAL, _DIMENSIONS, _STEPS = 12, 60, 10, 11
 _PAIRS = {"image": 24, "table": 8}
@@ -82,9 +83,9 @@ def samples(subject: Subject) -> list[Block]:
         lines = [_lines([x], caption or f"sample {at}") for at, (caption, x) in enumerate(rows[:6])]
         return [note(text), {"charts": lines}]
     columns = data.columns[:_COLUMNS]
-    cells = [(caption, *(_cell(column, x[at]) for at, column in enumerate(columns))) for caption, x in rows]
+    drawn_rows = [(caption, *(_cell(column, x[at]) for at, column in enumerate(columns))) for caption, x in rows]
     head = ("condition" if rows[0][0] else "", *(column["name"] for column in columns))
-    return [note(text + _shown_columns(subject)), table(head, cells)]
+    return [note(text + _shown_columns(subject)), table(head, drawn_rows)]
 
 
 def traversals(subject: Subject) -> list[Block]:
@@ -156,8 +157,8 @@ def _shown_columns(subject: Subject) -> str:
 
 
 def _cell(column: dict[str, Any], value: Any) -> Number | str:
-    if column["kind"] == "categorical":
-        return column["classes"][int(np.clip(round(float(value)), 0, len(column["classes"]) - 1))]
+    if column["kind"] == "categorical" or "type" in column:
+        return cells.texts(column, np.array([value]))[0]
     return Number(float(value))
 
 

@@ -117,6 +117,12 @@ class Draws(View):
         from kvae_serve.writers import csv
 
         names = csv.column_names(self.manifest.data)
+        if self.manifest.data.order:
+            from kvae_serve.writers import frames
+
+            shown = {name: values[:MAX_ROWS] for name, values in self.conditions.items()}
+            arrays = frames.to_arrays(self.manifest, self.x[:MAX_ROWS], shown, self.start)
+            return {name: values.tolist() for name, (values, _) in list(arrays.items())[:MAX_COLUMNS]}
         values = self.x[:MAX_ROWS].reshape(len(self.x[:MAX_ROWS]), -1)
         return {name: self.names(name)[:MAX_ROWS] for name in self.conditions} | {
             name: values[:, index].tolist() for index, name in enumerate(names[:MAX_COLUMNS])
