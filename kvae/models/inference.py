@@ -181,7 +181,8 @@ class Inference:
             `Imputed`: x float32 `[num, rows, *shape]`, z, and the effective sample size of each row.
 
         Example:
-            >>> model = kvae.VAE.dense((4,), latent_dim=2, likelihood="gaussian")
+            >>> spec = kvae.DataSpec.learn_features(np.eye(4, dtype="float32"))
+            >>> model = kvae.VAE.dense(data=spec, latent_dim=2, likelihood=kvae.likelihoods.Gaussian())
             >>> model.impute([[0.5, np.nan, -1.0, 0.0]], num=3).x.shape
             (3, 1, 4)
         """

@@ -64,5 +64,15 @@ def test_public_classes_functions_and_methods_have_examples():
     # resume needs a finished run, which would train for the second time.
     names = [name for name in kvae.__all__ if name != "resume" and not inspect.ismodule(getattr(kvae, name))]
     assert [name for name in names if ">>>" not in inspect.getdoc(getattr(kvae, name))] == []
-    for name in ("sample", "encode", "decode", "reconstruct", "score", "traverse", "interpolate", "from_preset"):
+    for name in (
+        "sample",
+        "encode",
+        "decode",
+        "reconstruct",
+        "impute",
+        "score",
+        "traverse",
+        "interpolate",
+        "from_preset",
+    ):
         assert ">>>" in inspect.getdoc(getattr(kvae.VAE, name)), name

@@ -12,6 +12,7 @@ import numpy as np
 from kvae.sample_metrics.matched_samples import like
 from kvae.sample_metrics.tables.columns import position
 from kvae.sample_metrics.tables.comparison import table_figures
+from kvae_serve import cells
 from kvae_serve.errors import InputDataError, MissingExtraError, RequestError, printable
 from kvae_serve.numbers import is_integer
 from kvae_serve.readers import MissingSplitError, read_for
@@ -130,11 +131,8 @@ def as_written(x: np.ndarray, columns: Sequence[Mapping[str, Any]]) -> np.ndarra
     """Return samples as a file would contain them: numbers rounded and bounded as in the training table, float64."""
     written = np.asarray(x, np.float64).copy()
     for at, column in enumerate(columns):
-        offset = float(column.get("offset", 0.0))
-        if "decimals" in column:
-            written[:, at] = np.round(written[:, at] + offset, column["decimals"]) - offset
-        if "minimum" in column and "maximum" in column:
-            written[:, at] = np.clip(written[:, at], column["minimum"] - offset, column["maximum"] - offset)
+        if column["kind"] == "numeric":
+            written[:, at] = cells.in_units(column, written[:, at]) - column.get("offset", 0.0)
     return written
 
 

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 import kvae.sample_metrics as metrics
 from kvae.commands.evaluate import evaluate
+from kvae.sample_metrics.tables.measure import as_written
 from kvae_serve.errors import InputDataError, RequestError
 
 scipy_stats = pytest.importorskip("scipy.stats")
@@ -153,6 +154,12 @@ def test_rows_of_another_width_and_unknown_targets_are_refused():
         metrics.column_shapes(table(0), table(1)[:, :3], COLUMNS)
     with pytest.raises(RequestError, match=r"There is no column e\. Use one of a, b, c, d"):
         metrics.downstream_score(table(0), table(1), COLUMNS, "e")
+
+
+def test_samples_are_rounded_and_bounded_as_files_are():
+    column = {"name": "x", "kind": "numeric", "decimals": 1, "minimum": 100.0, "maximum": 103.0, "offset": 100.0}
+    written = as_written(np.array([[1.26], [9.0], [-1.0], [np.nan]], np.float32), [column])
+    assert written[:, 0].tolist() == pytest.approx([1.3, 3.0, 0.0, np.nan], abs=1e-9, nan_ok=True)
 
 
 @pytest.fixture(scope="module")
