@@ -53,6 +53,7 @@ ORDER = {
         ["cli"],
         ["model"],
         ["hub"],
+        ["explorer"],
         ["latent"],
         ["evaluation"],
         ["inference"],

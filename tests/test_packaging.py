@@ -15,6 +15,16 @@ import pytest
 from support.paths import python_path
 
 ROOT = Path(__file__).parents[1]
+EXPLORER = (
+    "page.py",
+    "web/page.html",
+    "web/style.css",
+    "web/main.js",
+    "onnxruntime_web/LICENSE",
+    "onnxruntime_web/version.json",
+    "onnxruntime_web/ort.wasm.bundle.min.mjs",
+    "onnxruntime_web/ort-wasm-simd-threaded.wasm.gz",
+)
 
 TRAIN = """
 import keras, numpy as np
@@ -111,6 +121,7 @@ def test_wheel_installs_three_packages_and_nothing_else(built):
         assert f"kvae_serve/saved_models/{name}/decoder.onnx" in names
     assert {f"{package}/py.typed" for package in ("kvae", "kvae_export", "kvae_serve")} <= set(names)
     assert "kvae_serve/readers/mnist_sample/t10k-images-idx3-ubyte.gz" in names
+    assert {f"kvae_serve/explorer/{name}" for name in EXPLORER} <= set(names)
 
 
 def test_source_distribution_contains_what_the_wheel_is_built_from(built):
@@ -123,4 +134,5 @@ def test_source_distribution_contains_what_the_wheel_is_built_from(built):
         "serve_cli/kvae_serve/__init__.py",
         "saved_models/mnist/decoder.onnx",
         "tests/conftest.py",
+        *(f"serve_cli/kvae_serve/explorer/{name}" for name in EXPLORER),
     } <= names

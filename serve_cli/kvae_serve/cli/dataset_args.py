@@ -66,6 +66,22 @@ class DatasetArgs:
 
         return Examples(standard_input(), dict(conditions))  # type: ignore[arg-type]
 
+    def read_labels(self, model: Model, num: int) -> dict[str, tuple[np.ndarray, tuple[str, ...] | None]]:
+        """Return labels in the data that are not conditions of the model: values `[num]`, and class names or None."""
+        from kvae_serve.readers import read_dataset
+
+        if model.manifest.conditions:
+            return {}
+        try:
+            dataset = read_dataset(self.data, self.split, self._read_options(IN_MEMORY))
+        except InputDataError:  # For example a table, which is read with the columns of the model.
+            return {}
+        return {
+            name: (values, dataset.class_names.get(name))
+            for name, values in dataset.conditions.items()
+            if len(values) == num
+        }
+
     def _read(
         self, model: Model, conditions: Mapping[str, str], default_split: Split | None, in_memory: int
     ) -> Examples:

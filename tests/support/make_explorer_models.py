@@ -1,0 +1,84 @@
+"""Small models for tests of the explorer: a table, a sequence and RGB images with two conditions, trained in seconds.
+
+`python tests/support/make_explorer_models.py FOLDER` writes each model and its data, `FOLDER/NAME` and a data file.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROWS = 120
+
+
+def table(folder: Path) -> None:
+    """Write rows.csv, and a model of its numbers and classes."""
+    import kvae
+
+    random = np.random.default_rng(0)
+    kind = random.integers(0, 3, ROWS)
+    lines = ["species,mass,sex"]
+    for each, mass, sex in zip(kind, random.normal(3000, 400, ROWS), random.integers(0, 2, ROWS), strict=True):
+        lines.append(f"{['Adelie', 'Chinstrap', 'Gentoo'][each]},{mass + 700 * each:.0f},{['f', 'm'][sex]}")
+    (folder / "rows.csv").write_text("\n".join(lines) + "\n")
+    data = kvae.data.load(folder / "rows.csv")
+    spec = kvae.TableSpec.learn(data.columns, data.x)
+    likelihood = kvae.likelihoods.Mixed.from_spec(spec)
+    fit(
+        kvae.VAE.dense(data=spec, latent_dim=2, hidden=(8,), likelihood=likelihood, name="table"),
+        data.x,
+        {},
+        folder / "table",
+    )
+
+
+def sequence(folder: Path) -> None:
+    """Write waves.npz, and a model of its sequences of two features."""
+    import kvae
+
+    random = np.random.default_rng(1)
+    angle = 2 * np.pi * np.linspace(0, 1, 10) * random.uniform(1, 2, (ROWS, 1)) + random.uniform(0, 6, (ROWS, 1))
+    x = np.stack([np.sin(angle), np.cos(angle)], -1).astype(np.float32)
+    np.savez(folder / "waves.npz", x=x)
+    spec, likelihood = kvae.DataSpec.learn_features(x), kvae.likelihoods.Gaussian()
+    model = kvae.VAE.lstm(data=spec, latent_dim=2, units=4, likelihood=likelihood, name="sequence")
+    fit(model, x, {}, folder / "sequence")
+
+
+def rgb(folder: Path) -> None:
+    """Write blobs.npz, and a model of its images, with a class and a number as conditions."""
+    import kvae
+
+    random = np.random.default_rng(2)
+    label, size = random.integers(0, 3, ROWS), random.uniform(1, 4, ROWS)
+    rows, columns = np.mgrid[:8, :8]
+    inside = (rows - 3.5) ** 2 + (columns - 3.5) ** 2 < size[:, None, None] ** 2
+    x = (200 * inside[..., None] * np.eye(3)[label][:, None, None] + 20).astype(np.uint8)
+    np.savez(folder / "blobs.npz", x=x, label=label, size=size.astype(np.float32))
+    conditions = [kvae.Categorical("label", ["red", "green", "blue"]), kvae.Continuous("size", low=1, high=4)]
+    model = kvae.ConditionalVAE.dense(
+        shape=(8, 8, 3),
+        latent_dim=2,
+        hidden=(16,),
+        conditions=conditions,
+        likelihood=kvae.likelihoods.Gaussian(),
+        name="rgb",
+    )
+    fit(model, x, {"label": label, "size": size.astype(np.float32)}, folder / "rgb")
+
+
+def fit(model, x: np.ndarray, conditions: dict[str, np.ndarray], folder: Path) -> None:
+    """Train for some epochs and export."""
+    import keras
+
+    model.compile(keras.optimizers.Adam(0.01))
+    model.fit(x, *([conditions] if conditions else []), batch_size=20, epochs=12, verbose=0)
+    model.export(folder, format="onnx")
+
+
+if __name__ == "__main__":
+    destination = Path(sys.argv[1])
+    for make in (table, sequence, rgb):
+        make(destination)
