@@ -182,7 +182,9 @@ def _rename_classes(dataset: Dataset, class_names: Sequence[str], conditions: Se
         dataset = dataset._replace(
             conditions={**dataset.conditions, "label": label}, notes=(*dataset.notes, *([note] if empty else []))
         )
-    elif len(set(class_names)) != len(classes) or num != len(classes) or any(each < num for each in integers):
+    elif not num == len(set(class_names)) == len(classes) or any(
+        each < num and classes[each] != str(each) for each in integers
+    ):
         listed = ", ".join(printable(name, 40) for name in (*classes[:8], *(["..."] if len(classes) > 8 else [])))
         counted = f" Names of integers count from 0: {max(integers)} needs {max(integers) + 1}." if integers else ""
         raise InputDataError(

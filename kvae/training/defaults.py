@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from kvae.data import disk, ranges
-from kvae.training.config import Config
+from kvae.training.config import Config, ModelConfig
 from kvae_serve import cells
-from kvae_serve.errors import InputDataError, printable
+from kvae_serve.errors import InputDataError, RequestError, printable
 from kvae_serve.readers import Dataset
 
 #: Shortest vectors that may be series.
@@ -91,6 +91,8 @@ def default_settings(dataset: Dataset, config: Config | None = None, **settings:
     value_range = find_range(dataset, m.likelihood, config.data.lowest_and_highest)
     likelihood = _likelihood(dataset, value_range) if m.likelihood == "auto" else m.likelihood
     network = _network(dataset, config) if m.network == "auto" else m.network
+    check_likelihood(dataset, likelihood)
+    check_network(m, network, tuple(dataset.x.shape[1:]), bool(dataset.columns))
     num = len(dataset.x)
     validation = config.data.validation
     if validation < 0:
@@ -122,6 +124,31 @@ def default_settings(dataset: Dataset, config: Config | None = None, **settings:
         epochs=epochs,
         value_range=stored,
     )
+
+
+def check_likelihood(dataset: Dataset, likelihood: str) -> None:
+    """Raise InputDataError if a likelihood is for tables and the data are not a table, or the reverse."""
+    if dataset.columns and likelihood != "mixed":
+        raise InputDataError(
+            f"{dataset.source} is a table, which a {likelihood} likelihood does not model. Use --likelihood mixed."
+        )
+    if not dataset.columns and likelihood == "mixed":
+        raise InputDataError(
+            f"{dataset.source} is not a table, so a mixed likelihood does not model it. Use another --likelihood, such "
+            "as gaussian."
+        )
+
+
+def check_network(m: ModelConfig, network: str, shape: tuple[int, ...], is_table: bool) -> None:
+    """Raise RequestError if a network cannot model examples of a shape."""
+    if is_table and network != "dense":
+        raise RequestError(f"A table needs dense networks, got {network}. Use --network dense.")
+    step = _conv_step(m)
+    if network in ("conv", "residual") and (len(shape) != 3 or shape[0] % step or shape[1] % step):
+        raise RequestError(
+            f"{network} needs images with sides divisible by {step}, got {shape}; use fewer filters, --image-size or "
+            "--network dense."
+        )
 
 
 def with_axes(config: Config, dataset: Dataset) -> Dataset:
@@ -244,14 +271,14 @@ def _network(dataset: Dataset, config: Config) -> str:
     x = dataset.x
     if x.ndim == 3:
         return "lstm"
-    step = _conv_step(config)
+    step = _conv_step(config.model)
     is_large = x.ndim == 4 and min(x.shape[1:3]) >= _CONV_SIDE
     return "conv" if is_large and x.shape[1] % step == 0 and x.shape[2] % step == 0 else "dense"
 
 
-def _conv_step(config: Config) -> int:
+def _conv_step(m: ModelConfig) -> int:
     """Return the number that must divide the sides of an image for conv."""
-    return int(2 ** max(len(config.model.encoder_filters), len(config.model.decoder_filters)))
+    return int(2 ** max(len(m.encoder_filters), len(m.decoder_filters)))
 
 
 def describe(dataset: Dataset, config: Config, wanted: Config) -> list[str]:
@@ -269,7 +296,7 @@ def describe(dataset: Dataset, config: Config, wanted: Config) -> list[str]:
     line += f"; {config.data.validation:,} for validation, batch size {config.training.batch_size}"
     is_large = dataset.x.ndim == 4 and min(dataset.x.shape[1:3]) >= _CONV_SIDE
     if is_large and m.network == "dense" and wanted.model.network == "auto":
-        line += f"; conv needs sides divisible by {_conv_step(config)}, see --image-size"
+        line += f"; conv needs sides divisible by {_conv_step(config.model)}, see --image-size"
     if wanted.data.axes == "auto" and _may_be_sequences(dataset):
         line += "; if these are sequences, add --axes steps-first"
     if dataset.class_names.get("label") and not config.data.condition_names:

@@ -105,8 +105,7 @@ def _condition(
 
 
 def _networks(m: ModelConfig, spec: DataSpec, condition_dim: int, likelihood: Any, bias: Any) -> tuple[Any, Any]:
-    if spec.kind == "table" and m.network != "dense":
-        raise RequestError(f"A table needs dense networks, got {m.network}. Use --network dense.")
+    defaults.check_network(m, m.network, tuple(spec.shape), spec.kind == "table")
     common = {"activation": m.activation, "condition_dim": condition_dim}
     last = {"num_parameters": likelihood.num_parameters, "output_bias": bias}
     if likelihood.num_extra:
@@ -245,15 +244,7 @@ def spec_of(
     Raises:
         InputDataError: If the likelihood does not model data in this range.
     """
-    if dataset.columns and likelihood != "mixed":
-        raise InputDataError(
-            f"{dataset.source} is a table, which a {likelihood} likelihood does not model. Use --likelihood mixed."
-        )
-    if not dataset.columns and likelihood == "mixed":
-        raise InputDataError(
-            f"{dataset.source} is not a table, so a mixed likelihood does not model it. Use another --likelihood, such "
-            "as gaussian."
-        )
+    defaults.check_likelihood(dataset, likelihood)
     if dataset.columns:
         x = dataset.x if rows is None else dataset.x[rows]
         try:

@@ -185,7 +185,7 @@ def _read_folder(path: Path, split: Split | None, options: ReadOptions, source: 
 
 def _refuse_unused(options: ReadOptions, used: tuple[str, ...], source: str) -> None:
     """Raise `InputDataError` if an option does not apply to the format of the data."""
-    formats = {"keys": "an .npz file", "delimiter": "a CSV file", "skip_bad": "images"}
+    formats = {"keys": "an .npz file", "delimiter": "a CSV file", "skip_bad": "a folder of images"}
     for name, kind in formats.items():
         if getattr(options, name) and name not in used:
             flag = "key" if name == "keys" else name.replace("_", "-")

@@ -414,9 +414,10 @@ def test_class_names_are_by_index_and_may_have_no_examples(tmp_path):
     # Two names would be the classes 1 and 3 now, but the indices 0 and 1 of later data.
     with pytest.raises(InputDataError, match=r"classes of label .1, 3.*3 needs 4"):
         sources.from_config(settings(data=chosen.data.data, conditional=True, class_names=("a", "b")).data)
-    np.savez(tmp_path / "a.npz", x=np.eye(6, dtype="f4"), label=[100, 300, 100, 300, 300, 100])
-    dataset = sources.from_config(settings(data=chosen.data.data, conditional=True, class_names=("a", "b")).data)
-    assert dataset.conditions["label"].tolist() == [0, 1, 0, 1, 1, 0]
+    for low, high in ((100, 300), (-1, 1)):
+        np.savez(tmp_path / "a.npz", x=np.eye(6, dtype="f4"), label=[low, high, low, high, high, low])
+        dataset = sources.from_config(settings(data=chosen.data.data, conditional=True, class_names=("a", "b")).data)
+        assert dataset.conditions["label"].tolist() == [0, 1, 0, 1, 1, 0]
 
 
 def test_data_of_one_class_are_rejected_for_a_conditional_model(tmp_path):

@@ -158,6 +158,21 @@ def test_dry_run_opens_no_training_framework():
     assert done.stdout.startswith("600 gray images 28 x 28 in 10 classes; network conv, likelihood bernoulli")
 
 
+@pytest.mark.parametrize(
+    ("data", "settings", "words"),
+    [
+        (dataset(photos(60, 30, 32, 3)), {"network": "conv"}, r"divisible by 4, got \(30, 32, 3\)"),
+        (dataset(photos(60, 30)), {"network": "residual"}, "residual needs images"),
+        (dataset(photos(60, 32, 32, 3)), {"likelihood": "mixed"}, "is not a table"),
+        (dataset(RANDOM.normal(size=(60, 2)), TABLE), {"likelihood": "gaussian"}, "is a table"),
+        (dataset(RANDOM.normal(size=(60, 2)), TABLE), {"network": "conv"}, "A table needs dense networks"),
+    ],
+)
+def test_settings_that_do_not_fit_the_data_are_refused_before_training(data, settings, words):
+    with pytest.raises(ValueError, match=words):
+        kvae.default_settings(data, **settings)
+
+
 def test_description_names_ignored_classes_and_the_other_reading():
     settings = config.Config().replace(network="dense")
     walks = RANDOM.normal(size=(60, 30)).cumsum(axis=1)

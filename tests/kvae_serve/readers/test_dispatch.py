@@ -304,7 +304,7 @@ def test_options_that_do_not_apply_to_the_data_are_refused(tmp_path):
         ReadOptions(channels=3): "--image-size and --channels",
         ReadOptions(keys=("x=a",)): "is not an .npz file, so --key does not apply",
         ReadOptions(delimiter=";"): "is not a CSV file, so --delimiter does not apply",
-        ReadOptions(skip_bad=True): "is not images, so --skip-bad does not apply",
+        ReadOptions(skip_bad=True): "is not a folder of images, so --skip-bad does not apply",
     }.items():
         with pytest.raises(InputDataError, match=reason):
             read_dataset(tmp_path / "a.npy", options=options)
