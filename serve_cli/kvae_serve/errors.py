@@ -26,7 +26,7 @@ class KvaeError(Exception):
     """
 
     exit_code = 1
-    max_length = 1000
+    max_length = 993  # 1,000 with the "Error: " of the command
 
     def __init__(self, message: object = "") -> None:
         # The message may contain text from a stranger's file.
@@ -84,7 +84,7 @@ class ModelFileError(KvaeError, ValueError):
     """
 
     exit_code = 5
-    max_length = 193  # 200 with the "Error: " of the command
+    max_length = 193
 
 
 class VerificationError(KvaeError):

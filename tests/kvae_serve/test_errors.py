@@ -16,7 +16,7 @@ CLASSES = [each for each in vars(errors).values() if isinstance(each, type) and 
 def test_message_is_one_printable_line(kind, text):
     error = kind(f"{text} is wrong; expected another.")
     assert str(error).isprintable()
-    assert len(f"Error: {error}") <= (200 if kind is errors.ModelFileError else 1007)
+    assert len(f"Error: {error}") <= (200 if kind is errors.ModelFileError else 1000)
     assert str(error).endswith("expected another.")
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 

@@ -259,6 +259,53 @@ def test_full_disk_is_exit_code_7_and_the_run_can_be_resumed(whole, tmp_path, mo
     assert_same_run(whole, tmp_path / "run")
 
 
+FULL = """
+import resource, sys
+from kvae.__main__ import main
+from kvae.training import checkpoint
+
+save = checkpoint.Store.save
+
+def save_on_a_full_disk(self, epoch, content):
+    if epoch == 3:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+    save(self, epoch, content)
+
+checkpoint.Store.save = save_on_a_full_disk
+sys.argv = ["kvae", "train", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.long
+def test_file_size_limit_of_the_system_leaves_the_checkpoint_before(whole, tmp_path):
+    flags = [f"--{name.replace('_', '-')}={_flag(value)}" for name, value in SMALL.items()]
+    arguments = [*flags, "--no-export-check", "-q", "-o", str(tmp_path / "run")]
+    done = subprocess.run([sys.executable, "-c", FULL, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 7, done.stderr
+    assert "epoch-000003.checkpoint cannot be written: File too large. What was saved before is kept" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list((tmp_path / "run").rglob(".*")) == []
+    assert latest(tmp_path / "run").state["epoch"] == 2
+    resume(tmp_path / "run")
+    assert_same_run(whole, tmp_path / "run")
+
+
+@pytest.mark.long
+def test_clock_that_runs_backwards_does_not_change_the_run(whole, tmp_path, monkeypatch):
+    now = [time.time() + 10**9]
+
+    def earlier():
+        now[0] -= 86_400
+        return now[0]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", earlier)
+        train(tmp_path / "run")
+    assert now[0] < time.time() + 10**9 - 86_400
+    assert_same_run(whole, tmp_path / "run")
+
+
 def test_nan_weights_are_not_saved_in_a_checkpoint(tmp_path, monkeypatch):
     def poison(self, epoch, logs=None):
         if epoch == 2:

@@ -3,12 +3,14 @@
 import json
 import shutil
 import zipfile
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
 import kvae
+from kvae.__main__ import run as main
 from kvae.training import run_folder, saved_run
 from kvae_serve.errors import InputDataError
 from support.runs import train
@@ -99,3 +101,72 @@ def test_invalid_metadata_is_one_line(run, tmp_path):
             saved_run.load(tmp_path / "run")
         assert str(error.value).isprintable()
         assert len(str(error.value).replace(str(tmp_path), "")) <= 193
+
+
+RUN_FILES = {
+    "config.toml": [
+        "[model]\nlatent_dim = " + "9" * 5000, "[model]\nlatent_dim = 2147483647", "[evil]\nx = 1", "\x00",
+        "[" * 50_000,
+        "[model]\nnetwork = \"__import__('os')\"", '[data]\ndata = "/dev/zero"\n[model]\nlatent_dim = "\\u001b[31m"',
+        "format = 99", "[model]\nencoder_hidden = [" + "9, " * 1000 + "9]", "x" * 2**21,
+    ],
+    "run.json": [
+        "{}", "[" * 10**5, '{"data": 1, "conditions": [], "steps_per_epoch": 1, "training": {}}', "\x1b[31m",
+        "9" * 5000,
+        '{"data": {"kind": "\\u202e"}, "conditions": 3, "steps_per_epoch": 1, "training": {"examples": 1}}',
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RUN_FILES)
+def test_export_of_a_hostile_run_is_one_line_and_writes_nothing(run, tmp_path, capsys, name):
+    shutil.copytree(run, tmp_path / "run")
+    for content in RUN_FILES[name]:
+        (tmp_path / "run" / name).write_text(content)
+        code = main(["export", str(tmp_path / "run"), "-o", str(tmp_path / "out"), "-q"])
+        error = capsys.readouterr().err
+        assert code in (2, 4), (content[:40], error)
+        assert error.startswith("Error: ")
+        assert error[:-1].isprintable()
+        assert len(error) <= 1001
+        assert [path.name for path in tmp_path.iterdir()] == ["run"], content[:40]
+
+
+@pytest.mark.parametrize("place", [pytest.param("run", marks=pytest.mark.long), "file"])
+def test_export_of_a_hostile_keras_file_runs_nothing(run, tmp_path, capsys, place):
+    canary, source = tmp_path / "canary", tmp_path / "run"
+    shutil.copytree(run, source)
+    if place == "file":
+        source = tmp_path / "evil.keras"
+    for name, document in hostile_documents(canary).items():
+        with_config(
+            run / run_folder.MODEL, tmp_path / ("run/model.keras" if place == "run" else "evil.keras"), document
+        )
+        code = main(["export", str(source), "-o", str(tmp_path / "out"), "-q"])
+        error = capsys.readouterr().err
+        assert not canary.exists(), name
+        # Of a run only the weights are read, so its export succeeds.
+        assert code == (0 if place == "run" else 4), error
+        assert (tmp_path / "out").is_dir() == (place == "run")
+        if place == "file":
+            assert error.startswith("Error: ")
+            assert error[:-1].isprintable()
+        else:
+            shutil.rmtree(tmp_path / "out")
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore:Skipping invalid path")
+def test_weights_with_paths_that_climb_write_nothing_outside(run, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    with zipfile.ZipFile(run / run_folder.MODEL) as old, zipfile.ZipFile(tmp_path / "in" / "evil.keras", "w") as new:
+        for member in old.namelist():
+            new.writestr(member, old.read(member))
+        new.writestr("../../owned", "x")
+        new.writestr("/tmp/kvae-owned-by-a-test", "x")
+        new.writestr("assets/../../owned", "x")
+    main(["export", str(tmp_path / "in" / "evil.keras"), "-o", str(tmp_path / "out"), "-q"])
+    capsys.readouterr()
+    assert {path.name for path in tmp_path.iterdir()} <= {"in", "out"}
+    assert [path.name for path in (tmp_path / "in").iterdir()] == ["evil.keras"]
+    assert not Path("/tmp/kvae-owned-by-a-test").exists()
