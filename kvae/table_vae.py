@@ -10,9 +10,14 @@ import numpy as np
 
 from kvae import presets
 from kvae.data import sources
+from kvae.exporting.keras_model import KerasModel
 from kvae.training.train import train
 from kvae_serve.errors import RequestError
 from kvae_serve.inference.scoring import Scores
+from kvae_serve.readers import frames
+from kvae_serve.readers.partial import partial_rows
+from kvae_serve.sealed.manifest import Manifest
+from kvae_serve.writers.frames import to_frame
 
 
 class TableVAE:
@@ -85,6 +90,11 @@ class TableVAE:
             raise RequestError("The model is not trained. Call fit first.")
         return self._model
 
+    @property
+    def manifest(self) -> Manifest:
+        """The description of the trained model."""
+        return KerasModel(self.model).manifest
+
     def sample(self, num: int, conditions: Any = None, *, seed: int | None = None, start: int = 0) -> Any:
         """Draw rows.
 
@@ -126,6 +136,28 @@ class TableVAE:
             table: Rows with the columns of the training table, in any order.
         """
         return self.model.reconstruct(table)
+
+    def impute(self, table: Any, num: int = 1, *, num_samples: int = 256, seed: int | None = None) -> Any:
+        """Draw the missing values of rows from their distribution given the observed values.
+
+        Args:
+            table: Rows with missing values, or without some of the columns. Conditions must be present.
+            num: Number of draws of each row, for multiple imputation.
+            num_samples: Draws of z per row; see `kvae.load(...).impute`.
+            seed: Seed, 0 to 2**64 - 1; a random one if None.
+
+        Returns:
+            A DataFrame in which no value of the model's columns is missing; a list of them if `num` is above 1.
+        """
+        rows = partial_rows(frames.from_frame(table, "The table"), self.manifest)
+        drawn = self.model.impute(rows.x, rows.conditions, num=num, num_samples=num_samples, seed=seed).x
+        results = [to_frame(self.manifest, x, rows.conditions) for x in drawn]
+        for column in self.manifest.data.outside:
+            if column["name"] in rows.table.cells:
+                values = table[column["name"]]
+                for result in results:
+                    result[column["name"]] = values.to_numpy() if hasattr(values, "to_numpy") else values
+        return results[0] if num == 1 else results
 
     def export(self, folder: str | os.PathLike[str], **options: Any) -> Any:
         """Write a folder of sealed ONNX files, which `kvae.load` and the command `kvae` read.

@@ -360,6 +360,9 @@ def _column(dataset: Dataset, index: int) -> str:
     return line + "".join(f"; {each}" for each in odd)
 
 
+_SENTINELS = (9, 99, 999, 9999, 99999, 999999)
+
+
 def _odd_numbers(column: Mapping[str, Any], values: np.ndarray) -> list[str]:
     """Return what is unusual about the numbers of a column."""
     distinct, most = np.unique(values, return_counts=True)
@@ -370,6 +373,10 @@ def _odd_numbers(column: Mapping[str, Any], values: np.ndarray) -> list[str]:
         odd.append(
             f"{most.max() / len(values):.0%} of the rows are {cells.texts(column, distinct[[most.argmax()]])[0]}"
         )
+    for value, rest in ((distinct[0], distinct[1:]), (distinct[-1], distinct[:-1])):
+        # Such as -999 among temperatures.
+        if len(rest) > 2 and abs(value) in _SENTINELS and np.abs(value - rest).min() > np.ptp(rest):
+            odd.append(f"{value:g} is far from the rest: a missing value? See --missing-values")
     mean, std = values.mean(), values.std()
     far = max(values.max() - mean, mean - values.min()) / std if std else 0.0
     if far > 10:

@@ -28,10 +28,10 @@ def in_units(column: Column, values: np.ndarray) -> np.ndarray:
         [34.0, 90.0]
     """
     numbers = np.asarray(values, np.float64) + column.get("offset", 0.0)
-    if "format" in column:
-        unit = dates.step(column["format"])
+    if "format" in column or "step" in column:
+        unit = column.get("step") or dates.step(column["format"])
         numbers = np.round(numbers / unit) * unit
-    elif "decimals" in column:
+    if "format" not in column and "decimals" in column:
         numbers = np.round(numbers, column["decimals"]) + 0.0  # Not -0.
     if "minimum" in column or "maximum" in column:
         numbers = np.clip(numbers, column.get("minimum", -np.inf), column.get("maximum", np.inf))
@@ -53,10 +53,13 @@ def texts(column: Column, values: np.ndarray) -> list[str]:
         return [names[each] for each in np.where(known, index, -1).astype(np.int64).tolist()]
     numbers = in_units(column, values)
     absent = np.isnan(numbers)
-    if absent.any():
-        written = iter(_numbers(column, numbers[~absent]))
-        return [missing if each else next(written) for each in absent.tolist()]
-    return _numbers(column, numbers)
+    written = _numbers(column, numbers[~absent])
+    if "prefix" in column or "suffix" in column:
+        written = [f"{column.get('prefix', '')}{text}{column.get('suffix', '')}" for text in written]
+    if not absent.any():
+        return written
+    present = iter(written)
+    return [missing if each else next(present) for each in absent.tolist()]
 
 
 def describe(column: Column) -> str:
@@ -104,7 +107,10 @@ def _numbers(column: Column, numbers: np.ndarray) -> list[str]:
         return dates.write(numbers, column["format"])
     if "decimals" not in column:
         digits = 15 if column.get("offset") else 9
-        return [f"{value:.{digits}g}" for value in numbers.tolist()]
+        low, high = (float(column.get(key, bound)) for key, bound in (("minimum", -np.inf), ("maximum", np.inf)))
+        shortened = [f"{value:.{digits}g}" for value in numbers.tolist()]
+        # A bound with fewer digits may lie outside of the bounds.
+        return [text if low <= float(text) <= high else repr(min(max(float(text), low), high)) for text in shortened]
     if not column["decimals"] and np.abs(numbers).max(initial=0.0) < 2**53:
-        return list(map(str, numbers.astype(np.int64).tolist()))
+        return [str(value).zfill(column.get("width", 0)) for value in numbers.astype(np.int64).tolist()]
     return [f"{value:.{column['decimals']}f}" for value in numbers.tolist()]

@@ -70,6 +70,17 @@ def test_exported_model_takes_and_returns_frames(model, tmp_path):
     pandas.testing.assert_frame_equal(served.sample(5, seed=0).to_frame(), model.sample(5, seed=0))
 
 
+def test_missing_values_are_drawn_and_observed_values_stay(model):
+    frame = people()[5:35]
+    full = model.impute(frame, seed=0, num_samples=32)
+    assert not full.isna().any().any()
+    for name in ("id", "gap", "text", "age", "day", "weight"):
+        known = frame[name].notna()
+        assert full[name][known.to_numpy()].tolist() == frame[name][known].tolist()
+    assert full["gap"].between(people()["gap"].min(), people()["gap"].max()).all()
+    assert len(model.impute(frame.drop(columns="age"), 2, seed=0, num_samples=32)) == 2
+
+
 def test_missing_columns_and_an_untrained_model_are_refused(model):
     with pytest.raises(InputDataError, match="does not have a column day"):
         model.score(people().drop(columns="day"))

@@ -26,7 +26,7 @@ from kvae_serve.csv_escape import NUMBER
 from kvae_serve.errors import InputDataError, printable
 from kvae_serve.readers import csv_numbers
 from kvae_serve.readers.dataset import Table
-from kvae_serve.sealed.manifest import COLUMN_TYPES, MAX_COLUMN_TEXT
+from kvae_serve.sealed.manifest import COLUMN_TYPES, MAX_AFFIX, MAX_COLUMN_TEXT
 
 MAX_CLASSES = 1000
 """Classes of one column. A column with more contains names or texts, which a model cannot learn."""
@@ -46,6 +46,7 @@ _ID_NAME = re.compile(
 _ID_CAMEL = re.compile(r".*[a-z](Id|ID)")
 MAX_DECIMALS = 9
 _MIN_IDS = 20
+_DAY = 86_400
 _MAX_SAFE = 2**53
 
 
@@ -227,6 +228,12 @@ class _Inference:
         schema = {"name": self.name, "kind": "numeric", "type": kind}
         if decimals <= MAX_DECIMALS:
             schema["decimals"] = decimals
+        if kind == "number" and all(value.is_integer() for value in distinct):
+            schema["step"] = 1
+        schema |= _affixes(numbers) if note else {}
+        widths = {len(cell) for cell in numbers}
+        if kind == "integer" and len(widths) == 1 and any(re.fullmatch(r"0\d+", cell) for cell in numbers):
+            schema["width"] = widths.pop()
         column = self._scaled(schema, values, 0.5 * 10.0 ** -min(decimals, MAX_DECIMALS))
         return column._replace(note=note and f"Column {self.shown}: {note}.")
 
@@ -293,6 +300,10 @@ class _Inference:
             return self._categorical("category")
         values = dict(zip(present, dates.parse(present, forms[0]).tolist(), strict=True))
         schema = {"name": self.name, "kind": "numeric", "type": "datetime", "format": forms[0]}
+        for step in (_DAY, 3600, 60):
+            if step > dates.step(forms[0]) and all(value % step == 0 for value in values.values()):
+                schema["step"] = step
+                break
         note = f"Column {self.shown}: {printable(present[0], 40)} is read as {_english(forms[0])}." if forms[1:] else ""
         return self._scaled(schema, values, 0.0)._replace(note=note)
 
@@ -317,16 +328,11 @@ class _Inference:
         """Return classes in alphabetical order, or in numerical order if all are numbers, then the missing cells."""
         classes = sorted_classes(self.present)
         schema: dict[str, Any] = {"name": self.name, "kind": "categorical", "type": kind}
-        note = ""
         if self.missing:
-            text = max(sorted(self.missing), key=lambda cell: self.counts[cell])
-            classes = (*classes, text)
+            # Other texts of missing cells are classes as well, so that they are written as often as they occur.
+            text = "" if "" in self.missing else max(sorted(self.missing), key=lambda cell: self.counts[cell])
+            classes = (*classes, *sorted(self.missing - {text}), text)
             schema["missing"] = text
-            if others := sorted(self.missing - {text}):
-                note = (
-                    f"Column {self.shown}: {printable(others[0], 40) or 'an empty cell'} is a missing value, written "
-                    f"as {printable(text, 40) or 'an empty cell'}."
-                )
         if len(classes) > MAX_CLASSES:
             raise ColumnError(
                 f"{len(classes)} different texts in column {self.shown}", f"a column may have {MAX_CLASSES} classes"
@@ -334,7 +340,7 @@ class _Inference:
         schema["classes"] = list(classes)
         index = {each: float(number) for number, each in enumerate(classes)}
         values = np.array([index.get(cell, len(classes) - 1.0) for cell in self.cells], np.float32)
-        return Column(schema, values, note)
+        return Column(schema, values)
 
     def _scaled(self, schema: dict[str, Any], values: Mapping[str, float], tolerance: float) -> Column:
         """Return numbers minus an offset that keeps their digits in float32, if they need one."""
@@ -465,6 +471,20 @@ def _decimals(text: str) -> int:
 def _short(value: float) -> float | int:
     """Return a number as an int if it is one, so that JSON has all of its digits."""
     return int(value) if float(value).is_integer() and abs(value) < _MAX_SAFE else float(value)
+
+
+def _affixes(numbers: Mapping[str, str]) -> dict[str, str]:
+    """Return the text before and after all numbers, such as $ and %, if the rest of each cell is a plain number."""
+    first = next(iter(numbers))
+    match = re.fullmatch(r"([^\d+.-]*)([\d+.-].*?)([^\d.]*)", first)
+    if match is None or not (match[1] or match[3]) or len(match[1] + match[3]) > MAX_AFFIX:
+        return {}
+    before, after = match[1], match[3]
+    for cell in numbers:
+        rest = cell.removeprefix(before).removesuffix(after)
+        if len(rest) != len(cell) - len(before) - len(after) or not NUMBER.fullmatch(rest):
+            return {}
+    return {key: text for key, text in (("prefix", before), ("suffix", after)) if text}
 
 
 def _english(form: str) -> str:

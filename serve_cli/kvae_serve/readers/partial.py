@@ -107,7 +107,8 @@ def given_values(texts: Mapping[str, str], manifest: Manifest) -> np.ndarray:
             raise RequestError(f"There is no column {printable(name, 60)}. Use one of {listed}.")
         column = columns[names.index(name)]
         try:
-            value = csv.apply(Table({name: [text]}, "The given row"), [column]).x[0, 0]
+            schema = {key: value for key, value in column.items() if key != "mean"}  # A missing number stays NaN.
+            value = csv.apply(Table({name: [text]}, "The given row"), [schema]).x[0, 0]
         except InputDataError:
             value = np.float32(np.nan)
         if np.isnan(value) or ("classes" in column and value == UNSEEN):

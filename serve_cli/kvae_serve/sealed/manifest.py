@@ -35,6 +35,7 @@ MAX_COLUMN_TEXT = 200
 MAX_DECIMALS = 15
 MAX_QUANTILES = 1001
 MAX_WIDTH = 40
+MAX_AFFIX = 10
 MAX_DEPTH = 16
 MAX_LATENT_DIM = 65_536
 MAX_VALUES = 2**24
@@ -269,6 +270,9 @@ class _Checker:
         decimals = column.get("decimals", 0)
         if not is_integer(decimals) or not 0 <= decimals <= MAX_DECIMALS:
             self.fail("a column's decimals", decimals, f"an integer from 0 to {MAX_DECIMALS}")
+        width = column.get("width", 0)
+        if not is_integer(width) or not 0 <= width <= MAX_WIDTH:
+            self.fail("a column's width", width, f"an integer from 0 to {MAX_WIDTH}")
         for key in ("minimum", "maximum", "offset"):
             if not is_number(column.get(key, 0)):
                 self.fail(f"a column's {key}", column[key], "a number")
@@ -278,6 +282,12 @@ class _Checker:
             self.fail("a column's format", column["format"], "a date format such as %Y-%m-%d, of a datetime")
         if kind == "datetime" and "format" not in column:
             self.fail("a column's format", None, "a date format such as %Y-%m-%d")
+        step = column.get("step", 1)
+        if not is_number(step) or step <= 0:
+            self.fail("a column's step", step, "a number above 0")
+        for key in ("prefix", "suffix"):
+            if key in column:
+                self.text(column, key, MAX_AFFIX)
         for key in ("missing", "dtype"):
             if column.get(key) and self.text(column, key, MAX_COLUMN_TEXT):
                 continue

@@ -100,7 +100,7 @@ def data_texts(data: Data, values: np.ndarray) -> list[list[str]]:
     if not data.columns:
         return [column_texts(column) for column in values.T]
     return [
-        cells.texts(column, each) if column["kind"] == "numeric" else _escaped(cells.texts(column, each))
+        _escaped(cells.texts(column, each)) if "classes" in column or "prefix" in column else cells.texts(column, each)
         for column, each in zip(data.columns, values.T, strict=True)
     ]
 

@@ -133,6 +133,9 @@ def _as_dtype(values: np.ndarray, column: Mapping[str, Any]) -> np.ndarray:
 def _series(pandas: Any, values: np.ndarray, column: Mapping[str, Any]) -> Any:
     """Return a column as pandas has it, with the type of the training table."""
     series, dtype = pandas.Series(values), str(column.get("dtype", ""))
+    if dtype.startswith("datetime64[") and "," in dtype:  # with a time zone
+        zone = dtype[:-1].partition(", ")[2]
+        return series.dt.tz_localize(zone, ambiguous=True, nonexistent="shift_forward").astype(dtype)
     if dtype.startswith("category["):
         if "classes" in column:
             known = [text for text in column["classes"] if text != column.get("missing")]

@@ -20,9 +20,15 @@ ROWS = 60
 # Cells of row i, the type, and further keys of the column.
 COLUMNS = {
     "integers": (lambda i: f"{i % 9}", "integer", {"decimals": 0, "minimum": 0, "maximum": 8}),
+    "codes": (lambda i: f"{i % 60 * 17 % 97:05d}", "integer", {"width": 5}),
     "bits": (lambda i: f"{i % 2}", "integer", {"kind": "categorical", "classes": ["0", "1"]}),
     "numbers": (lambda i: f"{i % 9}.{i % 4}5", "number", {"decimals": 2}),
-    "decimals of float": (lambda i: f"{i % 9}.0", "number", {"decimals": 1}),
+    "decimals of float": (lambda i: f"{i % 9}.0", "number", {"decimals": 1, "step": 1}),
+    "percentages": (lambda i: f"{i % 9}.5%", "number", {"suffix": "%"}),
+    "prices": (lambda i: f"${i % 9 - 4}.50", "number", {"prefix": "$", "decimals": 2}),
+    "currencies": (lambda i: f"{i % 9} EUR", "integer", {"suffix": " EUR"}),
+    "full hours": (lambda i: f"2013-03-0{1 + i % 9} {i % 24:02d}:00:00", "datetime", {"step": 3600}),
+    "two missing texts": (lambda i: ["p", "q", "?", "NA", ""][i % 5], "category", {"missing": ""}),
     "missing integers": (lambda i: "?" if i % 5 == 3 else f"{i % 9}", "integer", {"missing": "?", "decimals": 0}),
     "missing numbers": (lambda i: "" if i % 5 == 3 else f"{i / 8:.3f}", "number", {"missing": ""}),
     "None among numbers": (lambda i: "None" if i % 5 == 3 else f"{i % 9}", "integer", {"missing": "None"}),

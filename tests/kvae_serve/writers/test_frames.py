@@ -35,6 +35,7 @@ def table():
             "levels": pandas.Categorical([i % 3 + 5 for i in index]),
             "day": pandas.Timestamp("2024-01-01") + pandas.to_timedelta(index % 30, unit="D"),
             "moment": pandas.Timestamp("2024-01-01") + pandas.to_timedelta((index % 30) * 0.25, unit="s"),
+            "zone": pandas.Timestamp("2024-01-01", tz="Europe/Zurich") + pandas.to_timedelta(index % 30, unit="D"),
             "constant": 7,
         }
     )
@@ -59,7 +60,7 @@ def test_types_and_values_survive(name):
 
 def test_parquet_files_keep_types_and_values(tmp_path):
     pytest.importorskip("pyarrow")
-    frame = table().drop(columns=["nullable"])
+    frame = table().drop(columns=["nullable", "zone"])
     frame.to_parquet(tmp_path / "a.parquet")
     data = read_dataset(tmp_path / "a.parquet")
     rows = RowStream(manifest(data), ROWS, {"x": Array(data.x.dtype, data.x.shape[1:])}, ("x",), iter([{"x": data.x}]))
