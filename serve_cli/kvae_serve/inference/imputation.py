@@ -32,11 +32,11 @@ from kvae_serve.sealed import noise
 NUM_SAMPLES = 256
 """Default number of draws of z per row."""
 
-_FILLS, _SWEEPS = 8, 3
-_PRIOR_SHARE = 8
-"""An eighth of the draws comes from the prior."""
+_FILLS, _SWEEPS = 8, 10
+_PRIOR_SHARE = 16
+"""A sixteenth of the draws comes from the prior."""
 
-_WIDER = 1.5
+_WIDER = 1.3
 """Factor of the variance of q in the mixture, because q of a filled row is narrower than the posterior."""
 
 _CHUNK_DRAWS = 2**14
