@@ -8,7 +8,7 @@ import click
 
 from kvae.training import config as configs
 from kvae_serve.cli import options
-from kvae_serve.errors import RequestError
+from kvae_serve.errors import RequestError, printable
 
 
 class Widths(click.ParamType):
@@ -80,8 +80,9 @@ def settings(command):
 
 
 @click.command(
+    context_settings={"allow_extra_args": True},
     epilog="Examples: kvae train --data mnist/ --conditional -o runs/mnist; kvae train --preset gated -o runs/gated; "
-    "kvae train --resume runs/gated"
+    "kvae train --resume runs/gated",
 )
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Folder of the run; with --dry-run, a columns.toml."
@@ -141,6 +142,8 @@ def train(
     from kvae.training import custom_callbacks, defaults, run_data, run_folder
 
     flags = {name: value for name, value in flags.items() if value is not None}
+    if extra := click.get_current_context().args:
+        raise RequestError(f"Unexpected argument {printable(extra[0])}. Did you mean --data {printable(extra[0])}?")
     if dry_run:
         _refuse_beside("--dry-run", resume=resume)
         wanted = _from(preset, config).replace(**flags)

@@ -68,5 +68,9 @@ def find(path_or_name: str | os.PathLike[str]) -> tuple[str, dict[str, str]]:
     paths = {graph: os.path.join(path, f"{graph}.onnx") for graph in MANIFEST_ORDER}
     paths = {graph: file for graph, file in paths.items() if os.path.lexists(file)}
     if not paths:
-        raise ModelFileError(f"{printable(path)} is not a model: expected decoder.onnx, encoder.onnx or both in it.")
+        is_run = os.path.exists(os.path.join(path, "run.json"))
+        remedy = f" It is a run: kvae export {printable(path)} -o FOLDER writes them." if is_run else ""
+        raise ModelFileError(
+            f"{printable(path)} is not a model: expected decoder.onnx, encoder.onnx or both in it.{remedy}"
+        )
     return path, paths

@@ -147,6 +147,11 @@ def test_prior_of_a_small_table_has_fewer_components():
     assert kvae.default_settings(table(40)).model.prior_components == 10
 
 
+def test_data_without_the_option_is_refused_with_it():
+    done = CliRunner().invoke(command, ["wine.npz", "-o", "run"])
+    assert "Did you mean --data wine.npz?" in str(done.exception)
+
+
 def test_dry_run_opens_no_training_framework():
     code = (
         "import sys; from kvae.__main__ import run\n"

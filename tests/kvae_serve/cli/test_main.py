@@ -124,6 +124,8 @@ SAMPLE_REFUSED = [
     (["--label", "3"], 2, ["an index from 0 to 2"]),
     (["--label", "cat,dog"], 2, ["--label cat --label dog"]),
     (["3"], 2, ["Did you mean --label 3?"]),
+    (["empty"], 2, ["Did you mean -m empty?"]),
+    (["-m", "run"], 5, ["It is a run: kvae export run -o FOLDER"]),
     (["--label", "-1"], 2, ["cat, dog, 0"]),
     (["--label", ""], 2, ["cat, dog, 0"]),
     (["--condition", "hair=red"], 2, ["its conditions are label"]),
@@ -159,6 +161,8 @@ def test_bad_request_fails_with_its_code_and_writes_nothing(kvae, tiny, tmp_path
     (tmp_path / "empty").mkdir()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").touch()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").touch()
     good = (tiny / "conditional" / "decoder.onnx").read_bytes()
     for name, data in (("flipped", good[:700] + bytes([good[700] ^ 4]) + good[701:]), ("cut", good[:-700])):
         (tmp_path / name).mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -88,7 +89,8 @@ def sample(
     """
     if ctx.args:
         extra = printable(ctx.args[0], 40)
-        raise RequestError(f"Unexpected argument {extra}. Did you mean --label {extra}?")
+        option = "-m" if os.path.exists(ctx.args[0]) else "--label"  # noqa: PTH110 - pathlib is slow to import
+        raise RequestError(f"Unexpected argument {extra}. Did you mean {option} {extra}?")
     # Imported here, so that --help imports neither numpy nor onnxruntime.
     from kvae_serve.sealed.noise import SCHEME
     from kvae_serve.writers import dispatch
