@@ -244,9 +244,12 @@ MANIFEST_MEANINGS = {
 }
 
 
-def _table(**likelihood: Any) -> Case:
-    """Return a case with a table of numbers and a class, sampled by this likelihood."""
-    columns = [{"name": "a", "kind": "numeric"}, {"name": "b", "kind": "categorical", "classes": ["x", "y"]}]
+def _table(first: dict[str, Any] | None = None, **likelihood: Any) -> Case:
+    """Return a case with a table of numbers and a class, sampled by this likelihood, with keys of its first number."""
+    columns = [
+        {"name": "a", "kind": "numeric", **(first or {})},
+        {"name": "b", "kind": "categorical", "classes": ["x", "y"]},
+    ]
     columns += [{"name": "c", "kind": "numeric"}]
     table = {**SMALL, "data": {"kind": "table", "shape": [3], "range": None, "columns": columns}}
     return holds(graph([SIGMOID], manifest=table | {"likelihood": likelihood}), 5, (*SAMPLE, "--draw"))
@@ -261,6 +264,14 @@ FACTS = {
     "probabilities of a number": _table(name="mixed", probabilities=["p", "p", None]),
     "an output that is not there": _table(name="mixed", probabilities=[None, "no", None]),
     "lists in lists": _table(name="mixed", probabilities=[None, ["p"], None]),
+    "scores that are not there": _table(
+        {"form": "quantile", "knots": [0, 1], "scores": [-1, 1]}, name="mixed", probabilities=[None, "p", None]
+    ),
+    "atoms without probabilities": _table(
+        {"form": "classes", "atoms": [0, 1]}, name="mixed", probabilities=[None, "p", None]
+    ),
+    "a mask that is not there": _table(name="mixed", probabilities=[None, "x_mean", None], missing={"no": 1}),
+    "knots of a megabyte": _table({"form": "quantile", "knots": [0.5] * 10**5, "scores": [1] * 10**5}, name="mixed"),
     "a likelihood without its outputs": _table(name="discretized_logistic"),
     "a categorical without its output": _table(name="categorical"),
 }

@@ -290,7 +290,8 @@ def test_written_form_of_columns_is_read():
         {"land": {"value": None}}, {"land": {"value": "x" * 201}}, {"land": {"name": ""}}, {"order": ORDER[1:]},
         {"order": [*ORDER, "more"]}, {"order": ["id", *ORDER[:-1]]}, {"order": "id"}, {"sex": {"shares": [0.5]}},
         {"sex": {"shares": [0.5, 0.6]}}, {"sex": {"shares": [1.5, -0.5]}}, {"sex": {"column": "Sex"}},
-        {"sex": {"column": {"name": "Sex", "type": "datetime"}}},
+        {"sex": {"column": {"name": "Sex", "type": "datetime"}}}, {"age": {"form": "cubic"}},
+        {"age": {"form": "classes", "atoms": []}}, {"age": {"form": "quantile", "knots": [1, 0], "scores": [0, 1]}},
     ],
 )  # fmt: skip
 def test_invalid_written_form_is_refused(changes):
