@@ -6,7 +6,6 @@ import contextlib
 import functools
 import gzip
 import http.server
-import json
 import os
 import subprocess
 import sys
@@ -17,11 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kvae_serve import explorer
+from kvae_serve import cells, explorer
 from kvae_serve.model import load
 from kvae_serve.readers import read_for
-from support import tiny
 from support.paths import python_path
+from support.tiny import binary_images, resealed
 
 pytestmark = pytest.mark.browser
 
@@ -75,6 +74,27 @@ def digits(model):
     """The digits that ship with kvae, as examples of a model."""
     data = read_for("mnist-sample", load(model).manifest)
     return explorer.Examples(data.x, data.conditions)
+
+
+def drawn_examples(model, page, values, num=4):
+    """x of draws in Python and in the page, `[num, values]` each."""
+    conditions = {each.name: value for each, value in zip(model.manifest.conditions, values, strict=True)}
+    want = model.sample(num, conditions=conditions, seed=5, start=3, draw=True).x.reshape(num, -1)
+    code = "async ([values, num]) => Array.from(await explorer.model.sample('5', 3, num, values, 1, true))"
+    return want, np.reshape(page.run(code, [values, num]), want.shape)
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion"])
+def test_drawn_images_equal_those_of_the_command(name, opened):
+    want, got = drawn_examples(load(name), opened(name), [3])
+    assert (want != got).mean() < 1e-3  # a uniform may lie between two probabilities that differ in the last bit
+
+
+@pytest.mark.parametrize("name", ["table", "sequence", "rgb"])
+def test_drawn_rows_equal_those_of_the_command(name, opened, trained):
+    values = [2, 3.25] if name == "rgb" else []
+    want, got = drawn_examples(load(trained / name), opened(trained / name), values, num=40)
+    np.testing.assert_allclose(got, want, atol=1e-4 * np.nanmax(np.abs(want)))
 
 
 @pytest.fixture(scope="module")
@@ -362,15 +382,18 @@ def test_table_has_a_form_rows_and_class_bars(opened, trained):
     assert "Gentoo" in page.tab.inner_text("#stage .bars >> nth=0")
     model = load(trained / "table")
     want = model.sample(16, seed=0)
-    first = page.tab.locator("#gallery tbody tr").first.locator("td").all_inner_texts()
-    names = [each.get("classes") for each in model.manifest.data.columns]
-    assert first[0] == names[0][int(want.x[0, 0])]
-    assert float(first[1]) == pytest.approx(float(want.x[0, 1]), rel=1e-3)
+    columns = model.manifest.data.columns
+    written = [cells.texts(column, want.x[:, i]) for i, column in enumerate(columns)]
+    shown = [row.locator("td").all_inner_texts() for row in page.tab.locator("#gallery tbody tr").all()]
+    assert [[cell.replace("missing", "") for cell in row] for row in shown] == [
+        list(row) for row in zip(*written, strict=True)
+    ]
+    assert "" in written[1]
     page.tab.select_option("#column-0", label="Gentoo")
     page.tab.fill("#column-1", "4500")
     page.tab.wait_for_selector("#score b")
     x = np.array(page.run("() => Array.from(explorer.input)"))[None]
-    assert x[0, :2].tolist() == [names[0].index("Gentoo"), 4500]
+    assert x[0, :2].tolist() == [columns[0]["classes"].index("Gentoo"), 4500 - columns[1].get("offset", 0)]
     page.tab.wait_for_timeout(500)
     assert float(page.tab.get_attribute("#score", "data-elbo")) == pytest.approx(model.score(x).elbo[0], abs=0.01)
 
@@ -408,15 +431,6 @@ def hostile(tiny_folder: Path, folder: Path, change) -> Path:
     return folder
 
 
-def resealed(path: Path, change) -> bytes:
-    data = path.read_bytes()
-    (graph,) = load(path).graphs
-    start = data.rindex(b"\x72", 0, data.index(b"\x0a\x04kvae\x12"))
-    manifest = json.loads(load(path).sealed(graph)[0].manifest_json)
-    change(manifest)
-    return tiny.wire.seal(data[:start], manifest)
-
-
 def test_markup_in_a_manifest_is_shown_as_text(opened, tiny, tmp_path):
     names = ["</script><script>alert(1)</script>", "<img src=x onerror=alert(2)>", "&lt;!--'\"`${alert(3)}"]
 
@@ -427,7 +441,7 @@ def test_markup_in_a_manifest_is_shown_as_text(opened, tiny, tmp_path):
 
     folder = hostile(tiny, tmp_path / "hostile", change)
     labels = {names[1]: (np.arange(4) % 3, names)}
-    examples = explorer.Examples(tiny_images(4), {"label": [0, 1, 2, 0]}, labels)
+    examples = explorer.Examples(binary_images(4), {"label": [0, 1, 2, 0]}, labels)
     page = opened(folder, examples, name=names[0])
     assert page.errors == []
     assert page.run("() => document.querySelectorAll('img, iframe, object').length") == 0
@@ -447,10 +461,6 @@ def test_markup_in_a_manifest_is_shown_as_text(opened, tiny, tmp_path):
     )
     assert violation == "script-src-elem"
     assert page.run("() => globalThis.broken") is None
-
-
-def tiny_images(num: int) -> np.ndarray:
-    return tiny.binary_images(num)
 
 
 def test_model_with_other_outputs_than_its_golden_values_is_not_verified(opened, tiny, tmp_path):

@@ -14,14 +14,16 @@ ROWS = 120
 
 
 def table(folder: Path) -> None:
-    """Write rows.csv, and a model of its numbers and classes."""
+    """Write rows.csv, and a model of its classes, dates and numbers, some of which are missing."""
     import kvae
 
     random = np.random.default_rng(0)
     kind = random.integers(0, 3, ROWS)
-    lines = ["species,mass,sex"]
+    lines = ["species,mass,sex,born"]
     for each, mass, sex in zip(kind, random.normal(3000, 400, ROWS), random.integers(0, 2, ROWS), strict=True):
-        lines.append(f"{['Adelie', 'Chinstrap', 'Gentoo'][each]},{mass + 700 * each:.0f},{['f', 'm'][sex]}")
+        cell = "" if random.random() < 0.2 else f"{mass + 700 * each:.0f}"
+        born = f"20{random.integers(10, 24)}-{random.integers(1, 13):02d}-{random.integers(1, 29):02d}"
+        lines.append(f"{['Adelie', 'Chinstrap', 'Gentoo'][each]},{cell},{['f', 'm'][sex]},{born}")
     (folder / "rows.csv").write_text("\n".join(lines) + "\n")
     data = kvae.data.load(folder / "rows.csv")
     spec = kvae.TableSpec.learn(data.columns, data.x)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kvae_serve import __version__
+from kvae_serve import __version__, cells
 from kvae_serve.errors import RequestError, printable
 from kvae_serve.inference.inputs import feeds
 from kvae_serve.inference.sampling import encode
@@ -28,6 +28,7 @@ from kvae_serve.latent.activity import Activity, measure
 from kvae_serve.readers import Dataset
 from kvae_serve.runtime import conditions as conditions_of
 from kvae_serve.runtime.graphs import Graphs
+from kvae_serve.sealed.manifest import Data
 from kvae_serve.writers import atomic
 
 INLINE, BESIDE = "inline", "beside"
@@ -45,8 +46,8 @@ INACTIVE = 0.02
 """Share of the activity of the most active dimension below which a dimension is folded away."""
 
 _MODULES = (
-    "bytes", "noise", "sealed", "paint", "model", "explorer", "controls", "gallery", "map", "encode", "paths", "share",
-    "main",
+    "bytes", "noise", "sealed", "draw", "paint", "model", "explorer", "controls", "gallery", "map", "encode", "paths",
+    "share", "main",
 )  # fmt: skip
 _GZIP_LEVEL = 9
 _WASM = "onnxruntime_web/ort-wasm-simd-threaded.wasm.gz"
@@ -197,8 +198,6 @@ def _facts(model: Graphs, examples: Examples | None, blocks: dict[str, bytes]) -
     labels = {name: (values, classes[name]) for name, values in columns.items()} | {
         name: (np.asarray(values)[rows], names) for name, (values, names) in examples.labels.items()
     }
-    for index, column in enumerate(manifest.data.columns[:MAX_COLUMNS]):
-        labels.setdefault(column["name"], (inputs["x"][:, index], column.get("classes")))
     shown = inputs["x"].astype(np.uint8 if stored.dtype == np.uint8 else "<f4")
     num_x = min(num, MAX_EXAMPLE_BYTES // shown[0].nbytes)
     blocks["examples-z"] = z_mean.astype("<f4").tobytes()
@@ -210,7 +209,8 @@ def _facts(model: Graphs, examples: Examples | None, blocks: dict[str, bytes]) -
             "num": num,
             "numX": num_x,
             "dtype": "uint8" if shown.dtype == np.uint8 else "float32",
-            "columns": [_column(name, *each) for name, each in labels.items()],
+            "columns": [_label(name, *each) for name, each in labels.items()]
+            + _table_labels(inputs["x"], manifest.data),
         },
         "components": components.tolist(),
     }
@@ -227,10 +227,29 @@ def _latent(activity: Activity) -> dict[str, Any]:
     }
 
 
-def _column(name: str, values: np.ndarray, classes: Sequence[str] | None) -> dict[str, Any]:
-    """Return a label of the examples as plain values."""
-    extent = [float(values.min()), float(values.max())]
-    return {"name": name, "classes": list(classes) if classes else None, "values": values.tolist(), "extent": extent}
+def _label(name: str, values: np.ndarray, classes: Sequence[str] | None) -> dict[str, Any]:
+    """Return a label of the examples as plain values; a missing number is None."""
+    numbers = values.astype(np.float64)
+    known = numbers[np.isfinite(numbers)]
+    extent = [float(known.min()), float(known.max())] if known.size else [0.0, 0.0]
+    return {
+        "name": name,
+        "classes": list(classes) if classes else None,
+        "values": [value if np.isfinite(value) else None for value in values.tolist()],
+        "extent": extent,
+        "texts": [f"{value:.6g}" for value in extent],
+    }
+
+
+def _table_labels(x: np.ndarray, data: Data) -> list[dict[str, Any]]:
+    """Return the columns of a table as labels that colour the map."""
+    labels = []
+    for index, column in enumerate(data.columns[:MAX_COLUMNS]):
+        label = _label(column["name"], x[:, index], column.get("classes")) | {"inTable": True}
+        if not label["classes"]:
+            label["texts"] = cells.texts(column, np.array(label["extent"]))
+        labels.append(label)
+    return labels
 
 
 def _runtime(runtime: Runtime, facts: dict[str, Any]) -> tuple[list[str], list[str], list[str]]:

@@ -217,31 +217,54 @@ function drawing(explorer, use) {
   return { clear, show: (x) => context.putImageData(painter.imageData(x), 0, 0) };
 }
 
-/** A form with a field per column of a table. */
+/** A form with a field per column of a table: a list of classes, a date, or a number. An empty number is missing. */
 function tableForm(explorer, use) {
   const { painter } = explorer;
   byId("input-help").textContent = "Fill in a row, or choose an example.";
   const form = element("div", { className: "form" });
   byId("input").append(form);
-  const inputs = painter.columnNames().map((name, i) => {
-    const column = painter.data.columns[i];
-    const input = Array.isArray(column?.classes)
-      ? element("select", {}, ...column.classes.map((text, index) => element("option", { value: String(index) }, String(text))))
-      : element("input", { type: "number", step: "any" });
+  const fields = painter.columnNames().map((name, i) => {
+    const column = painter.data.columns[i] ?? {};
+    const offset = column.offset ?? 0;
+    const outcomes = painter.outcomes(i);
+    const clock = column.format && /%-?[HIMSf]/.test(column.format);
+    const input = outcomes
+      ? element("select", {}, ...outcomes.map((text, index) => element("option", { value: String(column.atoms?.[index] ?? index) }, String(text))))
+      : element("input", { type: column.format ? (clock ? "datetime-local" : "date") : "number", step: column.format ? "1" : "any" });
+    if (outcomes && column.atoms && "missing" in column) input.prepend(element("option", { value: "" }, "missing"));
+    if (!outcomes && "missing" in column) input.placeholder = "missing";
     input.id = `column-${i}`;
     form.append(element("label", { htmlFor: input.id }, name), input);
     input.addEventListener("input", () => {
-      const x = Float32Array.from(inputs, (each) => (each.value === "" ? NaN : Number(each.value)));
-      if (x.every(Number.isFinite)) use(x);
+      const x = Float32Array.from(fields, (each) => each.read());
+      const fits = x.every((value, index) => Number.isFinite(value) || "missing" in (painter.data.columns[index] ?? {}));
+      if (fits) use(x);
     });
-    return input;
+    const read = () => {
+      if (input.value === "") return NaN;
+      if (outcomes) return Number(input.value);
+      return (column.format ? input.valueAsNumber / 1000 : Number(input.value)) - offset;
+    };
+    const write = (value) => {
+      if (Number.isNaN(value)) input.value = "";
+      else if (column.format) input.valueAsNumber = Math.round(value + offset) * 1000;
+      else if (outcomes && column.atoms) input.value = String(nearest(column.atoms, value));
+      else if (outcomes) input.value = String(Math.round(value));
+      else input.value = String(Number.isInteger(column.decimals) ? Number((value + offset).toFixed(Math.min(column.decimals, 20))) : Number((value + offset).toPrecision(7)));
+    };
+    return { read, write };
   });
-  const show = (x) => inputs.forEach((input, i) => {
-    input.value = input.tagName === "SELECT" ? String(Math.round(x[i])) : String(Number(x[i].toPrecision(6)));
-  });
-  const start = () => show(painter.columnNames().map((_, i) => painter.data.columns[i]?.mean ?? 0));
+  const show = (x) => fields.forEach(({ write }, i) => write(x[i]));
+  const start = () => show(painter.columnNames().map((_, i) => {
+    const { mean, knots, atoms } = painter.data.columns[i] ?? {};
+    return mean ?? knots?.[knots.length >> 1] ?? atoms?.[0] ?? 0;
+  }));
   start();
   return { show, clear: start };
+}
+
+function nearest(values, value) {
+  return values.reduce((best, each) => (Math.abs(each - value) < Math.abs(best - value) ? each : best));
 }
 
 /** A text of numbers and its plot, for sequences and vectors. */

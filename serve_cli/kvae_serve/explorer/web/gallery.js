@@ -1,23 +1,31 @@
 // The gallery of a seed, and the picture of every label for one z.
 
+import { canDraw } from "./draw.js";
 import { byId } from "./explorer.js";
 import { element } from "./paint.js";
 
 export const GALLERY = 16;
+/** Kinds of data that `kvae sample` draws from p(x given z) by default. */
+export const DRAWN = ["table", "sequence"];
 const MOST_LABELS = 60;
 
 /** Build the gallery: samples of the seed, equal to those of `kvae sample --seed`. */
 export function buildGallery(explorer) {
   const { model, painter } = explorer;
   let start = 0;
+  const drawn = byId("drawn");
+  // Rows of tables and sequences are drawn by default, as in kvae sample: a mean is not a likely row.
+  drawn.checked = canDraw(model.manifest) && DRAWN.includes(painter.kind);
+  drawn.parentElement.hidden = !canDraw(model.manifest);
+  drawn.addEventListener("change", () => refresh());
   const refresh = explorer.view(["sampling", "values"], async () => {
-    const z = await model.draw(explorer.seed, start, GALLERY, explorer.values, explorer.temperature);
-    const x = (await model.decode(z, explorer.values)).get("x_mean");
+    const x = await model.sample(explorer.seed, start, GALLERY, explorer.values, explorer.temperature, drawn.checked);
     const captions = Array.from({ length: GALLERY }, (_, i) => String(start + i));
     painter.cells(byId("gallery"), x, captions, (i) => explorer.showSample(start + i));
-    byId("gallery-help").textContent = `Samples ${start} to ${start + GALLERY - 1} of seed ${explorer.seed}, as kvae sample draws them.`;
+    const defaults = drawn.checked === DRAWN.includes(painter.kind);
+    byId("gallery-help").textContent = `Samples ${start} to ${start + GALLERY - 1} of seed ${explorer.seed}, equal to those of kvae sample${defaults ? "" : drawn.checked ? " --draw" : " --mean"}.`;
     byId("gallery-previous").disabled = start === 0;
-    byId("gallery").dataset.shown = `${explorer.seed} ${start} ${explorer.values} ${explorer.temperature}`;
+    byId("gallery").dataset.shown = `${explorer.seed} ${start} ${explorer.values} ${explorer.temperature}${drawn.checked ? " drawn" : ""}`;
   });
   const turn = (by) => {
     start = Math.max(0, start + by);

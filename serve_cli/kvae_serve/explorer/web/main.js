@@ -13,10 +13,8 @@ import { buildAddress, buildShare, openAddress } from "./share.js";
 
 async function start() {
   const facts = JSON.parse(block("facts"));
-  await openRuntime(facts.runtime);
-  const model = await Model.open(facts.graphs, facts.likelihood_pieces);
+  const model = await Model.open(facts.graphs, facts.likelihood_pieces, openRuntime(facts.runtime));
   const { manifest } = model;
-  await openExamples(facts, model.latentDim);
   const explorer = new Explorer(model, facts);
   globalThis.explorer = explorer;
   document.title = manifest.name;
@@ -29,6 +27,7 @@ async function start() {
   byId("main").hidden = false;
   await buildStage(explorer)();
   document.documentElement.dataset.firstPicture = String(Math.round(performance.now()));
+  await openExamples(facts, model.latentDim);
   buildConditions(explorer);
   buildSampling(explorer);
   buildSliders(explorer);

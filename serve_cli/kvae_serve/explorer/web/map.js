@@ -101,6 +101,7 @@ export function buildMap(explorer) {
   function pointColour(i) {
     const column = examples.columns[Math.max(0, colourBy.selectedIndex)];
     if (!column) return colour(0);
+    if (column.values[i] === null) return "#999";
     if (column.classes) return colour(column.values[i]);
     const [low, high] = column.extent;
     return `hsl(${240 - 240 * ((column.values[i] - low) / (high - low || 1))} 75% 50%)`;
@@ -173,7 +174,7 @@ export function buildMap(explorer) {
 
   const names = () => selects.map((select) => axes[select.selectedIndex].name);
   const position = (at) => at.map((each, i) => `${names()[i]} ${each.toFixed(2)}`).join(", ");
-  const nearest = (at) => {
+  const nearestExample = (at) => {
     let [best, distance] = [null, NEAR];
     plane.examples.forEach((each, i) => {
       const [x, y] = toPixel(each);
@@ -194,7 +195,7 @@ export function buildMap(explorer) {
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
     pointer = where(event);
-    const example = nearest(pointer);
+    const example = nearestExample(pointer);
     if (example !== null && explorer.showExample?.(example)) return (pointer = null);
     stay(toPlane(pointer));
   });
@@ -202,7 +203,7 @@ export function buildMap(explorer) {
     const at = where(event);
     if (pointer) return stay(toPlane(at));
     if (event.pointerType !== "mouse" || event.buttons || !plane) return;
-    const example = nearest(at);
+    const example = nearestExample(at);
     const text = example === null ? position(toPlane(at)) : exampleText(examples, example);
     explorer.preview = { z: lift(await explorer.toZ(), toPlane(at)), text };
     explorer.changed("preview");
@@ -231,7 +232,7 @@ export function buildMap(explorer) {
         dot.style.background = colour(i);
         return element("span", {}, dot, name);
       })
-      : [`${column.name} ${short(column.extent[0])} (blue) to ${short(column.extent[1])} (red)`]));
+      : [`${column.name}: ${column.texts[0]} (blue) to ${column.texts[1]} (red)`]));
   };
   colourBy.addEventListener("change", () => (legend(), paint()));
   legend();
@@ -251,6 +252,7 @@ export function buildMap(explorer) {
 
 /** Return number and labels of an example. */
 export function exampleText(examples, i) {
-  const labels = examples.columns.map(({ name, classes, values }) => `${name} ${classes ? classes[values[i]] : short(values[i])}`);
+  // The columns of a table are shown by its form.
+  const labels = examples.columns.filter(({ inTable }) => !inTable).map(({ name, classes, values }) => `${name} ${classes ? classes[values[i]] : short(values[i])}`);
   return [`example ${i}`, ...labels].join(", ");
 }

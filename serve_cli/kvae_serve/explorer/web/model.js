@@ -1,7 +1,8 @@
 // A model: its sealed graphs in ONNX Runtime, and what kvae computes from them.
 
 import { unpack } from "./bytes.js";
-import { STREAM_BINARIZE, latentNoise, sampleWords, uniform } from "./noise.js";
+import { drawExample, drawWords } from "./draw.js";
+import { STREAM_BINARIZE, STREAM_DRAW, latentNoise, sampleWords, uniform } from "./noise.js";
 import { compareGolden, goldenInputs, isMixture, openSealed } from "./sealed.js";
 
 const LOG_2_PI = Math.log(2 * Math.PI);
@@ -11,10 +12,10 @@ export class Model {
   #queue = Promise.resolve();
   #moments = new Map();
 
-  /** Open a model: its decoder now, every other graph on first use. */
-  static async open(names, likelihoodPieces) {
+  /** Open a model: its decoder now, every other graph on first use. `runtime` is done when onnxruntime-web is ready. */
+  static async open(names, likelihoodPieces, runtime) {
     const model = new Model();
-    model.pieces = likelihoodPieces;
+    Object.assign(model, { pieces: likelihoodPieces, runtime });
     model.names = names;
     for (const name of ["decoder", ...names].filter((each, i) => i === 0 || each !== "decoder")) {
       model.#graphs.set(name, null);
@@ -52,6 +53,7 @@ export class Model {
         const bytes = await this.#bytes(name);
         const sealed = await openSealed(bytes);
         if (sealed.seal === false) throw new Error(`${name}.onnx is damaged: its bytes do not match their digest.`);
+        await this.runtime;
         const session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
         return { ...sealed, session };
       };
@@ -143,6 +145,19 @@ export class Model {
       }
     }
     return z;
+  }
+
+  /** Return x of samples of a seed: means of p(x given z), or draws from it. */
+  async sample(seed, start, num, values, temperature, drawn) {
+    const outputs = await this.decode(await this.draw(seed, start, num, values, temperature), values);
+    if (!drawn) return outputs.get("x_mean");
+    const x = new Float32Array(num * this.size);
+    for (let row = 0; row < num; row++) {
+      const own = new Map(Array.from(outputs, ([name, all]) => [name, all.subarray((row * all.length) / num, ((row + 1) * all.length) / num)]));
+      const words = sampleWords(seed, STREAM_DRAW, BigInt(start) + BigInt(row), drawWords(this.manifest, this.size));
+      x.set(drawExample(this.manifest, own, words), row * this.size);
+    }
+    return x;
   }
 
   /** Score one example like `kvae score`: elbo, reconstruction and kl in nats. */

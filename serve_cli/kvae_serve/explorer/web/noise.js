@@ -1,6 +1,7 @@
 // The random numbers of docs/format.md: Philox4x64-10 by sample index, uniforms, Box-Muller normals.
 
 export const STREAM_Z = 0n;
+export const STREAM_DRAW = 1n;
 export const STREAM_BINARIZE = 2n;
 export const STREAM_GOLDEN = 3n;
 

@@ -122,11 +122,20 @@ export class Painter {
     return Array.from({ length: this.size }, (_, i) => String(columns[i]?.name ?? `x${i}`));
   }
 
-  /** Return the text of value i of a row of a table: a class name, or a number. */
+  /** Return the text of value i of a row of a table, as kvae writes it: a class name, a number, a date, or a missing cell. */
   cellText(value, i) {
-    const classes = this.isTable ? this.data.columns[i]?.classes : null;
-    if (!Array.isArray(classes)) return short(value);
-    return String(classes[Math.min(Math.max(Math.round(value), 0), classes.length - 1)]);
+    const column = (this.isTable && this.data.columns[i]) || {};
+    if (Array.isArray(column.classes)) return String(column.classes[Math.round(value)] ?? column.missing ?? "");
+    if (Number.isNaN(value)) return String(column.missing || "missing");
+    const number = Math.min(Math.max(value + (column.offset ?? 0), column.minimum ?? -Infinity), column.maximum ?? Infinity);
+    if (column.format) return dateText(number, column.format);
+    return Number.isInteger(column.decimals) ? number.toFixed(Math.min(column.decimals, 20)) : short(number);
+  }
+
+  /** Return the names of the outcomes of column i that have probabilities: its classes, or its atoms. */
+  outcomes(i) {
+    const column = this.data.columns[i] ?? {};
+    return column.classes ?? column.atoms?.map((atom) => this.cellText(atom, i));
   }
 
   /** Return a table of one row of data: each column with its value, spread, and bars of class probabilities. */
@@ -135,12 +144,17 @@ export class Painter {
     const logVar = outputs.get("x_log_var");
     const body = element("tbody");
     this.columnNames().forEach((name, i) => {
-      const classes = this.data.columns[i]?.classes;
+      const column = this.data.columns[i] ?? {};
+      const classes = this.outcomes(i);
       const probabilities = outputs.get(this.likelihood.probabilities?.[i]);
       const cell = element("td", {}, this.cellText(x[i], i));
-      if (!classes && logVar?.length === this.size && Number.isFinite(logVar[i])) {
+      // The variance of the form `quantile` is that of a score, and that of a date is in seconds.
+      const normal = !classes && !column.format && (column.form ?? "standard") === "standard";
+      if (normal && logVar?.length === this.size && Number.isFinite(logVar[i])) {
         cell.append(element("span", { className: "soft" }, ` ± ${short(Math.exp(logVar[i] / 2))}`));
       }
+      const missing = outputs.get(this.likelihood.missing)?.[i];
+      if (missing >= 0.005) cell.append(element("span", { className: "soft" }, ` · missing ${(100 * missing).toFixed(0)} %`));
       if (classes && probabilities) cell.append(this.bars(classes, probabilities));
       body.append(element("tr", {}, element("th", { scope: "row" }, name), cell));
     });
@@ -156,7 +170,7 @@ export class Painter {
       const bar = element("span", { className: "bar" });
       bar.style.width = `${100 * probabilities[i]}%`;
       const percent = `${(100 * probabilities[i]).toFixed(probabilities[i] < 0.1 ? 1 : 0)} %`;
-      list.append(element("span", { className: "bar-name" }, String(classes[i])), element("span", { className: "track" }, bar), element("span", { className: "bar-value" }, percent));
+      list.append(element("span", { className: "bar-name" }, String(classes[i]) || "(empty)"), element("span", { className: "track" }, bar), element("span", { className: "bar-value" }, percent));
     }
     return list;
   }
@@ -189,6 +203,25 @@ export class Painter {
     }
     if (focused >= 0) container.querySelectorAll("button")[focused]?.focus();
   }
+}
+
+const MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
+
+/** Return seconds since 1970 in a format of strftime. */
+function dateText(seconds, format) {
+  const unit = /%f/.test(format) ? 1e-6 : /%S/.test(format) ? 1 : /%M/.test(format) ? 60 : /%-?[HI]/.test(format) ? 3600 : 86400;
+  const whole = Math.round(seconds / unit) * unit;
+  const date = new Date(Math.floor(whole) * 1000);
+  const parts = {
+    Y: [date.getUTCFullYear(), 4], y: [date.getUTCFullYear() % 100, 2], m: [date.getUTCMonth() + 1, 2], d: [date.getUTCDate(), 2],
+    b: [MONTHS[date.getUTCMonth()]?.slice(0, 3), 0], B: [MONTHS[date.getUTCMonth()], 0], H: [date.getUTCHours(), 2],
+    I: [((date.getUTCHours() + 11) % 12) + 1, 2], M: [date.getUTCMinutes(), 2], S: [date.getUTCSeconds(), 2],
+    f: [Math.round((whole - Math.floor(whole)) * 1e6), 6], p: [date.getUTCHours() < 12 ? "AM" : "PM", 0], "%": ["%", 0],
+  };
+  return format.replace(/%(-?)([A-Za-z%])/g, (all, bare, name) => {
+    const [value, width] = parts[name] ?? [all, 0];
+    return String(value).padStart(bare ? 0 : width, "0");
+  });
 }
 
 function extent(x) {
