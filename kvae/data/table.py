@@ -41,6 +41,7 @@ class TableSpec(DataSpec):
             creates them.
         outside: Columns that are written but not modelled: constants and identifiers.
         order: Names of all written columns in order, conditions included.
+        delimiter: Delimiter of written CSV files.
 
     Raises:
         ValueError: If a column is invalid, or two have the same name.
@@ -56,10 +57,15 @@ class TableSpec(DataSpec):
     """
 
     def __init__(
-        self, columns: Sequence[dict[str, Any]], outside: Sequence[dict[str, Any]] = (), order: Sequence[str] = ()
+        self,
+        columns: Sequence[dict[str, Any]],
+        outside: Sequence[dict[str, Any]] = (),
+        order: Sequence[str] = (),
+        delimiter: str = ",",
     ) -> None:
         self.columns = [dict(column) for column in columns]
         self.outside, self.order = [dict(column) for column in outside], list(order)
+        self.delimiter = delimiter
         names = [column["name"] for column in self.columns]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"The columns are {names}; expected at least one, all with different names.")
@@ -88,6 +94,7 @@ class TableSpec(DataSpec):
         order: Sequence[str] = (),
         *,
         numbers: str = "standard",
+        delimiter: str = ",",
     ) -> "TableSpec":
         """Create a spec with the statistics of rows.
 
@@ -96,6 +103,7 @@ class TableSpec(DataSpec):
             x: Rows `[num, num_columns]`. A column that is constant in them gets the scale 1.
             outside: Columns as in `kvae_serve.readers.Dataset.outside`.
             order: As `kvae_serve.readers.Dataset.order`.
+            delimiter: As `kvae_serve.readers.Dataset.delimiter`.
             numbers: `"standard"`, or `"quantile"` for the quantile form of numbers, and classes for integers with few
                 different values.
 
@@ -125,7 +133,7 @@ class TableSpec(DataSpec):
                 learned[-1] |= _form(values, num_numeric)
             if len(values) < len(every):
                 learned[-1].setdefault("missing", "")
-        return cls(learned, outside, order)
+        return cls(learned, outside, order, delimiter)
 
     @property
     def num_classes(self) -> list[int]:
@@ -247,12 +255,14 @@ class TableSpec(DataSpec):
 
     def manifest(self) -> dict[str, Any]:
         """Return kind, shape and columns as JSON."""
-        written = {"outside": self.outside, "order": self.order} if self.order else {}
+        written: dict[str, Any] = {"outside": self.outside, "order": self.order} if self.order else {}
+        written |= {"delimiter": self.delimiter} if self.delimiter != "," else {}
         return {"kind": "table", "shape": list(self.shape), "range": None, "columns": self.columns, **written}
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""
-        return {"columns": self.columns, "outside": self.outside, "order": self.order}
+        written = {"outside": self.outside, "order": self.order, "delimiter": self.delimiter}
+        return {"columns": self.columns, **written}
 
 
 def form_of(column: dict[str, Any]) -> str:

@@ -248,7 +248,9 @@ def spec_of(
     if dataset.columns:
         x = dataset.x if rows is None else dataset.x[rows]
         try:
-            return TableSpec.learn(dataset.columns, x, dataset.outside, dataset.order, numbers=numbers)
+            return TableSpec.learn(
+                dataset.columns, x, dataset.outside, dataset.order, numbers=numbers, delimiter=dataset.delimiter
+            )
         except ValueError as error:
             raise InputDataError(f"{dataset.source}: {error}") from None
     shape = dataset.x.shape[1:]

@@ -54,6 +54,8 @@ def texts(column: Column, values: np.ndarray) -> list[str]:
     numbers = in_units(column, values)
     absent = np.isnan(numbers)
     written = _numbers(column, numbers[~absent])
+    if column.get("decimal") == ",":
+        written = [text.replace(".", ",") for text in written]
     if "prefix" in column or "suffix" in column:
         written = [f"{column.get('prefix', '')}{text}{column.get('suffix', '')}" for text in written]
     if not absent.any():

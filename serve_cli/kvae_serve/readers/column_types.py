@@ -230,7 +230,9 @@ class _Inference:
             schema["decimals"] = decimals
         if kind == "number" and all(value.is_integer() for value in distinct):
             schema["step"] = 1
-        schema |= _affixes(numbers) if note else {}
+        if note:
+            has_comma = any("," in cell and "." in text for cell, text in numbers.items())
+            schema |= _affixes(numbers, has_comma) | ({"decimal": ","} if has_comma else {})
         widths = {len(cell) for cell in numbers}
         if kind == "integer" and len(widths) == 1 and any(re.fullmatch(r"0\d+", cell) for cell in numbers):
             schema["width"] = widths.pop()
@@ -395,7 +397,8 @@ def known_values(
         numbers = dates.parse(present, schema["format"])
         expected = f"expected a date such as {dates.write(np.array([schema.get('offset', 0.0)]), schema['format'])[0]}"
     else:
-        numbers, expected = _known_numbers(table, name, present, decimal_comma), "expected a number"
+        has_comma = decimal_comma or schema.get("decimal") == ","
+        numbers, expected = _known_numbers(table, name, present, has_comma), "expected a number"
     with np.errstate(over="ignore"):
         values = dict(zip(present, (numbers - schema.get("offset", 0.0)).astype(np.float32).tolist(), strict=True))
     for cell, value in values.items():
@@ -473,7 +476,7 @@ def _short(value: float) -> float | int:
     return int(value) if float(value).is_integer() and abs(value) < _MAX_SAFE else float(value)
 
 
-def _affixes(numbers: Mapping[str, str]) -> dict[str, str]:
+def _affixes(numbers: Mapping[str, str], has_comma: bool) -> dict[str, str]:
     """Return the text before and after all numbers, such as $ and %, if the rest of each cell is a plain number."""
     first = next(iter(numbers))
     match = re.fullmatch(r"([^\d+.-]*)([\d+.-].*?)([^\d.]*)", first)
@@ -482,7 +485,8 @@ def _affixes(numbers: Mapping[str, str]) -> dict[str, str]:
     before, after = match[1], match[3]
     for cell in numbers:
         rest = cell.removeprefix(before).removesuffix(after)
-        if len(rest) != len(cell) - len(before) - len(after) or not NUMBER.fullmatch(rest):
+        plain = rest.replace(",", ".") if has_comma else rest
+        if len(rest) != len(cell) - len(before) - len(after) or not NUMBER.fullmatch(plain):
             return {}
     return {key: text for key, text in (("prefix", before), ("suffix", after)) if text}
 

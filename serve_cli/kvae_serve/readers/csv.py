@@ -22,7 +22,7 @@ from kvae_serve.readers import csv_numbers
 from kvae_serve.readers.column_types import ColumnError, known_values, sorted_classes
 from kvae_serve.readers.column_types import infer as infer_column
 from kvae_serve.readers.dataset import Dataset, MissingSplitError, ReadOptions, Split, Table
-from kvae_serve.sealed.manifest import RESERVED, Condition
+from kvae_serve.sealed.manifest import DELIMITERS, RESERVED, Condition
 
 SUFFIXES = (".csv", ".tsv")
 MAX_LINE = 2**22
@@ -161,6 +161,7 @@ def infer(table: Table, options: ReadOptions) -> Dataset:
         (*table.notes, *read.notes),
         outside=tuple(read.outside),
         order=tuple(read.order),
+        delimiter=table.delimiter if table.delimiter in DELIMITERS else ",",
         condition_columns=read.condition_columns,
     )
 

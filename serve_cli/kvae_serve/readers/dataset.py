@@ -67,6 +67,7 @@ class Dataset(NamedTuple):
         columns: Columns of a table, as `data.columns` in docs/format.md. Empty for other data.
         outside: Columns of a table that are not in x, as `data.outside` in docs/format.md: constants and identifiers.
         order: Names of all columns of a table in the order of the file, conditions included.
+        delimiter: Delimiter of the file of a table.
         condition_columns: Columns of the conditions of a table by the name of the condition, like `columns`.
         notes: Sentences about how the data was read, such as columns that were left out.
         files: Name of the image file of each example, relative to the folder. Empty for other data.
@@ -82,6 +83,7 @@ class Dataset(NamedTuple):
     files: tuple[str, ...] = ()
     outside: tuple[dict[str, Any], ...] = ()
     order: tuple[str, ...] = ()
+    delimiter: str = ","
     condition_columns: Mapping[str, dict[str, Any]] = MappingProxyType({})
 
     def __repr__(self) -> str:

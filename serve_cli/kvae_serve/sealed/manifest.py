@@ -31,6 +31,7 @@ RESERVED = frozenset({"x", "z", "component", "seed", "start", "scheme"})
 COLUMN_TYPES = ("integer", "number", "category", "boolean", "datetime")
 """Types of the columns of a table, which decide how they are written."""
 
+DELIMITERS = (",", ";", "\t", "|", " ")
 MAX_COLUMN_TEXT = 200
 MAX_DECIMALS = 15
 MAX_QUANTILES = 1001
@@ -91,7 +92,8 @@ class Data:
     """Description of x: `shape` without the batch axis, and `range` in data units or None.
 
     If `bounded` is false, the range is only a scale, and values may lie outside. Of a table, `outside` are the columns
-    that are not in x but in written rows, and `order` are the names of all columns of written rows.
+    that are not in x but in written rows, and `order` are the names of all columns of written rows, and `delimiter`
+    is that of a CSV.
     """
 
     kind: str
@@ -103,6 +105,7 @@ class Data:
     scale: tuple[float, ...] = ()
     outside: tuple[dict[str, Any], ...] = ()
     order: tuple[str, ...] = ()
+    delimiter: str = ","
 
     @property
     def num_values(self) -> int:
@@ -258,8 +261,12 @@ class _Checker:
         if not isinstance(bounded := raw.get("bounded", True), bool):
             self.fail("data.bounded", bounded, "true or false")
         mean, scale = self.features(raw, shape[-1]) if "scale" in raw or "mean" in raw else ((), ())
+        if (delimiter := raw.get("delimiter", ",")) not in DELIMITERS:
+            self.fail("data.delimiter", delimiter, "a comma, semicolon, tab, vertical bar or blank")
         value_range = self.range(raw)
-        return Data(kind, tuple(shape), value_range, tuple(columns), bounded, mean, scale, outside, tuple(order))
+        return Data(
+            kind, tuple(shape), value_range, tuple(columns), bounded, mean, scale, outside, tuple(order), delimiter
+        )
 
     def written_form(self, column: dict[str, Any]) -> None:
         """Check the keys that decide how the values of a column are written."""
@@ -285,6 +292,8 @@ class _Checker:
         step = column.get("step", 1)
         if not is_number(step) or step <= 0:
             self.fail("a column's step", step, "a number above 0")
+        if column.get("decimal", ".") not in (".", ","):
+            self.fail("a column's decimal", column["decimal"], "a point or a comma")
         for key in ("prefix", "suffix"):
             if key in column:
                 self.text(column, key, MAX_AFFIX)

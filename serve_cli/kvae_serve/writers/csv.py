@@ -67,12 +67,14 @@ def _write_table(stream: TextIO, rows: RowStream) -> None:
                 by_name[condition.column["name"]] = condition_texts(condition, chunk[condition.name])
             yield [by_name[name] for name in order]
 
-    write_columns(stream, order, columns())
+    write_columns(stream, order, columns(), data.delimiter)
 
 
-def write_columns(stream: TextIO, header: Sequence[str], chunks: Iterable[Sequence[Sequence[str]]]) -> None:
+def write_columns(
+    stream: TextIO, header: Sequence[str], chunks: Iterable[Sequence[Sequence[str]]], delimiter: str = ","
+) -> None:
     """Write a header line, then the lines of each chunk, which is given as columns of texts."""
-    writer = csv.writer(stream, lineterminator="\n")
+    writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
     writer.writerow(map(escape, header))
     for columns in chunks:
         writer.writerows(zip(*columns, strict=True))

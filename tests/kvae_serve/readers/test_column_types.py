@@ -61,7 +61,7 @@ def read(folder: Path, rows: list[dict[str, str]], **options) -> Dataset:
 def table(data: Dataset) -> Manifest:
     described = {
         "kind": "table", "shape": [data.x.shape[1]], "range": None, "columns": list(data.columns),
-        "outside": list(data.outside), "order": list(data.order),
+        "outside": list(data.outside), "order": list(data.order), "delimiter": data.delimiter,
     }  # fmt: skip
     conditions = [
         {"name": name, "kind": "categorical", "classes": list(classes), "column": dict(data.condition_columns[name])}
@@ -116,6 +116,14 @@ def test_all_types_and_a_condition_keep_their_places(tmp_path):
     )
     assert list(data.conditions) == ["missing_texts_column"]
     assert written(data) == (tmp_path / "a.csv").read_text()
+
+
+def test_semicolons_and_decimal_commas_are_kept(tmp_path):
+    rows = [f"{i % 9},{i % 7}5;{i % 5},5 %;{'pqr'[i % 3]};1,{i % 9}00" for i in range(ROWS)]
+    (tmp_path / "a.csv").write_text("\n".join(["a;b;c;d", *rows]) + "\n")
+    data = read_dataset(tmp_path / "a.csv")
+    assert written(data) == (tmp_path / "a.csv").read_text()
+    np.testing.assert_array_equal(read_for(tmp_path / "a.csv", table(data)).x, data.x)
 
 
 def test_names_are_left_out_and_written_as_a_sequence(tmp_path):

@@ -281,7 +281,8 @@ def test_written_form_of_columns_is_read():
     [
         {"age": {"type": "category"}}, {"age": {"type": "money"}}, {"age": {"decimals": 16}}, {"age": {"decimals": -1}},
         {"age": {"decimals": 1.5}},
-        {"age": {"width": 41}}, {"age": {"step": 0}}, {"age": {"prefix": "x" * 11}}, {"age": {"suffix": 1}},
+        {"age": {"width": 41}}, {"age": {"step": 0}}, {"age": {"decimal": ";"}},
+        {"age": {"prefix": "x" * 11}}, {"age": {"suffix": 1}},
         {"age": {"minimum": 91}}, {"age": {"minimum": "17"}}, {"age": {"offset": None}},
         {"age": {"offset": True}}, {"age": {"missing": 3}}, {"age": {"missing": "x" * 201}}, {"age": {"missing": "\n"}},
         {"age": {"format": "%Y"}}, {"day": {"format": "%Q"}}, {"day": {"format": "%Y" * 40}}, {"day": {"format": 1}},
