@@ -127,9 +127,14 @@ export class Painter {
     const column = (this.isTable && this.data.columns[i]) || {};
     if (Array.isArray(column.classes)) return String(column.classes[Math.round(value)] ?? column.missing ?? "");
     if (Number.isNaN(value)) return String(column.missing || "missing");
-    const number = Math.min(Math.max(value + (column.offset ?? 0), column.minimum ?? -Infinity), column.maximum ?? Infinity);
+    const inUnits = value + (column.offset ?? 0);
+    const rounded = column.step > 0 ? Math.round(inUnits / column.step) * column.step : inUnits;
+    const number = Math.min(Math.max(rounded, column.minimum ?? -Infinity), column.maximum ?? Infinity);
     if (column.format) return dateText(number, column.format);
-    return Number.isInteger(column.decimals) ? number.toFixed(Math.min(column.decimals, 20)) : short(number);
+    let text = Number.isInteger(column.decimals) ? number.toFixed(Math.min(column.decimals, 20)) : short(number);
+    if (column.width > 0) text = text.padStart(Math.min(column.width, 40), "0");
+    if (column.decimal === ",") text = text.replace(".", ",");
+    return `${column.prefix ?? ""}${text}${column.suffix ?? ""}`;
   }
 
   /** Return the names of the outcomes of column i that have probabilities: its classes, or its atoms. */
