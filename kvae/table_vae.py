@@ -99,7 +99,7 @@ class TableVAE:
         """Draw rows.
 
         Args:
-            num: Number of rows, for each combination of the values of conditions.
+            num: Number of rows of each combination of the values of conditions.
             conditions: One or several values per condition. By default they are drawn as often as in the training
                 table.
             seed: Seed, 0 to 2**64 - 1; a random one if None.

@@ -23,7 +23,7 @@ def to_frame(manifest: Manifest, x: np.ndarray, conditions: Mapping[str, np.ndar
     Args:
         manifest: Manifest of a model of a table.
         x: `[rows, columns]` in data units.
-        conditions: Conditions by name, `[rows]`; those that are missing have no column.
+        conditions: Conditions by name, `[rows]`; those that are missing do not have a column.
         first: Index of the first row, for identifiers.
     """
     arrays = to_arrays(manifest, x, conditions, first)

@@ -99,7 +99,7 @@ def test_conditions_have_the_shares_of_the_data(table, model):
     ages = np.array([int(row["age"]) for row in original])
     assert draws.conditions["age"].mean() == pytest.approx(ages.mean(), abs=2)
     assert (draws.conditions["age"] == draws.conditions["age"].round()).all()
-    # The same rows in parts, one by one, or beside a fixed condition.
+    # The same rows in parts, one by one, or with another condition fixed.
     part = kvae.load(model).sample(10, seed=0, start=100)
     np.testing.assert_array_equal(part.conditions["age"], draws.conditions["age"][100:110])
     np.testing.assert_array_equal(part.x, draws.x[100:110])
