@@ -1,32 +1,37 @@
 """Random graphs of allowed operators, mostly in sensible forms: none of them may end the process of ONNX Runtime.
 
-Only accepted graphs are opened, under the settings of a session. The shape and the elements of every value are compared
-with what shape inference computed. Graph i is always the same. To search on: `python tests/support/random_graphs.py
-FIRST NUM` prints the number of graphs per outcome, in one process.
+Only accepted graphs are opened, each in a forked process and under the settings of a session. The memory that the
+process gains is compared with the bound, and the shape and the elements of every value with what shape inference
+computed. Graph i is always the same. To search on: `python tests/support/random_graphs.py FIRST NUM` prints the faults
+and the number of graphs per outcome.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+import os
 import random
-import signal
+import resource
 import struct
 import sys
+import traceback
 from collections import Counter
-from pathlib import Path
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from kvae_serve.errors import ModelFileError
 from kvae_serve.runtime import memory, session
-from kvae_serve.sealed import allowed_ops, shapes, validate
-from support import wire
+from kvae_serve.sealed import allowed_ops, dequantize, shapes, validate
+from support import memory_use, wire
 
-BATCH, CAP = 2, 2**26
+BATCH, CAP = 2, 2**28
 Z = wire.value("z", ["batch", 3])
 OPS = sorted(allowed_ops.ALLOWED_OPS)
 FLOAT, INT32, INT64, BOOL, DOUBLE = 1, 6, 7, 9, 11
-TYPES = {FLOAT: "f4", INT32: "i4", INT64: "i8", BOOL: "?", DOUBLE: "f8", 10: "f2", 2: "u1", 3: "i1"}
+TYPES = {FLOAT: "f4", INT32: "i4", INT64: "i8", BOOL: "?", DOUBLE: "f8", 10: "f2", 2: "u1", 3: "i1",
+         4: "u2", 5: "i2", 12: "u4", 13: "u8"}  # fmt: skip
 NUMBERS = [0, 1, 2, 3, -1, -2, 5, 8, -8, 100, 2**20, 2**31 - 1, 2**31, 2**32, 2**62, 2**63 - 1, -(2**63), -(2**31)]
 FRACTIONS = [0, 1, -1, 0.5, 2, 1e-30, 1e30, math.nan, math.inf, -math.inf]
 EQUATIONS = [
@@ -59,6 +64,7 @@ class Draft:
         self.tensors: list[bytes] = []
         self.values = ["z"]
         self.made = 0
+        self.factor = self.chance.choice([1] * 8 + [16, 256, 4096, 65536])
 
     def name(self) -> str:
         self.made += 1
@@ -85,7 +91,9 @@ class Draft:
         return name
 
     def data(self, *shape: int) -> str:
-        """Add a computed value of this shape, which may or may not be visible in the file."""
+        """Add a computed value of this shape, which may or may not be visible in the file. Large graphs stretch it."""
+        if len(shape) > 2:
+            shape = (*shape[:-1], shape[-1] * self.factor)
         sizes, name = self.whole(*shape), self.name()
         if self.chance.random() < 0.4:
             self.nodes.append(wire.node("Identity", [sizes], [sizes + "i"]))
@@ -145,7 +153,8 @@ class Draft:
         if op == "LSTM":
             gates, units, sides = 4, chance.choice([1, 2, 3]), chance.choice([1, 1, 2])
             width, batch = chance.choice([1, 2]), chance.choice([0, 1, 2])
-            inputs = [self.data(chance.choice([0, 1, 2]), batch, self.near(width))]
+            self.factor = 1
+            inputs = [self.data(chance.choice([0, 1, 2, 50]), batch, self.near(width))]
             for each in (width, units):
                 inputs.append(self.constant([sides, self.near(gates * units), self.near(each)], FLOAT))
             state = [sides, self.near(batch), self.near(units)]
@@ -207,6 +216,12 @@ class Draft:
             shape = [chance.choice([1, 2, 3]) for _ in range(chance.choice([1, 2, 4]))]
             axis = self.attribute("axis", value=chance.randrange(len(shape)))
             return [self.data(*shape) for _ in range(chance.choice([1, 2, 3]))], [axis]
+        if op.startswith("Global"):
+            return [
+                self.data(2, chance.choice([1, 3, 16]), *[chance.choice([1, 2, 3])] * chance.choice([0, 1, 2, 3]))
+            ], []
+        if op == "ReverseSequence":
+            return [self.data(2, 2, 3), self.whole(*chance.choices([0, 1, 2, 2, 3], k=2))], self.some(form.attributes)
         if op == "Range":
             kind = chance.choice([FLOAT, INT32, INT64])
             return [self.constant([], kind) for _ in range(3)], []
@@ -236,6 +251,8 @@ class Draft:
             if form.outputs.endswith("*")
             else chance.randint(form.outputs.count("x") or 1, len(form.outputs))
         )
+        if op == "Split" and len(fit[0]) == 1:
+            fit = fit[0], [self.attribute("num_outputs", value=self.near(num))]
         outputs = [self.name() for _ in range(num)]
         self.nodes.append(wire.node(op, fit[0], outputs, *fit[1]))
         self.values += outputs
@@ -250,7 +267,7 @@ def make(index: int) -> bytes:
         )
     for op in [OPS[index % len(OPS)], *draft.chance.choices(OPS, k=draft.chance.choice([0, 0, 1, 2, 4]))]:
         careful = draft.chance.random() < 0.95
-        for _ in range(20):
+        for _ in range(40):
             sizes = len(draft.nodes), len(draft.tensors), len(draft.values)
             draft.add(op)
             if not careful or accepted(draft):
@@ -279,7 +296,13 @@ def accepted(draft: Draft) -> bool:
 
 
 def judge(data: bytes) -> str:
-    """Return whether the reader refuses a graph, its memory is too large, ONNX Runtime refuses it, or it runs."""
+    """Return whether a graph is refused, its bound is above `CAP`, ONNX Runtime refuses it, or it runs.
+
+    "fragmented" means that the allocator could not place the values within the bound, which is an error for the user.
+
+    Raises:
+        AssertionError: A value differs from what shape inference computed, or the memory exceeds its bound.
+    """
     try:
         graph = validate.walk(data).computation
         values = shapes.infer(graph, BATCH)
@@ -288,17 +311,17 @@ def judge(data: bytes) -> str:
     bound = memory.bound(graph, values, len(data))
     if bound.total > CAP:
         return "too large"
-    # Every value as an output. Protobuf merges the two parts of the graph.
+    _open_first()
     names = [name for node in graph.nodes for name in node.outputs if name and name != "x_mean"]
+    feeds = {"z": np.zeros((BATCH, 3), np.float32)}
+    end, gained = memory_use.gained(lambda: _run(data, graph, bound, feeds))
+    assert gained <= bound.total, f"{gained:,} bytes, bound {bound.total:,}: {[n.op for n in graph.nodes]}"
+    if end != "ran":
+        return end
+    # Every value as an output. Protobuf merges the two parts of the graph.
     more = b"".join(wire.field(12, wire.value(name, list(values[name].shape), values[name].dtype)) for name in names)
-    try:
-        opened = session._open(data + wire.field(7, more), 1, CAP, "m.onnx", "cpu")
-    except ModelFileError:
-        return "not opened"
-    try:
-        outputs = opened.run(["x_mean", *names], {"z": np.zeros((BATCH, 3), np.float32)})
-    except Exception:  # Exceptions of ONNX Runtime do not share a base class.
-        return "failed"
+    opened = session._open(data + wire.field(7, more), 1, 8 * CAP, "m.onnx", "cpu")
+    outputs = opened.run(["x_mean", *names], feeds)
     for name, output in zip(["x_mean", *names], outputs, strict=True):
         value = values[name]
         assert (output.shape, output.dtype) == (value.shape, np.dtype(TYPES[value.dtype])), (name, value, output.shape)
@@ -307,17 +330,71 @@ def judge(data: bytes) -> str:
     return "ran"
 
 
-def run(first: int, num: int, progress: str = "") -> dict[str, int]:
-    """Judge graphs. The number of each is written to `progress` first. The process ends if one takes five seconds."""
+@functools.cache
+def _open_first() -> None:
+    """Open the first session of the process. It loads about 10 MB that are not of a graph."""
+    nodes = [wire.node("Sigmoid", ["z"], ["x_mean"])]
+    data = wire.model(wire.graph(nodes, [Z], [wire.value("x_mean", ["batch", 3])]))
+    session._open(data, 1, CAP, "m.onnx", "cpu").run(None, {"z": np.zeros((BATCH, 3), np.float32)})
+
+
+def _run(data: bytes, graph: shapes.Graph, bound: memory.Memory, feeds: dict[str, np.ndarray]) -> str:
+    """Open a graph with its bound as the limit and run it three times."""
+    limit = memory.allocated(bound.total - bound.outside)
+    packed = memory.padding(graph) <= memory.MAX_PADDING
+    try:
+        opened = session._open(dequantize.restore(data), 1, limit, "m.onnx", "cpu", packed)
+    except ModelFileError as error:
+        return "fragmented" if "memory" in str(error) else "not opened"
+    try:
+        for _ in range(3):
+            opened.run(["x_mean"], feeds)
+    except Exception as error:  # Exceptions of ONNX Runtime do not share a base class.
+        return "fragmented" if "Available memory of" in str(error) else "failed"
+    return "ran"
+
+
+def run(graphs: Iterable[tuple[str, Callable[[], bytes]]], seconds: int = 20) -> tuple[Counter[str], list[str]]:
+    """Judge each graph in a forked process.
+
+    Args:
+        graphs: Names and functions that return the graph.
+        seconds: Processor time per graph.
+
+    Returns:
+        The number of graphs per outcome, and one line per fault: a signal, a wrong shape, or too much memory.
+    """
+    _open_first()
     ends: Counter[str] = Counter()
-    for index in range(first, first + num):
-        if progress:
-            Path(progress).write_text(str(index))
-        signal.setitimer(signal.ITIMER_PROF, 5)
-        ends[judge(make(index))] += 1
-    signal.setitimer(signal.ITIMER_PROF, 0)
-    return dict(ends)
+    faults = []
+    for name, graph in graphs:
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(read)
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+            try:
+                end = judge(graph())
+            except BaseException:
+                end = "fault " + traceback.format_exc().splitlines()[-1][:500]
+            os.write(write, end.encode())
+            os._exit(0)
+        os.close(write)
+        with os.fdopen(read) as pipe:
+            end = pipe.read()
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code or end.startswith("fault"):
+            faults.append(f"{name}: {end or f'signal {-code}'}")
+            end = "fault"
+        ends[end] += 1
+    return ends, faults
+
+
+def numbered(first: int, num: int) -> Iterable[tuple[str, Callable[[], bytes]]]:
+    """Return random graphs for `run`."""
+    return ((f"graph {index}", lambda index=index: make(index)) for index in range(first, first + num))
 
 
 if __name__ == "__main__":
-    print(run(int(sys.argv[1]), int(sys.argv[2]), "/dev/stderr" if "-v" in sys.argv else ""))
+    print(*run(numbered(int(sys.argv[1]), int(sys.argv[2]))), sep="\n")

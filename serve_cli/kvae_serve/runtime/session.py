@@ -65,11 +65,11 @@ class Session:
         self.max_memory = max_memory or default_memory(graph, manifest)
         self._graph = graph
         self._checked: dict[int, memory.Memory] = {}
-        outside = self._check_memory(1).outside
+        allocated = memory.allocated(self.max_memory - self._check_memory(1).outside)
         self._session = _open(
             dequantize.restore(graph.data),
             threads,
-            self.max_memory - outside,
+            allocated,
             self.name,
             provider,
             packed=memory.padding(graph.computation) <= memory.MAX_PADDING,
@@ -246,6 +246,7 @@ def _open(data: bytes, threads: int, max_memory: int, name: str, provider: str, 
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # Failures are raised, and reported by kvae.
     options.add_session_config_entry("session.use_env_allocators", "1")
+    options.enable_mem_pattern = False  # A plan of the memory of a batch size doubles it.
     if not packed:  # Packed and blocked weights would be many times larger, see runtime/memory.py.
         options.add_session_config_entry("session.disable_prepacking", "1")
     if threads > 1:
@@ -255,7 +256,10 @@ def _open(data: bytes, threads: int, max_memory: int, name: str, provider: str, 
     try:
         with _registering:
             # Serves the sessions opened from now on. Earlier sessions keep theirs.
-            ort.create_and_register_allocator(allocator, ort.OrtArenaCfg({"max_mem": max_memory}))
+            # The strategy 1 adds what is requested, not twice as much.
+            ort.create_and_register_allocator(
+                allocator, ort.OrtArenaCfg({"max_mem": max_memory, "arena_extend_strategy": 1})
+            )
             session = ort.InferenceSession(
                 data,
                 options,

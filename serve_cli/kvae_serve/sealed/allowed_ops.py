@@ -188,7 +188,7 @@ def fault(op: str, inputs: Sequence[str], outputs: Sequence[str], attributes: Ma
         return f"has {len(attributes)} values, expected one"  # ONNX Runtime would choose.
     if op == "Resize" and any(inputs[1:2]):
         return "resizes a part of an image"
-    num_outputs = attributes.get("num_outputs", (INT, len(outputs)))[1]
+    num_outputs = attributes.get("num_outputs", (INT, len(outputs) if inputs[1:] else 0))[1]
     if op == "Split" and num_outputs != len(outputs):
         return "has a different number of outputs than its attribute num_outputs"
     return ""

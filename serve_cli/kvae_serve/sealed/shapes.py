@@ -423,11 +423,7 @@ def _slice_axes(inputs: Inputs) -> list[tuple[int, int, int, int]]:
     parts = []
     for axis, start, end, step in zip(_axes(list(given), len(shape)), starts, ends, steps, strict=True):
         _expect(step != 0, "slices with the step 0")
-        start, end, step = (
-            slice(start, end, step).indices(shape[axis])
-            if end > -(2**62)
-            else (slice(start, None, step).indices(shape[axis]))
-        )
+        start, end, step = slice(start, end, step).indices(shape[axis])
         parts.append((axis, start, step, len(range(start, end, step))))
     return parts
 
@@ -602,6 +598,7 @@ def _range(node: Node, inputs: Inputs) -> Value:
     dtype = _typed(inputs, _INTS)
     start, limit, step = (_scalar(value, "limits") for value in inputs)
     _expect(step != 0 and all(not value.shape for value in inputs), "has limits that are not numbers, or the step 0")
+    _expect(abs(limit - start) < MAX_ELEMENTS, f"counts from {start} to {limit}")
     return Value(dtype, (len(range(start, limit, step)),))
 
 
@@ -814,8 +811,11 @@ def _quotient(a: Any, b: Any) -> Any:
 
 def _fold(function: Callable) -> Callable:
     def numbers(node: Node, inputs: Inputs, out: Value) -> list[int] | None:
-        # The order in which ONNX Runtime adds float32 numbers is not specified.
-        return None if out.dtype == FLOAT32 or math.prod(out.shape) != 1 else [function(inputs[0].numbers)]
+        # ONNX Runtime adds float32 numbers in any order, and integers with the precision of float64.
+        found = [abs(number) for number in inputs[0].numbers]
+        exact = sum(found) <= 2**53 and math.prod(number or 1 for number in found) <= 2**53
+        known = out.dtype != FLOAT32 and math.prod(out.shape) == 1 and exact
+        return [function(inputs[0].numbers)] if known else None
 
     return numbers
 
@@ -855,7 +855,9 @@ _EVALUATE: dict[str, Callable] = {
     "Gather": _gathered, "Greater": _compute(operator.gt), "GreaterOrEqual": _compute(operator.ge), "Identity": _kept,
     "Less": _compute(operator.lt), "LessOrEqual": _compute(operator.le),
     "Max": _compute(lambda *row: max(row)), "Min": _compute(lambda *row: min(row)),
-    "Mod": lambda node, *rest: None if node.attributes.get("fmod", 0) else _compute(operator.mod)(node, *rest),
+    "Mod": lambda node, inputs, out: (
+        None if out.dtype == FLOAT32 or node.attributes.get("fmod", 0) else _compute(operator.mod)(node, inputs, out)
+    ),
     "Mul": _compute(operator.mul), "Neg": _compute(operator.neg), "Not": _compute(operator.not_),
     "Or": _compute(operator.or_), "Range": lambda node, inputs, out: range(*(value.numbers[0] for value in inputs)),
     "ReduceMax": _fold(max), "ReduceMin": _fold(min), "ReduceProd": _fold(math.prod), "ReduceSum": _fold(sum),
