@@ -25,7 +25,7 @@ class DataSpec:
     use data units (pixels 0 to 255). Networks and likelihoods use unit data (0 to 1).
 
     Args:
-        shape: Shape of one example. Images are (height, width, channels), also with one channel.
+        shape: Shape of one example, at most 3 axes. Images are (height, width, channels), also with one channel.
         range: Lowest and highest value in data units. Ignored with `mean` and `scale`.
         kind: `"image"`, `"vector"` or `"sequence"`. By default it follows from the number of axes: 3, 1 or 2.
         bounded: Whether values outside the range are rejected. Measurements under a Gaussian are unbounded; their
@@ -62,6 +62,12 @@ class DataSpec:
             raise ValueError(f"kind must be image, vector or sequence, got {self.kind!r}.")
         if not self.shape or min(self.shape) < 1:
             raise ValueError(f"shape must have at least one axis, each of at least 1, got {self.shape}.")
+        if len(self.shape) > 3:
+            merged = (self.shape[0], math.prod(self.shape[1:-1]), self.shape[-1])
+            raise ValueError(
+                f"shape is {self.shape}; expected at most 3 axes. Reshape the data to {merged}, and begin the encoder "
+                f"with keras.layers.Reshape({self.shape})."
+            )
         self.range: Any = (low, high)
         self.bounded = bool(bounded)
         self.mean: tuple[float, ...] | None = None

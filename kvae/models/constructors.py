@@ -81,7 +81,7 @@ class Constructors:
         cls,
         shape: Sequence[int] | None = None,
         latent_dim: int = 16,
-        filters: Sequence[int] = (32, 64),
+        filters: Sequence[int] | None = None,
         dense: int | Sequence[int] = 256,
         activation: str = "relu",
         *,
@@ -100,7 +100,8 @@ class Constructors:
             shape: (height, width, channels), both sides divisible by 2 to the power of the number of filters. Default:
                 the shape of `data`.
             latent_dim: Size of z.
-            filters: Channels of the encoder's convolutions; the decoder has them in reverse order.
+            filters: Channels of the encoder's convolutions; the decoder has them in reverse order. Default: (32, 64),
+                and more for sides above 64.
             dense: Width of the dense layer, or widths of several.
             activation: Activation of all layers but the last.
             conditions: As for `ConditionalVAE`.
@@ -126,7 +127,7 @@ class Constructors:
             latent_dim,
             options,
             {"filters": filters, "dense": dense, "activation": activation},
-            {"filters": filters[::-1], "dense": _reverse(dense), "activation": activation},
+            {"filters": filters and filters[::-1], "dense": _reverse(dense), "activation": activation},
         )
 
     @classmethod
@@ -134,7 +135,7 @@ class Constructors:
         cls,
         shape: Sequence[int] | None = None,
         latent_dim: int = 16,
-        filters: Sequence[int] = (32, 64),
+        filters: Sequence[int] | None = None,
         blocks: int = 1,
         dense: int | Sequence[int] = 256,
         activation: str = "relu",
@@ -154,7 +155,8 @@ class Constructors:
             shape: (height, width, channels), both sides divisible by 2 to the power of the number of filters. Default:
                 the shape of `data`.
             latent_dim: Size of z.
-            filters: Channels of the encoder's convolutions; the decoder has them in reverse order.
+            filters: Channels of the encoder's convolutions; the decoder has them in reverse order. Default: (32, 64),
+                and more for sides above 64.
             blocks: Residual blocks per resolution.
             dense: Width of the dense layer, or widths of several.
             activation: Activation of all layers but the last.
@@ -181,7 +183,12 @@ class Constructors:
             latent_dim,
             options,
             {"filters": filters, "blocks": blocks, "dense": dense, "activation": activation},
-            {"filters": filters[::-1], "blocks": blocks, "dense": _reverse(dense), "activation": activation},
+            {
+                "filters": filters and filters[::-1],
+                "blocks": blocks,
+                "dense": _reverse(dense),
+                "activation": activation,
+            },
         )
 
     @classmethod

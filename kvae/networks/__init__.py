@@ -6,7 +6,7 @@ An encoder maps unit data `[batch, *shape]` (values 0 to 1) to the pair `(z_mean
 `[batch, condition_dim]`. All layers run fast as ONNX, so group norm, exact gelu and GRU are not used.
 """
 
-from kvae.networks.conv import conv_decoder, conv_encoder, residual_decoder, residual_encoder
+from kvae.networks.conv import conv_decoder, conv_encoder, default_filters, residual_decoder, residual_encoder
 from kvae.networks.dense import dense_decoder, dense_encoder
 from kvae.networks.embedded import embedded_encoder
 from kvae.networks.lstm import lstm_decoder, lstm_encoder
@@ -14,6 +14,7 @@ from kvae.networks.lstm import lstm_decoder, lstm_encoder
 __all__ = [
     "conv_decoder",
     "conv_encoder",
+    "default_filters",
     "dense_decoder",
     "dense_encoder",
     "embedded_encoder",

@@ -13,10 +13,29 @@ from kvae.networks import common
 from kvae.types import Tensor
 
 
+def default_filters(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the channels of the convolutions for images of a shape (height, width, channels).
+
+    They are 32 and 64, and 64 for each further halving until no side of the feature map is above 16. Otherwise the
+    dense layer behind it would have most of the weights: 67 million for images of 256 x 256.
+
+    Example:
+        >>> import kvae
+        >>> kvae.networks.default_filters((32, 32, 3)), kvae.networks.default_filters((256, 256, 3))
+        ((32, 64), (32, 64, 64, 64))
+    """
+    filters: tuple[int, ...] = (32, 64)
+    while len(shape) == 3 and max(shape[:2]) > 16 * 2 ** len(filters):
+        if any(side % 2 ** (len(filters) + 1) for side in shape[:2]):
+            break
+        filters = (*filters, 64)
+    return filters
+
+
 def conv_encoder(
     shape: Sequence[int],
     latent_dim: int,
-    filters: Sequence[int] = (32, 64),
+    filters: Sequence[int] | None = None,
     dense: int | Sequence[int] = 256,
     activation: str = "relu",
     condition_dim: int = 0,
@@ -28,7 +47,7 @@ def conv_encoder(
     Args:
         shape: (height, width, channels). Both sides must be divisible by 2 to the power of the number of filters.
         latent_dim: Size of z.
-        filters: Channels after each convolution; each halves height and width.
+        filters: Channels after each convolution; each halves height and width. Default: those of `default_filters`.
         dense: Width of the dense layer, or widths of several.
         activation: Activation of all hidden layers.
         condition_dim: Width of the condition vector; 0 for an unconditional model.
@@ -48,6 +67,7 @@ def conv_encoder(
         >>> [tuple(output.shape) for output in encoder.outputs]
         [(None, 16), (None, 16)]
     """
+    filters = default_filters(shape) if filters is None else filters
 
     def halve(features: Tensor, index: int) -> Tensor:
         return _stride_2(layers.Conv2D, features, filters[index], kernel_size, activation, f"conv_{index}")
@@ -58,7 +78,7 @@ def conv_encoder(
 def conv_decoder(
     shape: Sequence[int],
     latent_dim: int,
-    filters: Sequence[int] = (64, 32),
+    filters: Sequence[int] | None = None,
     dense: int | Sequence[int] = 256,
     activation: str = "relu",
     condition_dim: int = 0,
@@ -72,7 +92,8 @@ def conv_decoder(
     Args:
         shape: (height, width, channels). Both sides must be divisible by 2 to the power of the number of filters.
         latent_dim: Size of z.
-        filters: Channels before each transposed convolution of stride 2; the last one keeps its number.
+        filters: Channels before each transposed convolution of stride 2; the last one keeps its number. Default: those
+            of `default_filters` in reverse order.
         dense: Width of the dense layer before the first feature map, or widths of several; 0 for none.
         activation: Activation of all hidden layers.
         condition_dim: Width of the condition vector; 0 for an unconditional model.
@@ -94,6 +115,7 @@ def conv_decoder(
         >>> kvae.networks.conv_decoder((28, 28, 1), latent_dim=16).output_shape
         (None, 28, 28, 1)
     """
+    filters = default_filters(shape)[::-1] if filters is None else filters
     after = [*filters[1:], filters[-1]]
 
     def double(features: Tensor, index: int) -> Tensor:
@@ -107,7 +129,7 @@ def conv_decoder(
 def residual_encoder(
     shape: Sequence[int],
     latent_dim: int,
-    filters: Sequence[int] = (32, 64),
+    filters: Sequence[int] | None = None,
     blocks: int = 1,
     dense: int | Sequence[int] = 256,
     activation: str = "relu",
@@ -119,7 +141,7 @@ def residual_encoder(
     Args:
         shape: (height, width, channels). Both sides must be divisible by 2 to the power of the number of filters.
         latent_dim: Size of z.
-        filters: Channels after each halving.
+        filters: Channels after each halving. Default: those of `default_filters`.
         blocks: Residual blocks after each halving.
         dense: Width of the dense layer, which also receives the condition, or widths of several.
         activation: Activation of all hidden layers.
@@ -141,6 +163,7 @@ def residual_encoder(
 
     Reference: He et al. (2016), https://arxiv.org/abs/1603.05027, figure 1b, without normalisation.
     """
+    filters = default_filters(shape) if filters is None else filters
 
     def halve(features: Tensor, index: int) -> Tensor:
         channels = filters[index]
@@ -153,7 +176,7 @@ def residual_encoder(
 def residual_decoder(
     shape: Sequence[int],
     latent_dim: int,
-    filters: Sequence[int] = (64, 32),
+    filters: Sequence[int] | None = None,
     blocks: int = 1,
     dense: int | Sequence[int] = 256,
     activation: str = "relu",
@@ -167,7 +190,7 @@ def residual_decoder(
     Args:
         shape: (height, width, channels). Both sides must be divisible by 2 to the power of the number of filters.
         latent_dim: Size of z.
-        filters: Channels before each doubling.
+        filters: Channels before each doubling. Default: those of `default_filters` in reverse order.
         blocks: Residual blocks before each doubling.
         dense: Width of the dense layer before the first feature map, or widths of several; 0 for none.
         activation: Activation of all hidden layers.
@@ -191,6 +214,7 @@ def residual_decoder(
 
     Reference: He et al. (2016), https://arxiv.org/abs/1603.05027, figure 1b, without normalisation.
     """
+    filters = default_filters(shape)[::-1] if filters is None else filters
     after = [*filters[1:], filters[-1]]
 
     def double(features: Tensor, index: int) -> Tensor:

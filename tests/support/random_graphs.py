@@ -1,4 +1,4 @@
-"""Random graphs of allowed operators, mostly in sensible forms: none of them may end the process of ONNX Runtime.
+"""Random graphs of allowed operators, mostly in sensible forms, which must not end the process of ONNX Runtime.
 
 Only accepted graphs are opened, each in a forked process and under the settings of a session. The memory that the
 process gains is compared with the bound, and the shape and the elements of every value with what shape inference

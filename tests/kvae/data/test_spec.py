@@ -28,3 +28,9 @@ def test_unit_scaling_is_inverted_by_to_data():
 def test_unsuitable_data_are_refused_with_a_remedy(x, words):
     with pytest.raises(ValueError, match=words):
         DataSpec((2, 2, 1)).check(x, "fit")
+
+
+def test_data_of_four_axes_are_refused_with_the_shape_to_use():
+    with pytest.raises(ValueError, match=r"Reshape the data to \(8, 64, 1\)") as found:
+        DataSpec((8, 8, 8, 1))
+    assert len(str(found.value).splitlines()) == 1

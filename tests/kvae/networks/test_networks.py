@@ -25,6 +25,27 @@ def test_conv_networks_have_the_expected_shapes():
     assert decoder([np.asarray(z_mean), np.zeros((2, 3))]).shape == (2, 12, 8, 3)
 
 
+@pytest.mark.parametrize(
+    ("shape", "filters"),
+    [
+        ((28, 28, 1), (32, 64)),
+        ((64, 64, 3), (32, 64)),
+        ((96, 128, 3), (32, 64, 64)),
+        ((256, 256, 3), (32, 64, 64, 64)),
+        ((100, 300, 3), (32, 64)),
+    ],
+)
+def test_default_filters_leave_a_feature_map_of_16_by_16_if_sides_are_divisible(shape, filters):
+    assert networks.default_filters(shape) == filters
+
+
+def test_default_networks_of_large_images_have_few_parameters():
+    encoder = networks.conv_encoder((256, 256, 3), 16)
+    decoder = networks.conv_decoder((256, 256, 3), 16)
+    assert encoder.count_params() + decoder.count_params() < 10_000_000
+    assert decoder.output_shape == (None, 256, 256, 3)
+
+
 def test_residual_networks_have_the_expected_shapes_and_start_as_identity():
     encoder = networks.residual_encoder((8, 8, 2), 2, filters=(4, 5), blocks=2, dense=6, condition_dim=3)
     decoder = networks.residual_decoder((8, 8, 2), 2, filters=(5, 4), blocks=2, num_parameters=2, condition_dim=3)
