@@ -376,6 +376,30 @@ def test_page_fits_the_width_of_the_screen(name, width, opened, trained, tmp_pat
     page.tab.screenshot(path=folder / f"{name}-{width}.png", full_page=True)
 
 
+def test_small_copy_of_the_picture_is_in_sight_while_the_sliders_are(opened):
+    page = opened("mnist", width=360)
+    assert page.tab.locator("#mini").is_hidden()
+    page.tab.locator("#path-title").scroll_into_view_if_needed()
+    page.tab.wait_for_selector("#mini", state="visible")
+    page.tab.locator("#t").fill("0.4")
+    page.settle()
+    assert page.pixels("#mini") == page.pixels("#stage canvas")
+
+
+def test_first_picture_needs_less_than_two_seconds_of_the_main_thread(chromium, tmp_path):
+    page = tmp_path / "page.html"
+    explorer.write(str(page), load("mnist"), digits("mnist"), name="mnist")
+    context = chromium.new_context(offline=True)
+    tab = context.new_page()
+    session = context.new_cdp_session(tab)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})  # its own time, whatever else runs here
+    tab.goto(page.as_uri())
+    tab.wait_for_selector("html[data-first-picture]", state="attached", timeout=120_000)
+    metrics = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
+    context.close()
+    assert metrics["TaskDuration"] < 2
+
+
 def test_table_has_a_form_rows_and_class_bars(opened, trained):
     page = opened(trained / "table", examples_of(trained / "table", trained / "rows.csv"))
     assert page.tab.inner_text("#stage").split()[0] == "species"

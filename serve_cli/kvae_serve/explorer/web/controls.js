@@ -12,6 +12,17 @@ export function buildStage(explorer) {
   const canvas = element("canvas", { className: painter.isImage ? "picture" : "", role: "img" });
   if (painter.isImage) canvas.style.setProperty("--shape", `${painter.width} / ${painter.height}`);
   if (!painter.isTable) stage.append(canvas);
+  // A small copy in the corner while the large picture is scrolled out of sight.
+  const mini = element("canvas", { id: "mini", className: canvas.className, "aria-hidden": "true", hidden: true });
+  document.body.append(mini);
+  const copy = () => {
+    [mini.width, mini.height] = [canvas.width, canvas.height];
+    mini.getContext("2d").drawImage(canvas, 0, 0);
+  };
+  new IntersectionObserver(([{ isIntersecting }]) => {
+    mini.hidden = isIntersecting || painter.isTable;
+    if (!mini.hidden) copy();
+  }).observe(stage);
   return explorer.view(["z", "values", "preview"], async () => {
     const preview = explorer.preview;
     const z = preview?.z ?? (await explorer.toZ());
@@ -19,6 +30,7 @@ export function buildStage(explorer) {
     const x = outputs.get("x_mean");
     if (painter.isTable) stage.replaceChildren(painter.record(outputs));
     else painter.canvas(canvas, x, { width: 380, height: 250, axes: true });
+    if (!mini.hidden) copy();
     explorer.x = x;
     const origin = preview ? preview.text : explorer.index === null ? "chosen point" : `sample ${explorer.index} of seed ${explorer.seed}`;
     const text = [explorer.valueText(), origin].filter(Boolean).join(" · ");

@@ -118,7 +118,11 @@ export function buildMap(explorer) {
     const style = getComputedStyle(document.documentElement);
     const [text, line] = ["--text", "--line"].map((name) => style.getPropertyValue(name));
     if (grid && byId("manifold").checked && !painter.isTable) {
-      context.globalAlpha = examples.num ? 0.6 : 1;
+      if (painter.isImage) {
+        context.fillStyle = "#000";
+        context.fillRect(0, 0, side, side);
+      }
+      context.globalAlpha = examples.num ? 0.65 : 1;
       context.drawImage(grid, 0, 0, side, side);
       context.globalAlpha = 1;
     } else {
