@@ -223,7 +223,7 @@ class TrainingConfig:
 
     epochs: int = setting(
         30,
-        "Number of passes over the training data. auto is 30, and for tables the number that makes about 16,000 steps.",
+        "Number of passes over the training data. auto is 30, and for tables the number that makes about 12,000 steps.",
         least=0,
         auto=0,
     )

@@ -22,7 +22,7 @@ _BATCH_SIZE, _TABLE_BATCH_SIZE, _MIN_STEPS = 128, 256, 20
 _MAX_VALIDATION = 5000
 _EPOCHS = 30
 #: Steps of a table's training, and the bounds of its epochs.
-_TABLE_STEPS, _TABLE_EPOCHS = 16_000, (20, 400)
+_TABLE_STEPS, _TABLE_EPOCHS = 12_000, (20, 400)
 
 #: Settings of a table if neither a preset nor a configuration is given: those of the preset `tabular`.
 TABLE: dict[str, Any] = {

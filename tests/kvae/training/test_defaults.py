@@ -136,7 +136,7 @@ def test_table_without_a_preset_gets_the_settings_of_tabular():
     assert kvae.default_settings(data, config.Config()).model.prior == "standard_normal"
 
 
-@pytest.mark.parametrize(("num", "epochs", "batch_size"), [(100, 400, 4), (36_000, 126, 256), (10**6, 20, 256)])
+@pytest.mark.parametrize(("num", "epochs", "batch_size"), [(100, 400, 4), (36_000, 94, 256), (10**6, 20, 256)])
 def test_epochs_of_a_table_follow_from_its_rows(num, epochs, batch_size):
     chosen = kvae.default_settings(table(num))
     assert (chosen.training.epochs, chosen.training.batch_size) == (epochs, batch_size)
