@@ -109,6 +109,7 @@ def run(command):
 def kvae_rows(table, output, work, rows, seed):
     """Train, export and sample with defaults. Write `output`; return CPU seconds, and bytes of the exported files."""
     shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
     kvae = [sys.executable, "-m", "kvae"]
     _, train = run([*kvae, "train", "--data", table / "train.csv", "-o", work / "run", "--seed", seed])
     _, export = run([*kvae, "export", work / "run", "-o", work / "model"])
