@@ -216,7 +216,8 @@ class ImagesOnDisk:
                 image = ImageOps.exif_transpose(image)
             if image.mode in _SIXTEEN_BITS:
                 image = Image.fromarray(np.concatenate([_eight_bits(strip, path) for strip in _strips(image)]))
-            if channels == 3 and image.mode in ("RGB", "RGBA"):
+            is_large = self._resize and image.width * image.height > _STRIP
+            if is_large and channels == 3 and image.mode in ("RGB", "RGBA"):  # band by band, to copy less at once
                 image = Image.merge("RGB", [resized(image.getchannel(name)) for name in "RGB"])
             else:
                 image = resized(image.convert("L" if channels == 1 else "RGB"))
@@ -336,14 +337,15 @@ class _Limited:
     """Image file that refuses more reads than its pixels need."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
-        self._file, self._path = file, path
+        self._read, self._file, self._path = file.read, file, path
+        self.seek, self.tell = file.seek, file.tell
         self._left = _MAX_READS + os.fstat(file.fileno()).st_size // 512
 
     def read(self, size: int = -1) -> bytes:
         self._left -= 1
         if self._left < 0:
             raise InputDataError(f"{printable(self._path)} consists of too many pieces of metadata. Save it again.")
-        return self._file.read(size)
+        return self._read(size)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from kvae_serve.errors import InputDataError
-from kvae_serve.readers import ReadOptions, read_dataset
+from kvae_serve.readers import ReadOptions, images, read_dataset
 
 RNG = np.random.default_rng(0)
 GRAY = RNG.integers(0, 256, (4, 5, 6), np.uint8)
@@ -276,3 +276,31 @@ def test_folder_that_contains_only_the_data_folder_is_refused(tmp_path):
     classes(tmp_path / "all" / "images")
     with pytest.raises(InputDataError, match=r"contains only the folder images. Use .*all/images as the data"):
         read_dataset(tmp_path / "all")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "I;16"])
+def test_large_image_equals_its_conversion_as_a_whole(tmp_path, mode):
+    """Large images are converted in strips and bands."""
+    from PIL import ImageOps
+
+    rng = np.random.default_rng(0)
+    if mode == "I;16":
+        levels = rng.integers(0, 2**16, (1200, 1000)).astype(np.uint16)
+        Image.fromarray(levels).save(tmp_path / "a.png")
+        whole = Image.fromarray(((levels.astype(np.int64) + 128) // 257).astype(np.uint8))
+    else:
+        pixels = rng.integers(0, 256, (1200, 1000, len(mode))).astype(np.uint8)
+        pixels[..., 3:] = 255
+        Image.fromarray(pixels).save(tmp_path / "a.png")
+        whole = Image.fromarray(pixels[..., :3])
+    x = images.read_one(tmp_path / "a.png", ReadOptions(image_size=(30, 20)), "a.png").x
+    expected = np.asarray(ImageOps.fit(whole, (20, 30), Image.Resampling.LANCZOS))
+    np.testing.assert_array_equal(x[0], expected.reshape(x[0].shape))
+
+
+def test_transparency_in_the_last_rows_of_a_large_image_is_found(tmp_path):
+    pixels = np.full((1200, 1000, 4), 255, np.uint8)
+    pixels[-1, -1, 3] = 254
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    with pytest.raises(InputDataError, match="transparent"):
+        images.read_one(tmp_path / "a.png", ReadOptions(image_size=(30, 20)), "a.png")
