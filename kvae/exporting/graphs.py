@@ -172,8 +172,10 @@ def preview(model: keras.Model, columns: int = 10, seed: int = 0) -> bytes | Non
     rows = next((c.num_classes for c in _conditions(model) if c.manifest()["kind"] == "categorical"), 10)
     rows = min(rows, _PREVIEW_ROWS)
     values: dict[str, np.ndarray] = {}
-    if conditions := _conditions(model):
-        z = np.tile(noise.latent_noise(seed, 0, columns, model.latent_dim)[0], (rows, 1))
+    conditions = _conditions(model)
+    normals, uniforms = noise.latent_noise(seed, 0, columns if conditions else rows * columns, model.latent_dim)
+    if conditions:
+        normals, uniforms = np.tile(normals, (rows, 1)), np.tile(uniforms, rows)
         for condition in conditions:
             described = condition.manifest()
             num = len(described.get("classes", ())) or 1
@@ -181,11 +183,21 @@ def preview(model: keras.Model, columns: int = 10, seed: int = 0) -> bytes | Non
             values[condition.name] = (
                 index if num > 1 else np.full(rows * columns, np.mean(described["range"]), "float32")
             )
-    else:
-        z = noise.latent_noise(seed, 0, rows * columns, model.latent_dim)[0]
     vector = (model.condition_vector(values),) if values else ()
+    z = _under_prior(model, normals, uniforms, vector)
     images = ops.convert_to_numpy(model.data.to_data(model.likelihood.mean(model._decode(z, vector))))
     return png.encode(grid.grid(images, columns, model.data.range))
+
+
+def _under_prior(model: keras.Model, normals: np.ndarray, uniforms: np.ndarray, vector: tuple[Any, ...]) -> np.ndarray:
+    """Return z for the noise of each row, as `kvae_serve.inference.sampling.under_prior` does with `prior.onnx`."""
+    if isinstance(model.prior, StandardNormal):
+        return normals
+    mean, log_var, log_weights = map(ops.convert_to_numpy, model.prior.components(vector, model._encode))
+    cumulative = np.cumsum(np.exp(log_weights.astype("float64")))
+    component = np.searchsorted(cumulative / cumulative[-1], uniforms, side="right")
+    index = np.arange(len(normals)) % len(mean), np.minimum(component, len(log_weights) - 1)
+    return mean[index] + np.exp(log_var[index] / 2) * normals
 
 
 def export(

@@ -175,10 +175,11 @@ class ModelConfig:
         choices=("quantile", "standard"),
     )
     sigma: str = setting(
-        "optimal",
-        "Standard deviation. gaussian: optimal, shared, element, or a number (1 is the width of the data range, or the "
-        "standard deviation of a feature). mixed: the same per column, or a number for every column "
-        "(1 is the standard deviation of the column).",
+        "auto",
+        "Standard deviation. gaussian, discretized_logistic: optimal, shared, element, or a number (1 is the width of "
+        "the data range, or the standard deviation of a feature). mixed: the same per column, or a number for every "
+        "column (1 is the standard deviation of the column). auto is element for discretized_logistic (optimal for RGB "
+        "images under conv), and optimal otherwise.",
     )
     prior: str = setting(
         "standard_normal", "Prior p(z).",
@@ -223,7 +224,8 @@ class TrainingConfig:
 
     epochs: int = setting(
         30,
-        "Number of passes over the training data. auto is 30, and for tables the number that makes about 12,000 steps.",
+        "Number of passes over the training data. auto is 30; for tables the number that makes about 12,000 steps, and "
+        "for RGB images under conv one that makes at least 3,000.",
         least=0,
         auto=0,
     )
@@ -293,7 +295,7 @@ class Config:
             for declared in fields(part):
                 _check(declared.name, getattr(part, declared.name), declared.metadata)
         sigma = self.model.sigma
-        if sigma not in ("optimal", "shared", "element") and not _is_positive(sigma):
+        if sigma not in ("auto", "optimal", "shared", "element") and not _is_positive(sigma):
             raise RequestError(f"sigma must be optimal, shared, element or a positive number, got {sigma!r}.")
         size = self.data.image_size
         if size and not re.fullmatch(r"[1-9][0-9]{0,3}x[1-9][0-9]{0,3}", size):

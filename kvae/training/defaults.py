@@ -23,6 +23,10 @@ _MAX_VALIDATION = 5000
 _EPOCHS = 30
 #: Steps of a table's training, and the bounds of its epochs.
 _TABLE_STEPS, _TABLE_EPOCHS = 12_000, (20, 400)
+#: Least steps of color images, and epochs without a better validation elbo until their training stops.
+_LEAST_STEPS, _PATIENCE = 3000, 30
+#: Channels of the smallest feature map of color images, and its least side.
+_LAST_FILTERS, _LAST_SIDE = 128, 4
 
 #: Settings of a table if neither a preset nor a configuration is given: those of the preset `tabular`.
 TABLE: dict[str, Any] = {
@@ -38,9 +42,24 @@ TABLE: dict[str, Any] = {
     "patience": 50,
 }
 
+#: Settings of color images under convolutions; measured in benchmarks/RESULTS.md.
+COLOR: dict[str, Any] = {
+    "latent_dim": 128,
+    "encoder_hidden": (),
+    "decoder_hidden": (),
+    "sigma": "optimal",
+    "prior": "gaussian_mixture",
+    "fit_prior": True,
+    "prior_components": 50,
+    "epochs": 0,
+    "patience": _PATIENCE,
+}
+
 
 def starting_config(dataset: Dataset, settings: Mapping[str, Any]) -> Config:
-    """Return the configuration of a run without a preset: for a table that of `tabular`, otherwise the defaults.
+    """Return the configuration of a run without a preset.
+
+    It is that of `tabular` for a table, `COLOR` for color images, and otherwise the defaults.
 
     Args:
         dataset: The data.
@@ -58,6 +77,10 @@ def starting_config(dataset: Dataset, settings: Mapping[str, Any]) -> Config:
             recipe["prior"] = "standard_normal"
         if settings.get("prior", recipe["prior"]) != "gaussian_mixture":
             recipe["fit_prior"] = False
+    elif _is_color(dataset, config := Config().replace(**settings)):
+        recipe = _color_settings(dataset, config, settings)
+        if settings.get("validation") == 0:
+            recipe["patience"] = 0
     return Config().replace(**{**recipe, **settings})
 
 
@@ -87,38 +110,21 @@ def default_settings(dataset: Dataset, config: Config | None = None, **settings:
     """
     config = starting_config(dataset, settings) if config is None else config.replace(**settings)
     dataset = with_axes(config, dataset)
-    m, source = config.model, str(dataset.source)
+    m = config.model
     value_range = find_range(dataset, m.likelihood, config.data.lowest_and_highest)
     likelihood = _likelihood(dataset, value_range) if m.likelihood == "auto" else m.likelihood
     network = _network(dataset, config) if m.network == "auto" else m.network
     check_likelihood(dataset, likelihood)
     check_network(m, network, tuple(dataset.x.shape[1:]), bool(dataset.columns))
-    num = len(dataset.x)
-    validation = config.data.validation
-    if validation < 0:
-        validation = min(_MAX_VALIDATION, num // 10)
-    if validation >= num:
-        raise InputDataError(
-            f"{source} has {num} examples, so {validation} cannot be held out for validation. "
-            "Set --validation to a smaller number (0 for none)."
-        )
-    batch_size = config.training.batch_size
-    if not batch_size:
-        batch_size = _TABLE_BATCH_SIZE if dataset.columns else _BATCH_SIZE
-        while batch_size > 1 and (num - validation) // batch_size < _MIN_STEPS:
-            batch_size //= 2
-    epochs = config.training.epochs
-    if not epochs:
-        epochs = _EPOCHS
-        if dataset.columns:
-            steps_per_epoch = -(-(num - validation) // batch_size)
-            epochs = min(max(round(_TABLE_STEPS / steps_per_epoch), _TABLE_EPOCHS[0]), _TABLE_EPOCHS[1])
+    validation, batch_size = _validation_and_batch_size(dataset, config)
+    epochs = config.training.epochs or _num_epochs(dataset, validation, batch_size, network)
     stored = config.data.value_range
     if value_range and not stored and not _is_measured(dataset, likelihood):
         stored = f"{value_range[0]:.9g},{value_range[1]:.9g}"
     return config.replace(
         network=network,
         likelihood=likelihood,
+        sigma=sigma_of(config.model.sigma, likelihood),
         validation=validation,
         batch_size=batch_size,
         epochs=epochs,
@@ -149,6 +155,63 @@ def check_network(m: ModelConfig, network: str, shape: tuple[int, ...], is_table
             f"{network} needs images with sides divisible by {step}, got {shape}; use fewer filters, --image-size or "
             "--network dense."
         )
+
+
+def sigma_of(sigma: str, likelihood: str) -> str:
+    """Return sigma of a configuration, with its choice if it is `auto`."""
+    if sigma != "auto":
+        return sigma
+    return "element" if likelihood == "discretized_logistic" else "optimal"
+
+
+def _validation_and_batch_size(dataset: Dataset, config: Config) -> tuple[int, int]:
+    num, validation, batch_size = len(dataset.x), config.data.validation, config.training.batch_size
+    if validation < 0:
+        validation = min(_MAX_VALIDATION, num // 10)
+    if validation >= num:
+        raise InputDataError(
+            f"{dataset.source} has {num} examples, so {validation} cannot be held out for validation. "
+            "Set --validation to a smaller number (0 for none)."
+        )
+    if not batch_size:
+        batch_size = _TABLE_BATCH_SIZE if dataset.columns else _BATCH_SIZE
+        while batch_size > 1 and (num - validation) // batch_size < _MIN_STEPS:
+            batch_size //= 2
+    return validation, batch_size
+
+
+def _num_epochs(dataset: Dataset, validation: int, batch_size: int, network: str = "conv") -> int:
+    num = len(dataset.x) - validation
+    if dataset.columns:
+        return min(max(round(_TABLE_STEPS / -(-num // batch_size)), _TABLE_EPOCHS[0]), _TABLE_EPOCHS[1])
+    steps_per_epoch = max(1, num // batch_size)
+    is_color = network == "conv" and dataset.x.ndim == 4 and dataset.x.shape[-1] == 3
+    return max(_EPOCHS, -(-_LEAST_STEPS // steps_per_epoch)) if is_color else _EPOCHS
+
+
+def _is_color(dataset: Dataset, config: Config) -> bool:
+    """Return whether the data are color images of convolutional networks."""
+    is_color = dataset.x.ndim == 4 and dataset.x.shape[-1] == 3
+    return is_color and config.model.network in ("auto", "conv") and _network(dataset, config) == "conv"
+
+
+def _color_settings(dataset: Dataset, config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `COLOR` with what depends on the size of the images, their number, and the settings to change."""
+    num, sides = 2, dataset.x.shape[1:3]
+    while num < 5 and all(side % 2 ** (num + 1) == 0 and side >> (num + 1) >= _LAST_SIDE for side in sides):
+        num += 1
+    filters = tuple(_LAST_FILTERS >> index for index in reversed(range(num)))
+    recipe = {**COLOR, "encoder_filters": filters, "decoder_filters": filters[::-1]}
+    recipe["prior_components"] = max(2, min(COLOR["prior_components"], len(dataset.x) // 20))
+    # A mixture is the same for every condition, and does not have a kl per dimension.
+    if config.data.condition_names or config.objective.objective == "free_bits":
+        recipe["prior"] = "standard_normal"
+    if settings.get("prior", recipe["prior"]) != "gaussian_mixture":
+        recipe["fit_prior"] = False
+    if config.objective.objective == "elbo":
+        epochs = config.training.epochs if settings.get("epochs") else 0
+        recipe["warmup_epochs"] = 0.1 * (epochs or _num_epochs(dataset, *_validation_and_batch_size(dataset, config)))
+    return recipe
 
 
 def with_axes(config: Config, dataset: Dataset) -> Dataset:

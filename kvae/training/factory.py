@@ -77,16 +77,17 @@ def model(
 def _likelihood(m: ModelConfig, spec: Any) -> Any:
     if m.likelihood == "bernoulli":
         return likelihoods.Bernoulli(binarize=m.binarize)
+    text = defaults.sigma_of(m.sigma, m.likelihood)
+    sigma: Any = text if text.isalpha() else float(text)
     if m.likelihood == "gaussian":
-        return likelihoods.Gaussian(m.sigma if m.sigma.isalpha() else float(m.sigma))
+        return likelihoods.Gaussian(sigma)
+    if m.likelihood == "discretized_logistic":
+        return likelihoods.DiscretizedLogistic(sigma)
     if m.likelihood == "categorical":
         return likelihoods.Categorical(round(spec.range[1]) + 1)
     if m.likelihood == "mixed":
-        return likelihoods.Mixed.from_spec(spec, m.sigma if m.sigma.isalpha() else float(m.sigma))
-    return {
-        "continuous_bernoulli": likelihoods.ContinuousBernoulli,
-        "discretized_logistic": likelihoods.DiscretizedLogistic,
-    }[m.likelihood]()
+        return likelihoods.Mixed.from_spec(spec, sigma)
+    return likelihoods.ContinuousBernoulli()
 
 
 def _condition(

@@ -26,7 +26,7 @@ def draw(x: np.ndarray, bounds: np.ndarray) -> np.ndarray:
 
     Args:
         x: `[num, steps, features]`.
-        bounds: Values at the bottom and the top of the plot, `[2, features]`: each feature has a scale of its own.
+        bounds: Values at the bottom and the top of the plot, `[2, features]`: each feature has its scale.
 
     Returns:
         uint8 `[num, *SHAPE]`.

@@ -34,6 +34,7 @@ LIKELIHOODS = {
     "gaussian-element": lambda: likelihoods.Gaussian("element"),
     "gaussian-optimal": lambda: likelihoods.Gaussian("optimal"),
     "logistic": likelihoods.DiscretizedLogistic,
+    "logistic-optimal": lambda: likelihoods.DiscretizedLogistic("optimal"),
     "categorical": lambda: likelihoods.Categorical(4),
 }
 # Name to shape of the data, encoder, decoder, and the arguments of both.
@@ -57,6 +58,7 @@ FEW = [
     ("gaussian-element", "mixture", "embedded", "conv"),
     ("categorical", "vamp", "age", "conv"),
     ("logistic", "conditional", "label", "residual"),
+    ("logistic-optimal", "standard", "none", "conv"),
     ("gaussian-shared", "vamp", "several", "lstm"),
     ("bernoulli", "mixture", "age", "lstm"),
     ("gaussian-element", "conditional", "embedded", "lstm"),

@@ -248,3 +248,24 @@ def test_preview_shows_the_samples_of_the_command(tmp_path):
         shown = np.asarray(preview)[:8, :8].astype("f4")
     draw = kvae.load(tmp_path / "out").sample(1, label="cat", seed=0).x[0, :, :, 0]
     np.testing.assert_allclose(shown, draw, atol=0.51)
+
+
+@pytest.mark.parametrize("num_classes", [0, 3])
+def test_preview_draws_z_from_a_learned_prior(num_classes, tmp_path):
+    from PIL import Image
+
+    conditions = {"conditions": kvae.Categorical("label", num_classes)} if num_classes else {}
+    prior = (
+        kvae.priors.ConditionalGaussian(2, num_classes) if num_classes else kvae.priors.GaussianMixture(2, 3, seed=1)
+    )
+    for weight in prior.weights:
+        weight.assign(3.0 * np.random.default_rng(0).normal(size=weight.shape))
+    build = kvae.ConditionalVAE if num_classes else kvae.VAE
+    model = build.dense((8, 8, 1), latent_dim=2, hidden=(4,), prior=prior, **conditions)
+    model.export(tmp_path / "out")
+    with Image.open(tmp_path / "out" / "preview.png") as preview:
+        shown = np.asarray(preview)[:8, :98].astype("f4")
+    given = {"label": "0"} if num_classes else {}
+    draws = kvae.load(tmp_path / "out").sample(10, seed=0, **given).x
+    for index, x in enumerate(draws[:, :, :, 0]):
+        np.testing.assert_allclose(shown[:, 10 * index : 10 * index + 8], x, atol=0.51)

@@ -65,6 +65,32 @@ def test_discretised_logistic_sums_to_1_and_equals_scipy(location, log_scale):
     assert mean == pytest.approx((expected * levels).sum(), abs=5e-4)
 
 
+@pytest.mark.parametrize("sigma", [0.2, "shared", "optimal"])
+def test_discretised_logistic_of_one_sigma_has_that_standard_deviation(sigma):
+    logistic = likelihoods.DiscretizedLogistic(sigma)
+    if logistic.log_var is not None:
+        logistic.log_var.assign(2 * np.log(0.2))
+    location = np.array([[0.1], [0.5], [0.9]], "f4")
+    scale = stats.logistic(0, 1).std() ** -1 * 0.2
+    expected = log_prob(
+        likelihoods.DiscretizedLogistic(), [0.2, 0.4, 1.0], [[each[0], np.log(scale)] for each in location]
+    )
+    np.testing.assert_allclose(log_prob(logistic, [0.2, 0.4, 1.0], location), expected, rtol=1e-5)
+    outputs = logistic.outputs(ops.convert_to_tensor(location), DataSpec((1,)))
+    np.testing.assert_allclose(outputs["x_log_scale"], np.full((3, 1), np.log(255 * scale)), rtol=1e-5)
+    assert len(logistic.trainable_variables) == (sigma == "shared")
+
+
+def test_optimal_sigma_of_a_discretised_logistic_is_the_rms_error_of_the_batch():
+    logistic = likelihoods.DiscretizedLogistic("optimal")
+    x, location = np.array([0.2, 0.5, 0.0]), np.array([[0.3], [0.2], [-4.0]])
+    # The location of the last value is below 0, where the byte 0 is all but certain: it is not an error.
+    sigma = np.sqrt(np.mean([0.1**2, 0.3**2, 0.0]))
+    expected = log_prob(likelihoods.DiscretizedLogistic(float(sigma)), x, location)
+    np.testing.assert_allclose(log_prob(logistic, x, location, training=True), expected, rtol=1e-4)
+    assert float(logistic.log_var) == pytest.approx(2 * (0.95 * np.log(0.1) + 0.05 * np.log(sigma)), rel=1e-5)
+
+
 def test_discretised_logistic_is_finite_in_the_far_tail():
     log_p = log_prob(likelihoods.DiscretizedLogistic(), [0.5], [[-50.0, -7.0]])
     assert np.isfinite(log_p).all()
@@ -106,6 +132,8 @@ EVERY = [
     likelihoods.Gaussian("element"),
     likelihoods.Gaussian("optimal"),
     likelihoods.DiscretizedLogistic(),
+    likelihoods.DiscretizedLogistic("optimal"),
+    likelihoods.DiscretizedLogistic(0.2),
     likelihoods.Categorical(4),
 ]
 

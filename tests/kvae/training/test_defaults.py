@@ -62,8 +62,66 @@ def test_network_likelihood_and_range_follow_from_the_data(data, expected):
 
 def test_given_settings_are_kept():
     given = {"network": "dense", "likelihood": "gaussian", "validation": 0, "batch_size": 7, "value_range": "0,300"}
+    given |= {"latent_dim": 5, "encoder_hidden": (9,), "decoder_hidden": (), "encoder_filters": (4,), "sigma": "shared"}
+    given |= {
+        "prior": "vamp",
+        "prior_components": 3,
+        "fit_prior": False,
+        "decoder_filters": (3, 2),
+        "epochs": 40,
+        "patience": 0,
+        "warmup_epochs": 2.5,
+    }
     chosen = kvae.default_settings(dataset(photos(60, 32, 32, 3)), **given)
     assert chosen == config.Config().replace(**given)
+
+
+@pytest.mark.parametrize(
+    ("shape", "filters"),
+    [
+        ((16, 16, 3), (64, 128)), ((32, 32, 3), (32, 64, 128)), ((48, 36, 3), (64, 128)),
+        ((64, 96, 3), (16, 32, 64, 128)), ((32, 32, 1), (32, 64)),
+    ],
+)  # fmt: skip
+def test_layers_of_rgb_images_follow_from_their_size(shape, filters):
+    chosen = kvae.default_settings(dataset(photos(60, *shape))).model
+    assert (chosen.encoder_filters, chosen.decoder_filters) == (filters, filters[::-1])
+    gray = shape[-1] == 1
+    assert (chosen.encoder_hidden, chosen.decoder_hidden) == (((512, 256), (256, 512)) if gray else ((), ()))
+    assert (chosen.latent_dim, chosen.sigma) == ((16, "element") if gray else (128, "optimal"))
+    plain = kvae.default_settings(dataset(photos(60, *shape)), config.Config()).model
+    assert (plain.encoder_filters, plain.latent_dim, plain.sigma) == ((32, 64), 16, "element")
+
+
+@pytest.mark.parametrize(
+    ("data", "least_steps"),
+    [(photos(300, 16, 16, 3), 3000), (BATCH, 0), (photos(300, 16, 16, 1), 0)],
+)
+def test_rgb_images_train_for_3000_steps_and_stop_early(data, least_steps):
+    chosen = kvae.default_settings(dataset(data))
+    steps = (len(data) - chosen.data.validation) // chosen.training.batch_size
+    assert chosen.training.epochs == max(30, -(-least_steps // steps))
+    assert chosen.training.patience == (30 if least_steps else 0)
+    assert kvae.default_settings(dataset(data), validation=0).training.patience == 0
+    assert kvae.default_settings(dataset(data), epochs=7).training.epochs == 7
+
+
+def test_rgb_images_without_conditions_have_a_fitted_mixture_prior():
+    data = dataset(photos(200, 16, 16, 3), label=np.arange(200) % 4)
+    chosen = kvae.default_settings(data).model
+    assert (chosen.prior, chosen.fit_prior, chosen.prior_components) == ("gaussian_mixture", True, 10)
+    for changes in ({"conditional": True}, {"prior": "standard_normal"}, {"objective": "free_bits"}):
+        chosen = kvae.default_settings(data, **changes).model
+        assert (chosen.prior, chosen.fit_prior) == ("standard_normal", False)
+
+
+def test_only_the_elbo_of_rgb_images_warms_up():
+    rgb, gray = dataset(photos(60, 16, 16, 3)), dataset(photos(60, 16, 16, 1))
+    assert kvae.default_settings(rgb, epochs=50).objective.warmup_epochs == 5
+    chosen = kvae.default_settings(rgb)
+    assert chosen.objective.warmup_epochs == 0.1 * chosen.training.epochs
+    assert kvae.default_settings(rgb, objective="free_bits").objective.warmup_epochs == 0
+    assert kvae.default_settings(gray, epochs=50).objective.warmup_epochs == 0
 
 
 @pytest.mark.parametrize(("num", "validation", "batch_size"), [(3000, 300, 128), (1500, 150, 64), (30, 3, 1)])
@@ -140,7 +198,7 @@ def test_table_without_a_preset_gets_the_settings_of_tabular():
 def test_epochs_of_a_table_follow_from_its_rows(num, epochs, batch_size):
     chosen = kvae.default_settings(table(num))
     assert (chosen.training.epochs, chosen.training.batch_size) == (epochs, batch_size)
-    assert kvae.default_settings(dataset(photos(60, 32, 32, 3)), epochs="auto").training.epochs == 30
+    assert kvae.default_settings(dataset(photos(60, 32, 32, 1)), epochs="auto").training.epochs == 30
 
 
 def test_prior_of_a_small_table_has_fewer_components():
