@@ -55,7 +55,7 @@ class Inference:
             seed: Seed, 0 to 2**64 - 1; a random one if None. The result contains it.
             start: Index of the first row, for drawing a large set in parts.
             temperature: Factor of the prior's standard deviation. 1 is the prior itself, 0 its mean.
-            draw: Whether to draw x from p(x|z) instead of its mean. By default tables and sequences are drawn.
+            draw: Whether to draw x from p(x|z) instead of its mean. By default all but pixels are drawn.
             batch_size: Rows decoded at a time.
 
         Returns:

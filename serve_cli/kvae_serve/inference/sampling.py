@@ -35,7 +35,8 @@ MAX_VALUES = 2**31
 """Limit of the numbers in one result: 8 GiB of float32."""
 
 DRAWN = ("table", "sequence")
-"""Kinds of data whose samples are draws by default: a mean is not a likely row. Other samples are means."""
+"""Kinds of data whose samples are draws by default, because a mean is not a likely row. So are vectors with a scale per
+feature. Samples of other data, such as pixels, are means."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -344,7 +345,8 @@ def plan(
             "itself)."
         )
     if draw is None:
-        draw = model.manifest.data.kind in DRAWN
+        data = model.manifest.data
+        draw = data.kind in DRAWN or bool(data.scale)
     requested, drawn = conditions_of.split_data(model.manifest, conditions)
     return Plan(
         model,

@@ -97,3 +97,12 @@ def test_exported_density_is_the_normal_density_in_data_units(tmp_path, sigma):
     np.testing.assert_allclose(log_likelihood, expected, rtol=1e-4)
     probed = golden.golden_inputs(served.manifest, ["x"], num=64)["x"]
     np.testing.assert_allclose(probed.std(0) / SCALE, 1.0, atol=0.4)
+
+
+def test_samples_of_measurements_are_draws_by_default():
+    likelihood = kvae.likelihoods.Gaussian()
+    decoder = kvae.networks.dense_decoder((3,), 2, hidden=(4,), num_parameters=likelihood.num_parameters)
+    data = kvae.DataSpec.learn_features(VECTORS)
+    model = kvae.VAE(kvae.networks.dense_encoder((3,), 2, hidden=(4,)), decoder, data=data, likelihood=likelihood)
+    np.testing.assert_array_equal(model.sample(9, seed=0).x, model.sample(9, seed=0, draw=True).x)
+    assert (model.sample(9, seed=0).x != model.sample(9, seed=0, draw=False).x).any()

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 @click.option(
     "--draw/--mean",
     default=None,
-    help="Draw x from p(x given z), or return its mean.  [default: draw rows of tables and sequences; mean of others]",
+    help="Draw x from p(x given z), or return its mean.  [default: draw, but mean of images and vectors of pixels]",
 )
 @click.option(
     "--requests",
