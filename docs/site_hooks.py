@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[1]
 REPOSITORY = "https://github.com/kvae-onnx/kvae/blob/main/"
 COPIES = {"changelog.md": "CHANGELOG.md", "security.md": "SECURITY.md", "results.md": "benchmarks/RESULTS.md"}
 """Pages of the site that are files elsewhere in the repository."""
+EXPLORER = "explorer-mnist.html"
+"""Explorer of the shipped model `mnist`, which is made together with the site."""
 
 _LINK = re.compile(r"(!?\[[^\]]*\]\()(?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
 _BRACKETS = re.compile(r"\[([^\]\n]*)\](?!\()")
@@ -25,6 +27,7 @@ def on_files(files: Any, config: Any) -> Any:
     for page, source in COPIES.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
     files.append(File.generated(config, "config.md", content=config_page()))
+    files.append(File.generated(config, EXPLORER, content=explorer_of_mnist()))
     for picture in (ROOT / "benchmarks").glob("**/*.png"):
         name = picture.relative_to(ROOT / "benchmarks").as_posix()
         files.append(File.generated(config, name, content=picture.read_bytes()))
@@ -49,7 +52,22 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         parts = markdown.split("`")
         parts[::2] = [_BRACKETS.sub(r"\\[\1]", part) for part in parts[::2]]
         markdown = "`".join(parts)
+    if page.file.src_uri == "explorer.md":
+        title, text = markdown.split("\n", 1)
+        markdown = f"{title}\n\n[Open the explorer of mnist]({EXPLORER}) (8 MB).\n{text}"
     return markdown
+
+
+def explorer_of_mnist() -> str:
+    """Return the page of `kvae explore -m mnist --data mnist-sample`."""
+    sys.path[:0] = [str(ROOT / folder) for folder in (".", "export", "serve_cli")]
+    from kvae_serve import explorer
+    from kvae_serve.model import load
+    from kvae_serve.readers import read_for
+
+    model = load("mnist")
+    data = read_for("mnist-sample", model.manifest)
+    return explorer.render(model, explorer.Examples(data.x, data.conditions), name="mnist")
 
 
 def config_page() -> str:

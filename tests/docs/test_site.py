@@ -60,6 +60,12 @@ def test_site_has_every_setting_and_every_public_class(site):
 
 
 @pytest.mark.long
+def test_site_has_the_explorer_of_mnist(site):
+    assert 'href="../explorer-mnist.html"' in (site / "explorer/index.html").read_text(encoding="utf-8")
+    assert 'id="graph-decoder"' in (site / "explorer-mnist.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.long
 def test_site_loads_nothing_from_other_hosts(site):
     for path in site.rglob("*.html"):
         text = path.read_text(encoding="utf-8")
