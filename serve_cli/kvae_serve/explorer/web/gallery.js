@@ -5,8 +5,8 @@ import { byId } from "./explorer.js";
 import { element } from "./paint.js";
 
 export const GALLERY = 16;
-/** Kinds of data that `kvae sample` draws from p(x given z) by default. */
-export const DRAWN = ["table", "sequence"];
+/** Return whether `kvae sample` draws from p(x given z) by default: all but pixels. */
+export const drawnByDefault = ({ kind, data }) => ["table", "sequence"].includes(kind) || Boolean(data.scale);
 const MOST_LABELS = 60;
 
 /** Build the gallery: samples of the seed, equal to those of `kvae sample --seed`. */
@@ -14,15 +14,15 @@ export function buildGallery(explorer) {
   const { model, painter } = explorer;
   let start = 0;
   const drawn = byId("drawn");
-  // Rows of tables and sequences are drawn by default, as in kvae sample: a mean is not a likely row.
-  drawn.checked = canDraw(model.manifest) && DRAWN.includes(painter.kind);
+  // Measurements are drawn by default, as in kvae sample: a mean is not a likely row.
+  drawn.checked = canDraw(model.manifest) && drawnByDefault(painter);
   drawn.parentElement.hidden = !canDraw(model.manifest);
   drawn.addEventListener("change", () => refresh());
   const refresh = explorer.view(["sampling", "values"], async () => {
     const x = await model.sample(explorer.seed, start, GALLERY, explorer.values, explorer.temperature, drawn.checked);
     const captions = Array.from({ length: GALLERY }, (_, i) => String(start + i));
     painter.cells(byId("gallery"), x, captions, (i) => explorer.showSample(start + i));
-    const defaults = drawn.checked === DRAWN.includes(painter.kind);
+    const defaults = drawn.checked === drawnByDefault(painter);
     byId("gallery-help").textContent = `Samples ${start} to ${start + GALLERY - 1} of seed ${explorer.seed}, equal to those of kvae sample${defaults ? "" : drawn.checked ? " --draw" : " --mean"}.`;
     byId("gallery-previous").disabled = start === 0;
     byId("gallery").dataset.shown = `${explorer.seed} ${start} ${explorer.values} ${explorer.temperature}${drawn.checked ? " drawn" : ""}`;

@@ -1,7 +1,7 @@
 // The state as an address, as a command, as Python and as a PNG.
 
 import { byId } from "./explorer.js";
-import { DRAWN } from "./gallery.js";
+import { drawnByDefault } from "./gallery.js";
 
 /** Keep the state in the address of the page. */
 export function buildAddress(explorer) {
@@ -67,7 +67,7 @@ export function command(explorer, z) {
   const rest = `-m ${quote(facts.model)}${conditions.join("")}`;
   if (index !== null) {
     const warm = temperature === 1 ? "" : ` --temperature ${temperature}`;
-    const mean = DRAWN.includes(painter.kind) ? " --mean" : "";
+    const mean = drawnByDefault(painter) ? " --mean" : "";
     return `kvae sample ${rest} --seed ${seed} --start ${index} -n 1${warm}${mean} -o ${output}`;
   }
   const names = Array.from(z, (_, d) => `z_${d}`).join(",");
@@ -82,7 +82,7 @@ export function python(explorer, z) {
   const load = `model = kvae.load(${JSON.stringify(facts.model)})`;
   if (index !== null) {
     const warm = temperature === 1 ? "" : `, temperature=${temperature}`;
-    const mean = DRAWN.includes(explorer.painter.kind) ? ", draw=False" : "";
+    const mean = drawnByDefault(explorer.painter) ? ", draw=False" : "";
     return `import kvae\n\n${load}\nx = model.sample(1, seed=${seed}, start=${index}${warm}${mean}${conditions}).x`;
   }
   return `import kvae\nimport numpy as np\n\n${load}\nz = np.array([[${digits(z).join(", ")}]], "float32")\nx = model.decode(z${conditions})`;
