@@ -60,7 +60,7 @@ def examine(first: int, num: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             case.prepare(Path(folder))
             try:
-                load(Path(folder) / "m.onnx").sample(2, seed=0)
+                load(Path(folder) / "m.onnx").run("decoder", {"z": np.zeros((2, 3), np.float32)}, 2)
                 ends["catalogue: ran"] += 1
             except KvaeError:
                 ends["catalogue: refused"] += 1
@@ -71,6 +71,8 @@ def examine(first: int, num: int) -> None:
         loaded.verify()
         ends["model: ran"] += 1
     np.seterr(all="ignore")
+    # The memory of the process is that of valgrind.
+    random_graphs.memory_use.gained = lambda run: (run(), 0)
     for index in range(first, first + num):
         ends[f"random: {random_graphs.judge(random_graphs.make(index))}"] += 1
     print(dict(ends))

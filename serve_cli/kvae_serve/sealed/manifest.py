@@ -412,9 +412,9 @@ class _Checker:
         pending: list[Any] = [raw]
         while pending:
             node = pending.pop()
-            if isinstance(node, dict | list):
+            if isinstance(node, (dict, list)):
                 pending += node.values() if isinstance(node, dict) else node
-            elif is_integer(node) and not -MAX_INTEGER <= node <= MAX_INTEGER:
+            elif isinstance(node, int) and not -MAX_INTEGER <= node <= MAX_INTEGER:
                 self.fail("an integer of", f"{node.bit_length()} bits", "at most 64")
 
     def seed(self, raw: dict[str, Any], name: str) -> None:
