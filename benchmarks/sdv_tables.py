@@ -1,6 +1,6 @@
 """One synthesizer of SDV for tables.py, run in an environment with SDV: fit a table, write rows, print CPU seconds.
 
-Epochs are chosen so that the fit takes about the budget: fits of one and two epochs give the time of an epoch. SDV's
+Epochs are chosen so that the fit takes about the budget: fits of one and six epochs give the time of an epoch. SDV's
 default is 300 epochs, which is the most. The Gaussian copula does not have epochs.
 """
 
@@ -17,6 +17,7 @@ from sdv.single_table import CTGANSynthesizer, GaussianCopulaSynthesizer, TVAESy
 
 SYNTHESIZERS = {"tvae": TVAESynthesizer, "ctgan": CTGANSynthesizer, "copula": GaussianCopulaSynthesizer}
 MAX_EPOCHS = 300
+TRIED = 5
 
 
 def seconds_of_fit(kind, frame, metadata, epochs):
@@ -45,8 +46,8 @@ def main():
     metadata = Metadata.detect_from_dataframes({"rows": frame})
     epochs = 0
     if arguments.kind != "copula":
-        one, two = (seconds_of_fit(arguments.kind, frame, metadata, each)[1] for each in (1, 2))
-        epoch = max(two - one, 0.05)
+        one, several = (seconds_of_fit(arguments.kind, frame, metadata, each)[1] for each in (1, 1 + TRIED))
+        epoch = max((several - one) / TRIED, 0.05)
         epochs = int(np.clip(1 + (arguments.budget - one) / epoch, 1, MAX_EPOCHS))
     synthesizer, seconds = seconds_of_fit(arguments.kind, frame, metadata, epochs)
     drawn = synthesizer.sample(arguments.rows)
