@@ -392,12 +392,24 @@ def from_document(document: dict[str, Any], path: str | Path) -> Config:
         table = document.pop(section.name, {})
         if not isinstance(table, dict):
             raise RequestError(f"{path}: {section.name} must be a table of settings.")
+        if section.name == "model":
+            table = _completed(table)
         sections[section.name] = _section(path, section.name, section.default_factory, table)
     if document:
         raise RequestError(f"{path}: unknown section {', '.join(sorted(document))}; known: {', '.join(sections)}.")
     config = Config(**sections)
     config.check()
     return config
+
+
+def _completed(table: dict[str, Any]) -> dict[str, Any]:
+    """Add what an earlier version meant to the [model] that it wrote: all keys of then, thus never `numbers`."""
+    if "numbers" in table or "sigma" not in table or "decoder_filters" not in table:
+        return table
+    earlier = {"numbers": "standard"}
+    if table.get("likelihood") == "discretized_logistic":
+        earlier["sigma"] = "element"  # sigma did not concern this likelihood
+    return {**table, **earlier}
 
 
 def _section(path: str | Path, name: str, kind: Any, table: dict[str, Any]) -> Any:

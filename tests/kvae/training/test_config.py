@@ -88,3 +88,14 @@ def test_hostile_file_is_refused(tmp_path, name):
     with pytest.raises(RequestError, match=reason) as error:
         config.read(path)
     assert len(str(error.value)) < 500
+
+
+def test_configuration_of_an_earlier_version_keeps_its_meaning(tmp_path):
+    path = tmp_path / "config.toml"
+    earlier = 'format = 1\n[model]\nlikelihood = "{}"\nsigma = "optimal"\ndecoder_filters = [64, 32]\n'
+    path.write_text(earlier.format("discretized_logistic"))
+    assert (config.read(path).model.sigma, config.read(path).model.numbers) == ("element", "standard")
+    path.write_text(earlier.format("mixed"))
+    assert (config.read(path).model.sigma, config.read(path).model.numbers) == ("optimal", "standard")
+    path.write_text('[model]\nlikelihood = "discretized_logistic"\nsigma = "optimal"\n')
+    assert config.read(path).model.sigma == "optimal"
