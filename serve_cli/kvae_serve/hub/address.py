@@ -30,7 +30,7 @@ class Address(NamedTuple):
 
     @property
     def is_pinned(self) -> bool:
-        """Whether the revision is a commit of 40 digits, which cannot change."""
+        """True if the revision is a commit of 40 digits, which cannot change."""
         return bool(_COMMIT.fullmatch(self.revision))
 
     def file(self, name: str) -> str:

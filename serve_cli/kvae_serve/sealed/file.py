@@ -86,7 +86,7 @@ def check(data: bytes, path: str | os.PathLike[str]) -> SealedGraph:
     Raises:
         ModelFileError: As in `read`.
     """
-    name = printable(path)
+    name = printable(path, 70)
     _check_seal(data, name)
     try:
         graph = validate.walk(data)
@@ -110,7 +110,7 @@ def check(data: bytes, path: str | os.PathLike[str]) -> SealedGraph:
 
 def _read_bytes(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     """Read a regular file. It is opened without blocking, because a FIFO would block forever."""
-    name = printable(path)
+    name = printable(path, 70)
     flags = os.O_RDONLY
     for flag in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"):
         flags |= getattr(os, flag, 0)

@@ -132,7 +132,9 @@ def _as_dtype(values: np.ndarray, column: Mapping[str, Any]) -> np.ndarray:
 
 def _series(pandas: Any, values: np.ndarray, column: Mapping[str, Any]) -> Any:
     """Return a column as pandas has it, with the type of the training table."""
-    series, dtype = pandas.Series(values), str(column.get("dtype", ""))
+    dtype = str(column.get("dtype", ""))
+    # pandas 3 makes texts of the type str, unless a type is given; in pandas 2 str would make texts of missing values.
+    series = pandas.Series(values, dtype=object if dtype == "object" and values.dtype == object else None)
     if dtype.startswith("datetime64[") and "," in dtype:  # with a time zone
         zone = dtype[:-1].partition(", ")[2]
         return series.dt.tz_localize(zone, ambiguous=True, nonexistent="shift_forward").astype(dtype)
@@ -145,7 +147,7 @@ def _series(pandas: Any, values: np.ndarray, column: Mapping[str, Any]) -> Any:
     if dtype == "object" and column.get("type") == "datetime":
         return pandas.Series(cells.texts({**column, "offset": 0}, _seconds(values)), dtype=object)
     try:
-        return series.astype(dtype) if dtype else series
+        return series.astype(dtype) if dtype not in ("", "str") else series
     except (TypeError, ValueError):
         return series
 

@@ -55,7 +55,8 @@ class Painter:
         label = rng.integers(0, 3, num)
         if conditions:
             x = np.random.default_rng([seed, start]).uniform(0, 100, (num, *SHAPE)).astype(np.float32)
-            label = np.full(num, self.wrong.get(conditions["label"], conditions["label"]))
+            given = CLASSES.index(conditions["label"])
+            label = np.full(num, self.wrong.get(given, given))
             x[np.arange(num), :, :, label] += 150
         return SimpleNamespace(x=np.repeat(x[:1], num, axis=0) if self.copies else x)
 

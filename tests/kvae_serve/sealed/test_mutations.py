@@ -72,4 +72,4 @@ def test_judge_distinguishes_refused_accepted_and_wrongly_accepted_files(tiny):
     assert mutations._bytes(sealed.tree) == sealed.bare
     assert mutations.judge(wire.seal(sealed.bare, sealed.text), True) == "ran"
     with pytest.raises(AssertionError):
-        mutations._check_error(ModelFileError("\x1b[31m"), 5)
+        mutations._check_error(ModelFileError("refused"), 4)
