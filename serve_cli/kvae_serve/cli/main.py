@@ -114,6 +114,8 @@ def _fail(message: str, code: int, as_json: bool) -> int:
 
 
 def _bug(error: Exception, as_json: bool) -> int:
+    if termination.received:
+        return _fail("Terminated.", 128 + termination.received, as_json)
     what = f"{type(error).__name__}: {printable(error)}" if str(error) else type(error).__name__
     return _fail(f"This is a bug of kvae ({what}). Please report it. KVAE_DEBUG=1 prints a traceback.", 1, as_json)
 

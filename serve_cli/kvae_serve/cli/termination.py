@@ -9,6 +9,8 @@ GRACE_SECONDS = 5.0
 """Time in which further signals are ignored. systemd sends SIGTERM and SIGHUP together."""
 
 _last = float("-inf")
+received = 0
+"""Number of the last signal. A library may turn the exception into one of its own, such as TensorFlow in a callback."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -28,7 +30,8 @@ def install() -> None:
 
 
 def _raise(number: int, frame: object) -> None:
-    global _last
+    global _last, received
+    received = number
     now = time.monotonic()
     if now - _last >= GRACE_SECONDS:
         _last = now

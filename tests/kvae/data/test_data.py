@@ -146,7 +146,7 @@ def test_npz_arrays_are_conditions_by_name(tmp_path):
     chosen = settings(data=str(tmp_path / "a.npz"), condition_columns=("kind", "slant"), likelihood="gaussian")
     run = train.train(chosen, tmp_path / "run", quiet=True, export_check=False)
     assert [condition.name for condition in run.model.conditions] == ["kind", "slant"]
-    assert config.read(tmp_path / "run" / "config.toml") == chosen
+    assert config.read(tmp_path / "run" / "config.toml") == chosen.replace(sigma="optimal")
     invoke(export_command, tmp_path / "run", "-o", tmp_path / "out", "-q")
     assert kvae.load(tmp_path / "out").sample(3, conditions={"kind": "b", "slant": 0.2}).x.shape == (3, 5)
 

@@ -315,7 +315,7 @@ def test_classifier_is_trained_once_and_cached(tmp_path, monkeypatch):
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
-    with pytest.raises(ModelFileError, match=r"damaged.* Delete this file"):
+    with pytest.raises(ModelFileError, match=r"digest.* Delete this file"):
         cached_classifier.kept(x, label, made_for, tmp_path / "new" / "folder", steps=60)
 
 

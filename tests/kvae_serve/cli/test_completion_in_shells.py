@@ -76,7 +76,7 @@ class Shell:
         calls, completed = (self.log.read_text().split().count(word) for word in ("called", "completed"))
         self.terminal.write(f"{typed}\t")
         assert self.wait("completed", completed, 8), self.terminal.read(seconds=0)
-        time.sleep(0.15)
+        time.sleep(0.3)
         self.terminal.write("\r")
         called = self.wait("called", calls, 1.0)
         if not called:
@@ -139,7 +139,10 @@ def test_command_in_a_class_name_is_one_word(shell):
 def test_any_class_name_is_one_word_in_every_shell(shell, option, request):
     name = request.node.callspec.params["shell"]
     for each in NAMES:
-        last_word(shell, f"kvae sample -m m {option}{each[0]}", EXCLUDED.get((option[-1], name), set()), each)
+        excluded = EXCLUDED.get((option[-1], name), set())
+        if name == "fish" and not each.endswith("="):
+            excluded = set()
+        last_word(shell, f"kvae sample -m m {option}{each[0]}", excluded, each)
 
 
 @pytest.mark.long

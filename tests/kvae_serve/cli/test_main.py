@@ -19,6 +19,7 @@ import pytest
 
 import kvae_serve
 from kvae.__main__ import COMMANDS, run
+from kvae_serve.cli import main, termination
 from kvae_serve.sealed import noise
 from support import make_tiny_models
 from support.paths import python_path
@@ -470,3 +471,10 @@ def test_kvae_serve_imports_only_its_base_packages():
             found += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             for name in found:
                 assert (name or "").partition(".")[0] in allowed, f"{path} imports {name}"
+
+
+def test_error_that_a_library_makes_of_a_signal_has_the_code_of_the_signal(monkeypatch, capsys):
+    assert main._bug(RuntimeError("callback failed"), False) == 1
+    monkeypatch.setattr(termination, "received", int(signal.SIGTERM))
+    assert main._bug(RuntimeError("callback failed"), False) == 143
+    assert capsys.readouterr().err.splitlines()[-1] == "Error: Terminated."
