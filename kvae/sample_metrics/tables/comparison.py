@@ -59,8 +59,11 @@ def table_figures(
         >>> figures["valid_rows"]["value"], figures["valid_rows"]["floor"]
         (0.0, 1.0)
     """
-    train, test = checked(train, columns, "train"), checked(test, columns, "test")
-    samples = checked(samples, columns, "samples")
+    # Files contain float64 and draws float32, so that the same number could differ between real rows and samples.
+    train, test, samples = (
+        checked(rows, columns, name).astype(np.float32).astype(np.float64)
+        for rows, name in ((train, "train"), (test, "test"), (samples, "samples"))
+    )
     if target is not None:
         position(columns, target)
     num = len(samples)

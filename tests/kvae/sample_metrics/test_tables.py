@@ -178,6 +178,14 @@ def run(*arguments):
     return CliRunner().invoke(evaluate, [str(each) for each in arguments], standalone_mode=False)
 
 
+def test_precision_of_draws_does_not_distinguish_them_from_files():
+    rows = np.random.default_rng(0).integers(0, 20, (600, 3)) / 100
+    draws = np.random.default_rng(1).integers(0, 20, (300, 3)).astype(np.float32) / np.float32(100)
+    columns = [{"name": name, "kind": "numeric", "decimals": 2} for name in "abc"]
+    found = metrics.table_figures(rows[:300], rows[300:], draws, columns)["two_sample_auc"]
+    assert abs(found["value"] - 0.5) < 4 * found["standard_error"] + 0.03
+
+
 def test_command_writes_figures_of_rows_to_terminal_file_and_card(tiny, data, tmp_path):
     card = tmp_path / "README.md"
     card.write_text("# rows\n")
