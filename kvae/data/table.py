@@ -108,7 +108,7 @@ class TableSpec(DataSpec):
                 different values.
 
         Raises:
-            ValueError: If `numbers` is a different text, or if a column has no values.
+            ValueError: If `numbers` is a different text, or if all values of a column are missing.
 
         Example:
             >>> import kvae
@@ -125,7 +125,7 @@ class TableSpec(DataSpec):
                 continue
             values = every[~np.isnan(every)]
             if not len(values):
-                raise ValueError(f"Column {column['name']} has no values; leave it out.")
+                raise ValueError(f"All values of column {column['name']} are missing; leave it out.")
             # Rounded to float32, the type in the graphs.
             mean, scale = float(np.float32(values.mean())), float(np.float32(values.std())) or 1.0
             learned[-1] |= {"mean": mean, "scale": scale}

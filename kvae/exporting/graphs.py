@@ -292,7 +292,7 @@ def check(model: keras.Model) -> None:
 
 @contextlib.contextmanager
 def unrolled(model: keras.Model) -> Iterator[None]:
-    """Unroll recurrent layers over time, because a sealed file has no loops. An LSTM without a mask is an operator."""
+    """Unroll recurrent layers over time: sealed files contain no loops. An LSTM without a mask is an operator."""
     layers = [
         layer
         for layer in model._flatten_layers()

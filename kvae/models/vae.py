@@ -372,20 +372,6 @@ class ConditionalVAE(VAE):
         """Map the conditions of a batch, `[batch]` each by name, to float32 `[batch, condition_dim]`."""
         return ops.concatenate([c.vector(_column(conditions[c.name])) for c in self._condition_list], axis=-1)
 
-    def check_export(self) -> None:
-        """Check that the model can be exported. Call it before `fit`: the check does not depend on the weights.
-
-        Raises:
-            RequestError: A layer does not have an ONNX form. The message names the layer and an alternative.
-            VerificationError: ONNX Runtime does not reproduce Keras.
-
-        Example:
-            >>> encoder = kvae.networks.dense_encoder((8, 8, 1), latent_dim=2, hidden=(16,))
-            >>> decoder = kvae.networks.dense_decoder((8, 8, 1), latent_dim=2, hidden=(16,))
-            >>> kvae.VAE(encoder, decoder).check_export()
-        """
-        graphs.check(self)
-
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor, each part serialised."""
         conditions = [keras.saving.serialize_keras_object(condition) for condition in self._condition_list]

@@ -35,7 +35,7 @@ def position(columns: Columns, name: str) -> int:
     names = [str(column["name"]) for column in columns]
     if name not in names:
         listed = ", ".join(printable(each, 40) for each in names[:20])
-        raise RequestError(f"There is no column {printable(name, 60)}. Use one of {listed}.")
+        raise RequestError(f"Column {printable(name, 60)} does not exist. Use one of {listed}.")
     return names.index(name)
 
 

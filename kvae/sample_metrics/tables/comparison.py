@@ -93,7 +93,7 @@ def table_figures(
     lost, total = lost_classes(train, samples, columns)
     found["lost_classes"] = {"value": lost, "floor": lost_classes(train, test, columns)[0], "n": num, "of": total}
     if not total:
-        found["lost_classes"] = _left_out("the table has no columns of classes")
+        found["lost_classes"] = _left_out("none of the columns contains classes")
     return found
 
 

@@ -10,7 +10,7 @@ GRACE_SECONDS = 5.0
 
 _last = float("-inf")
 received = 0
-"""Number of the last signal. A library may turn the exception into one of its own, such as TensorFlow in a callback."""
+"""Number of the last signal, 0 if there was none. A library may catch the exception and raise a different one."""
 
 
 class Terminated(KeyboardInterrupt):

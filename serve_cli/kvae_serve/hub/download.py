@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from kvae_serve.errors import ModelFileError, OutputError, printable
 from kvae_serve.hub import library
-from kvae_serve.hub.address import SCHEME, Address, parse
+from kvae_serve.hub.address import Address, parse
 from kvae_serve.sealed import file as sealed_file
 from kvae_serve.sealed.manifest import GRAPHS, Manifest
 
@@ -259,8 +259,3 @@ def _forget(path: str) -> None:
 def _note(line: str) -> None:
     if sys.stderr is not None:
         print(line, file=sys.stderr)
-
-
-def is_address(text: object) -> bool:
-    """Return whether a model is given by an address; a bare name never is."""
-    return isinstance(text, str) and text.startswith(SCHEME)

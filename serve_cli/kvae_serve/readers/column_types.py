@@ -380,8 +380,9 @@ def known_values(
 ) -> tuple[np.ndarray, str]:
     """Return the values of a column of a model, float32 `[rows]`, and a note about missing and unseen values.
 
-    A missing number is NaN, or the mean of the training data if these have no missing number, because the model then
-    does not accept NaN. A missing class that the model does not have is NaN, and another unknown class is `UNSEEN`.
+    A missing number is NaN. It is the mean of the training data if the model was trained without missing numbers,
+    because then it does not accept NaN. A missing class that the model does not have is NaN, and another unknown class
+    is `UNSEEN`.
 
     Raises:
         InputDataError: A cell is not a number, or not a date of the column's format.
@@ -414,7 +415,7 @@ def known_values(
         if "missing" not in schema and "mean" in schema:
             absent = schema["mean"]
             mean = written.texts(schema, np.array([absent]))[0]
-            note += f"; the model has no missing values here, so its mean ({mean}) is used"
+            note += f"; the model was trained without missing values, so the mean ({mean}) is used"
         note += "."
     return np.array([values.get(cell, absent) for cell in cells], np.float32), note
 

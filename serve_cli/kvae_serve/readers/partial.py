@@ -104,7 +104,7 @@ def given_values(texts: Mapping[str, str], manifest: Manifest) -> np.ndarray:
             raise RequestError(f"{printable(name, 60)} is a condition of the model. Give it with --condition.")
         if name not in names:
             listed = ", ".join(printable(each, 40) for each in names[:12]) + (", ..." if len(names) > 12 else "")
-            raise RequestError(f"There is no column {printable(name, 60)}. Use one of {listed}.")
+            raise RequestError(f"Column {printable(name, 60)} does not exist. Use one of {listed}.")
         column = columns[names.index(name)]
         try:
             schema = {key: value for key, value in column.items() if key != "mean"}  # A missing number stays NaN.

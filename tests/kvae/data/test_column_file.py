@@ -82,4 +82,4 @@ def test_settings_of_an_unknown_column_or_of_images_are_refused(table):
     done = CliRunner().invoke(train_command, ["--data", "mnist-sample", "--dry-run", "--missing-values", "x"])
     assert "is not a table; leave out --missing-values" in str(done.exception)
     done = CliRunner().invoke(train_command, ["--data", "mnist-sample", "--dry-run", "-o", "columns.toml"])
-    assert "is not a table, so it has no columns" in str(done.exception)
+    assert "is not a table. -o writes the types of columns" in str(done.exception)

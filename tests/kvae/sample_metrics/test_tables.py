@@ -152,7 +152,7 @@ def test_figures_of_copied_training_rows_report_copies():
 def test_rows_of_another_width_and_unknown_targets_are_refused():
     with pytest.raises(InputDataError, match=r"samples has the shape \[200, 3\]; expected \[rows, 4\]"):
         metrics.column_shapes(table(0), table(1)[:, :3], COLUMNS)
-    with pytest.raises(RequestError, match=r"There is no column e\. Use one of a, b, c, d"):
+    with pytest.raises(RequestError, match=r"Column e does not exist\. Use one of a, b, c, d"):
         metrics.downstream_score(table(0), table(1), COLUMNS, "e")
 
 
@@ -222,7 +222,11 @@ def test_report_shows_figures_of_rows_and_heat_maps(tiny, data, tmp_path):
     ("arguments", "message", "code"),
     [
         (["--sample-metrics", 201], "expected 30 to 200, the number of test rows", 2),
-        (["--sample-metrics", 100, "--target", "size"], "There is no column size. Use one of age, sex, pay, debt", 2),
+        (
+            ["--sample-metrics", 100, "--target", "size"],
+            "Column size does not exist. Use one of age, sex, pay, debt",
+            2,
+        ),
         (["--sample-metrics", 100, "--classifier", "x.onnx"], "--classifier is for images", 2),
         (
             ["--sample-metrics", 100, "--train-data", "nowhere.csv"],

@@ -29,12 +29,11 @@ def push(
     is that of huggingface_hub: HF_TOKEN, or `hf auth login`.
     """
     from kvae_serve.hub import upload
-    from kvae_serve.hub.address import parse
-    from kvae_serve.hub.download import is_address
+    from kvae_serve.hub.address import SCHEME, parse
     from kvae_serve.model import load
 
     target = parse(address)
-    if is_address(folder):
+    if folder.startswith(SCHEME):
         raise RequestError(f"{printable(folder, 60)} is an address; expected a folder. `kvae pull` downloads it.")
     if revision is not None:
         if target.revision not in ("main", revision):
