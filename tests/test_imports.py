@@ -228,12 +228,13 @@ WATCHED = HEAVY | {
 }
 READERS = {"numpy", "onnxruntime", "zipfile", "csv"}
 OPENS = {
-    ("sample", "--label", "3", "-o", "a.png"): {"numpy", "onnxruntime"},
+    ("sample", "--label", "3", "-o", "a.png"): {"numpy", "onnxruntime", "PIL"},
+    ("sample", "--label", "3", "--plain", "-o", "a.png"): {"numpy", "onnxruntime"},
     ("sample", "--label", "3", "-o", "a.npz"): {"numpy", "onnxruntime", "zipfile"},
     ("sample", "--label", "3"): {"numpy", "onnxruntime"},
     ("encode", "data.npz", "-o", "codes.npz"): READERS,
-    ("decode", "z.npz", "-o", "x.png"): READERS,
-    ("reconstruct", "data.npz", "-o", "r.png"): READERS,
+    ("decode", "z.npz", "-o", "x.png"): READERS | {"PIL"},
+    ("reconstruct", "data.npz", "-o", "r.png"): READERS | {"PIL"},
     ("score", "data.npz", "-o", "s.csv"): READERS | {"numpy.random"},
     ("impute", "rows.csv", "-m", "MODEL"): READERS | {"numpy.random"},
     ("verify",): {"numpy", "onnxruntime", "numpy.random"},

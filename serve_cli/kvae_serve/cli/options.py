@@ -264,6 +264,29 @@ def output_args(formats: str, dtype: bool = False, metavar: str = "PATH") -> Dec
     return group("output", OutputArgs, path, *([kind] if dtype else []), force, as_json, quiet)
 
 
+picture_options: tuple[Decorator, ...] = (
+    click.option(
+        "--scale",
+        type=click.IntRange(1, 64),
+        metavar="N",
+        help="Factor that enlarges pictures, without smoothing.  [default: at least 56 x 56 pixels per image]",
+    ),
+    click.option("--plain", is_flag=True, help="Pictures without captions; images are not enlarged without --scale."),
+)
+
+
+@dataclass(frozen=True)
+class PictureArgs:
+    """Look of pictures: `--scale` and `--plain`."""
+
+    scale: int | None
+    plain: bool
+
+
+picture_args: Decorator = group("picture", PictureArgs, *picture_options)
+"""Pass the options of `PictureArgs` as `picture`."""
+
+
 def effective_sample_size(facts: Mapping[str, Any]) -> str:
     """Return the effective sample size of an imputation for a summary; nothing if there was none."""
     size = facts.get("effective_sample_size")

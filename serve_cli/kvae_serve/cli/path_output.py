@@ -26,16 +26,18 @@ FORMATS = (
 
 @dataclass(frozen=True)
 class StyleArgs:
-    """Style of pictures and animations: `--fps`, `--loop` and `--scale`."""
+    """Style of pictures and animations: `--scale`, `--plain`, `--fps` and `--loop`."""
 
+    scale: int | None
+    plain: bool
     fps: float
     loop: str
-    scale: int
 
 
 style_args: options.Decorator = options.group(
     "style",
     StyleArgs,
+    *options.picture_options,
     click.option(
         "--fps",
         type=click.FloatRange(0.1, 50),
@@ -50,14 +52,6 @@ style_args: options.Decorator = options.group(
         default="bounce",
         show_default=True,
         help="Repetition of an animation: back and forth, from the start, or none.",
-    ),
-    click.option(
-        "--scale",
-        type=click.IntRange(1, 64),
-        metavar="N",
-        default=1,
-        show_default=True,
-        help="Factor that enlarges images, without smoothing.",
     ),
 )
 

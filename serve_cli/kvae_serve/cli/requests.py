@@ -48,6 +48,8 @@ KEYS: dict[str, dict[str, tuple[type, ...]]] = {
         "draw": (bool,),
         "dtype": (str,),
         "output": (str,),
+        "scale": (int,),
+        "plain": (bool,),
         "force": (bool,),
     },
     "decode": {"z": (list,), "label": _VALUE, "condition": (dict,), "dtype": (str,)},
@@ -218,7 +220,8 @@ def _sample(model: Model, request: Mapping[str, Any], folder: str | None, batch_
     if output is None:
         return answer | {"x": _inline(draws.x, dtype)}
     with _inside(output, folder) as path:
-        dispatch.write(path, draws, dtype=dtype, force=force)
+        style = dispatch.PictureStyle(request.get("scale"), request.get("plain", False))
+        dispatch.write(path, draws, dtype=dtype, style=style, force=force)
     return answer | {"output": output if folder is None else os.path.join(folder, output)}
 
 

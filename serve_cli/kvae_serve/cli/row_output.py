@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kvae_serve.errors import RequestError, printable
 
 if TYPE_CHECKING:
-    from kvae_serve.cli.options import OutputArgs, RowArgs
+    from kvae_serve.cli.options import OutputArgs, PictureArgs, RowArgs
     from kvae_serve.row_stream import RowStream
     from kvae_serve.sealed.manifest import Manifest
 
@@ -20,14 +20,15 @@ MAX_ON_TERMINAL = 100
 """Images shown on a terminal at most."""
 
 
-def deliver(rows: RowStream, output: OutputArgs, facts: Mapping[str, Any]) -> None:
-    """Write or show the rows, then report the number of rows and `facts`."""
+def deliver(rows: RowStream, output: OutputArgs, facts: Mapping[str, Any], picture: PictureArgs | None = None) -> None:
+    """Write or show the rows, then report the number of rows and `facts`. `picture` is the look of pictures."""
     from kvae_serve.cli import options
     from kvae_serve.writers import dispatch
 
     manifest = rows.manifest
     if output.path is not None:
-        dispatch.stream(output.path, rows, dtype=output.dtype, force=output.force, quiet=output.quiet)
+        style = dispatch.PictureStyle(picture.scale, picture.plain) if picture else None
+        dispatch.stream(output.path, rows, dtype=output.dtype, style=style, force=output.force, quiet=output.quiet)
     elif output.shows_text:
         if rows.holds_images and rows.num_rows > MAX_ON_TERMINAL and sys.stdout is not None and sys.stdout.isatty():
             raise RequestError(

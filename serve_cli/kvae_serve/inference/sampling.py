@@ -72,12 +72,22 @@ class Draws(View):
             f"seed {self.seed}, start {self.start}>"
         )
 
-    def save(self, path: str | os.PathLike[str], *, dtype: Dtype = "float32", force: bool = False) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        dtype: Dtype = "float32",
+        scale: int | None = None,
+        plain: bool = False,
+        force: bool = False,
+    ) -> None:
         """Write the samples.
 
         Args:
             path: Output: .png, .npz, .npy, .csv, or a folder for one PNG per image.
             dtype: "float32", or "uint8" for rounded pixels.
+            scale: Factor that enlarges pictures; by default each image of a .png has at least 56 x 56 pixels.
+            plain: Write a .png without captions, enlarged only by `scale`.
             force: Replace an existing output.
 
         Raises:
@@ -86,7 +96,8 @@ class Draws(View):
         """
         from kvae_serve.writers import dispatch
 
-        dispatch.write(os.fspath(path), self, dtype=dtype, force=force)
+        style = dispatch.PictureStyle(scale, plain)
+        dispatch.write(os.fspath(path), self, dtype=dtype, style=style, force=force)
 
     def to_frame(self) -> Any:
         """Return the rows of a table as a pandas DataFrame like the training table; a dict of arrays without pandas.

@@ -27,9 +27,10 @@ from kvae_serve.errors import RequestError, printable
 from kvae_serve.row_stream import Chunk, Dtype, RowStream, chunk_rows
 from kvae_serve.sealed.manifest import Manifest
 from kvae_serve.writers import atomic, disk_space, stdout
+from kvae_serve.writers.captioned_grid import PictureStyle
 from kvae_serve.writers.stdout import STDOUT
 
-__all__ = ["Dtype", "check", "check_images", "check_table", "show", "stream", "write"]
+__all__ = ["Dtype", "PictureStyle", "check", "check_images", "check_table", "show", "stream", "write"]
 
 MAX_TEXT_IMAGES = 10_000
 """Most images that are shown as text: they are all kept in memory."""
@@ -42,7 +43,7 @@ class Rows(Protocol):
         """Return the rows as a stream."""
 
 
-_Writer = Callable[[str, RowStream, Dtype, bool], None]
+_Writer = Callable[[str, RowStream, Dtype, PictureStyle, bool], None]
 
 
 def check(path: str, force: bool = False) -> None:
@@ -57,12 +58,22 @@ def check(path: str, force: bool = False) -> None:
         atomic.refuse_existing(path, force)
 
 
-def write(path: str, draws: Rows, *, dtype: Dtype = "float32", force: bool = False) -> None:
+def write(
+    path: str, draws: Rows, *, dtype: Dtype = "float32", style: PictureStyle | None = None, force: bool = False
+) -> None:
     """Write samples to `path`. See `stream`."""
-    stream(path, draws.row_stream(), dtype=dtype, force=force, quiet=True)
+    stream(path, draws.row_stream(), dtype=dtype, style=style, force=force, quiet=True)
 
 
-def stream(path: str, rows: RowStream, *, dtype: Dtype = "float32", force: bool = False, quiet: bool = False) -> None:
+def stream(
+    path: str,
+    rows: RowStream,
+    *,
+    dtype: Dtype = "float32",
+    style: PictureStyle | None = None,
+    force: bool = False,
+    quiet: bool = False,
+) -> None:
     """Write rows while they are computed, in constant memory. The output appears complete or not at all.
 
     Args:
@@ -70,6 +81,7 @@ def stream(path: str, rows: RowStream, *, dtype: Dtype = "float32", force: bool 
             Rows that go to `-` cannot be taken back if a later one fails.
         rows: Rows to write.
         dtype: Type of the data in arrays. "uint8" rounds to integers from 0 to 255.
+        style: Look of pictures.
         force: Replace an existing output, and do not check the free disk space.
         quiet: Do not show progress on stderr.
 
@@ -79,7 +91,7 @@ def stream(path: str, rows: RowStream, *, dtype: Dtype = "float32", force: bool 
     """
     writer = _writer(path)
     with _prefetched(rows, quiet) as running:
-        writer(path, running, dtype, force)
+        writer(path, running, dtype, style or PictureStyle(), force)
 
 
 def show(draws: Rows | RowStream, stream: TextIO | None = None, quiet: bool = True) -> None:
@@ -186,15 +198,15 @@ def _is_folder(path: str) -> bool:
     return path.endswith(("/", os.sep)) or not os.path.splitext(path)[1] or os.path.isdir(path)
 
 
-def _write_png(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
+def _write_png(path: str, rows: RowStream, dtype: Dtype, style: PictureStyle, force: bool) -> None:
     from kvae_serve.writers import images
 
     check_pictures(path, rows)
-    images.check_grid(path, rows)
-    atomic.write_whole(path, images.grid_png(rows), force)
+    images.check_grid(path, rows, style)
+    atomic.write_whole(path, images.grid_png(rows, style), force)
 
 
-def _write_npz(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
+def _write_npz(path: str, rows: RowStream, dtype: Dtype, style: PictureStyle, force: bool) -> None:
     from kvae_serve.writers import npz
 
     rows = rows.as_dtype(dtype).with_class_names()
@@ -202,7 +214,7 @@ def _write_npz(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
     atomic.write_whole(path, lambda file: npz.write(file, rows), force)
 
 
-def _write_npy(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
+def _write_npy(path: str, rows: RowStream, dtype: Dtype, style: PictureStyle, force: bool) -> None:
     from kvae_serve.writers import npy
 
     rows = rows.as_dtype(dtype)
@@ -210,22 +222,22 @@ def _write_npy(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
     atomic.write_whole(path, lambda file: npy.write(file, rows), force)
 
 
-def _write_folder(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
+def _write_folder(path: str, rows: RowStream, dtype: Dtype, style: PictureStyle, force: bool) -> None:
     from kvae_serve.writers import images
 
     check_pictures(path, rows)
     disk_space.check(path, rows.num_rows * images.MIN_FILE_BYTES, force)
     with atomic.new_folder(path, force) as folder:
-        images.write_folder(folder, rows)
+        images.write_folder(folder, rows, style.scale or 1)
 
 
-def _write_stdout(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
+def _write_stdout(path: str, rows: RowStream, dtype: Dtype, style: PictureStyle, force: bool) -> None:
     from kvae_serve.writers import npy
 
     npy.write(stdout.binary(), rows.as_dtype(dtype))
 
 
-def _write_parquet(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
+def _write_parquet(path: str, rows: RowStream, dtype: Dtype, style: PictureStyle, force: bool) -> None:
     from kvae_serve.writers import frames
 
     if rows.manifest.data.kind != "table" or not rows.data_names:
@@ -233,7 +245,7 @@ def _write_parquet(path: str, rows: RowStream, dtype: Dtype, force: bool) -> Non
     atomic.write_whole(path, lambda file: frames.write_parquet(file, rows), force)
 
 
-def _write_csv(path: str, rows: RowStream, dtype: Dtype, force: bool) -> None:
+def _write_csv(path: str, rows: RowStream, dtype: Dtype, style: PictureStyle, force: bool) -> None:
     from kvae_serve.writers import csv
 
     if rows.data_names:

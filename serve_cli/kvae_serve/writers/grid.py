@@ -7,7 +7,10 @@ import math
 import numpy as np
 
 GAP = 2
-"""Pixels between two images of a grid."""
+"""Pixels between two images of a plain grid."""
+
+MAX_PIXELS = 2**26
+"""Pixels of the largest picture that most programs, and the readers here, can open."""
 
 
 class Grid:

@@ -64,11 +64,15 @@ class PathView(View):
         """Return rows of images."""
         raise NotImplementedError
 
-    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+    def save(
+        self, path: str | os.PathLike[str], *, scale: int | None = None, plain: bool = False, force: bool = False
+    ) -> None:
         """Write the images.
 
         Args:
             path: Output: .png, .gif, .webp, .npz, .npy or .csv.
+            scale: Factor that enlarges pictures; by default each image has at least 56 x 56 pixels.
+            plain: Write a picture or an animation without captions, enlarged only by `scale`.
             force: Replace an existing output.
 
         Raises:
@@ -77,7 +81,7 @@ class PathView(View):
         """
         from kvae_serve.writers import paths
 
-        paths.write(os.fspath(path), self.path(), force=force)
+        paths.write(os.fspath(path), self.path(), paths.Style(scale, plain), force=force)
 
     def _caption(self) -> str:
         return repr(self).strip("<>")

@@ -141,7 +141,7 @@ def test_piped_rows_are_read_in_order_and_may_be_skipped():
 def test_reconstruct_pairs_each_example_with_its_reconstruction(kvae, tiny, data):
     arguments = ["reconstruct", "-m", tiny / "conditional", "data.npz"]
     for form in ("r.png", "r.npz", "r.npy", "folder"):
-        assert kvae(*arguments, "-o", form).returncode == 0
+        assert kvae(*arguments, "--plain", "-o", form).returncode == 0
     expected = tiny_models.decode(tiny_models.encode(X, LABEL)["z_mean"], LABEL)["x_mean"]
     with np.load(data / "r.npz") as found:
         assert found.files == ["x", "x_mean", "label"]

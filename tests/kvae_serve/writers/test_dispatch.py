@@ -68,8 +68,8 @@ def test_data_values_are_scaled_rounded_and_clipped():
     assert to_uint8(np.array([5.0, 5]), None).tolist() == [0, 0]
 
 
-def test_png_output_has_one_row_per_label(draws, tmp_path):
-    dispatch.write(str(tmp_path / "a.png"), draws)
+def test_plain_png_has_one_row_per_label(draws, tmp_path):
+    dispatch.write(str(tmp_path / "a.png"), draws, style=dispatch.PictureStyle(plain=True))
     result = picture(tmp_path / "a.png")
     assert result.shape == (2 * 8 + 2, 4 * 6 + 3 * 2)
     assert (result[10:18, 8:14] == np.rint(draws.x[5, :, :, 0])).all()

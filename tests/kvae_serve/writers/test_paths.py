@@ -49,8 +49,8 @@ def test_npy_has_x_only(images, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), images.x.reshape(6, 8, 6, 1))
 
 
-def test_png_has_one_row_of_images_per_row_and_is_enlarged(images, tmp_path):
-    paths.write(str(tmp_path / "a.png"), images, paths.Style(scale=2))
+def test_plain_png_has_one_row_of_images_per_row_and_is_enlarged(images, tmp_path):
+    paths.write(str(tmp_path / "a.png"), images, paths.Style(scale=2, plain=True))
     with Image.open(tmp_path / "a.png") as picture:
         pixels = np.asarray(picture)
         assert picture.text["kvae dims"] == "1 0"
@@ -58,8 +58,8 @@ def test_png_has_one_row_of_images_per_row_and_is_enlarged(images, tmp_path):
     np.testing.assert_array_equal(pixels[::2, ::2][10:, 16:], np.rint(images.x[1, 2, :, :, 0]))
 
 
-def test_animation_has_one_frame_per_step(images, tmp_path):
-    paths.write(str(tmp_path / "a.gif"), images, paths.Style(loop="once"))
+def test_plain_animation_has_one_frame_per_step(images, tmp_path):
+    paths.write(str(tmp_path / "a.gif"), images, paths.Style(loop="once", plain=True))
     with Image.open(tmp_path / "a.gif") as animation:
         assert animation.n_frames == 3
         assert animation.size == (6 + 2 + 6, 8)

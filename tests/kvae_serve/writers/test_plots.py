@@ -64,8 +64,8 @@ def test_constant_sequences_and_single_steps_are_level_lines(shape):
     assert abs(inked.mean() - (HEIGHT - 1) / 2) <= 1
 
 
-def test_png_of_sequences_has_one_row_per_label(sequences, tmp_path):
-    dispatch.write(str(tmp_path / "a.png"), sequences)
+def test_plain_png_of_sequences_has_one_row_per_label(sequences, tmp_path):
+    dispatch.write(str(tmp_path / "a.png"), sequences, style=dispatch.PictureStyle(plain=True))
     with PIL.open(tmp_path / "a.png") as image:
         picture = np.asarray(image)
         assert image.text["kvae seed"] == "1"

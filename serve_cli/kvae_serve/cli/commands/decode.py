@@ -19,6 +19,7 @@ from kvae_serve.cli import options, row_output
     "[default: images as text, other data as CSV]",
     dtype=True,
 )
+@options.picture_args
 @options.runtime_args()
 def decode(
     model: str,
@@ -28,6 +29,7 @@ def decode(
     draw: bool,
     seed: int | None,
     output: options.OutputArgs,
+    picture: options.PictureArgs,
     runtime: options.RuntimeArgs,
 ) -> None:
     """Decode latent vectors into data.
@@ -56,4 +58,4 @@ def decode(
         num=row_output.num_rows(rows, output, loaded.manifest),
     )
     facts = {"codes": codes, "start": rows.start} | ({"seed": seed} if draw else {})
-    row_output.deliver(stream, output, facts)
+    row_output.deliver(stream, output, facts, picture)

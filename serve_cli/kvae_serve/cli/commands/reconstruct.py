@@ -18,6 +18,7 @@ from kvae_serve.cli import dataset_args, options, row_output
     "CSV]",
     dtype=True,
 )
+@options.picture_args
 @options.runtime_args()
 def reconstruct(
     model: str,
@@ -25,6 +26,7 @@ def reconstruct(
     conditions: options.ConditionArgs,
     rows: options.RowArgs,
     output: options.OutputArgs,
+    picture: options.PictureArgs,
     runtime: options.RuntimeArgs,
 ) -> None:
     """Encode examples and decode the mean of z, to see what the model preserves.
@@ -47,4 +49,4 @@ def reconstruct(
         first=rows.start,
         num=row_output.num_rows(rows, output, loaded.manifest),
     )
-    row_output.deliver(stream, output, {"data": dataset.data, "start": rows.start})
+    row_output.deliver(stream, output, {"data": dataset.data, "start": rows.start}, picture)

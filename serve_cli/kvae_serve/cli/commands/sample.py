@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     "[default: images as text, other data as CSV]",
     dtype=True,
 )
+@options.picture_args
 @options.runtime_args()
 @click.pass_context
 def sample(
@@ -81,6 +82,7 @@ def sample(
     draw: bool | None,
     requests: str | None,
     output: options.OutputArgs,
+    picture: options.PictureArgs,
     runtime: options.RuntimeArgs,
 ) -> None:
     """Draw samples from a model, and show or write them.
@@ -105,6 +107,8 @@ def sample(
             "n": num,
             "condition": conditions.values() or None,
             "dtype": output.dtype,
+            "scale": picture.scale,
+            "plain": picture.plain,
             "force": output.force,
         }
         serve_file(runtime.load(model), requests, defaults, folder=output.path, batch_size=runtime.batch_size)
@@ -120,7 +124,7 @@ def sample(
     rows = plan.row_stream()
     if given:
         rows = _given(loaded, rows, given, plan, facts)
-    row_output.deliver(rows, output, facts)
+    row_output.deliver(rows, output, facts, picture)
 
 
 def _given(model: Model, rows: RowStream, given: tuple[str, ...], plan: Plan, facts: dict[str, Any]) -> RowStream:
