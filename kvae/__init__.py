@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kvae import data, likelihoods, metrics, networks, objectives, presets, priors, ray_data, report, sample_metrics
     from kvae.data.spec import DataSpec
     from kvae.data.table import TableSpec
+    from kvae.exporting.fitted_prior import fit_prior
     from kvae.models.conditions import Categorical, Continuous
     from kvae.models.vae import VAE, BetaVAE, ConditionalBetaVAE, ConditionalVAE, load_model
     from kvae.objectives import schedules
@@ -36,6 +37,7 @@ _HOME = {
     "TableSpec": "kvae.data.table",
     "TableVAE": "kvae.table_vae",
     "default_settings": "kvae.training.defaults",
+    "fit_prior": "kvae.exporting.fitted_prior",
     "load": "kvae_serve.model",
     "resume": "kvae.training.train",
     "schedules": "kvae.objectives",
@@ -72,6 +74,7 @@ __all__ = [
     "data",
     "default_settings",
     "errors",
+    "fit_prior",
     "likelihoods",
     "load",
     "load_model",

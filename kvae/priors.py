@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from kvae import loss_terms
+from kvae import loss_terms, mixtures
 from kvae.serialization import register
 from kvae.types import Shape, Tensor
 
@@ -256,28 +256,10 @@ class GaussianMixture(Prior):
             >>> sorted(prior.means.numpy()[:, 0].round(3).tolist())
             [-3.0, 5.0]
         """
-        points = np.asarray(z, "float64")
-        if len(points) < self.num_components:
-            raise ValueError(f"z has {len(points)} points; expected at least {self.num_components}, one per component.")
-        spread = points.var(axis=0) + 1e-6
-        means = _spread_points(points, self.num_components, self.seed)
-        variances = np.tile(spread / self.num_components ** (2.0 / self.latent_dim), (self.num_components, 1))
-        log_weights = np.full(self.num_components, -math.log(self.num_components))
-        squares = np.square(points)
-        for _ in range(num_iterations):
-            # log N(z; mean, variance) as products of matrices.
-            precision = 1.0 / variances
-            constant = log_weights - 0.5 * (np.log(variances) + np.square(means) * precision).sum(axis=1)
-            share = constant + points @ (means * precision).T - 0.5 * squares @ precision.T
-            share = np.exp(share - share.max(axis=1, keepdims=True))
-            share /= share.sum(axis=1, keepdims=True)
-            mass = share.sum(axis=0) + 1e-9
-            log_weights = np.log(mass / mass.sum())
-            means = share.T @ points / mass[:, None]
-            variances = np.maximum(share.T @ squares / mass[:, None] - np.square(means), 1e-3 * spread)
-        self.means.assign(means)
-        self.log_vars.assign(np.log(variances))
-        self.logits.assign(log_weights)
+        mixture = mixtures.fit([z], self.num_components, self.seed, num_iterations)
+        self.means.assign(mixture.mean[0])
+        self.log_vars.assign(mixture.log_var[0])
+        self.logits.assign(mixture.log_weights)
 
     def manifest(self) -> dict[str, Any]:
         """Return the name and the log weights, as JSON."""
@@ -376,19 +358,6 @@ class VampPrior(Prior):
         """Return the constructor arguments, without the initial values of the weights."""
         names = ("shape", "num_components", "condition_dim", "seed", "bounded")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
-
-
-def _spread_points(points: np.ndarray, num: int, seed: int) -> np.ndarray:
-    """Choose points that are far from each other (k-means++, Arthur and Vassilvitskii 2007)."""
-    random = np.random.default_rng(seed)
-    chosen = [points[random.integers(len(points))]]
-    nearest = np.full(len(points), np.inf)
-    while len(chosen) < num:
-        nearest = np.minimum(nearest, np.square(points - chosen[-1]).sum(axis=1))
-        total = nearest.sum()
-        shares = nearest / total if total else None  # All points are chosen already.
-        chosen.append(points[random.choice(len(points), p=shares)])
-    return np.array(chosen)
 
 
 def _check_num_components(num_components: int) -> int:

@@ -38,7 +38,7 @@ ORDER = {
         ["objectives", "priors", "networks", "likelihoods", "metrics"],
         ["dataloaders", "optimizers"],
         ["data", "backends"],
-        ["serialization", "loss_terms"],
+        ["serialization", "loss_terms", "mixtures"],
         ["types"],
     ],
     "kvae_export": [

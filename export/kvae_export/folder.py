@@ -21,10 +21,19 @@ from kvae_serve.writers import atomic
 
 
 class Inspection(NamedTuple):
-    """Results of running the new files: additional keys of the manifest, and the table of `weight_costs`."""
+    """Results of running the new files.
 
-    manifest: Mapping[str, Any]
-    table: Sequence[Sequence[str]]
+    Attributes:
+        manifest: Additional keys of the manifest.
+        table: Table of `weight_costs`.
+        sections: Sections of the model card, each with its heading, in Markdown.
+        files: Additional files, name to bytes.
+    """
+
+    manifest: Mapping[str, Any] = {}
+    table: Sequence[Sequence[str]] = ()
+    sections: Sequence[str] = ()
+    files: Mapping[str, bytes] = {}
 
 
 def write(
@@ -79,18 +88,84 @@ def write(
             )
     with atomic.new_folder(directory, force) as temporary:
         written = {g.name: _write_verified(g, shared, Path(temporary), parity_inputs, tolerance or {}) for g in graphs}
-        inspection = inspect(model.load(temporary)) if inspect is not None else Inspection({}, ())
-        files = []
-        for graph in graphs:
-            path = Path(temporary) / f"{graph.name}.onnx"
-            if inspection.manifest:
-                _extend_manifest(*written[graph.name], inspection.manifest, path)
-            files.append(GraphFile(path.name, path.stat().st_size, graph.inputs, graph.outputs))
-        text = card if card is not None else render(shared, files, preview=preview is not None, table=inspection.table)
-        others = {"README.md": text.encode(), **others}
-        for name, data in others.items():
-            atomic.write_whole(Path(temporary) / name, data)
-    return [Path(directory) / name for name in [*(file.name for file in files), *others]]
+        inspection = inspect(model.load(temporary)) if inspect is not None else Inspection()
+        names = _complete(Path(temporary), written, shared, inspection, others, card)
+    return [Path(directory) / name for name in names]
+
+
+def replace_prior(
+    source: model.Model,
+    prior: Graph,
+    changes: Mapping[str, Any],
+    directory: atomic.StrPath,
+    *,
+    parity_inputs: Callable[[str, int], Mapping[str, np.ndarray]],
+    extras: Mapping[str, bytes] | None = None,
+    force: bool = False,
+    inspect: Callable[[model.Model], Inspection] | None = None,
+) -> list[Path]:
+    """Write a copy of an exported model with another prior. The other graphs keep their bytes, except the manifest.
+
+    Args:
+        source: The model, whose files are all read before the folder is replaced.
+        prior: Graph of the new prior.
+        changes: New values of keys of the manifest, at least `prior` and `model_id`.
+        directory: The folder to create, which may be the folder of `source` with `force`.
+        parity_inputs: As of `write`, for the prior.
+        extras: As of `write`.
+        force: As of `write`.
+        inspect: As of `write`.
+
+    Returns:
+        Paths of the files, graphs first.
+
+    Raises:
+        VerificationError: If the file of the prior does not reproduce its function.
+        OutputError: If the folder exists or cannot be written.
+    """
+    written = {}
+    for name in source.graphs:
+        if name != prior.name:
+            sealed, manifest = source.sealed(name)
+            written[name] = onnx_file.unseal(sealed), manifest.to_dict() | _plain(changes)
+    shared = {key: value for key, value in next(iter(written.values()))[1].items() if key not in ("graph", "golden")}
+    with atomic.new_folder(directory, force) as temporary:
+        folder = Path(temporary)
+        for name, (bare, document) in written.items():
+            atomic.write_whole(folder / f"{name}.onnx", onnx_file.seal(bare, document))
+        # Means and variances are small, so they stay float32.
+        written[prior.name] = _write_verified(prior, shared, folder, parity_inputs, {}, stored="float32")
+        inspection = inspect(model.load(temporary)) if inspect is not None else Inspection()
+        names = _complete(folder, written, shared, inspection, dict(extras or {}))
+    return [Path(directory) / name for name in names]
+
+
+def _complete(
+    folder: Path,
+    written: Mapping[str, tuple[bytes, dict[str, Any]]],
+    shared: Mapping[str, Any],
+    inspection: Inspection,
+    others: Mapping[str, bytes],
+    card: str | None = None,
+) -> list[str]:
+    """Add the results of the inspection, the card and the other files; return the names of all files."""
+    files = []
+    for name, (bare, document) in written.items():
+        path = folder / f"{name}.onnx"
+        if inspection.manifest:
+            _extend_manifest(bare, document, inspection.manifest, path)
+        graph = onnx_file.read(path)
+        inputs: dict[str, Any] = {each: (info.shape[1:], info.dtype) for each, info in graph.inputs.items()}
+        outputs: dict[str, Any] = {each: info.shape[1:] for each, info in graph.outputs.items()}
+        files.append(GraphFile(path.name, path.stat().st_size, inputs, outputs))
+    others = {**others, **inspection.files}
+    text = card
+    if text is None:
+        text = render(shared, files, "preview.png" in others, inspection.table, inspection.sections)
+    others = {"README.md": text.encode(), **others}
+    for name, data in others.items():
+        atomic.write_whole(folder / name, data)
+    return [*(file.name for file in files), *others]
 
 
 def _extend_manifest(bare: bytes, manifest: Mapping[str, Any], more: Mapping[str, Any], path: Path) -> None:
@@ -106,8 +181,12 @@ def _write_verified(
     folder: Path,
     parity_inputs: Callable[[str, int], Mapping[str, np.ndarray]],
     tolerance: Mapping[str, Tolerance],
+    stored: str | None = None,
 ) -> tuple[bytes, dict[str, Any]]:
-    """Convert, seal and verify one graph in `folder`; return the bare model and its manifest."""
+    """Convert, seal and verify one graph in `folder`; return the bare model and its manifest.
+
+    `stored` is the data type of the weights in the file, by default that of the manifest.
+    """
     # Imported here, so that an existing folder is refused before TensorFlow is imported.
     from kvae_export import convert, parity
     from kvae_export.passes import quantized_storage
@@ -115,7 +194,7 @@ def _write_verified(
 
     traced = Traced(graph)
     proto = convert.convert(traced)
-    if shared.get("weights", "float32") != "float32":
+    if (stored or shared.get("weights", "float32")) != "float32":
         proto = quantized_storage.store(proto)
     allowed = default_tolerances(shared, graph.outputs) | {
         name: tolerance[name] for name in graph.outputs if name in tolerance

@@ -37,7 +37,11 @@ class GraphFile(NamedTuple):
 
 
 def render(
-    manifest: Mapping[str, Any], files: Sequence[GraphFile], preview: bool, table: Sequence[Sequence[str]] = ()
+    manifest: Mapping[str, Any],
+    files: Sequence[GraphFile],
+    preview: bool,
+    table: Sequence[Sequence[str]] = (),
+    sections: Sequence[str] = (),
 ) -> str:
     """Return the card as Markdown. The same arguments give the same text.
 
@@ -46,6 +50,7 @@ def render(
         files: Files of the graphs.
         preview: Whether the folder contains preview.png.
         table: Measurements of the files, header first, see `kvae_export.weight_costs`.
+        sections: Further sections, each with its heading.
     """
     kind = _KINDS.get(manifest["kind"]) or _text(manifest["kind"])
     training = manifest.get("training") or {}
@@ -58,6 +63,7 @@ def render(
         _training(manifest, training),
         "## Files\n\n" + _files(files),
         _weights(table),
+        *sections,
         "## Use\n\nIn this folder:\n\n" + _use(manifest, {file.name for file in files}),
         "## Limits\n\n" + "\n".join(f"- {limit}" for limit in _limits(manifest, training)),
     ]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from kvae.commands import export_prior
 from kvae_serve.cli import options
 
 _KERAS = ".keras"
@@ -32,6 +34,7 @@ _KERAS = ".keras"
     show_default=True,
     help="Data type of the weights in the files.",
 )
+@export_prior.prior_args()
 @click.option("--force", is_flag=True, help="Replace the output folder if it exists.")
 @options.as_json
 @options.quiet
@@ -41,6 +44,7 @@ def export(
     triton: Path | None,
     name: str | None,
     weights: str,
+    fitted: export_prior.PriorArgs,
     force: bool,
     as_json: bool,
     quiet: bool,
@@ -54,8 +58,12 @@ def export(
     is opened, so the speed does not change. A table shows the effect on the results; if the files would not become
     smaller, the command fails.
 
-    With --triton, RUN may also be an exported model (a folder, an .onnx file or a shipped name); this does not need
-    TensorFlow.
+    --prior fits a Gaussian mixture to draws of z of the training data, so that samples resemble the data more. Encoder
+    and decoder do not change. The elbo and the nll are printed with both priors; if the nll becomes worse, the command
+    fails.
+
+    With --triton or --prior, RUN may also be an exported model (a folder, an .onnx file or a shipped name). --triton
+    does not need TensorFlow then.
     """
     from kvae.training import run_folder
     from kvae_serve.errors import RequestError
@@ -63,16 +71,20 @@ def export(
 
     if output is None and triton is None:
         raise RequestError("The files need a folder. Give -o FOLDER, or --triton DIR for a Triton server.")
-    if triton is not None and _is_exported(run):
-        if output is not None or weights != "float32":
-            raise RequestError(f"{run} is an exported model, which only --triton accepts. Leave out -o and --weights.")
+    is_exported = _is_exported(run)
+    fitted.check(is_exported, output)
+    if is_exported and (triton is not None or fitted.prior) and weights != "float32":
+        raise RequestError(f"{run} is an exported model, whose weights do not change. Leave out --weights.")
+    if is_exported and triton is not None and fitted.prior is None:
+        if output is not None:
+            raise RequestError(f"{run} is an exported model, which --triton does not copy. Leave out -o.")
         _report(_to_triton(run, triton, name, force), triton, as_json, quiet)
         return
     from kvae.backends import startup
 
     startup.require()
-    if run.suffix != _KERAS:
-        run_folder.require_run(run)
+    if not is_exported or fitted.prior is None:
+        _require_run(run)
     model_name = name or (output or run).resolve().name
     if triton is not None:
         from kvae_export import triton as repository
@@ -80,27 +92,51 @@ def export(
         repository.refuse_existing(triton, model_name, force)
     if output is None:
         assert triton is not None
-        import tempfile
-
         with tempfile.TemporaryDirectory() as folder:
             _export(run, Path(folder) / "model", model_name, weights, False, quiet)
             _report(_to_triton(Path(folder) / "model", triton, None, force), triton, as_json, quiet)
         return
     atomic.refuse_existing(output, force)
-    paths, conditions, table = _export(run, output, name, weights, force, quiet)
+    document: dict[str, Any] = {"output": str(output)}
+    prior_lines: list[str] = []
+    if fitted.prior is None:
+        paths, conditions, table = _export(run, output, name, weights, force, quiet)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            source, table = run, []
+            if not is_exported:
+                source = Path(folder) / "model"
+                _, _, table = _export(run, source, model_name, weights, False, quiet)
+            result, samples = fitted.fit(
+                str(source), run if (run / run_folder.METADATA).is_file() else None, output, model_name, force, quiet
+            )
+        paths, conditions = result.paths, result.conditions
+        document["prior"] = {**result.about, **result.metrics, "samples": samples}
+        prior_lines = export_prior.lines(result, samples)
     sizes = {Path(path).name: Path(path).stat().st_size for path in paths}
     if as_json:
         rows = [dict(zip(table[0], row, strict=True)) for row in table[1:]]
-        click.echo(json.dumps({"output": str(output), "files": sizes, "weights": rows}))
+        click.echo(json.dumps({**document, "files": sizes, "weights": rows}))
     if not quiet:
         from kvae_export import weight_costs
 
         for file, size in sizes.items():
             click.echo(f"{output / file}  {size:,} bytes", err=True)
-        click.echo(f"\n{weight_costs.aligned(table)}\n", err=True)
+        if table:
+            click.echo(f"\n{weight_costs.aligned(table)}\n", err=True)
+        if prior_lines:
+            click.echo("\n".join(["", *prior_lines, ""]), err=True)
         click.echo(f"Next: kvae sample -m {output}{_example_conditions(conditions)}", err=True)
     if triton is not None:
         _report(_to_triton(output, triton, name, force), triton, False, quiet)
+
+
+def _require_run(run: Path) -> None:
+    """Raise `InputDataError` unless `run` is a run folder or a .keras file."""
+    from kvae.training import run_folder
+
+    if run.suffix != _KERAS:
+        run_folder.require_run(run)
 
 
 def _export(run, output, name, weights, force, quiet):

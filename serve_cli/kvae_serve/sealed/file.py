@@ -58,8 +58,17 @@ def seal(model: bytes, manifest: dict[str, Any]) -> bytes:
         raise ValueError(f"The manifest has {len(value)} bytes; at most {MAX_MANIFEST_BYTES} are allowed.")
     if validate.has_metadata(model):
         raise ValueError("The model has metadata_props already. Seal the bare model.")
-    sealed = model + write_field(14, write_field(1, MANIFEST_KEY.encode()), write_field(2, value))
+    sealed = model + _manifest_entry(value)
     return sealed + _SEAL_HEAD + hashlib.sha256(sealed).hexdigest().encode()
+
+
+def unseal(graph: SealedGraph) -> bytes:
+    """Return the serialised ONNX model of a sealed file, without manifest and digest."""
+    return graph.data[: -len(_manifest_entry(graph.manifest_json.encode())) - _SEAL_BYTES]
+
+
+def _manifest_entry(value: bytes) -> bytes:
+    return write_field(14, write_field(1, MANIFEST_KEY.encode()), write_field(2, value))
 
 
 def read(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> SealedGraph:
