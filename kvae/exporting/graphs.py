@@ -230,9 +230,10 @@ def export(
         force: Replace `directory` if it exists.
         weights: Storage format: `"float32"`, `"float16"` or `"int8"`. Rounded weights make a different model with a
             different `model_id`. The files are compared with Keras at the rounded weights.
-        trained_on: Training data x, or a pair of x and its conditions by name. The manifest then contains quantiles of
-            their elbo, which `kvae score` uses to detect anomalies.
-        held_out: The same for data that was not trained on. The card then shows the elbo that rounded weights cost.
+        trained_on: Training data x, or a pair of x and its conditions by name. Without `held_out`, the manifest
+            contains quantiles of their elbo. More new data than stated may lie below them.
+        held_out: The same for data that was not trained on. The manifest then contains quantiles of their elbo, which
+            `kvae score` uses to detect anomalies, and the card shows the elbo that rounded weights cost.
         measured: List to which the table of size, time and difference is appended, header first. float32 weights are
             measured only if it is given, rounded weights always.
 

@@ -8,10 +8,9 @@ import numpy as np
 
 from kvae_export import weight_costs
 from kvae_export.folder import Inspection
-from kvae_serve.inference import scoring
+from kvae_serve.inference import scoring, thresholds
 from kvae_serve.model import Model, load
 
-QUANTILES = (0.5, 0.05, 0.01, 0.001)
 MAX_SCORED = 10_000
 MAX_HELD_OUT = 1_000
 _UNITS = {"image": "image", "sequence": "sequence", "table": "row"}
@@ -25,7 +24,8 @@ def inspector(
     Args:
         float32_folder: Folder of the model with float32 weights, to compare with. None if the new files have those.
         trained_on: Training data x, or a pair of x and its conditions, or None.
-        held_out: The same for data that was not trained on.
+        held_out: The same for data that was not trained on. Quantiles of the elbo are estimated from these data, or
+            from training data if there are none.
         measured: List to which the lines of the table are appended. None to measure nothing.
         kind: Kind of the data, as in the manifest.
     """
@@ -33,8 +33,10 @@ def inspector(
     def inspect(model: Model) -> Inspection:
         entries: dict[str, Any] = {}
         table: list = []
-        if trained_on is not None:
-            entries["score"] = quantiles(model, *_pair(trained_on))
+        if held_out is not None and len(_pair(held_out)[0]):
+            entries["score"] = quantiles(model, *_pair(held_out), split=thresholds.HELD_OUT)
+        elif trained_on is not None:
+            entries["score"] = quantiles(model, *_pair(trained_on), split="training")
         if measured is not None:
             models = [*([load(float32_folder)] if float32_folder else []), model]
             rows = weight_costs.measure(models, _subsample(held_out, MAX_HELD_OUT))
@@ -46,13 +48,16 @@ def inspector(
     return inspect
 
 
-def quantiles(model: Model, x: np.ndarray, conditions: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Compute the entry `score` of the manifest: quantiles of the elbo of training data, as `kvae score` computes it.
+def quantiles(
+    model: Model, x: np.ndarray, conditions: dict[str, Any] | None = None, *, split: str = thresholds.HELD_OUT
+) -> dict[str, Any]:
+    """Compute the entry `score` of the manifest: quantiles of the elbo of data, as `kvae score` computes it.
 
     Args:
         model: A loaded model with encoder and likelihood.
-        x: Training data `[num, *shape]` in data units. At most 10,000 examples, evenly spaced, are used.
+        x: Data `[num, *shape]` in data units. At most 10,000 examples, evenly spaced, are used.
         conditions: By name, a value per example.
+        split: `"validation"` if the model was not trained on the data, else `"training"`.
 
     Returns:
         Share of the data to elbo in nats per example, and how it was estimated.
@@ -63,7 +68,8 @@ def quantiles(model: Model, x: np.ndarray, conditions: dict[str, Any] | None = N
         "num_samples": scoring.NUM_SAMPLES,
         "seed": scoring.SEED,
         "examples": len(x),
-        "quantiles": {f"{share:g}": round(float(np.quantile(elbo, share)), 4) for share in QUANTILES},
+        "split": split,
+        "quantiles": thresholds.quantiles(elbo),
     }
 
 

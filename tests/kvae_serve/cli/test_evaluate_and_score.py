@@ -76,7 +76,7 @@ def test_gray_levels_without_binarisation_are_rejected(kvae, tiny, data):
         ("score", ["-o", "scores.txt"], 2, "unknown suffix; expected .csv or .jsonl"),
         ("score", ["-o", "nowhere/scores.csv"], 7, "folder nowhere does not exist"),
         ("score", ["--threshold", "nan"], 2, "threshold is nan"),
-        ("score", ["--threshold", "q0.01"], 2, "does not include quantiles of training data"),
+        ("score", ["--threshold", "q0.01"], 2, "does not include quantiles of normal data"),
         ("score", ["--condition", "size=3"], 2, "does not have the condition size"),
     ],
 )
@@ -149,10 +149,10 @@ def manifest_with(record):
 
 def test_threshold_accepts_stored_quantiles_and_numbers():
     found = threshold("q0.01", manifest_with(RECORD), 4, 9)
-    assert found == (-45.5, 0.01)
-    assert threshold("-12.5", manifest_with(None), 16, 0) == (-12.5, None)
-    with pytest.raises(RequestError, match=r"does not have the quantile q0\.2. Use one of q0\.01, q0\.5"):
-        threshold("q0.2", manifest_with(RECORD), 4, 9)
+    assert found == (-45.5, 0.01, 300, False)
+    assert threshold("-12.5", manifest_with(None), 16, 0) == (-12.5, None, None, False)
+    with pytest.raises(RequestError, match=r"stores quantiles of 300 rows from q0\.01 to q0\.5, got q0\.6\."):
+        threshold("q0.6", manifest_with(RECORD), 4, 9)
     # Scores by other draws cannot be held against them.
     with pytest.raises(RequestError, match="apply to 4 draws and seed 9"):
         threshold("q0.01", manifest_with(RECORD), 16, 0)
@@ -184,7 +184,7 @@ def test_score_uses_the_draws_and_seed_of_the_quantiles_by_default(kvae, tiny, d
     folder = with_quantiles(tiny, tmp_path / "model", RECORD)
     document = json.loads(kvae("score", "-m", folder, data, "--threshold", "q0.01", "--json").stdout)
     assert (document["samples"], document["seed"]) == (4, 9)
-    assert document["threshold"] == {"elbo": -45.5, "quantile": 0.01}
+    assert document["threshold"] == {"elbo": -45.5, "quantile": 0.01, "examples": 300, "held_out": False}
     expected = scoring.score(load(folder), X, {"label": LABEL}, num_samples=4, seed=9).elbo
     assert document["anomalies"] == int((expected < -45.5).sum())
     assert document["mean"]["elbo"] == pytest.approx(expected.mean(), rel=1e-12)

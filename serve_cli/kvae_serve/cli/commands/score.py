@@ -28,8 +28,8 @@ _NAMES = ("elbo", "reconstruction", "kl")
 @click.option(
     "--threshold",
     metavar="NATS|qP",
-    help="Elbo below which an example is flagged as an anomaly: a number of nats, or a quantile of the training data "
-    "that the model stores, such as q0.01.",
+    help="Elbo below which an example is flagged as an anomaly: a number of nats, or a quantile of held-out data "
+    "that the model stores, such as q0.01, below which 1 % of normal data lie.",
 )
 @click.option(
     "--num-samples",
@@ -137,7 +137,7 @@ class _Summary:
             "mean": {name: value / self._num for name, value in self._sums.items()},
         }
         if self._below is not None:
-            facts["threshold"] = {"elbo": self._below.elbo, "quantile": self._below.quantile}
+            facts["threshold"] = self._below.document()
             facts["anomalies"] = self._anomalies
         return facts if self.kept is None else facts | {"scores": self.kept}
 
@@ -148,7 +148,7 @@ class _Summary:
         if self._below is not None:
             line += f", {self._anomalies} below {self._below.elbo:.2f}"
             if self._below.quantile is not None:
-                line += f" (the {self._below.quantile:.3g} quantile of the training data)"
+                line += f" ({self._below.description()})"
         return line
 
 

@@ -98,19 +98,20 @@ export function buildEncode(explorer) {
   refresh();
 }
 
-/** Return a sentence on the elbo among those of the training data, from the quantiles in the manifest. */
+/** Return a sentence on the elbo among those of held-out or training data, from the quantiles in the manifest. */
 export function quantileText(elbo, score) {
+  const rows = score?.split === "validation" ? "the held-out data" : "the training data";
   const known = Object.entries(score?.quantiles ?? {}).map(([share, value]) => [Number(share), Number(value)]);
   known.sort((a, b) => a[0] - b[0]);
-  if (!known.length) return "The model file has no quantiles of its training data.";
+  if (!known.length) return "The model file has no quantiles of its data.";
   const percent = (share) => `${Number((100 * share).toPrecision(2))} %`;
-  if (elbo < known[0][1]) return `Lower than ${percent(1 - known[0][0])} of the training data.`;
+  if (elbo < known[0][1]) return `Lower than ${percent(1 - known[0][0])} of ${rows}.`;
   const last = known.at(-1);
-  if (elbo >= last[1]) return `Higher than ${percent(last[0])} of the training data or more.`;
+  if (elbo >= last[1]) return `Higher than ${percent(last[0])} of ${rows} or more.`;
   const above = known.findIndex(([, value]) => elbo < value);
   const [[low, from], [high, to]] = [known[above - 1], known[above]];
   const share = low * (high / low) ** ((elbo - from) / (to - from));
-  return `Higher than about ${percent(Number.isFinite(share) ? share : low)} of the training data.`;
+  return `Higher than about ${percent(Number.isFinite(share) ? share : low)} of ${rows}.`;
 }
 
 /** A canvas to draw on, to drop an image on, and to fill from an image file. */
