@@ -134,8 +134,7 @@ class ModelConfig:
 
     network: str = setting(
         "auto",
-        "Type of encoder and decoder. auto is conv for images of 16 pixels and more a side, lstm for sequences, and "
-        "dense otherwise.",
+        "Type of encoder and decoder. auto is conv for images of 16 pixels and more a side, and dense otherwise.",
         choices=("auto", "dense", "conv", "residual", "lstm"),
     )
     latent_dim: int = setting(16, "Number of latent dimensions (the size of z).", least=1)

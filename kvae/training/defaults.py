@@ -23,7 +23,7 @@ _MAX_VALIDATION = 5000
 _EPOCHS = 30
 #: Steps of a table's training, and the bounds of its epochs.
 _TABLE_STEPS, _TABLE_EPOCHS = 12_000, (20, 400)
-#: Least steps of color images, and epochs without a better validation elbo until their training stops.
+#: Least steps of color images and sequences, and epochs without a better validation elbo until their training stops.
 _LEAST_STEPS, _PATIENCE = 3000, 30
 #: Channels of the smallest feature map of color images, and its least side.
 _LAST_FILTERS, _LAST_SIDE = 128, 4
@@ -55,11 +55,14 @@ COLOR: dict[str, Any] = {
     "patience": _PATIENCE,
 }
 
+#: Settings of sequences; measured in benchmarks/RESULTS.md.
+SEQUENCES: dict[str, Any] = {"epochs": 0, "patience": _PATIENCE}
+
 
 def starting_config(dataset: Dataset, settings: Mapping[str, Any]) -> Config:
     """Return the configuration of a run without a preset.
 
-    It is that of `tabular` for a table, `COLOR` for color images, and otherwise the defaults.
+    It is that of `tabular` for a table, `COLOR` for color images, `SEQUENCES` for sequences, and otherwise the defaults.
 
     Args:
         dataset: The data.
@@ -71,16 +74,16 @@ def starting_config(dataset: Dataset, settings: Mapping[str, Any]) -> Config:
     recipe: dict[str, Any] = {}
     if dataset.columns and settings.get("likelihood", "auto") in ("auto", "mixed"):
         recipe = {**TABLE, "prior_components": max(2, min(TABLE["prior_components"], len(dataset.x) // 4))}
-        if settings.get("validation") == 0:
-            recipe["patience"] = 0
         if settings.get("objective") == "free_bits":
             recipe["prior"] = "standard_normal"
         if settings.get("prior", recipe["prior"]) != "gaussian_mixture":
             recipe["fit_prior"] = False
     elif _is_color(dataset, config := Config().replace(**settings)):
         recipe = _color_settings(dataset, config, settings)
-        if settings.get("validation") == 0:
-            recipe["patience"] = 0
+    elif with_axes(config, dataset).x.ndim == 3:
+        recipe = dict(SEQUENCES)
+    if recipe and settings.get("validation") == 0:
+        recipe["patience"] = 0
     return Config().replace(**{**recipe, **settings})
 
 
@@ -111,6 +114,8 @@ def default_settings(dataset: Dataset, config: Config | None = None, **settings:
     config = starting_config(dataset, settings) if config is None else config.replace(**settings)
     dataset = with_axes(config, dataset)
     m = config.model
+    # Dense networks take images as well, so a resumed run could not tell what these arrays are.
+    axes = "steps-first" if dataset.x.ndim == 3 and config.data.axes == "auto" else config.data.axes
     value_range = find_range(dataset, m.likelihood, config.data.lowest_and_highest)
     likelihood = _likelihood(dataset, value_range) if m.likelihood == "auto" else m.likelihood
     network = _network(dataset, config) if m.network == "auto" else m.network
@@ -129,6 +134,7 @@ def default_settings(dataset: Dataset, config: Config | None = None, **settings:
         batch_size=batch_size,
         epochs=epochs,
         value_range=stored,
+        axes=axes,
     )
 
 
@@ -186,7 +192,8 @@ def _num_epochs(dataset: Dataset, validation: int, batch_size: int, network: str
         return min(max(round(_TABLE_STEPS / -(-num // batch_size)), _TABLE_EPOCHS[0]), _TABLE_EPOCHS[1])
     steps_per_epoch = max(1, num // batch_size)
     is_color = network == "conv" and dataset.x.ndim == 4 and dataset.x.shape[-1] == 3
-    return max(_EPOCHS, -(-_LEAST_STEPS // steps_per_epoch)) if is_color else _EPOCHS
+    is_long = is_color or dataset.x.ndim == 3
+    return max(_EPOCHS, -(-_LEAST_STEPS // steps_per_epoch)) if is_long else _EPOCHS
 
 
 def _is_color(dataset: Dataset, config: Config) -> bool:
@@ -255,7 +262,7 @@ def with_axes(config: Config, dataset: Dataset) -> Dataset:
             f"{dataset.source} has as many features as steps, {first}, so later data could not be recognised as "
             "features-first. Save np.swapaxes(x, 1, 2), and leave out --axes."
         )
-    if axes == "auto" and first == 1 < second:
+    if axes != "features-first" and first == 1 < second:
         note = f"x has the shape {list(x.shape[:3])}; it was read as {second} steps of 1 feature."
         return dataset._replace(x=disk.as_sequences(x, True), notes=(*dataset.notes, note))
     return dataset._replace(x=disk.as_sequences(x, axes == "features-first"))
@@ -332,8 +339,6 @@ def _likelihood(dataset: Dataset, value_range: tuple[float, float] | None) -> st
 
 def _network(dataset: Dataset, config: Config) -> str:
     x = dataset.x
-    if x.ndim == 3:
-        return "lstm"
     step = _conv_step(config.model)
     is_large = x.ndim == 4 and min(x.shape[1:3]) >= _CONV_SIDE
     return "conv" if is_large and x.shape[1] % step == 0 and x.shape[2] % step == 0 else "dense"

@@ -50,8 +50,8 @@ BATCH = RANDOM.normal(size=(60, 24, 1, 1)).astype("float32")
         (dataset(RANDOM.normal(size=(60, 16, 16, 1)).astype("float32")), ("conv", "gaussian", "")),
         (dataset(RANDOM.normal(size=(60, 9)).astype("float32")), ("dense", "gaussian", "")),
         (dataset(masks(60, 9).astype("float32")), ("dense", "bernoulli", "0,1")),
-        (dataset(BATCH), ("lstm", "gaussian", "")),
-        (dataset(np.repeat(BATCH, 6, 2)), ("lstm", "gaussian", "")),
+        (dataset(BATCH), ("dense", "gaussian", "")),
+        (dataset(np.repeat(BATCH, 6, 2)), ("dense", "gaussian", "")),
         (dataset([[30, 0], [50, 1]] * 20, TABLE), ("dense", "mixed", "")),
     ],
 )
@@ -95,9 +95,9 @@ def test_layers_of_rgb_images_follow_from_their_size(shape, filters):
 
 @pytest.mark.parametrize(
     ("data", "least_steps"),
-    [(photos(300, 16, 16, 3), 3000), (BATCH, 0), (photos(300, 16, 16, 1), 0)],
+    [(photos(300, 16, 16, 3), 3000), (BATCH, 3000), (photos(300, 16, 16, 1), 0)],
 )
-def test_rgb_images_train_for_3000_steps_and_stop_early(data, least_steps):
+def test_rgb_images_and_sequences_train_for_3000_steps_and_stop_early(data, least_steps):
     chosen = kvae.default_settings(dataset(data))
     steps = (len(data) - chosen.data.validation) // chosen.training.batch_size
     assert chosen.training.epochs == max(30, -(-least_steps // steps))
@@ -296,6 +296,16 @@ def test_sequences_in_a_file_are_read_as_sequences(tmp_path):
     assert run_data.read(chosen).x.shape == (60, 24, 1)
 
 
+@pytest.mark.parametrize("shape", [(60, 24, 2), (60, 1, 24)])
+def test_chosen_settings_read_sequences_as_before(shape, tmp_path):
+    np.save(tmp_path / "x.npy", RANDOM.normal(size=shape))
+    wanted = config.Config().replace(data=str(tmp_path / "x.npy"))
+    data = run_data.read(wanted)
+    chosen = defaults.default_settings(data, wanted)
+    assert chosen.model.network == "dense"
+    np.testing.assert_array_equal(run_data.read(chosen).x, data.x)
+
+
 def test_tabular_preset_accepts_178_rows():
     data = dataset(np.stack([RANDOM.normal(size=178), np.arange(178) % 2], 1), TABLE)
     assert kvae.default_settings(data, kvae.presets.get("tabular").config).data.validation == 17
@@ -307,4 +317,4 @@ def test_config_accepts_the_text_auto_and_stores_numbers(tmp_path):
     chosen = kvae.default_settings(kvae.data.load("mnist-sample"))
     (tmp_path / "chosen.toml").write_text(chosen.to_toml())
     assert config.read(tmp_path / "chosen.toml") == chosen
-    assert "auto" not in chosen.to_toml().replace('axes = "auto"', "")  # The network decides about the axes.
+    assert "auto" not in chosen.to_toml().replace('axes = "auto"', "")  # Images do not need axes.
