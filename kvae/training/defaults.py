@@ -57,12 +57,13 @@ COLOR: dict[str, Any] = {
 
 #: Settings of sequences; measured in benchmarks/RESULTS.md.
 SEQUENCES: dict[str, Any] = {"epochs": 0, "patience": _PATIENCE}
+CONDITIONAL_SEQUENCES: dict[str, Any] = {"prior": "conditional_gaussian", "sigma": "element"}
 
 
 def starting_config(dataset: Dataset, settings: Mapping[str, Any]) -> Config:
     """Return the configuration of a run without a preset.
 
-    It is that of `tabular` for a table, `COLOR` for color images, `SEQUENCES` for sequences, and otherwise the defaults.
+    It is that of `tabular` for a table, `COLOR` for color images, `SEQUENCES` for sequences, else the defaults.
 
     Args:
         dataset: The data.
@@ -82,6 +83,8 @@ def starting_config(dataset: Dataset, settings: Mapping[str, Any]) -> Config:
         recipe = _color_settings(dataset, config, settings)
     elif with_axes(config, dataset).x.ndim == 3:
         recipe = dict(SEQUENCES)
+        if config.data.condition_names and settings.get("likelihood", "auto") in ("auto", "gaussian"):
+            recipe |= CONDITIONAL_SEQUENCES
     if recipe and settings.get("validation") == 0:
         recipe["patience"] = 0
     return Config().replace(**{**recipe, **settings})

@@ -106,6 +106,13 @@ def test_rgb_images_and_sequences_train_for_3000_steps_and_stop_early(data, leas
     assert kvae.default_settings(dataset(data), epochs=7).training.epochs == 7
 
 
+def test_conditional_sequences_have_a_prior_and_a_standard_deviation_per_class():
+    data = dataset(BATCH, label=np.arange(60) % 4)
+    chosen, plain = kvae.default_settings(data, conditional=True).model, kvae.default_settings(data).model
+    assert (chosen.prior, chosen.sigma) == ("conditional_gaussian", "element")
+    assert (plain.prior, plain.sigma) == ("standard_normal", "optimal")
+
+
 def test_rgb_images_without_conditions_have_a_fitted_mixture_prior():
     data = dataset(photos(200, 16, 16, 3), label=np.arange(200) % 4)
     chosen = kvae.default_settings(data).model
