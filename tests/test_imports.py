@@ -51,6 +51,8 @@ ORDER = {
     ],
     "kvae_serve": [
         ["cli"],
+        ["http_server"],
+        ["request_fields"],
         ["model"],
         ["hub"],
         ["explorer"],

@@ -45,6 +45,7 @@ COMMANDS: dict[str, Command] = {
     "traverse": Command("Vary one latent dimension at a time.", f"{_PACKAGE}.traverse:traverse"),
     "interpolate": Command("Interpolate between examples, samples or classes.", f"{_PACKAGE}.interpolate:interpolate"),
     "explore": Command("Write a web page in which a model runs.", f"{_PACKAGE}.explore:explore"),
+    "serve": Command("Answer HTTP requests for a model.", f"{_PACKAGE}.serve:serve", "serve"),
     "info": Command("Show a model's metadata.", f"{_PACKAGE}.info:info"),
     "verify": Command("Check that a model reproduces its reference outputs.", f"{_PACKAGE}.verify:verify"),
     "models": Command("List the models that ship with kvae.", f"{_PACKAGE}.models:models"),

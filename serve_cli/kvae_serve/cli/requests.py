@@ -19,7 +19,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
-from kvae_serve import strict_json
+from kvae_serve import request_fields, strict_json
 from kvae_serve.errors import InputDataError, KvaeError, OutputError, RequestError, printable
 
 if TYPE_CHECKING:
@@ -30,29 +30,11 @@ if TYPE_CHECKING:
 MAX_LINE = 2**20
 """Maximum number of bytes per line."""
 
-MAX_INLINE = 10**6
-"""Maximum number of values in one answer."""
-
 MAX_DEPTH = 8
 
-_NUMBER = (int, float)
-_VALUE = (str, int, float, list)
-KEYS: dict[str, dict[str, tuple[type, ...]]] = {
-    "sample": {
-        "n": (int,),
-        "label": _VALUE,
-        "condition": (dict,),
-        "seed": (int,),
-        "start": (int,),
-        "temperature": _NUMBER,
-        "draw": (bool,),
-        "dtype": (str,),
-        "output": (str,),
-        "scale": (int,),
-        "plain": (bool,),
-        "force": (bool,),
-    },
-    "decode": {"z": (list,), "label": _VALUE, "condition": (dict,), "dtype": (str,)},
+KEYS: dict[str, dict[str, request_fields.Types]] = {
+    "sample": {**request_fields.SAMPLE, **request_fields.PICTURE, "output": (str,), "force": (bool,)},
+    "decode": request_fields.DECODE,
 }
 """Keys of a request by command, with their types. Every request may also have an `id` and a `command`."""
 
@@ -156,24 +138,7 @@ def _answer(
     command = request.pop("command", request.pop("verb", "sample"))
     if not isinstance(command, str) or command not in KEYS:
         raise RequestError(f"command is {printable(repr(command), 40)}; expected {' or '.join(KEYS)}.")
-    known = KEYS[command]
-    for key, value in request.items():
-        if key not in known:
-            raise RequestError(
-                f"Unknown key {printable(key, 40)}; a {command} request has id, command, {', '.join(known)}."
-            )
-        if not isinstance(value, known[key]) or (isinstance(value, bool) and bool not in known[key]):
-            names = " or ".join(_KINDS[kind] for kind in known[key])
-            raise RequestError(f"{key} is {printable(json.dumps(value), 60)}; expected {names}.")
-    labels = [request["label"]] if "label" in request else []
-    for value in (*labels, *request.get("condition", {}).values()):
-        for each in value if isinstance(value, list) else [value]:
-            if each is None or isinstance(each, list | dict | bool):
-                raise RequestError(
-                    f"A label is {printable(json.dumps(each), 60)}; expected a name, an index or a list of them."
-                )
-    if request.get("dtype", "float32") not in ("float32", "uint8"):
-        raise RequestError(f"dtype is {printable(request['dtype'], 40)}; expected float32 or uint8.")
+    request_fields.check(command, request, KEYS[command])
     if command == "decode":
         return _decode(model, request, batch_size)
     # A request with conditions replaces all default conditions.
@@ -184,39 +149,17 @@ def _answer(
 
 
 def _sample(model: Model, request: Mapping[str, Any], folder: str | None, batch_size: int) -> dict[str, Any]:
-    from kvae_serve.sealed import noise
     from kvae_serve.writers import dispatch
 
     output, force = request.get("output"), request.get("force", False)
     if output is not None:
         with _inside(output, folder) as path:
             dispatch.check(path, force)
-    given = bool(request.get("label") is not None or request.get("condition"))
-    is_table = model.manifest.data.kind == "table"
-    num = request.get("n", 1 if model.manifest.conditions and not given and not is_table else 16)
-    seed = request.get("seed")
-    plan = model.plan(
-        num,
-        label=request.get("label"),
-        conditions=request.get("condition"),
-        # 53 bits, so that JavaScript can read the seed exactly.
-        seed=noise.random_seed() >> 11 if seed is None else seed,
-        start=request.get("start", 0),
-        temperature=request.get("temperature", 1.0),
-        draw=request.get("draw"),
-        batch_size=batch_size,
-    )
+    plan = request_fields.plan(model, request, batch_size)
     if output is None:
-        _check_inline(plan.rows, model.manifest.data.num_values)
+        request_fields.check_inline(plan.rows, model.manifest.data.num_values)
     draws = plan.draw_all()
-    answer = {
-        "rows": len(draws),
-        "n": draws.num,
-        "conditions": plan.names(),
-        "seed": draws.seed,
-        "start": draws.start,
-    }
-    dtype = request.get("dtype", "float32")
+    answer, dtype = request_fields.facts(plan), request.get("dtype", "float32")
     if output is None:
         return answer | {"x": _inline(draws.x, dtype)}
     with _inside(output, folder) as path:
@@ -228,14 +171,8 @@ def _sample(model: Model, request: Mapping[str, Any], folder: str | None, batch_
 def _decode(model: Model, request: Mapping[str, Any], batch_size: int) -> dict[str, Any]:
     import numpy as np
 
-    if "z" not in request:
-        raise RequestError("z is missing; expected a list of latent vectors, each a list of numbers.")
-    try:
-        z = np.array(request["z"], np.float64)
-    except (ValueError, TypeError, OverflowError):
-        raise InputDataError("z is not rectangular; expected a list of latent vectors of equal length.") from None
-    z = z[None] if z.ndim == 1 else z
-    _check_inline(len(z), model.manifest.data.num_values)
+    z = request_fields.latent_vectors(request)
+    request_fields.check_inline(len(z), model.manifest.data.num_values)
     with np.errstate(over="ignore"):
         x = model.decode(z, request.get("condition"), label=request.get("label"), batch_size=batch_size)
     return {"rows": len(x), "x": _inline(x, request.get("dtype", "float32"))}
@@ -273,14 +210,6 @@ def _inline(x: np.ndarray, dtype: str) -> Any:
     return short.reshape(x.shape).tolist()
 
 
-def _check_inline(rows: int, values: int) -> None:
-    if rows * values > MAX_INLINE:
-        raise RequestError(
-            f"{rows} rows of {values} values are too many for one answer, which holds {MAX_INLINE} values. "
-            "Give an output, or request fewer rows."
-        )
-
-
 def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
     """Yield each line that is not empty with its number from 1; None for a line that is too long."""
     number = 0
@@ -292,13 +221,3 @@ def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
             yield number, None
         elif line.strip():
             yield number, line
-
-
-_KINDS: dict[type, str] = {
-    int: "an integer",
-    float: "a number",
-    str: "a string",
-    list: "a list",
-    dict: "an object",
-    bool: "true or false",
-}

@@ -97,6 +97,19 @@ class Graphs:
                 self._sealed[graph] = file, manifest
             return self._sealed[graph]
 
+    def rename(self, name: str) -> None:
+        """Use a name in place of the path in messages, for callers who shall not learn it. Reads all graphs.
+
+        Raises:
+            ModelFileError: A graph is invalid.
+        """
+        with self._lock:
+            for graph in self.graphs:
+                file, manifest = self.sealed(graph)
+                self._sealed[graph] = file._replace(path=f"{name}/{graph}.onnx"), manifest
+            self._sessions.clear()
+            self.path = name
+
     def session(self, graph: str) -> Session:
         """Return the session of a graph, opened on first use."""
         with self._lock:

@@ -1,0 +1,223 @@
+"""Operations of the API: a checked request in, rows and facts out. The rows equal those of the command, bit for bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kvae_serve import request_fields
+from kvae_serve.errors import InputDataError, RequestError, printable
+from kvae_serve.inference import inputs, scoring, thresholds, transforms
+from kvae_serve.model import Model
+from kvae_serve.numbers import integer
+from kvae_serve.request_fields import VALUE, Types
+from kvae_serve.row_stream import RowStream
+from kvae_serve.sealed import noise
+from kvae_serve.writers import frames
+from kvae_serve.writers.captioned_grid import PictureStyle
+
+BATCH_SIZE = 64
+NUM_SAMPLES_FACTOR = 16
+"""Draws of z of one `score` request: at most this many times the limit of rows."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """Answer of an operation.
+
+    Attributes:
+        facts: Plain values for JSON.
+        rows: Rows for any format; None if all values are facts.
+        records: Whether JSON contains the rows of a table as objects.
+        style: Look of a picture; None for the default.
+    """
+
+    facts: dict[str, Any]
+    rows: RowStream | None = None
+    records: bool = False
+    style: PictureStyle | None = None
+
+
+class Operation(NamedTuple):
+    """Operation of a model.
+
+    Attributes:
+        summary: One line for the description of the API.
+        graphs: Graphs that the model must have.
+        fields: Types of the fields of a request.
+        run: Function of the model, the checked request and the limit of rows.
+        returns_data: Whether the rows are data, which can be a picture.
+    """
+
+    summary: str
+    graphs: tuple[str, ...]
+    fields: Mapping[str, Types]
+    run: Callable[[Model, dict[str, Any], int], Answer]
+    returns_data: bool = True
+
+
+def answer(operation: str, model: Model, request: dict[str, Any], max_rows: int) -> Answer:
+    """Check a request and run an operation. Rows are computed when they are read.
+
+    Raises:
+        KvaeError: The request is invalid.
+    """
+    identity = {"id": request.pop("id")} if "id" in request else {}
+    command = request.pop("command", operation)
+    if command != operation:
+        raise RequestError(f"command is {printable(repr(command), 40)}; expected {operation}, or leave it out.")
+    request_fields.check(operation, request, OPERATIONS[operation].fields)
+    if request.get("records") and model.manifest.data.kind != "table":
+        raise RequestError(f"records are rows of a table, but the data are of the kind {model.manifest.data.kind}.")
+    result = OPERATIONS[operation].run(model, request, max_rows)
+    rows = result.rows
+    if rows is not None:
+        request_fields.check_inline(
+            rows.num_rows, sum(math.prod(rows.arrays[name].shape) for name in rows.main), "Request fewer rows."
+        )
+        rows = rows.as_dtype(request.get("dtype", "float32"))
+    style = PictureStyle(request.get("scale"), request.get("plain", False))
+    return Answer(identity | result.facts, rows, request.get("records", False), style)
+
+
+def _sample(model: Model, request: dict[str, Any], max_rows: int) -> Answer:
+    plan = request_fields.plan(model, request, BATCH_SIZE)
+    _check_rows(plan.rows, max_rows)
+    return Answer(request_fields.facts(plan), plan.row_stream())
+
+
+def _encode(model: Model, request: dict[str, Any], max_rows: int) -> Answer:
+    x, conditions = _examples(model, request, max_rows)
+    draw, seed = request.get("draw", False), _seed(request)
+    rows = transforms.encode(model, x, conditions, seed=seed, draw=draw, batch_size=BATCH_SIZE)
+    return Answer({"rows": len(x)} | ({"seed": seed} if draw else {}), rows)
+
+
+def _decode(model: Model, request: dict[str, Any], max_rows: int) -> Answer:
+    z = request_fields.latent_vectors(request)
+    _check_rows(len(z), max_rows)
+    draw, seed = request.get("draw", False), _seed(request)
+    conditions = model.with_label(request.get("label"), request.get("condition"))
+    rows = transforms.decode(model, z, conditions, seed=seed, draw=draw, batch_size=BATCH_SIZE)
+    return Answer({"rows": len(z)} | ({"seed": seed} if draw else {}), rows)
+
+
+def _reconstruct(model: Model, request: dict[str, Any], max_rows: int) -> Answer:
+    x, conditions = _examples(model, request, max_rows)
+    return Answer({"rows": len(x)}, transforms.reconstruct(model, x, conditions, batch_size=BATCH_SIZE))
+
+
+def _score(model: Model, request: dict[str, Any], max_rows: int) -> Answer:
+    kept = thresholds.draws(model.manifest) or (scoring.NUM_SAMPLES, scoring.SEED)
+    num_samples = integer(request.get("num_samples", kept[0]), "num_samples", 1, noise.MAX_INDEX)
+    seed = integer(request.get("seed", kept[1]), "seed", 0, noise.MAX_SEED)
+    text = request.get("threshold")
+    below = None if text is None else thresholds.threshold(str(text), model.manifest, num_samples, seed)
+    x, conditions = _examples(model, request, max_rows)
+    if len(x) * num_samples > NUM_SAMPLES_FACTOR * max_rows:
+        raise RequestError(
+            f"{len(x)} rows with {num_samples} draws of z are too many; expected at most "
+            f"{NUM_SAMPLES_FACTOR * max_rows} draws per request. Lower num_samples, or send fewer rows."
+        )
+    scores = scoring.score(model, x, conditions, num_samples=num_samples, seed=seed, batch_size=BATCH_SIZE)
+    facts = {"rows": len(x), "num_samples": num_samples, "seed": seed, **scores._asdict()}
+    if below is not None:
+        facts["threshold"] = below.document()
+        facts["anomaly"] = scores.elbo < below.elbo
+    return Answer(facts)
+
+
+_CONDITIONS: dict[str, Types] = {"label": VALUE, "condition": (dict,)}
+_SEED: dict[str, Types] = {"draw": (bool,), "seed": (int,)}
+_DATA: dict[str, Types] = {"records": (bool,), **request_fields.PICTURE}
+_X: dict[str, Types] = {"x": (list, dict)}
+OPERATIONS: dict[str, Operation] = {
+    "sample": Operation("Draw samples from the model.", ("decoder",), {**request_fields.SAMPLE, **_DATA}, _sample),
+    "encode": Operation(
+        "Encode examples as latent vectors.", ("encoder",), _X | _CONDITIONS | _SEED, _encode, returns_data=False
+    ),
+    "decode": Operation(
+        "Decode latent vectors into data.",
+        ("decoder",),
+        {**request_fields.DECODE, **_SEED, **_DATA},
+        _decode,
+    ),
+    "reconstruct": Operation(
+        "Encode examples and decode them again.",
+        ("encoder", "decoder"),
+        {**_X, **_CONDITIONS, "dtype": (str,), **_DATA},
+        _reconstruct,
+    ),
+    "score": Operation(
+        "Compute the elbo of each example; flag anomalies.",
+        ("encoder", "likelihood"),
+        _X | _CONDITIONS | {"num_samples": (int,), "seed": (int,), "threshold": (str, int, float)},
+        _score,
+        returns_data=False,
+    ),
+}
+
+
+def available(model: Model) -> list[str]:
+    """Return the names of the operations for which a model has the graphs."""
+    return [name for name, each in OPERATIONS.items() if all(model.has(graph) for graph in each.graphs)]
+
+
+def records(rows: RowStream, arrays: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Return rows of a table as one object per row, with the columns of the training table; a missing cell is None."""
+    columns = frames.to_arrays(rows.manifest, arrays[rows.main[0]], arrays, rows.start)
+    values = {name: _plain(array) for name, (array, _) in columns.items()}
+    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+
+
+def _plain(values: np.ndarray) -> list[Any]:
+    if values.dtype.kind == "M":
+        return [
+            None if np.isnat(each) else str(each.astype("datetime64[us]")).removesuffix(".000000") for each in values
+        ]
+    return values.tolist()  # orjson writes NaN as null.
+
+
+def _examples(model: Model, request: dict[str, Any], max_rows: int) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return x and the conditions of a request. Rows of a table may be lists, objects, or one object of columns."""
+    manifest = model.manifest
+    if "x" not in request:
+        raise RequestError(f"x is missing; expected rows of the shape {list(manifest.data.shape)} as nested lists.")
+    x = request["x"]
+    conditions = model.with_label(request.get("label"), request.get("condition"))
+    if isinstance(x, dict) or (x and all(isinstance(each, dict) for each in x)):
+        columns = _columns(x, max_rows)
+        if manifest.data.kind != "table":
+            raise InputDataError(f"x is an object; expected nested lists, because the data are {manifest.data.kind}s.")
+        return inputs.from_frame(manifest, columns, conditions)
+    _check_rows(len(x), max_rows)
+    rows = request_fields.numbers(x, "x")
+    if not rows.size:
+        raise InputDataError("x is empty; expected at least one row.")
+    return (rows[None] if rows.shape == manifest.data.shape else rows), conditions
+
+
+def _columns(x: Any, max_rows: int) -> dict[str, list[Any]]:
+    """Return the columns of rows that are objects; of an object of columns, itself."""
+    if isinstance(x, list):
+        _check_rows(len(x), max_rows)
+        return {name: [row.get(name) for row in x] for name in dict.fromkeys(name for row in x for name in row)}
+    for name, values in x.items():
+        if not isinstance(values, list):
+            raise InputDataError(f"Column {printable(name, 60)} of x is not a list; expected one value per row.")
+        _check_rows(len(values), max_rows)
+    return x
+
+
+def _seed(request: Mapping[str, Any]) -> int:
+    seed = request.get("seed")
+    return noise.random_seed() >> 11 if seed is None else integer(seed, "seed", 0, noise.MAX_SEED)
+
+
+def _check_rows(num: int, max_rows: int) -> None:
+    if num > max_rows:
+        raise RequestError(f"{num} rows are too many; expected at most {max_rows} per request. Send several requests.")
