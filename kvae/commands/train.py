@@ -95,7 +95,8 @@ def settings(command):
 )
 @click.option(
     "--resume", metavar="RUN", type=click.Path(path_type=Path),
-    help="Run to resume from its last checkpoint. Only --data, --epochs, --patience and --checkpoint-every may change.",
+    help="Run to resume from its last checkpoint. Only --data, --epochs, --patience, --checkpoint-every and "
+    "--sample-every may change.",
 )  # fmt: skip
 @settings
 @click.option(

@@ -13,13 +13,11 @@ import numpy as np
 from keras import ops
 
 import kvae_export
-from kvae.exporting import inspect, metadata
+from kvae.exporting import inspect, metadata, pictures
 from kvae.objectives.objectives import Elbo
 from kvae.priors import StandardNormal
 from kvae_serve.sealed import noise
-from kvae_serve.writers import atomic, grid, png
-
-_PREVIEW_ROWS = 30
+from kvae_serve.writers import atomic
 
 
 def kind(model: keras.Model) -> str:
@@ -157,49 +155,6 @@ def probe(
     return inputs
 
 
-def preview(model: keras.Model, columns: int = 10, seed: int = 0) -> bytes | None:
-    """Draw a grid of samples as a PNG file, or return None if the data are not images.
-
-    The grid has one row for each of the first classes, at most `_PREVIEW_ROWS`, or ten rows without classes.
-
-    Args:
-        model: The model.
-        columns: Number of samples per row.
-        seed: Seed of z, drawn as `kvae sample` draws it.
-    """
-    if model.data.kind != "image" or model.data.shape[-1] not in (1, 3):
-        return None
-    rows = next((c.num_classes for c in _conditions(model) if c.manifest()["kind"] == "categorical"), 10)
-    rows = min(rows, _PREVIEW_ROWS)
-    values: dict[str, np.ndarray] = {}
-    conditions = _conditions(model)
-    normals, uniforms = noise.latent_noise(seed, 0, columns if conditions else rows * columns, model.latent_dim)
-    if conditions:
-        normals, uniforms = np.tile(normals, (rows, 1)), np.tile(uniforms, rows)
-        for condition in conditions:
-            described = condition.manifest()
-            num = len(described.get("classes", ())) or 1
-            index = np.repeat(np.arange(rows), columns) % num
-            values[condition.name] = (
-                index if num > 1 else np.full(rows * columns, np.mean(described["range"]), "float32")
-            )
-    vector = (model.condition_vector(values),) if values else ()
-    z = _under_prior(model, normals, uniforms, vector)
-    images = ops.convert_to_numpy(model.data.to_data(model.likelihood.mean(model._decode(z, vector))))
-    return png.encode(grid.grid(images, columns, model.data.range))
-
-
-def _under_prior(model: keras.Model, normals: np.ndarray, uniforms: np.ndarray, vector: tuple[Any, ...]) -> np.ndarray:
-    """Return z for the noise of each row, as `kvae_serve.inference.sampling.under_prior` does with `prior.onnx`."""
-    if isinstance(model.prior, StandardNormal):
-        return normals
-    mean, log_var, log_weights = map(ops.convert_to_numpy, model.prior.components(vector, model._encode))
-    cumulative = np.cumsum(np.exp(log_weights.astype("float64")))
-    component = np.searchsorted(cumulative / cumulative[-1], uniforms, side="right")
-    index = np.arange(len(normals)) % len(mean), np.minimum(component, len(log_weights) - 1)
-    return mean[index] + np.exp(log_var[index] / 2) * normals
-
-
 def export(
     model: keras.Model,
     directory: str | Path,
@@ -268,7 +223,9 @@ def export(
         with quantize.rounded(model, form), unrolled(model):
             functions = graphs(model)
             shared, inputs = manifest(model, name, training, form), probe(model, functions, examples)
-            return kvae_export.write(functions, shared, folder, parity_inputs=inputs, preview=preview(model), **options)
+            return kvae_export.write(
+                functions, shared, folder, parity_inputs=inputs, preview=pictures.samples(model, (name,)), **options
+            )
 
     with tempfile.TemporaryDirectory() as temporary:
         float32_folder = None

@@ -249,6 +249,9 @@ class TrainingConfig:
     checkpoint_every: int = setting(
         0, "Number of epochs between checkpoints. 0: every epoch, but at most once in 20 seconds.", least=0
     )
+    sample_every: int = setting(
+        0, "Number of epochs between pictures of samples in samples/, always of the same draws. 0: none.", least=0
+    )
     deterministic: bool = setting(False, "Reproducible results on a GPU too. Slower.")
     mixed_precision: bool = setting(False, "bfloat16 networks, for GPUs. Weights and objective stay in float32.")
     steps_per_execution: int = setting(

@@ -9,14 +9,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from kvae.exporting import graphs
+from kvae.exporting import pictures
 from kvae.training import callbacks, checkpoint, run_folder
 from kvae.training.callbacks.progress import print_line
 from kvae.training.config import Config
 from kvae.training.metadata import describe_end
 from kvae.training.setup import Setup
 from kvae_serve.errors import InputDataError, OutputError
-from kvae_serve.writers import atomic, grid, png
+from kvae_serve.writers import atomic
 
 #: Examples per call of the encoder, and least number of draws, when the prior is fitted.
 _PRIOR_BATCH, _PRIOR_DRAWS = 5000, 20_000
@@ -96,6 +96,12 @@ def fit(
     )  # fmt: skip
     stop_on_nan = callbacks.StopOnNaN(seconds=0.0 if many_workers else 1.0)
     all_callbacks = [setup.batches.callback, stop_on_nan, interrupt, latent_usage, early, history, checkpoints]
+    if config.training.sample_every and folder:
+        all_callbacks.append(
+            callbacks.SaveSamples(
+                folder / run_folder.EPOCH_SAMPLES, config.training.sample_every, lambda: _updated_saved_model(setup)
+            )
+        )
     all_callbacks += [save_model, None if quiet else callbacks.Progress(epochs, rows=history.rows)]
     if is_chief:
         all_callbacks += [callbacks.TensorBoardScalars(tensorboard) if tensorboard else None, *more_callbacks]
@@ -187,13 +193,10 @@ def _updated_saved_model(setup: Setup) -> keras.Model:
 
 
 def _write_pictures(directory: Path, model: keras.Model, x: Any, conditions: dict[str, Any] | None) -> None:
-    if (samples := graphs.preview(model)) is None:
+    if (samples := pictures.samples(model)) is None:
         return
     atomic.write_whole(directory / run_folder.SAMPLES, samples, force=True)
-    x, columns = np.asarray(x[:20], "float32"), 10
     conditions = conditions and {name: values[:20] for name, values in conditions.items()}
-    reconstructed = keras.ops.convert_to_numpy(model((x, conditions) if conditions else (x,)))
-    # Two rows alternate: originals, and their reconstructions below.
-    pairs = [(x[i : i + columns], reconstructed[i : i + columns]) for i in range(0, len(x), columns)]
-    picture = grid.grid(np.concatenate([row for pair in pairs for row in pair]), min(columns, len(x)), model.data.range)
-    atomic.write_whole(directory / run_folder.RECONSTRUCTIONS, png.encode(picture), force=True)
+    pairs = pictures.reconstructions(model, x[:20], conditions)
+    assert pairs is not None
+    atomic.write_whole(directory / run_folder.RECONSTRUCTIONS, pairs, force=True)

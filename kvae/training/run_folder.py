@@ -21,8 +21,11 @@ MODEL, CONFIG, HISTORY, METADATA = "model.keras", "config.toml", "history.csv", 
 RECONSTRUCTIONS, SAMPLES, CHECKPOINTS = "reconstructions.png", "samples.png", "checkpoints"
 FILES = (MODEL, CONFIG, HISTORY, METADATA, RECONSTRUCTIONS, SAMPLES, CHECKPOINTS)
 
+#: Folder of the pictures of --sample-every.
+EPOCH_SAMPLES = "samples"
+
 #: Settings that may change when a run is resumed.
-RESUMABLE = ("data", "epochs", "patience", "checkpoint_every")
+RESUMABLE = ("data", "epochs", "patience", "checkpoint_every", "sample_every")
 
 _MAX_BYTES = 2**24
 _MIN_FREE_MIB = 50
@@ -43,7 +46,7 @@ def check_new(directory: str | Path, force: bool) -> None:
             f"{directory} exists and contains {names[0]}. Choose another -o, continue the run with --resume, "
             "or replace it with --force."
         )
-    if foreign := sorted(name for name in set(names) - set(FILES) if not _is_leftover(name)):
+    if foreign := sorted(name for name in set(names) - {*FILES, EPOCH_SAMPLES} if not _is_leftover(name)):
         raise OutputError(f"{directory} contains {foreign[0]}, which is not part of a run. Choose another -o.")
 
 
@@ -89,7 +92,7 @@ def clear(directory: str | Path) -> None:
     """Remove the run in a folder, and create an empty folder for checkpoints."""
     directory = Path(directory)
     try:
-        for name in FILES:
+        for name in (*FILES, EPOCH_SAMPLES):
             if (directory / name).is_dir():
                 shutil.rmtree(directory / name)
             else:
@@ -102,7 +105,7 @@ def clear(directory: str | Path) -> None:
 
 def clean(directory: str | Path) -> None:
     """Remove the temporary files of a process that was killed while it wrote."""
-    for folder in (Path(directory), Path(directory) / CHECKPOINTS):
+    for folder in (Path(directory), *(Path(directory) / name for name in (CHECKPOINTS, EPOCH_SAMPLES))):
         for path in folder.glob(".*.tmp"):
             with contextlib.suppress(OSError):
                 path.unlink()

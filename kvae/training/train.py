@@ -110,7 +110,7 @@ def resume(
         quiet: Do not print progress.
         tensorboard: Folder for TensorBoard logs.
         distribution: Devices or workers that train together. The result rounds differently if they changed.
-        **changes: Settings to change: `data`, `epochs`, `patience` or `checkpoint_every`.
+        **changes: Settings to change: `data`, `epochs`, `patience`, `checkpoint_every` or `sample_every`.
 
     Returns:
         The run. A finished run is returned unchanged.

@@ -12,10 +12,11 @@ import kvae
 from kvae import networks
 from kvae.commands.export import export as export_command
 from kvae.data.spec import DataSpec
-from kvae.exporting import graphs
+from kvae.exporting import pictures
 from kvae.likelihoods import Bernoulli
 from kvae.training import config, train
 from kvae_serve.errors import ModelFileError, OutputError, RequestError, VerificationError
+from support.pictures import text_places
 
 SHAPE, LATENT = (8, 8, 1), 3
 
@@ -28,6 +29,16 @@ def randomised(model):
             continue
         weight.assign(rng.normal(0, 0.2, weight.shape))
     return model
+
+
+def cell(picture, row, column):
+    """Return the pixels of an image of 8 x 8, counted from the end of a picture, before it was enlarged 7 times."""
+    assert row < 0 > column
+    y, x = (size - 8 + 60 * at for size, at in zip(picture.shape, (row, column), strict=True))
+    enlarged = picture[y + 4 : y + 60, x + 4 : x + 60].astype("f4")
+    small = enlarged[3::7, 3::7]
+    np.testing.assert_array_equal(enlarged, small.repeat(7, axis=0).repeat(7, axis=1))
+    return small
 
 
 def plain():
@@ -235,8 +246,8 @@ def test_preview_of_many_classes_shows_the_first_30():
 
     conditions = kvae.Categorical("label", 1000)
     model = kvae.ConditionalVAE.dense((8, 8, 1), latent_dim=2, conditions=conditions, hidden=(4,))
-    with Image.open(io.BytesIO(graphs.preview(model, columns=1))) as preview:
-        assert 30 * 8 <= preview.height < 31 * 10
+    with Image.open(io.BytesIO(pictures.samples(model, columns=1))) as preview:
+        assert 30 * 112 < preview.height < 31 * 120
 
 
 def test_preview_shows_the_samples_of_the_command(tmp_path):
@@ -245,9 +256,13 @@ def test_preview_shows_the_samples_of_the_command(tmp_path):
     model = conditional()
     model.export(tmp_path / "out")
     with Image.open(tmp_path / "out" / "preview.png") as preview:
-        shown = np.asarray(preview)[:8, :8].astype("f4")
-    draw = kvae.load(tmp_path / "out").sample(1, label="cat", seed=0).x[0, :, :, 0]
-    np.testing.assert_allclose(shown, draw, atol=0.51)
+        picture = np.asarray(preview)
+    rows = len(model.conditions[0].classes)
+    for row, name in enumerate(model.conditions[0].classes):
+        draws = kvae.load(tmp_path / "out").sample(10, label=name, seed=0).x[:, :, :, 0]
+        for column, x in enumerate(draws):
+            np.testing.assert_allclose(cell(picture, row - rows, column - 10), x, atol=0.51)
+    assert text_places(picture, "cat")
 
 
 @pytest.mark.parametrize("num_classes", [0, 3])
@@ -264,8 +279,35 @@ def test_preview_draws_z_from_a_learned_prior(num_classes, tmp_path):
     model = build.dense((8, 8, 1), latent_dim=2, hidden=(4,), prior=prior, **conditions)
     model.export(tmp_path / "out")
     with Image.open(tmp_path / "out" / "preview.png") as preview:
-        shown = np.asarray(preview)[:8, :98].astype("f4")
+        picture = np.asarray(preview)
     given = {"label": "0"} if num_classes else {}
     draws = kvae.load(tmp_path / "out").sample(10, seed=0, **given).x
     for index, x in enumerate(draws[:, :, :, 0]):
-        np.testing.assert_allclose(shown[:, 10 * index : 10 * index + 8], x, atol=0.51)
+        np.testing.assert_allclose(cell(picture, -(num_classes or 10), index - 10), x, atol=0.51)
+
+
+@pytest.mark.parametrize("kind", ["rgb", "sequence", "two conditions", "vector"])
+def test_pictures_exist_for_images_and_sequences(kind):
+    from PIL import Image
+
+    x = np.random.default_rng(0).uniform(0, 255, (5, 8, 8, 3)).astype("f4")
+    conditions = None
+    if kind == "vector":
+        model = kvae.VAE.dense((2,), latent_dim=2, hidden=(4,))
+        assert pictures.samples(model) is None
+        assert pictures.reconstructions(model, x, None) is None
+        return
+    if kind == "sequence":
+        model, x = kvae.VAE.lstm((8, 3), latent_dim=2), x[:, :, 0]
+    elif kind == "rgb":
+        model = kvae.VAE.conv((8, 8, 3), latent_dim=2, filters=(4,))
+    else:
+        conditions = {"label": np.arange(5) % 3, "angle": np.linspace(0, 1, 5, dtype="f4")}
+        declared = [kvae.Categorical("label", ["a", "b", "犬"]), kvae.Continuous("angle", 0.0, 1.0)]
+        model = kvae.ConditionalVAE.dense((8, 8, 1), latent_dim=2, conditions=declared, hidden=(4,))
+        x = x[..., :1]
+    for made in (pictures.samples(model, ("epoch 3",)), pictures.reconstructions(model, x, conditions)):
+        with Image.open(io.BytesIO(made)) as picture:
+            assert min(picture.size) > 56
+            if conditions and made == pictures.samples(model, ("epoch 3",)):
+                assert text_places(np.asarray(picture), "label 2, 0.5")

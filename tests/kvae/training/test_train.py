@@ -15,8 +15,11 @@ import kvae
 from kvae.commands.train import train as train_command
 from kvae.data import sources
 from kvae.dataloaders import batches
+from kvae.exporting import pictures
 from kvae.training import config, factory, saved_run
+from kvae.training import train as training
 from kvae_serve.errors import InputDataError, OutputError, RequestError, VerificationError
+from support.pictures import places, text_places
 from support.runs import settings, train
 
 
@@ -52,17 +55,36 @@ def test_weights_from_another_run_are_the_initial_weights(run, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-def test_pictures_are_png_files_of_digits(run):
+def test_pictures_are_captioned_images_of_digits(run):
     from PIL import Image
 
-    with Image.open(run.directory / "samples.png") as samples:
-        assert samples.size == (10 * 30 - 2, 10 * 30 - 2)  # ten labels with ten images, two pixels between
-    with Image.open(run.directory / "reconstructions.png") as pairs:
-        assert pairs.size == (298, 4 * 30 - 2)
-        originals = np.asarray(pairs)[:28, :28]
+    with Image.open(run.directory / "samples.png") as image:
+        samples = np.asarray(image)
+    assert min(samples.shape) > 10 * 56  # ten labels with ten images
+    assert text_places(samples, "label", ink=110)
+    with Image.open(run.directory / "reconstructions.png") as image:
+        pairs = np.asarray(image)
     sample = sources.load("mnist-sample")
     _, validation = batches.hold_out(600, 100, 0)
-    np.testing.assert_array_equal(originals.reshape(28, 28), sample.x[validation[0], :, :, 0])
+    original = sample.x[validation[0], :, :, 0].repeat(2, axis=0).repeat(2, axis=1)
+    ((y, x),) = places(pairs, original)
+    assert max(y, x) < 112
+    assert len(text_places(pairs, "reconstruction", ink=110)) == 2
+
+
+def test_samples_of_epochs_are_the_same_draws_and_continue_after_resume(tmp_path):
+    folder = train(tmp_path / "run", epochs=3, sample_every=2, conditional=True).directory
+    assert sorted(path.name for path in (folder / "samples").iterdir()) == ["epoch-0002.png"]
+    kept = (folder / "samples" / "epoch-0002.png").read_bytes()
+    resumed = training.resume(folder, epochs=4, quiet=True)
+    assert sorted(path.name for path in (folder / "samples").iterdir()) == ["epoch-0002.png", "epoch-0004.png"]
+    assert (folder / "samples" / "epoch-0002.png").read_bytes() == kept
+    last = (folder / "samples" / "epoch-0004.png").read_bytes()
+    assert last == pictures.samples(resumed.model, ("epoch 4",)) != kept
+
+
+def test_run_without_sample_every_has_no_samples_of_epochs(run):
+    assert not (run.directory / "samples").exists()
 
 
 @pytest.mark.long

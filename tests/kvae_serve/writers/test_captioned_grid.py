@@ -15,6 +15,7 @@ from kvae_serve.row_stream import Array, RowStream
 from kvae_serve.sealed.manifest import Manifest
 from kvae_serve.writers import captioned_grid, dispatch, paths
 from kvae_serve.writers.captioned_grid import PictureStyle
+from support.pictures import places, text_places
 
 PIL = pytest.importorskip("PIL.Image")
 ONE = PictureStyle(scale=1)
@@ -33,24 +34,6 @@ def written(path, draws, style=None) -> np.ndarray:
     dispatch.write(str(path), draws, style=style, force=True)
     with PIL.open(path) as image:
         return np.asarray(image)
-
-
-def places(picture: np.ndarray, part: np.ndarray) -> list[tuple[int, int]]:
-    """Return the top left corners of all copies of `part` in a picture."""
-    windows = np.lib.stride_tricks.sliding_window_view(picture, part.shape)
-    found = np.argwhere((windows == part).all(axis=tuple(range(picture.ndim, 2 * picture.ndim))))
-    return [tuple(each[:2].tolist()) for each in found]
-
-
-def text_places(picture: np.ndarray, words: str, ink: int = 30, size: int = 12) -> list[tuple[int, int]]:
-    """Return the places of a text in a gray picture."""
-    from PIL import ImageDraw, ImageFont
-
-    font = ImageFont.load_default(size)
-    left, top, right, bottom = map(int, font.getbbox(words))
-    image = PIL.new("L", (right + 2, bottom + 2), 240)
-    ImageDraw.Draw(image).text((0, 0), words, fill=ink, font=font)
-    return places(picture, np.asarray(image)[top:bottom, left:right])
 
 
 def pixels(x: np.ndarray) -> np.ndarray:
