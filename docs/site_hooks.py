@@ -11,6 +11,9 @@ from typing import Any
 
 from mkdocs.structure.files import File
 
+sys.path.insert(0, os.path.dirname(__file__))  # noqa: PTH120
+import notebooks
+
 ROOT = Path(__file__).parents[1]
 REPOSITORY = "https://github.com/kvae-onnx/kvae/blob/main/"
 COPIES = {"changelog.md": "CHANGELOG.md", "security.md": "SECURITY.md", "results.md": "benchmarks/RESULTS.md"}
@@ -28,6 +31,9 @@ def on_files(files: Any, config: Any) -> Any:
         files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
     files.append(File.generated(config, "config.md", content=config_page()))
     files.append(File.generated(config, EXPLORER, content=explorer_of_mnist()))
+    for path in notebooks.TUTORIALS.glob("*.md"):
+        made = notebooks.notebook(path.read_text(encoding="utf-8"))
+        files.append(File.generated(config, f"tutorials/{path.stem}.ipynb", content=made))
     for picture in (ROOT / "benchmarks").glob("**/*.png"):
         name = picture.relative_to(ROOT / "benchmarks").as_posix()
         files.append(File.generated(config, name, content=picture.read_bytes()))
@@ -44,6 +50,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         pages = {file: name for name, file in COPIES.items()}
         name = pages.get(path, path.removeprefix("docs/").removeprefix("benchmarks/"))
         known = path.startswith("docs/") or path in pages or path.endswith(".png")
+        name = os.path.relpath(name, os.path.dirname(page.file.src_uri) or ".")  # noqa: PTH120
         return f"{text}{name if known else REPOSITORY + path}{anchor})"
 
     markdown = _LINK.sub(resolve, markdown)
@@ -55,6 +62,10 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     if page.file.src_uri == "explorer.md":
         title, text = markdown.split("\n", 1)
         markdown = f"{title}\n\n[Open the explorer of mnist]({EXPLORER}) (8 MB).\n{text}"
+    if page.file.src_uri.startswith("tutorials/"):
+        title, text = markdown.split("\n", 1)
+        name = page.file.name
+        markdown = f"{title}\n\n[Download as a notebook]({name}.ipynb){{ download={name}.ipynb }}\n{text}"
     return markdown
 
 

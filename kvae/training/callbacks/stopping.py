@@ -18,7 +18,7 @@ Logs = dict[str, Any] | None
 class StopOnInterrupt(keras.callbacks.Callback):
     """Stop training after the current step at the first Ctrl-C. The second one raises KeyboardInterrupt.
 
-    If the caller handles SIGTERM or SIGHUP, as the command does, they stop training too.
+    If the caller handles SIGTERM, SIGHUP or SIGBREAK, as the command does, they stop training too.
 
     Args:
         any_worker: If several workers train together: function that returns whether its argument is true on any of
@@ -39,7 +39,8 @@ class StopOnInterrupt(keras.callbacks.Callback):
         """Install the signal handler, which is possible only in the main thread."""
         if threading.current_thread() is not threading.main_thread():
             return
-        for number in {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
+        names = {"SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"} & set(dir(signal))
+        for number in {getattr(signal, name) for name in names}:
             # Workers that train together notice the loss of one sooner than its signal.
             if number == signal.SIGINT or (callable(signal.getsignal(number)) and not self._any_worker):
                 self._previous[number] = signal.signal(number, self._on_signal)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import sys
 from typing import NoReturn
@@ -20,18 +21,39 @@ from kvae_serve.runtime import onnxruntime
 INTERRUPTED = 130
 # Errors of writing to a standard output that is full, gone or closed.
 _STREAM_ERRORS = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG)
+# Of writing to a pipe whose reader has ended. Windows reports EINVAL.
+_CLOSED_PIPE = (errno.EPIPE, errno.EINVAL) if sys.platform == "win32" else (errno.EPIPE,)
 
 
 def main(commands: Commands) -> NoReturn:
     """Run the command line of this process, then end the process."""
     onnxruntime.IS_COMMAND = True
     termination.install()
+    prepare_streams()
     arguments = sys.argv[1:] or ["--help"]
     code = _flush(run(arguments, commands), "--json" in arguments)
     if is_light(arguments[0], commands):
         # Everything is written. Shutting down ONNX Runtime and numpy in order would take a fifth of the whole run.
         os._exit(code)
     sys.exit(code)
+
+
+def prepare_streams() -> None:
+    """Set the encoding of standard output.
+
+    To a file or a pipe it is UTF-8 with line feeds, the bytes that `-o` writes, unless PYTHONIOENCODING is set. Windows
+    and some locales have other encodings. A terminal shows characters that it does not have as escapes.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            if not (stream.isatty() or "PYTHONIOENCODING" in os.environ):
+                stream.reconfigure(encoding="utf-8", newline="\n")
+            stream.reconfigure(errors="backslashreplace")
+    if sys.platform == "win32":
+        with contextlib.suppress(ImportError, AttributeError):
+            import colorama  # of click, on Windows only
+
+            colorama.just_fix_windows_console()
 
 
 def run(arguments: list[str], commands: Commands) -> int:
@@ -59,14 +81,14 @@ def run(arguments: list[str], commands: Commands) -> int:
         return _fail("Terminated.", error.exit_code, as_json)
     except KeyboardInterrupt:
         return _fail("Interrupted.", INTERRUPTED, as_json)
-    except BrokenPipeError:
-        return 0  # The reader closed the pipe (for example `head`).
     except ModuleNotFoundError as error:
         missing = missing_extra(name, commands, error)
         if missing is None:
             return _bug(error, as_json)
         return _fail(str(missing), missing.exit_code, as_json)
     except OSError as error:
+        if _is_closed_pipe(error):
+            return 0  # The reader ended, for example `head`.
         if error.filename is None and error.errno in _STREAM_ERRORS:
             return _fail(f"Standard output cannot be written: {error.strerror}.", 7, as_json)
         return _bug(error, as_json)
@@ -132,13 +154,15 @@ def _flush(code: int, as_json: bool) -> int:
         try:
             if stream is not None:
                 stream.flush()
-        except BrokenPipeError:
-            _drop(stream)
         except OSError as error:
             _drop(stream)
-            if code == 0:
+            if code == 0 and not _is_closed_pipe(error):
                 code = _fail(f"Standard output cannot be written: {error.strerror}.", 7, as_json)
     return code
+
+
+def _is_closed_pipe(error: OSError) -> bool:
+    return error.filename is None and error.errno in _CLOSED_PIPE
 
 
 def _drop(stream: object) -> None:

@@ -9,7 +9,7 @@ Each answer is flushed before the next line is read, so that another program can
 is `{"error": {...}}`. Without an output, the answer contains `x`. docs/requests.md lists all keys.
 """
 # os instead of pathlib: importing pathlib would slow down the start of the command.
-# ruff: noqa: PTH112, PTH117, PTH118
+# ruff: noqa: PTH112, PTH118
 
 from __future__ import annotations
 
@@ -188,14 +188,27 @@ def _inside(output: str, folder: str | None) -> Iterator[str]:
     if folder is None:
         yield output
         return
-    path = os.path.join(folder, output)
-    root, real = os.path.realpath(folder), os.path.realpath(path)
-    if os.path.isabs(output) or os.path.commonpath([root, real]) != root or real == root:
+    if leads_out(output, folder):
         raise RequestError(f"{printable(output)} is outside of {printable(folder)}. Give a name inside of it.")
     from kvae_serve.writers import atomic
 
     with atomic.below(folder, output) as confined:
         yield confined
+
+
+def leads_out(output: str, folder: str, paths: Any = os.path) -> bool:
+    """Test whether a path is not below a folder.
+
+    Args:
+        output: Path that a request names.
+        folder: Folder that contains all outputs.
+        paths: `posixpath` or `ntpath`.
+    """
+    # On Windows `D:a` and `\\a` are not absolute, but lead out. A name after a colon is a stream of a file.
+    if paths.isabs(output) or (paths.sep == "\\" and (":" in output or output.startswith(("/", "\\")))):
+        return True
+    root, real = paths.realpath(folder), paths.realpath(paths.join(folder, output))
+    return real == root or paths.commonpath([root, real]) != root
 
 
 def _inline(x: np.ndarray, dtype: str) -> Any:

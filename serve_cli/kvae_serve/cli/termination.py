@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP as exceptions, so that temporary files are removed as they are after Ctrl-C."""
+"""SIGTERM, SIGHUP and SIGBREAK as exceptions, so that temporary files are removed as they are after Ctrl-C."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ received = 0
 
 
 class Terminated(KeyboardInterrupt):
-    """The process received SIGTERM or SIGHUP. Code that handles Ctrl-C handles this too."""
+    """The process received SIGTERM, SIGHUP or SIGBREAK. Code that handles Ctrl-C handles this too."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -22,9 +22,9 @@ class Terminated(KeyboardInterrupt):
 
 
 def install() -> None:
-    """Raise `Terminated` at SIGTERM and SIGHUP. A signal that the caller ignores, as nohup does, stays ignored."""
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows does not have SIGHUP.
+    """Raise `Terminated` at these signals. A signal that the caller ignores, as nohup does, stays ignored."""
+    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
+        number = getattr(signal, name, None)  # Only Windows has SIGBREAK (a window is closed), and it has no SIGHUP.
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _raise)
 

@@ -20,6 +20,7 @@ import io
 import os
 import re
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, TextIO
@@ -63,7 +64,7 @@ def write_whole(path: StrPath, data: bytes | Callable[[BinaryIO], object], force
                 file.flush()
                 if permissions is not None and hasattr(os, "fchmod"):
                     os.fchmod(file.fileno(), permissions)
-                os.fsync(file.fileno())
+                _flush_disk(file.fileno())
             _name_file(aside, target, force)
         finally:
             _remove(aside)
@@ -278,9 +279,20 @@ def _sync(path: str, required: bool = False) -> None:
     with contextlib.nullcontext() if required else contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
-            os.fsync(descriptor)
+            _flush_disk(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _flush_disk(descriptor: int) -> None:
+    """Flush a file to the disk. On macOS `fsync` leaves the data in the cache of the drive."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        with contextlib.suppress(OSError):  # a file system without it
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(descriptor)
 
 
 def _cannot_write(target: str, error: OSError) -> OutputError:
