@@ -81,7 +81,7 @@ PAGES = {
             "fit(frame, ": "fit(frame, epochs=1, ",
             "columns.toml -o": "columns.toml --epochs 1 -o",
             "28x28 -o": f"28x28 {SMALL} -o",
-            "--network dense": SMALL,
+            "steps-first -o": f"steps-first {SMALL} -o",
         },
         before=PEOPLE,
     ),
