@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """How the blocks of a page run, in their order, in a folder with the files that they read.
+    """Settings with which the blocks of a page run, in their order, in a folder with the files that they read.
 
     Attributes:
         not_run: Text of a line -> reason. In a `sh` block such lines are left out, of `python` the whole block.
