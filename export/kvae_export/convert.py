@@ -16,12 +16,13 @@ import onnx
 
 from kvae_export.graph import Graph
 from kvae_export.passes.batch_invariant import GRAPHS, make_batch_invariant
+from kvae_export.passes.bind import bind
 from kvae_export.passes.broadcast_scalars import broadcast_scalars
 from kvae_export.passes.canonical import canonicalize
 from kvae_export.passes.constant_shapes import constant_shapes, mixing_node, standard_resize
 from kvae_export.passes.fold import fold
 from kvae_export.passes.fuse_bias import fuse_bias
-from kvae_export.trace import NOISE_HINT, Traced
+from kvae_export.trace import LARGE, NOISE_HINT, ForConversion, Traced
 from kvae_serve.errors import RequestError
 from kvae_serve.sealed import shapes, validate
 from kvae_serve.sealed.allowed_ops import ALLOWED_OPS
@@ -57,28 +58,25 @@ HINTS = {
 SMALL_KERNEL = "Give a transposed convolution a kernel that is at least as large as its stride"
 
 
-def convert(graph: Graph | Traced) -> onnx.ModelProto:
+def convert(graph: Graph | Traced, large: int = LARGE) -> onnx.ModelProto:
     """Convert a graph to a checked ONNX model in canonical form, without metadata.
 
     Args:
         graph: The graph, or its trace if it was traced before.
+        large: Number of elements from which a weight is kept out of tf2onnx, see `Traced.for_conversion`.
 
     Raises:
         RequestError: If the function cannot be exported. The message names the op, its layer and an alternative.
     """
-    import tf2onnx  # Imports TensorFlow, whose log level kvae_export.trace has set by now.
-
     traced = graph if isinstance(graph, Traced) else Traced(graph)
     graph = traced.graph
-    with _captured_log() as errors:
-        try:
-            model, _ = tf2onnx.convert.from_function(traced.function, input_signature=traced.specs, opset=OPSET)
-        except Exception as error:
-            _refuse_unconverted(traced, errors)  # The log is more specific than the exception.
-            raise RequestError(f"{graph.name} cannot be exported: tf2onnx failed with {_one_line(error)}") from error
-    _refuse_unconverted(traced, errors)
-    _refuse_ops(traced, model)
-    _keep_captured(model.graph, traced)
+    model = None
+    if traced.has_weights_of(large):
+        # tf2onnx recognises an LSTM only if its weights are constants, and a layer may need its weights as variables.
+        with contextlib.suppress(Exception):
+            model = _from_tf2onnx(traced, traced.for_conversion(large))
+    if model is None:
+        model = _from_tf2onnx(traced, traced.for_conversion())
     _set_signature(model.graph, graph)
     if graph.name in GRAPHS:
         model = make_batch_invariant(model)
@@ -97,6 +95,24 @@ def convert(graph: Graph | Traced) -> onnx.ModelProto:
         if "pads must not contain negative" in str(error):
             raise RequestError(f"{graph.name} cannot be exported{place}. {SMALL_KERNEL}.") from error
         raise RequestError(f"{graph.name} cannot be exported{place}: {_one_line(error)}") from error
+    return model
+
+
+def _from_tf2onnx(traced: Traced, prepared: ForConversion) -> onnx.ModelProto:
+    """Convert a function, refuse ops without an ONNX form, and bind the constants among its inputs."""
+    import tf2onnx  # Imports TensorFlow, whose log level kvae_export.trace has set by now.
+
+    with _captured_log() as errors:
+        try:
+            model, _ = tf2onnx.convert.from_function(prepared.function, input_signature=prepared.specs, opset=OPSET)
+        except Exception as error:
+            _refuse_unconverted(traced, errors)  # The log is more specific than the exception.
+            raise RequestError(
+                f"{traced.graph.name} cannot be exported: tf2onnx failed with {_one_line(error)}"
+            ) from error
+    _refuse_unconverted(traced, errors)
+    _refuse_ops(traced, model)
+    bind(model.graph, prepared.constants)
     return model
 
 
@@ -178,19 +194,6 @@ def _fix_shapes(traced: Traced, model: onnx.ModelProto) -> None:
             "so the result for one example would depend on the others. Reduce over the other axes."
         )
     constant_shapes(model.graph, one, two)
-
-
-def _keep_captured(onnx_graph: onnx.GraphProto, traced: Traced) -> None:
-    """Turn tensors that the function captured into constants; tf2onnx makes inputs of those that are not variables.
-
-    `keras.layers.Normalization` keeps its mean and variance in such tensors.
-    """
-    captured = {inner.name: outer for outer, inner in traced.concrete.graph.captures}
-    for value in list(onnx_graph.input):
-        if value.name in captured and value.name not in traced.graph.inputs:
-            array = captured[value.name].numpy()
-            onnx_graph.initializer.append(onnx.numpy_helper.from_array(array, value.name))
-            onnx_graph.input.remove(value)
 
 
 def _set_signature(onnx_graph: onnx.GraphProto, graph: Graph) -> None:

@@ -6,9 +6,11 @@ would drop changes of variables, as made by layers that are called with `trainin
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +26,17 @@ NOISE_HINT = "Graphs are deterministic: make the noise an input"
 _NOISE = ("StatelessRandom", "StatelessTruncated", "StatelessMultinomial", "StatelessParameterized", "StatelessShuffle",
           "Random", "Truncated", "ParameterizedTruncated", "Multinomial", "Stateful", "Rng")  # fmt: skip
 _ASSIGNMENTS = ("AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp", "ResourceScatter")
+
+LARGE = 2**16
+"""Number of elements from which a Keras weight is converted as an input of the graph, see `Traced.for_conversion`."""
+
+
+class ForConversion(NamedTuple):
+    """A function for tf2onnx, the signature of its inputs, and the values of those that become constants, by name."""
+
+    function: Any
+    specs: list[Any]
+    constants: dict[str, np.ndarray]
 
 
 class Traced:
@@ -50,6 +63,61 @@ class Traced:
             tensors = [tf.constant(feeds[spec.name], spec.dtype) for spec in self.specs]
             outputs = self.function(*tensors)
         return {name: outputs[name].numpy() for name in self.graph.outputs}
+
+    def has_weights_of(self, large: int) -> bool:
+        """Return whether the function reads a variable of at least `large` elements."""
+        return any(math.prod(variable.shape) >= large for variable in self.concrete.variables)
+
+    def for_conversion(self, large: int | None = None) -> ForConversion:
+        """Return the function for tf2onnx, with large weights as further inputs.
+
+        TensorFlow and tf2onnx copy each constant about forty times, which takes longer than everything else if the
+        weights are large.
+
+        Args:
+            large: Number of elements from which a Keras weight of at least two axes becomes an input; None for no such
+                inputs.
+        """
+        function, specs, weights = self.function, self.specs, {}
+        variables = self._read_variables(large) if large is not None else []
+        if variables:
+            import keras
+
+            names = [f"Weight{index}" for index in range(len(variables))]  # Inputs of a graph have lower-case names.
+
+            def call(*tensors):
+                given = zip(variables, tensors[len(self.specs) :], strict=True)
+                with keras.StatelessScope(list(given), initialize_variables=False):
+                    return self._call(*tensors[: len(self.specs)])
+
+            specs = [*specs, *(tf.TensorSpec(v.shape, v.dtype, name) for v, name in zip(variables, names, strict=True))]
+            function = tf.function(call, input_signature=specs, autograph=False)
+            weights = {name: variable.numpy() for name, variable in zip(names, variables, strict=True)}
+        # tf2onnx makes inputs of captured tensors too, such as the mean of `keras.layers.Normalization`.
+        captures = function.get_concrete_function(*specs).graph.captures
+        captured = {inner.name: outer.numpy() for outer, inner in captures if outer.dtype != tf.resource}
+        return ForConversion(function, specs, weights | captured)
+
+    def _read_variables(self, large: int) -> list[Any]:
+        """Return the Keras variables that the function reads and that have at least `large` elements and two axes."""
+        if "keras" not in sys.modules:
+            return []
+        import keras
+
+        read = {}
+
+        class Recorder(keras.StatelessScope):
+            def get_current_value(self, variable):
+                if len(variable.shape) > 1 and math.prod(variable.shape) >= large:
+                    read[id(variable)] = variable
+                return super().get_current_value(variable)
+
+        def call(*tensors):
+            with Recorder(initialize_variables=False):
+                return self._call(*tensors)
+
+        tf.function(call, input_signature=self.specs, autograph=False).get_concrete_function()
+        return list(read.values())
 
     def _tf_function(self):
         return tf.function(self._call, input_signature=self.specs, autograph=False)

@@ -71,3 +71,25 @@ def test_network_that_mixes_examples_across_the_batch_is_refused():
 
 def test_page_of_layers_lists_the_tested_ones():
     assert Path(__file__).parents[2].joinpath("docs", "layers.md").read_text() == layer_cases.page()
+
+
+# One of each kind of weight: a convolution with batch normalisation, a transposed one, attention, steps, and an LSTM.
+KINDS = ("BatchNormalization", "Conv2DTranspose", "MultiHeadAttention", "GRU", "LSTM", "Dense")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in KINDS else pytest.mark.long) for n in EXPORTED])
+def test_weights_kept_out_of_the_conversion_give_the_same_bytes(name):
+    shape, layer = EXPORTED[name]
+    inputs = keras.Input(shape)
+    model = keras.Model(inputs, layer(inputs))
+    rng = np.random.default_rng(0)
+    for weight in model.trainable_weights:
+        weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+    outputs = {"y": tuple(model.output.shape[1:])}
+    with unrolled(model):
+        traced = trace.Traced(
+            graph.Graph("encoder", lambda x: {"y": model(x, training=False)}, {"x": (shape, "float32")}, outputs)
+        )
+        kept_out, constants = (convert.convert(traced, large).SerializeToString() for large in (1, 2**62))
+    assert kept_out == constants
+    assert bool(traced.for_conversion(1).constants) == any(len(weight.shape) > 1 for weight in model.weights)
