@@ -13,6 +13,7 @@ from kvae.data import sources
 from kvae.exporting.keras_model import KerasModel
 from kvae.training.train import train
 from kvae_serve.errors import RequestError
+from kvae_serve.inference.score_parts import ScoreParts
 from kvae_serve.inference.scoring import Scores
 from kvae_serve.readers import frames
 from kvae_serve.readers.partial import partial_rows
@@ -110,7 +111,7 @@ class TableVAE:
         """
         return self.model.sample(num, conditions, seed=seed, start=start).to_frame()
 
-    def score(self, table: Any, *, num_samples: int = 16, seed: int = 0) -> Scores:
+    def score(self, table: Any, *, num_samples: int = 16, seed: int = 0, parts: bool = False) -> Scores | ScoreParts:
         """Compute reconstruction, kl and elbo of each row, float64 `[rows]` in nats. An anomaly has a low elbo.
 
         Args:
@@ -118,8 +119,9 @@ class TableVAE:
                 have scores as unlike it.
             num_samples: Draws of z per row.
             seed: Seed of the draws.
+            parts: Whether to add the reconstruction of each column and the kl of each dimension of z.
         """
-        return self.model.score(table, num_samples=num_samples, seed=seed)
+        return self.model.score(table, num_samples=num_samples, seed=seed, parts=parts)
 
     def encode(self, table: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and log variance of q(z|x), each float32 `[rows, latent_dim]`.

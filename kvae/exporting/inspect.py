@@ -8,7 +8,7 @@ import numpy as np
 
 from kvae_export import weight_costs
 from kvae_export.folder import Inspection
-from kvae_serve.inference import scoring, thresholds
+from kvae_serve.inference import complexity, scoring, thresholds
 from kvae_serve.model import Model, load
 
 MAX_SCORED = 10_000
@@ -64,12 +64,17 @@ def quantiles(
     """
     x, conditions = _subsample((x, conditions), MAX_SCORED)
     elbo = scoring.score(model, x, conditions).elbo
+    more: dict[str, Any] = {}
+    if complexity.applies(model.manifest):
+        more["complexity_quantiles"] = thresholds.quantiles(elbo + model.complexity(x))
+        more["compressor"] = complexity.COMPRESSOR
     return {
         "num_samples": scoring.NUM_SAMPLES,
         "seed": scoring.SEED,
         "examples": len(x),
         "split": split,
         "quantiles": thresholds.quantiles(elbo),
+        **more,
     }
 
 

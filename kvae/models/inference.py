@@ -9,6 +9,7 @@ from kvae.backends.current import to_numpy
 from kvae.exporting.keras_model import BATCH_SIZE, KerasModel
 from kvae_serve.inference.imputation import Imputed
 from kvae_serve.inference.sampling import Draws
+from kvae_serve.inference.score_parts import ScoreParts
 from kvae_serve.inference.scoring import Scores
 from kvae_serve.latent.interpolation import Classes, Interpolation, Method
 from kvae_serve.latent.traversal import Spacing, Traversal
@@ -207,7 +208,8 @@ class Inference:
         num_samples: int = 16,
         seed: int = 0,
         batch_size: int = BATCH_SIZE,
-    ) -> Scores:
+        parts: bool = False,
+    ) -> Scores | ScoreParts:
         """Compute reconstruction, kl and elbo of each example, float64 `[rows]` in nats. An anomaly has a low elbo.
 
         Args:
@@ -217,6 +219,10 @@ class Inference:
             num_samples: Draws of z per example, the same noise for each example.
             seed: Seed of the draws, 0 to 2**64 - 1.
             batch_size: Rows per run.
+            parts: Whether to add the reconstruction of each value and the kl of each dimension of z.
+
+        Returns:
+            `Scores`, or `ScoreParts` with `parts`.
 
         Example:
             >>> model = kvae.VAE.dense((8, 8, 1), latent_dim=2)
@@ -224,7 +230,13 @@ class Inference:
             (5,)
         """
         return KerasModel(self).score(
-            _rows(x), conditions, label=label, num_samples=num_samples, seed=seed, batch_size=batch_size
+            _rows(x),
+            conditions,
+            label=label,
+            num_samples=num_samples,
+            seed=seed,
+            batch_size=batch_size,
+            parts=parts,
         )
 
     def traverse(

@@ -34,6 +34,8 @@ from kvae_serve.sealed import golden
 # The other modules are imported when they are used, because `kvae sample` shall start quickly.
 if TYPE_CHECKING:
     from kvae_serve.inference.imputation import Imputed
+    from kvae_serve.inference.label_scores import LabelScores
+    from kvae_serve.inference.score_parts import ScoreParts
     from kvae_serve.inference.scoring import Scores
     from kvae_serve.latent.interpolation import Classes, Interpolation, Method
     from kvae_serve.latent.traversal import Spacing, Traversal
@@ -442,7 +444,8 @@ class Model(Graphs):
         num_samples: int = 16,
         seed: int = 0,
         batch_size: int = BATCH_SIZE,
-    ) -> Scores:
+        parts: bool = False,
+    ) -> Scores | ScoreParts:
         """Compute reconstruction, kl and elbo of each example, float64 `[rows]` in nats. An anomaly has a low elbo.
 
         Every example gets the same noise, so its score depends on the example only.
@@ -455,14 +458,91 @@ class Model(Graphs):
             num_samples: Draws of z per example.
             seed: Seed of the draws, 0 to 2**64 - 1.
             batch_size: Rows per run. It does not change the result.
+            parts: Whether to add the reconstruction of each value and the kl of each dimension of z.
+
+        Returns:
+            `Scores`, or `ScoreParts` with `parts`.
 
         Raises:
             InputDataError: x has the wrong type, shape or range.
+
+        Example:
+            >>> model = kvae.load("mnist-vae")
+            >>> found = model.score(kvae.data.load("mnist-sample").x[:2], parts=True)
+            >>> found.elbo.shape, found.reconstruction_parts.shape, found.kl_parts.shape
+            ((2,), (2, 28, 28, 1), (2, 20))
         """
-        from kvae_serve.inference.scoring import score
+        from kvae_serve.inference import score_parts, scoring
 
         x, requested = self._from_frame(x, self.with_label(label, conditions))
-        return score(self, x, requested, num_samples=num_samples, seed=seed, batch_size=batch_size)
+        compute = score_parts.score if parts else scoring.score
+        return compute(self, x, requested, num_samples=num_samples, seed=seed, batch_size=batch_size)
+
+    def score_labels(
+        self,
+        x: np.ndarray,
+        class_prior: str = "uniform",
+        *,
+        num_samples: int = 16,
+        seed: int = 0,
+        batch_size: int = BATCH_SIZE,
+    ) -> LabelScores:
+        """Compute the probability of each class given x, under a model with one condition, a class.
+
+        A small probability of the label of an example marks a wrong label.
+
+        Args:
+            x: `[rows, *shape]` in data units. Of a table also a DataFrame, or a dict of columns by name.
+            class_prior: Prior p(y): `"uniform"`, or the shares of the classes in the training `"data"`.
+            num_samples: Draws of z per example and class.
+            seed: Seed of the draws, 0 to 2**64 - 1.
+            batch_size: Rows per run.
+
+        Returns:
+            `LabelScores`: log p(x|y) and p(y|x), float64 `[rows, num_classes]`, and log p(x), `[rows]`, in nats.
+
+        Raises:
+            InputDataError: x has the wrong type, shape or range.
+
+        Example:
+            >>> model = kvae.load("mnist")
+            >>> data = kvae.data.load("mnist-sample")
+            >>> found = model.score_labels(data.x[:2], num_samples=4)
+            >>> (found.probability.argmax(1) == data.conditions["label"][:2]).all()
+            np.True_
+        """
+        from kvae_serve.inference import label_scores
+
+        if not isinstance(x, np.ndarray):
+            first = self.manifest.conditions[:1]
+            x, _ = self._from_frame(x, {each.name: 0 for each in first})
+        return label_scores.score(self, x, class_prior, num_samples=num_samples, seed=seed, batch_size=batch_size)
+
+    def complexity(self, x: np.ndarray, *, seed: int = 0) -> np.ndarray:
+        """Compute the size of each image after lossless compression, float64 `[rows]`, in nats.
+
+        The elbo plus the complexity separates simple images that the elbo takes for normal ones (Serra et al., 2020,
+        https://arxiv.org/abs/1909.11480).
+
+        Args:
+            x: `[rows, height, width, channels]` in data units. Under a Bernoulli likelihood gray levels are drawn to
+                black and white, as by `score`.
+            seed: Seed of these draws.
+
+        Raises:
+            RequestError: The model is not one of images of 8 bits, or black and white.
+
+        Example:
+            >>> model = kvae.load("mnist-vae")
+            >>> model.complexity(np.zeros((1, 28, 28, 1))).shape
+            (1,)
+        """
+        from kvae_serve.inference import complexity, scoring
+
+        complexity.check("complexity", self.manifest)
+        conditions = {each.name: 0 if each.range is None else each.range[0] for each in self.manifest.conditions}
+        chunks = scoring.chunks(self, x, conditions, seed=seed)
+        return np.concatenate([complexity.complexity(chunk.x, self.manifest) for chunk in chunks])
 
     def evaluate(
         self,

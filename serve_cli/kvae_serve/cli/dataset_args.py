@@ -58,6 +58,13 @@ class DatasetArgs:
         """
         return self._read(model, conditions, default_split, IN_MEMORY)
 
+    def read_for_any_label(self, model: Model) -> Examples:
+        """Read examples without requiring the conditions of a model; those in the data are returned."""
+        dataset = self._dataset(model.manifest, None, self._read_options(IN_MEMORY))
+        names = {condition.name for condition in model.manifest.conditions}
+        own = {name: values for name, values in dataset.conditions.items() if name in names}
+        return Examples(dataset.x, own, dataset.files)
+
     def read_in_order(self, model: Model, conditions: Mapping[str, str]) -> Examples:
         """Read examples that are used once, in order; `-` is an .npy file on standard input."""
         if self.data != options.STDIN:

@@ -102,9 +102,34 @@ def _log_score(values: np.ndarray, mean: np.ndarray, log_var: np.ndarray, column
     is_atom = (knots[low] == rounded) & (high > low)
     deviation = np.exp(log_var / 2)
     score = np.interp(values, knots, scores)
+    # Beyond the outermost knots the map continues as a line.
+    first, last = _end_slopes(knots.astype(np.float64), scores)
+    score = score + first * np.minimum(values - knots[0], 0.0) + last * np.maximum(values - knots[-1], 0.0)
     density = _log_normal(score, mean, log_var)
     ends = (scores[low] - mean) / deviation, (scores[high] - mean) / deviation
     return np.where(np.isnan(values), np.nan, np.where(is_atom, _log_interval(*ends), density))
+
+
+def log_slope(values: np.ndarray, column: Mapping[str, Any]) -> np.ndarray:
+    """Return the log of scores per value of a column in quantile form, `[rows]`; 0 for an atom.
+
+    With it the density of a score becomes that of the value.
+    """
+    knots, scores = np.array(column["knots"], np.float32).astype(np.float64), np.array(column["scores"], np.float64)
+    rounded = values.astype(np.float32).astype(np.float64)
+    rise = np.diff(knots)
+    is_atom = np.isin(rounded, knots[:-1][rise == 0])
+    first, last = _end_slopes(knots, scores)
+    slopes = np.concatenate([[first], np.diff(scores) / np.where(rise == 0, 1.0, rise), [last]])
+    return np.where(is_atom, 0.0, np.log(slopes[np.searchsorted(knots, rounded, side="right")]))
+
+
+def _end_slopes(knots: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
+    """Return the scores per value below the first and above the last knot."""
+    rise, width = np.diff(knots), np.diff(scores)
+    overall = (scores[-1] - scores[0]) / (knots[-1] - knots[0])
+    first, last = (width[at] / rise[at] if rise[at] else overall for at in (0, -1))
+    return float(first), float(last)
 
 
 def _log_interval(low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -103,6 +103,30 @@ class Prior:
         between = (slice(None), *[None] * (z.ndim - 2))
         return log_normal(z, self._mean[between], self._log_var[between])
 
+    def log_prob_parts(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Split log p(z) of a mixture into one term per dimension, and one for the choice of the component.
+
+        With r, the probabilities of the components given z, and their weights w, log p(z) is the sum over dimensions of
+        E_r[log N(z_i)], less KL(r || w).
+
+        Args:
+            z: `[rows, draws, latent_dim]`.
+
+        Returns:
+            The terms of the dimensions, float64 `[rows, draws, latent_dim]`, and KL(r || w), `[rows, draws]`, in nats.
+        """
+        z = np.asarray(z, np.float64)
+        by_dim, choice = np.empty(z.shape), np.empty(z.shape[:-1])
+        for row, kind in enumerate(np.broadcast_to(self._kinds, len(z))):
+            away = z[row] - self._center[kind]
+            terms = np.square(away) @ self._square[kind].T + away @ self._linear[kind].T + self._constant[kind]
+            log_r = terms - log_sum_exp(terms)[:, None]
+            r = np.exp(log_r)
+            by_dim[row] = np.square(away) * (r @ self._square[kind]) + away * (r @ self._linear[kind])
+            by_dim[row] += r @ self._by_dim[kind]
+            choice[row] = (r * (log_r - self._log_weights)).sum(-1)
+        return by_dim, choice
+
     def kl(self, z_mean: np.ndarray, z_log_var: np.ndarray) -> np.ndarray | None:
         """Compute KL(q || p) by dimension in closed form, float64 `[rows, latent_dim]` in nats; None for a mixture."""
         if self.is_mixture:
@@ -123,7 +147,8 @@ class Prior:
         mean = mean - self._center[:, None]
         precision = np.exp(-log_var)
         self._square, self._linear = -0.5 * precision, precision * mean
-        self._constant = log_weights - 0.5 * (LOG_2_PI + log_var + precision * mean**2).sum(-1)
+        self._log_weights, self._by_dim = log_weights, -0.5 * (LOG_2_PI + log_var + precision * mean**2)
+        self._constant = log_weights + self._by_dim.sum(-1)
 
     def _log_mixture(self, z: np.ndarray) -> np.ndarray:
         draws = z[:, None] if z.ndim == 2 else z

@@ -81,6 +81,22 @@ def score(
     return Scores(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
 
+class Chunk(NamedTuple):
+    """Checked rows and everything that their scores need.
+
+    Attributes:
+        x: float32 `[rows, *shape]` in data units, black and white under a Bernoulli likelihood.
+        columns: Each condition by name, `[rows]`.
+        z_noise: float32 `[draws, latent_dim]`, the same for all rows.
+        batch_size: Rows per run of a graph.
+    """
+
+    x: np.ndarray
+    columns: dict[str, np.ndarray]
+    z_noise: np.ndarray
+    batch_size: int
+
+
 def stream(
     model: Graphs,
     x: np.ndarray,
@@ -107,6 +123,25 @@ def stream(
         look_at_units: Whether to refuse pixels that were divided by 255. The first rows of x decide for all rows, so
             that all parts of a job agree.
     """
+    options: dict[str, Any] = {"num_samples": num_samples, "seed": seed, "batch_size": batch_size}
+    options |= {"first": first, "num": num, "look_at_units": look_at_units}
+    for chunk in chunks(model, x, conditions, **options):
+        yield score_chunk(model, chunk)
+
+
+def chunks(
+    model: Graphs,
+    x: np.ndarray,
+    conditions: Mapping[str, Any] | None = None,
+    *,
+    num_samples: int = NUM_SAMPLES,
+    seed: int = SEED,
+    batch_size: int = BATCH_SIZE,
+    first: int = 0,
+    num: int | None = None,
+    look_at_units: bool = True,
+) -> Iterator[Chunk]:
+    """Check the arguments of `stream`, and yield its rows as they are scored."""
     num_samples = integer(num_samples, "num_samples", 1)
     manifest = model.manifest
     if not len(x):
@@ -124,7 +159,7 @@ def stream(
         chunk = data_rows(x[rows], manifest.data, rows.start)
         if manifest.likelihood["name"] == "bernoulli":
             chunk = binarize(chunk, manifest, uniforms)
-        yield _score(model, chunk, {name: values[rows] for name, values in columns.items()}, z_noise, batch_size)
+        yield Chunk(chunk, {name: values[rows] for name, values in columns.items()}, z_noise, batch_size)
 
 
 def posterior(
@@ -175,9 +210,9 @@ def num_unseen(x: np.ndarray, data: Data) -> np.ndarray:
     return (x[:, columns] == UNSEEN).sum(axis=1) if columns else np.zeros(len(x), np.int64)
 
 
-def _score(
-    model: Graphs, x: np.ndarray, columns: dict[str, np.ndarray], z_noise: np.ndarray, batch_size: int
-) -> Scores:
+def score_chunk(model: Graphs, chunk: Chunk) -> Scores:
+    """Return the scores of the rows of a chunk."""
+    x, columns, z_noise, batch_size = chunk
     q = posterior(model, x, columns, batch_size)
     z = q["z_mean"][:, None] + q["sigma"][:, None] * z_noise
     reconstruction = -log_likelihoods(model, x, z, columns, batch_size).mean(-1)

@@ -28,10 +28,10 @@ _CONFIDENCE = 0.95
 
 
 class Threshold(NamedTuple):
-    """Lowest elbo of a normal example, and how it was found.
+    """Lowest score of a normal example, and how it was found.
 
     Attributes:
-        elbo: In nats.
+        elbo: Elbo, or the score of another method, in nats.
         quantile: Share of the stored rows below it; None if the elbo was given.
         examples: Number of rows behind the quantile; None if it is not known.
         held_out: Whether the model was not trained on those rows.
@@ -70,7 +70,7 @@ class Threshold(NamedTuple):
         return f"{line}; {100 * low:.2g} % to {100 * high:.2g} % of normal rows lie below"
 
 
-def threshold(text: str, manifest: Manifest, num_samples: int, seed: int) -> Threshold:
+def threshold(text: str, manifest: Manifest, num_samples: int, seed: int, method: str = "elbo") -> Threshold:
     """Parse a threshold: a number of nats, or a quantile such as "q0.01".
 
     Quantiles between two stored ones are interpolated, linearly in the normal score of the share.
@@ -80,6 +80,7 @@ def threshold(text: str, manifest: Manifest, num_samples: int, seed: int) -> Thr
         manifest: Manifest of the model.
         num_samples: Draws of z per example in the scores.
         seed: Seed of the scores.
+        method: Score that is compared, one of `kvae_serve.inference.complexity.METHODS`.
 
     Raises:
         RequestError: The text is invalid, the stored rows do not resolve the quantile, or it applies to other draws.
@@ -87,7 +88,7 @@ def threshold(text: str, manifest: Manifest, num_samples: int, seed: int) -> Thr
     if text[:1] not in ("q", "Q"):
         return Threshold(_number(text, "a quantile of normal data such as q0.01, or an elbo in nats"))
     share = _number(text[1:], "a quantile such as q0.01")
-    known, *stored = _quantiles(manifest)
+    known, *stored = _quantiles(manifest, method)
     name = printable(manifest.name, 60)
     if [num_samples, seed] != stored:
         raise RequestError(
@@ -169,14 +170,15 @@ def draws(manifest: Manifest) -> tuple[int, int] | None:
     return _quantiles(manifest)[1:] if manifest.raw.get("score") is not None else None
 
 
-def _quantiles(manifest: Manifest) -> tuple[dict[float, float], int, int]:
+def _quantiles(manifest: Manifest, method: str = "elbo") -> tuple[dict[float, float], int, int]:
     record: Any = manifest.raw.get("score")
-    if record is None:
+    stored = None if record is None else record["quantiles"] if method == "elbo" else record.get(f"{method}_quantiles")
+    if stored is None:
         raise RequestError(
-            f"{printable(manifest.name, 60)} does not include quantiles of normal data. Give --threshold as an elbo "
-            "in nats, or export the model again while the data of its run are available."
+            f"{printable(manifest.name, 60)} does not include quantiles of normal data. Give --threshold in nats, "
+            "or export the model again while the data of its run are available."
         )
-    quantiles = {float(key): float(value) for key, value in record["quantiles"].items()}
+    quantiles = {float(key): float(value) for key, value in stored.items()}
     return quantiles, record["num_samples"], record["seed"]
 
 

@@ -400,12 +400,13 @@ class _Checker:
         self.seed(raw, "score.seed")
         if "examples" in raw:
             self.integer(raw, "examples", MAX_INTEGER)
-        quantiles = self.object(raw, "quantiles")
-        for key, value in quantiles.items():
-            if not _QUANTILE.fullmatch(key) or not 0 <= float(key) <= 1 or not is_number(value):
-                self.fail("score.quantiles", {key: value}, "a number for each quantile from 0 to 1")
-        if not 0 < len(quantiles) <= MAX_SCORE_SAMPLES:
-            self.fail("score.quantiles of length", len(quantiles), f"1 to {MAX_SCORE_SAMPLES} quantiles")
+        for name in ("quantiles", *(["complexity_quantiles"] if "complexity_quantiles" in raw else [])):
+            quantiles = self.object(raw, name)
+            for key, value in quantiles.items():
+                if not _QUANTILE.fullmatch(key) or not 0 <= float(key) <= 1 or not is_number(value):
+                    self.fail(f"score.{name}", {key: value}, "a number for each quantile from 0 to 1")
+            if not 0 < len(quantiles) <= MAX_SCORE_SAMPLES:
+                self.fail(f"score.{name} of length", len(quantiles), f"1 to {MAX_SCORE_SAMPLES} quantiles")
 
     def numbers(self, raw: dict[str, Any]) -> None:
         """Check the size of every number, also in keys that are not used."""

@@ -73,7 +73,7 @@ def test_gray_levels_without_binarisation_are_rejected(kvae, tiny, data):
         ("evaluate", ["--importance-samples", "0"], 2, "x>=1"),
         ("evaluate", ["--seed", "-1"], 2, "seed is -1; expected an integer"),
         ("evaluate", ["--split", "test"], 4, "does not have a test split"),
-        ("score", ["-o", "scores.txt"], 2, "unknown suffix; expected .csv or .jsonl"),
+        ("score", ["-o", "scores.txt"], 2, "unknown suffix; expected .csv or .jsonl or .png"),
         ("score", ["-o", "nowhere/scores.csv"], 7, "folder nowhere does not exist"),
         ("score", ["--threshold", "nan"], 2, "threshold is nan"),
         ("score", ["--threshold", "q0.01"], 2, "does not include quantiles of normal data"),
@@ -196,3 +196,51 @@ def test_model_methods_equal_the_module_functions(tiny):
     assert (one.elbo == other.elbo).all()
     found = model.evaluate(X[:5], {"label": LABEL[:5]}, importance_samples=3)
     assert found["figures"] == evaluate(model, X[:5], {"label": LABEL[:5]}, importance_samples=3)["figures"]
+
+
+def test_parts_and_complexity_are_columns_of_the_scores(kvae, tmp_path):
+    done = kvae("score", "-m", "mnist-vae", "mnist-sample", "-n", 3, "--parts", "--method", "complexity", "--seed", 1)
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    for row in rows:
+        parts = [float(value) for name, value in row.items() if name.startswith("reconstruction x")]
+        assert len(parts) == 784
+        assert sum(parts) == pytest.approx(float(row["reconstruction"]), abs=1e-3)
+        kl = [float(value) for name, value in row.items() if name.startswith("kl z")]
+        assert sum(kl) == pytest.approx(float(row["kl"]), abs=1e-3)
+        assert float(row["score"]) == pytest.approx(float(row["elbo"]) + float(row["complexity"]), abs=1e-5)
+    refused = kvae(
+        "score", "-m", "mnist-vae", "mnist-sample", "-n", 3, "--method", "complexity", "--threshold", "q0.01"
+    )
+    assert (refused.returncode, "does not include quantiles" in refused.stderr) == (2, True)
+
+
+def test_over_labels_finds_the_wrong_label(kvae, tmp_path):
+    from kvae_serve.readers import read_dataset
+
+    data = read_dataset("mnist-sample")
+    label = np.array(data.conditions["label"][:20])
+    label[7] = (label[7] + 1) % 10
+    np.savez(tmp_path / "some.npz", x=data.x[:20], label=label)
+    done = kvae("score", "-m", "mnist", "some.npz", "--over-labels", "uniform", "--json", "--num-samples", 2)
+    document = json.loads(done.stdout)
+    suspicious = [row["index"] for row in document["scores"] if row["probability"] < 0.01]
+    assert suspicious == [7]
+    assert document["likelier_labels"] == 1
+    assert document["scores"][7]["likeliest"] == str((label[7] - 1) % 10)
+    np.save(tmp_path / "x.npy", data.x[:5])
+    row = next(csv.DictReader(kvae("score", "-m", "mnist", "x.npy", "--over-labels", "uniform").stdout.splitlines()))
+    assert "probability" not in row
+    assert row["likeliest"] == str(label[0])
+
+
+def test_png_shows_example_reconstruction_and_heat(kvae, tmp_path):
+    from PIL import Image
+
+    done = kvae("score", "-m", "mnist-vae", "mnist-sample", "-n", 5, "-o", "map.png")
+    assert done.returncode == 0, done.stderr
+    picture = np.asarray(Image.open(tmp_path / "map.png"))
+    assert picture.shape == (5 * 84 + 4 * 2, 3 * 84 + 2 * 2, 3)
+    assert (picture[:84, :84, 0] == picture[:84, :84, 2]).all()
+    refused = kvae("score", "-m", "mnist-vae", "mnist-sample", "-o", "all.png")
+    assert (refused.returncode, "at most 100 examples" in refused.stderr) == (2, True)
+    assert not (tmp_path / "all.png").exists()

@@ -1,0 +1,213 @@
+"""Parts of scores: the reconstruction of each value of x, and the kl of each dimension of z.
+
+The parts are computed from the outputs of the decoder and add up to the score of `likelihood.onnx`, which is checked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kvae_serve.errors import RequestError, VerificationError, printable
+from kvae_serve.inference import column_densities, scoring
+from kvae_serve.inference.densities import LOG_2_PI, Prior
+from kvae_serve.readers.column_types import UNSEEN
+from kvae_serve.runtime.graphs import Graphs
+from kvae_serve.runtime.session import BATCH_SIZE
+from kvae_serve.sealed.manifest import Data, Manifest
+
+_TINY = 1e-300
+
+_SURPRISING = 12.0
+"""-log p of a value above which the decoder's float32 probability may have few digits."""
+
+_TOLERANCE = 1e-3
+
+
+class ScoreParts(NamedTuple):
+    """Scores of some examples with their parts, float64 in nats.
+
+    Attributes:
+        elbo: As of `Scores`, `[rows]`.
+        reconstruction: As of `Scores`, `[rows]`.
+        kl: As of `Scores`, `[rows]`.
+        reconstruction_parts: -log p(x|z) of each value, `[rows, *shape]`. It is a column of a table, a feature of a
+            vector, or a pixel. Its sum over a row is `reconstruction`.
+        kl_parts: kl of each dimension of z, `[rows, latent_dim]`.
+        kl_component: kl between the choices of a mixture prior's component, `[rows]`; 0 for other priors. With the sum
+            of `kl_parts` it adds up to `kl`.
+    """
+
+    elbo: np.ndarray
+    reconstruction: np.ndarray
+    kl: np.ndarray
+    reconstruction_parts: np.ndarray
+    kl_parts: np.ndarray
+    kl_component: np.ndarray
+
+
+def score(
+    model: Graphs,
+    x: np.ndarray,
+    conditions: Mapping[str, Any] | None = None,
+    *,
+    num_samples: int = scoring.NUM_SAMPLES,
+    seed: int = scoring.SEED,
+    batch_size: int = BATCH_SIZE,
+) -> ScoreParts:
+    """Compute the scores of examples and their parts. Arguments and errors as of `scoring.score`.
+
+    Raises:
+        VerificationError: The parts do not add up to the score, because decoder and likelihood disagree.
+    """
+    options: dict[str, Any] = {"num_samples": num_samples, "seed": seed, "batch_size": batch_size}
+    chunks = list(stream(model, x, conditions, **options))
+    return ScoreParts(*(np.concatenate(each) for each in zip(*chunks, strict=True)))
+
+
+def stream(
+    model: Graphs, x: np.ndarray, conditions: Mapping[str, Any] | None = None, **options: Any
+) -> Iterator[ScoreParts]:
+    """Yield scores and parts of consecutive rows, in chunks. Arguments as of `scoring.stream`."""
+    for chunk in scoring.chunks(model, x, conditions, **options):
+        yield score_chunk(model, chunk)
+
+
+def score_chunk(model: Graphs, chunk: scoring.Chunk) -> ScoreParts:
+    """Return the scores of the rows of a chunk with their parts."""
+    density = value_log_probs(model.manifest)
+    model.need("decoder")
+    scores = scoring.score_chunk(model, chunk)
+    q = scoring.posterior(model, chunk.x, chunk.columns, chunk.batch_size)
+    z = q["z_mean"][:, None] + q["sigma"][:, None] * chunk.z_noise
+    manifest, draws = model.manifest, z.shape[1]
+    values = np.zeros((len(z), manifest.data.num_values))
+    for draw in range(draws):
+        outputs = model.run("decoder", {"z": z[:, draw]} | dict(chunk.columns), chunk.batch_size)
+        values -= density(outputs, chunk.x, manifest) / draws
+    # What a decoder returns is rounded to float32, so that a very small probability has lost its digits.
+    rest = scores.reconstruction - values.sum(-1)
+    largest = values.max(-1, keepdims=True)
+    rounded = (values >= 0.9 * largest) & (largest > _SURPRISING)
+    share = rounded / np.maximum(rounded.sum(-1, keepdims=True), 1)
+    values += share * rest[:, None]
+    prior = Prior(model, chunk.columns)
+    by_dim = prior.kl(q["z_mean"], q["z_log_var"])
+    component = np.zeros(len(z))
+    if by_dim is None:
+        log_var = q["z_log_var"].astype(np.float64)[:, None]
+        log_q = -0.5 * (LOG_2_PI + log_var + np.square(chunk.z_noise.astype(np.float64)))
+        log_p, choice = prior.log_prob_parts(z)
+        by_dim, component = (log_q - log_p).mean(1), choice.mean(1)
+    parts = ScoreParts(*scores, values.reshape(len(z), *manifest.data.shape), by_dim, component)
+    _check(manifest, "reconstruction", parts.reconstruction, values.sum(-1), manifest.data.num_values)
+    _check(manifest, "kl", parts.kl, by_dim.sum(-1) + component, manifest.latent_dim)
+    return parts
+
+
+def _check(manifest: Manifest, name: str, total: np.ndarray, found: np.ndarray, num: int) -> None:
+    """Raise `VerificationError` unless the parts add up to the total, up to the rounding of float32."""
+    wrong = np.abs(found - total) > _TOLERANCE * (1 + np.abs(total) + 0.01 * num)
+    if wrong.any():
+        at = int(wrong.argmax())
+        raise VerificationError(
+            f"The parts of the {name} of {printable(manifest.name, 60)} add up to {found[at]:.6g} nats, expected "
+            f"{total[at]:.6g}. The decoder and the likelihood disagree; export the model again."
+        )
+
+
+def value_log_probs(manifest: Manifest) -> Callable[[Mapping[str, np.ndarray], np.ndarray, Manifest], np.ndarray]:
+    """Return the function that computes log p of each value given z, with all constants.
+
+    It maps outputs of the decoder, x `[rows, *shape]` and the manifest to float64 `[rows, num_values]`, in nats.
+
+    Raises:
+        RequestError: The likelihood is not known.
+    """
+    known = {
+        "bernoulli": _bernoulli,
+        "continuous_bernoulli": _continuous_bernoulli,
+        "gaussian": column_densities.log_probs,
+        "discretized_logistic": _discretized_logistic,
+        "categorical": _categorical,
+        "mixed": _mixed,
+    }
+    name = manifest.likelihood["name"]
+    if name not in known:
+        raise RequestError(f"{printable(manifest.name, 60)} has a {name} likelihood, whose parts are not known.")
+    return known[name]
+
+
+def _flat(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values, np.float64).reshape(len(values), -1)
+
+
+def _bernoulli(outputs: Mapping[str, np.ndarray], x: np.ndarray, manifest: Manifest) -> np.ndarray:
+    low, high = manifest.data.range or (0.0, 1.0)
+    probability = (_flat(outputs["x_mean"]) - low) / (high - low)
+    picked = np.where(_flat(x) > (low + high) / 2, probability, 1 - probability)
+    return np.log(np.maximum(picked, 2.0**-25))
+
+
+def _continuous_bernoulli(outputs: Mapping[str, np.ndarray], x: np.ndarray, manifest: Manifest) -> np.ndarray:
+    """Return t x - softplus(t) + log C(t) on the unit interval, less the log of the range."""
+    low, high = manifest.data.range or (0.0, 1.0)
+    logits = _flat(outputs["x_logits"])
+    unit = (_flat(x) - low) / (high - low)
+    near = np.abs(logits) < 1e-3
+    size = np.abs(np.where(near, 1.0, logits))
+    # log C = log(t / tanh(t / 2)), about log 2 + t^2 / 12.
+    far = np.log(size) + np.log1p(np.exp(-size)) - np.log(-np.expm1(-size))
+    normalizer = np.where(near, math.log(2.0) + logits**2 / 12, far)
+    return logits * unit - np.logaddexp(0, logits) + normalizer - math.log(high - low)
+
+
+def _discretized_logistic(outputs: Mapping[str, np.ndarray], x: np.ndarray, manifest: Manifest) -> np.ndarray:
+    low, high = manifest.data.range or (0.0, 255.0)
+    values, location = _flat(x), _flat(outputs["x_location"])
+    inverse = np.exp(-_flat(outputs["x_log_scale"]))
+    half = 0.5 * (high - low) / 255
+    upper, lower = (values - location + half) * inverse, (values - location - half) * inverse
+    below, above = -np.logaddexp(0, -upper), -np.logaddexp(0, lower)
+    inner = below + above + np.log(-np.expm1(-2 * half * inverse))
+    return np.where(values < low + half, below, np.where(values > high - half, above, inner))
+
+
+def _categorical(outputs: Mapping[str, np.ndarray], x: np.ndarray, manifest: Manifest) -> np.ndarray:
+    probability = np.asarray(outputs["x_probability"], np.float64)
+    probability = probability.reshape(len(probability), -1, probability.shape[-1])
+    index = np.rint(_flat(x)).astype(np.int64)[..., None]
+    return np.log(np.maximum(np.take_along_axis(probability, index, -1)[..., 0], 2.0**-149))
+
+
+def _mixed(outputs: Mapping[str, np.ndarray], x: np.ndarray, manifest: Manifest) -> np.ndarray:
+    """Return the densities of columns with what `log_probs` leaves out: slopes, missing and unknown values."""
+    log_prob = column_densities.log_probs(outputs, x, manifest)
+    values, data = _flat(x), manifest.data
+    missing, unit = np.isnan(values), np.zeros(len(data.columns))
+    for at, column in enumerate(data.columns):
+        if column.get("form") == "quantile":
+            log_prob[:, at] += np.where(missing[:, at], 0.0, column_densities.log_slope(values[:, at], column))
+        elif column["kind"] == "numeric" and "atoms" not in column:
+            # The graph divides a density by its unit also if the number is missing; this does not depend on z.
+            unit[at] = math.log(float(column.get("scale", 1.0)))
+    if "missing" in manifest.likelihood:
+        is_missing = np.asarray(outputs[str(manifest.likelihood["missing"])], np.float64)
+        log_prob = np.where(missing & (is_missing > 0), np.log(np.maximum(is_missing, _TINY)), log_prob)
+    return log_prob - np.where(missing, unit, 0.0) - _unknown(values, data, missing)
+
+
+def _unknown(values: np.ndarray, data: Data, missing: np.ndarray) -> np.ndarray:
+    """Return the nats that a class or an atom costs which the model does not have (docs/format.md)."""
+    cost = np.zeros(values.shape)
+    for at, column in enumerate(data.columns):
+        each = values[:, at]
+        if column["kind"] == "categorical":
+            cost[:, at] = np.where(each == UNSEEN, 6 * math.log(10.0) + scoring.UNSEEN_NATS, 0.0)
+        elif "atoms" in column:
+            known = np.isin(each.astype(np.float32), np.array(column["atoms"], np.float32))
+            cost[:, at] = np.where(known | missing[:, at], 0.0, 6 * math.log(10.0))
+    return cost
