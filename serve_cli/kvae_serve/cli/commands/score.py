@@ -107,10 +107,7 @@ def score(
     kept = thresholds.draws(manifest) or (scoring.NUM_SAMPLES, scoring.SEED)
     num_samples, seed = num_samples or kept[0], kept[1] if seed is None else seed
     below = thresholds.threshold(threshold, manifest, num_samples, seed, method) if threshold is not None else None
-    if over_labels:
-        examples = dataset.read_for_any_label(loaded)
-    else:
-        examples = dataset.read(loaded, conditions.for_all_rows())
+    examples = dataset.read_for_any_label(loaded) if over_labels else dataset.read(loaded, conditions.for_all_rows())
     total = row_stream.count_rows(len(examples.x), rows.start, rows.num)
     if suffix == _MAP:
         _check_map(manifest, total)
