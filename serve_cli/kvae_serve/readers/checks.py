@@ -7,6 +7,8 @@ import numpy as np
 from kvae_serve.errors import InputDataError, printable
 from kvae_serve.sealed.manifest import Data
 
+_WHOLE_SCALES = (16, 100, 255, 65535)
+"""Highest values of scikit-learn's digits, of percentages, and of pixels of 8 and 16 bits."""
 _MANY = 10
 """So many 8-bit images without a pixel above 16 are not dark: their scale is 0 to 15 or 16."""
 
@@ -89,9 +91,12 @@ def check_range(x: np.ndarray, value_range: tuple[float, float] | None, source: 
     # Means of p(x given z) can exceed the range by the rounding of float32.
     rounding = 1e-6 * (value_range[1] - value_range[0])
     if low < value_range[0] - rounding or high > value_range[1] + rounding:
+        advice = "Use the units of the training data."
+        scale = next((each for each in _WHOLE_SCALES if each >= high and each > value_range[1]), None)
+        if low >= 0 and value_range[0] == 0 and scale is not None and bool((x == np.round(x)).all()):
+            advice = f"Divide them by {scale / value_range[1]:g} if their scale is 0 to {scale}."
         raise InputDataError(
-            f"{source} has values from {low:g} to {high:g}; expected {value_range[0]:g} to {value_range[1]:g}. "
-            "Use the units of the training data."
+            f"{source} has values from {low:g} to {high:g}; expected {value_range[0]:g} to {value_range[1]:g}. {advice}"
         )
 
 

@@ -40,10 +40,14 @@ UNSEEN = -1.0
 # Missing among numbers and dates, classes among texts.
 _MAYBE_MISSING = frozenset({"none", "-", "--", ".", "missing", "unknown"})
 _ID_NAME = re.compile(
-    r"(.*[_ .-])?(id|ids|uuid|guid|index|idx|rownames|row|rownum|no|nr|key|record|serial)|Unnamed: \d+|#|n°",
+    r"(.*[_ .-])?(id|ids|uuid|guid|index|idx|rownames|row|rownum|no|nr|num|number|key|record|serial|account|barcode)"
+    r"|Unnamed: \d+|#|n°",
     re.IGNORECASE,
 )
 _ID_CAMEL = re.compile(r".*[a-z](Id|ID)")
+_TIME_NAME = re.compile(r"year|month|week|day|date|time|hour|minute|second|step|age", re.IGNORECASE)
+# Share of the integers from the first to the last identifier that occur.
+_MIN_DENSITY = 0.2
 MAX_DECIMALS = 9
 _MIN_IDS = 20
 _DAY = 86_400
@@ -194,6 +198,7 @@ class _Inference:
             )
         self.missing |= maybe
         numbers, note = plain
+        numbers = {cell: _without_noise(text) for cell, text in numbers.items()}
         note = note or _leading_zeros(self.present, self.shown)
         values = {cell: float(text) for cell, text in numbers.items()}
         is_integer = all(re.fullmatch(r"[+-]?\d+", text) for text in numbers.values())
@@ -264,11 +269,20 @@ class _Inference:
         if self.missing or len(set(values.values())) < len(self.cells):
             return False
         numbers = np.array([values[cell] for cell in self.cells])
-        counts = bool((np.diff(numbers) == 1).all())
+        steps = np.diff(numbers)
+        counts = bool((steps == 1).all())
         if re.fullmatch(r"Unnamed: \d+", self.name) and counts:
             return True
         named = _ID_NAME.fullmatch(self.name) or _ID_CAMEL.fullmatch(self.name)
-        return len(numbers) >= _MIN_IDS and (counts or bool(named)) and bool(np.abs(numbers).max() < _MAX_SAFE)
+        # Row numbers of which some are left out, such as 1, 2, 5, 9. Equal steps are a grid of measurements.
+        has_gaps = (
+            self.name == next(iter(self.table.cells))
+            and not _TIME_NAME.search(self.name)
+            and bool((steps > 0).all() and numbers[0] >= 0 and len(set(steps.tolist())) > 1)
+            and len(numbers) >= _MIN_DENSITY * (numbers[-1] - numbers[0] + 1)
+        )
+        is_id = counts or has_gaps or bool(named)
+        return len(numbers) >= _MIN_IDS and is_id and bool(np.abs(numbers).max() < _MAX_SAFE)
 
     def _datetime(self) -> Column | None:
         """Return dates; None if the cells are not dates."""
@@ -464,6 +478,22 @@ def sorted_classes(distinct: Iterable[str]) -> tuple[str, ...]:
     numbers = all(NUMBER.fullmatch(cell) for cell in cells)
     order: Callable[[str], Any] = (lambda cell: (float(cell), cell)) if numbers else str
     return tuple(sorted(cells, key=order))
+
+
+def _without_noise(text: str) -> str:
+    """Return a plain number without the rounding noise of binary fractions: 0.3 for 0.30000000000000004.
+
+    A number has noise if it has 15 or more significant digits, and 12 or fewer when rounded to 14.
+    """
+    if len(text) < 16 or "." not in text or text.endswith("0") or _significant(text) < 15:
+        return text
+    short = f"{float(text):.14g}"
+    return short if _significant(short) <= 12 and "e" not in short else text
+
+
+def _significant(text: str) -> int:
+    """Return the number of digits of a plain number from the first that is not zero."""
+    return len(text.lower().partition("e")[0].lstrip("+-").replace(".", "").lstrip("0"))
 
 
 def _decimals(text: str) -> int:

@@ -13,7 +13,7 @@ from kvae_serve.csv_escape import NUMBER
 from kvae_serve.errors import InputDataError, printable
 from kvae_serve.readers import arrays, builtin, csv, frames, idx, images
 from kvae_serve.readers.dataset import Dataset, MissingSplitError, ReadOptions, Split
-from kvae_serve.sealed.manifest import Condition, Manifest
+from kvae_serve.sealed.manifest import Condition, Data, Manifest
 
 _FORMATS = "a folder, or an IDX, .npz, .npy, .csv, .parquet or image file"
 
@@ -99,7 +99,19 @@ def _read_for(path: Path, manifest: Manifest, split: Split | None, options: Read
         shape = data.shape
         channels = options.channels or (shape[2] if shape[2] in (1, 3) else None)
         options = replace(options, image_size=options.image_size or (shape[0], shape[1]), channels=channels)
-    return fit_to(_with_class_of_folder(_read(path, split, options), path, manifest), manifest)
+        dataset = _pixels_in_units(_read(path, split, options), data)
+    else:
+        dataset = _read(path, split, options)
+    return fit_to(_with_class_of_folder(dataset, path, manifest), manifest)
+
+
+def _pixels_in_units(dataset: Dataset, data: Data) -> Dataset:
+    """Divide pixels of 0 to 255 by 255 for a model of 0 to 1, such as one of masks. Those up to 1 are kept."""
+    x = dataset.x
+    if data.range != (0.0, 1.0) or not isinstance(x, np.ndarray) or x.dtype != np.uint8 or not len(x) or x.max() <= 1:
+        return dataset
+    note = f"The pixels of {dataset.source} are divided by 255, because the model has values from 0 to 1."
+    return dataset._replace(x=x.astype(np.float32) / 255, notes=(*dataset.notes, note))
 
 
 def holds_images(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """Rows of a table as columns of values: a pandas DataFrame if pandas is installed, else a dict; and Parquet files.
 
-Columns have the order and the types of the training table. Integers with missing values are floats, as in pandas.
+Columns have the order and the types of the training table. Integers that may be missing are floats, as in pandas, also
+if none of the rows misses one.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ def to_arrays(
 ) -> dict[str, tuple[np.ndarray, Mapping[str, Any]]]:
     """Return the values of each column `[rows]` and its description, in the order of written rows.
 
-    Integers are int64, or float64 if some are missing; numbers float64; dates datetime64; booleans bool; texts objects,
-    None if missing.
+    Integers are int64, or float64 if they may be missing; numbers float64; dates datetime64; booleans bool; texts
+    objects, None if missing.
     """
     data = manifest.data
     found = {
@@ -76,9 +77,19 @@ def write_parquet(path: Any, rows: RowStream) -> None:
     arrays = to_arrays(rows.manifest, joined[rows.main[0]], joined, rows.start)
     table = {}
     for name, (values, column) in arrays.items():
-        array = pyarrow.array(_as_dtype(values, column), from_pandas=True)
+        array = _arrow(pyarrow, values, column)
         table[name] = array.dictionary_encode() if str(column.get("dtype", "")).startswith("category") else array
     parquet.write_table(pyarrow.table(table), path)
+
+
+def _arrow(pyarrow: Any, values: np.ndarray, column: Mapping[str, Any]) -> Any:
+    """Return a column of Parquet, whose integers may be missing."""
+    dtype = str(column.get("dtype", "")).lower()
+    is_integer = dtype.startswith(("int", "uint")) or (not dtype and column.get("type") == "integer")
+    if values.dtype.kind == "f" and is_integer and "classes" not in column:
+        absent = np.isnan(values)
+        return pyarrow.array(np.where(absent, 0, values).astype(dtype or np.int64), mask=absent)
+    return pyarrow.array(_as_dtype(values, column), from_pandas=True)
 
 
 def _values(column: Mapping[str, Any], values: np.ndarray) -> np.ndarray:
@@ -90,7 +101,7 @@ def _values(column: Mapping[str, Any], values: np.ndarray) -> np.ndarray:
         micros = np.where(absent, 0, np.round(numbers * 1e6)).astype("datetime64[us]")
         micros[absent] = np.datetime64("NaT")
         return micros
-    is_integer = column.get("type") == "integer" and not np.isnan(numbers).any()
+    is_integer = column.get("type") == "integer" and "missing" not in column and not np.isnan(numbers).any()
     return numbers.astype(np.int64) if is_integer else numbers
 
 
@@ -146,6 +157,8 @@ def _series(pandas: Any, values: np.ndarray, column: Mapping[str, Any]) -> Any:
         return series.astype("category")
     if dtype == "object" and column.get("type") == "datetime":
         return pandas.Series(cells.texts({**column, "offset": 0}, _seconds(values)), dtype=object)
+    if dtype.startswith(("int", "uint")) and "missing" in column and values.dtype.kind == "f":
+        return series  # pandas has a table of pyarrow with missing integers as floats
     try:
         return series.astype(dtype) if dtype not in ("", "str") else series
     except (TypeError, ValueError):

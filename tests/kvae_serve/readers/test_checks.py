@@ -54,3 +54,12 @@ def test_range_allows_the_rounding_of_float32():
     check_range(x, (0.0, 255.0), "means")
     with pytest.raises(InputDataError, match="expected 0 to 255"):
         check_range(x + 0.1, (0.0, 255.0), "means")
+
+
+@pytest.mark.parametrize(
+    ("highest", "value_range", "advice"),
+    [(255, (0, 1), "Divide them by 255 if"), (250, (0, 16), "Divide them by 15.9375 if"), (7, (2, 3), "Use the units")],
+)
+def test_refusal_of_a_larger_scale_names_the_factor(highest, value_range, advice):
+    with pytest.raises(InputDataError, match=f"values from 0 to {highest}; expected .*{advice}"):
+        check_range(np.array([[0, highest]], np.uint8), value_range, "x")

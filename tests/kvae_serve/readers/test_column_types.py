@@ -188,3 +188,39 @@ def test_condition_with_missing_numbers_or_dates_is_refused(tmp_path):
     }.items():
         with pytest.raises(InputDataError, match=problem):
             read(tmp_path, rows, condition_columns=(name,))
+
+
+def test_rounding_noise_does_not_count_as_decimals(tmp_path):
+    """The noisy cells are those of penguins-raw in the package palmerpenguins."""
+    cells = ["8.94956", "8.3945900000000009", "9.2671500000000009", "7.84057", "-26.695430000000002", "8.5"]
+    data = read(tmp_path, [{"a": cells[i % 6], "b": "pqr"[i % 3]} for i in range(ROWS)])
+    assert (data.columns[0]["decimals"], data.columns[0]["minimum"]) == (5, -26.69543)
+    lines = [line.split(",")[0] for line in written(data).splitlines()[1:7]]
+    assert lines == ["8.94956", "8.39459", "9.26715", "7.84057", "-26.69543", "8.50000"]
+    np.testing.assert_array_equal(read_for(tmp_path / "a.csv", table(data)).x, data.x)
+
+
+@pytest.mark.parametrize("text", ["0.123456789012345", "123456789012345678", "1234567890.500000", "3.141592653589793"])
+def test_numbers_with_many_digits_keep_them(text):
+    assert column_types._without_noise(text) == text
+
+
+def with_gaps(i: int) -> int:
+    return [1, 2, 5, 9, 10][i % 5] + 12 * (i // 5)
+
+
+def test_first_column_of_row_numbers_with_gaps_is_an_identifier(tmp_path):
+    data = read(tmp_path, [{"customer": f"{with_gaps(i)}", "b": f"{i % 7}"} for i in range(ROWS)])
+    assert data.outside[0] == {"name": "customer", "type": "id", "prefix": "", "start": 1, "width": 0}
+    assert written(data).splitlines()[1:3] == ["1,0", "2,1"]
+    data = read(tmp_path, [{"user": f"user-{with_gaps(i):03d}", "b": f"{i % 7}"} for i in range(ROWS)])
+    assert data.outside[0] == {"name": "user", "type": "id", "prefix": "user-", "start": 1, "width": 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [("year", with_gaps), ("dose", lambda i: 5 * i), ("height", lambda i: i * i), ("size", lambda i: i * 17 % ROWS)],
+)
+def test_measurements_are_not_identifiers(name, cell, tmp_path):
+    data = read(tmp_path, [{name: f"{cell(i)}", "b": f"{i % 7}"} for i in range(ROWS)])
+    assert data.columns[0]["name"] == name

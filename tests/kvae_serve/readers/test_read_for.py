@@ -169,3 +169,13 @@ def test_examples_of_a_path_are_read_in_every_layout(tmp_path, tiny):
     for layout in (x.reshape(1, -1), x.reshape(1, 1, 8, 6)):
         np.save(tmp_path / "b.npy", layout)
         np.testing.assert_array_equal(encode_file(model, str(tmp_path / "b.npy"), {}).z, expected)
+
+
+def test_pixels_of_a_mask_are_divided_by_255_for_a_model_of_0_and_1(tmp_path):
+    model = manifest(data={"kind": "image", "shape": [2, 2, 1], "range": [0, 1]})
+    pixels = np.array([[0, 255], [255, 0]], np.uint8)
+    for name, values in (("a.png", pixels), ("b.png", pixels // 255)):
+        Image.fromarray(values).save(tmp_path / name)
+        data = read_for(tmp_path / name, model)
+        np.testing.assert_array_equal(data.x[0, :, :, 0], pixels / 255)
+        assert [("divided by 255" in note) for note in data.notes] == ([True] if name == "a.png" else [])

@@ -77,3 +77,25 @@ def test_rows_are_a_dict_without_pandas(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
     result = to_frame(manifest(data), data.x, {})
     assert {name: values.tolist()[:3] for name, values in result.items()} == {"a": [1, 2, 5], "b": ["x", "y", "z"]}
+
+
+def test_type_of_integers_does_not_depend_on_missing_cells_of_the_rows(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    cells = [None if i == 7 else i % 9 for i in range(ROWS)]
+    other = [i / 8 for i in range(ROWS)]
+    frames_in = {
+        "float64": pandas.DataFrame({"a": cells, "b": other}),
+        "Int64": pandas.DataFrame({"a": pandas.array(cells, "Int64"), "b": other}),
+        "int64": arrow.table({"a": arrow.array(cells, arrow.int64()), "b": other}),
+    }
+    for dtype, frame in frames_in.items():
+        data = csv.infer(frames.from_frame(frame, "a"), ReadOptions())
+        for rows in (data.x, data.x[8:]):
+            result = to_frame(manifest(data), rows, {})
+            assert result["a"].dtype == {"int64": "float64"}.get(dtype, dtype)
+            array = {"x": Array(rows.dtype, rows.shape[1:])}
+            stream = RowStream(manifest(data), len(rows), array, ("x",), iter([{"x": rows}]))
+            dispatch.stream(str(tmp_path / "b.parquet"), stream, quiet=True, force=True)
+            written = arrow.parquet.read_table(tmp_path / "b.parquet").column("a")
+            assert str(written.type) == {"float64": "double"}.get(dtype, "int64")
+            assert written.to_pylist() == cells[-len(rows) :]
