@@ -29,6 +29,8 @@ ORDER = {
         ["__main__"],
         ["commands"],
         [""],
+        ["pyod"],
+        ["sklearn"],
         ["report", "table_vae"],
         ["sample_metrics", "ray_data"],
         ["presets"],

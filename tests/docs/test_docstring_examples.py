@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import kvae
+import kvae.pyod
+import kvae.sklearn
 
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
@@ -16,7 +18,7 @@ OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 def public_objects():
     """Public classes and functions of `kvae` and of its public modules, by their public name."""
     found = {}
-    for name in kvae.__all__:
+    for name in (*kvae.__all__, "pyod", "sklearn"):
         value = getattr(kvae, name)
         if not inspect.ismodule(value):
             found[f"kvae.{name}"] = value

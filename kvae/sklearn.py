@@ -1,0 +1,477 @@
+"""Estimators with the interface of scikit-learn: `VAETransformer`, and `VAEOutlierDetector`.
+
+`fit` trains a VAE of the columns with TensorFlow and exports it. All other methods run the exported files in ONNX
+Runtime, so that a fitted estimator is small, and a pickle of it does not need TensorFlow.
+"""
+
+import contextlib
+import os
+import random
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from kvae_serve.errors import MissingExtraError, RequestError, VerificationError
+from kvae_serve.model import Model, load
+from kvae_serve.writers import atomic
+
+try:
+    from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixin
+    from sklearn.utils import check_random_state
+    from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+except ImportError as error:
+    raise MissingExtraError(
+        "kvae.sklearn needs scikit-learn 1.6 or later, which is not installed: pip install 'kvae-onnx[sklearn]'."
+    ) from error
+
+__all__ = ["VAEOutlierDetector", "VAETransformer"]
+
+#: Least steps of a training with `epochs="auto"`, and the bounds of its epochs.
+_STEPS, _EPOCHS = 1000, (5, 200)
+#: Least steps per epoch, and the smallest batch that makes them.
+_STEPS_PER_EPOCH, _MIN_BATCH = 20, 16
+#: Steps per call of TensorFlow, to save the time between them.
+_STEPS_PER_EXECUTION = 16
+#: Most steps of a training that runs them eagerly.
+_EAGER_STEPS = 50
+#: Columns whose mean is this many standard deviations away from 0 are trained without an offset.
+_MAX_SHIFT = 100.0
+#: Share of the rows that `novelty=True` holds out.
+_HELD_OUT = 0.2
+#: Least rows for `novelty=True`.
+_MIN_NOVELTY = 20
+
+
+class _SealedFiles:
+    """Exported files in memory, and the model of them. Only the files are pickled."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.files = files
+        self._model: Model | None = None
+        self._folder: Any = None
+
+    def __getstate__(self) -> dict[str, bytes]:
+        return self.files
+
+    def __setstate__(self, files: dict[str, bytes]) -> None:
+        self.__init__(files)  # type: ignore[misc]
+
+    @property
+    def model(self) -> Model:
+        """The model, opened on first use."""
+        if self._model is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="kvae-")
+            for name, content in self.files.items():
+                (Path(self._folder.name) / name).write_bytes(content)
+            self._model = load(self._folder.name)
+        return self._model
+
+
+class _VAEEstimator(BaseEstimator):
+    """Base of the estimators: training, scores, draws and export."""
+
+    _sealed: _SealedFiles
+    _offsets: np.ndarray
+    _stand_ins: np.ndarray
+    n_features_in_: int
+
+    def __init__(
+        self,
+        latent_dim: int = 8,
+        *,
+        hidden: Sequence[int] = (128, 64),
+        beta: float = 1.0,
+        numbers: str = "standard",
+        epochs: int | str = "auto",
+        batch_size: int = 128,
+        learning_rate: float = 3e-3,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.latent_dim = latent_dim
+        self.hidden = hidden
+        self.beta = beta
+        self.numbers = numbers
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @property
+    def model_(self) -> Model:
+        """The exported model, as `kvae.load` returns it."""
+        check_is_fitted(self)
+        return self._sealed.model
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """Compute the elbo of each row, a lower bound of its log density.
+
+        Args:
+            X: Numbers `[rows, n_features]`; NaN is a missing value.
+
+        Returns:
+            float64 `[rows]`, in nats. Higher is more normal. Every row gets the same draws of z, so that a score does
+            not depend on other rows.
+        """
+        check_is_fitted(self)
+        return self.model_.score(self._rows(self._check(X))).elbo
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
+        """Draw rows from the model.
+
+        Args:
+            n_samples: Number of rows.
+            random_state: Seed, or None for random rows.
+
+        Returns:
+            float64 `[n_samples, n_features]`.
+        """
+        check_is_fitted(self)
+        drawn = self.model_.sample(n_samples, seed=_seed(random_state)).x
+        return drawn.astype(np.float64) + self._offsets
+
+    def export(self, folder: str | os.PathLike[str], *, force: bool = False) -> list[Path]:
+        """Write the sealed ONNX files of the model, which `kvae.load` and the command `kvae` read.
+
+        Args:
+            folder: Folder to create.
+            force: Replace the folder if it exists.
+
+        Returns:
+            Paths of the files.
+
+        Raises:
+            OutputError: The folder exists or cannot be written.
+        """
+        check_is_fitted(self)
+        with atomic.new_folder(folder, force) as temporary:
+            for name, content in self._sealed.files.items():
+                (Path(temporary) / name).write_bytes(content)
+        return [Path(folder) / name for name in self._sealed.files]
+
+    def __sklearn_tags__(self) -> Any:
+        """Return the tags of scikit-learn: missing values are allowed."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def _check(self, X: Any, reset: bool = False) -> np.ndarray:
+        return validate_data(
+            self, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan",
+            ensure_min_samples=2 if reset else 1,
+        )  # fmt: skip
+
+    def _rows(self, X: np.ndarray) -> np.ndarray:
+        """Return rows as the graphs receive them: float32, minus the offsets, in a form that the model accepts."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            rows = (X.astype(np.float64) - self._offsets).astype(np.float32)
+        if np.isinf(rows).any():
+            raise ValueError("X contains infinity or a value too large for dtype('float32'). Rescale that feature.")
+        return np.where(np.isnan(rows), self._stand_ins, rows)
+
+    def _fit(self, X: np.ndarray) -> None:
+        """Train on checked rows, and keep the exported files."""
+        self._check_parameters()
+        absent = np.isnan(X).all(axis=0)
+        if absent.any():
+            raise ValueError(f"All values of feature {int(absent.argmax())} of X are missing. Leave it out.")
+        with np.errstate(over="ignore"):
+            mean, scale = np.nanmean(X, axis=0, dtype=np.float64), np.nanstd(X, axis=0, dtype=np.float64)
+        self._offsets = np.where(np.abs(mean) > _MAX_SHIFT * scale, mean, 0.0)
+        # A model of complete columns does not accept NaN.
+        self._stand_ins = np.where(np.isnan(X).any(axis=0), np.nan, mean - self._offsets).astype(np.float32)
+        x, seed = self._rows(X), _seed(self.random_state, 2**31)
+        with tempfile.TemporaryDirectory(prefix="kvae-") as temporary:
+            folder = Path(temporary) / "model"
+            _train(self, x, self._columns(), seed, folder)
+            self._sealed = _SealedFiles({path.name: path.read_bytes() for path in sorted(folder.iterdir())})
+
+    def _columns(self) -> list[dict[str, Any]]:
+        names = [str(name) for name in getattr(self, "feature_names_in_", ())]
+        if len(set(names)) < self.n_features_in_ or not all(name.isprintable() and name for name in names):
+            names = [f"x{index}" for index in range(self.n_features_in_)]
+        columns: list[dict[str, Any]] = [{"name": name, "kind": "numeric", "type": "number"} for name in names]
+        for column, offset in zip(columns, self._offsets.tolist(), strict=True):
+            if offset:
+                column["offset"] = offset
+        return columns
+
+    def _check_parameters(self) -> None:
+        if self.epochs != "auto" and not (isinstance(self.epochs, int | np.integer) and self.epochs >= 1):
+            raise RequestError(f"epochs is {self.epochs!r}; expected auto or an integer of at least 1.")
+        for name in ("latent_dim", "batch_size"):
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or value < 1:
+                raise RequestError(f"{name} is {value!r}; expected an integer of at least 1.")
+        if not self.learning_rate > 0:
+            raise RequestError(f"learning_rate is {self.learning_rate!r}; expected a number above 0.")
+
+
+class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _VAEEstimator):
+    """Transformer from rows to the means of their latent vectors, and back.
+
+    Args:
+        latent_dim: Size of z, the number of output features.
+        hidden: Widths of the encoder's hidden layers; the decoder has them in reverse order.
+        beta: Weight of the kl. Higher values make smoother and fewer active latent dimensions.
+        numbers: `"standard"` scales each column by its standard deviation. `"quantile"` maps it to a normal
+            distribution by its quantiles, which makes better draws of skewed or discrete columns.
+        epochs: Passes over the data. `"auto"` makes about 1,000 steps, in 5 to 200 passes.
+        batch_size: Rows per step. A small data set gets smaller batches.
+        learning_rate: Learning rate of Adam.
+        random_state: Seed, generator of NumPy, or None. A seed makes the fit reproducible.
+        verbose: 1 prints the progress of each epoch.
+
+    Attributes:
+        model_: The exported model, as `kvae.load` returns it.
+        n_features_in_: Number of features in `fit`.
+        feature_names_in_: Names of the features in `fit`, if all are texts.
+
+    Example:
+        >>> from kvae.sklearn import VAETransformer
+        >>> X = np.random.default_rng(0).normal(size=(100, 3))
+        >>> vae = VAETransformer(latent_dim=2, epochs=1, random_state=0).fit(X)
+        >>> vae.transform(X).shape, vae.inverse_transform(np.zeros((5, 2))).shape, vae.sample(7).shape
+        ((100, 2), (5, 3), (7, 3))
+    """
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Train the model.
+
+        Args:
+            X: Numbers `[rows, n_features]`; NaN is a missing value.
+            y: Ignored.
+
+        Returns:
+            The estimator.
+
+        Raises:
+            ValueError: X or a parameter is invalid.
+            VerificationError: The loss became NaN.
+        """
+        self._fit(self._check(X, reset=True))
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the mean of q(z|x) of each row.
+
+        Args:
+            X: Numbers `[rows, n_features]`; NaN is a missing value.
+
+        Returns:
+            `[rows, latent_dim]`, float32 if X is float32 and otherwise float64.
+        """
+        check_is_fitted(self)
+        X = self._check(X)
+        return self.model_.encode(self._rows(X))[0].astype(X.dtype)
+
+    def inverse_transform(self, X: Any) -> np.ndarray:
+        """Return the mean of p(x|z) of latent vectors.
+
+        Args:
+            X: Latent vectors `[rows, latent_dim]`.
+
+        Returns:
+            `[rows, n_features]` in the units of the data, float32 if X is float32 and otherwise float64.
+        """
+        check_is_fitted(self)
+        z = check_array(X, dtype=[np.float64, np.float32])
+        x_mean = self.model_.decode(z.astype(np.float32)).astype(np.float64)
+        return (x_mean + self._offsets).astype(z.dtype)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Return the mean elbo of the rows in nats, for example as the score of a grid search.
+
+        Args:
+            X: Numbers `[rows, n_features]`.
+            y: Ignored.
+        """
+        return float(self.score_samples(X).mean())
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.model_.manifest.latent_dim
+
+    def __sklearn_tags__(self) -> Any:
+        """Return the tags of scikit-learn: float32 stays float32."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+class VAEOutlierDetector(OutlierMixin, _VAEEstimator):
+    """Detector of rows that the model of the other rows finds unlikely.
+
+    The conventions are those of scikit-learn: `predict` returns -1 for an outlier and 1 for other rows, and
+    `decision_function` is negative for outliers. `kvae.pyod.VAE` is the same detector with the conventions of PyOD.
+
+    Args:
+        contamination: Share of the training rows, above 0 and up to 0.5, that are labelled as outliers. With
+            `novelty`, the share of new normal rows that may be.
+        novelty: Whether all training rows are normal. A fifth of them is then held out of the training, and the
+            threshold is a quantile of their scores, because the scores of rows that were trained on are too high.
+        latent_dim: Size of z.
+        hidden: As for `VAETransformer`.
+        beta: As for `VAETransformer`.
+        numbers: As for `VAETransformer`.
+        epochs: As for `VAETransformer`.
+        batch_size: As for `VAETransformer`.
+        learning_rate: As for `VAETransformer`.
+        random_state: As for `VAETransformer`.
+        verbose: As for `VAETransformer`.
+
+    Attributes:
+        offset_: Lowest `score_samples` of a normal row. `decision_function` is `score_samples` minus this.
+        decision_scores_: Outlier scores of the training rows, `[rows]`: minus their `score_samples`, as in PyOD.
+        threshold_: Highest outlier score of a normal row, `-offset_`.
+        labels_: -1 for training rows that are outliers and 1 for the others, `[rows]`.
+        model_: The exported model, as `kvae.load` returns it.
+        n_features_in_: Number of features in `fit`.
+        feature_names_in_: Names of the features in `fit`, if all are texts.
+
+    Example:
+        >>> from kvae.sklearn import VAEOutlierDetector
+        >>> X = np.vstack([np.random.default_rng(0).normal(size=(99, 2)), [[30.0, 30.0]]])
+        >>> detector = VAEOutlierDetector(contamination=0.01, random_state=0).fit(X)
+        >>> detector.predict([[0.0, 0.0], [40.0, 30.0]]).tolist()
+        [1, -1]
+    """
+
+    def __init__(
+        self,
+        contamination: float = 0.1,
+        *,
+        novelty: bool = False,
+        latent_dim: int = 8,
+        hidden: Sequence[int] = (128, 64),
+        beta: float = 1.0,
+        numbers: str = "standard",
+        epochs: int | str = "auto",
+        batch_size: int = 128,
+        learning_rate: float = 3e-3,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            latent_dim, hidden=hidden, beta=beta, numbers=numbers, epochs=epochs, batch_size=batch_size,
+            learning_rate=learning_rate, random_state=random_state, verbose=verbose,
+        )  # fmt: skip
+        self.contamination = contamination
+        self.novelty = novelty
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Train the model, and set the threshold.
+
+        Args:
+            X: Numbers `[rows, n_features]`; NaN is a missing value.
+            y: Ignored.
+
+        Returns:
+            The estimator.
+
+        Raises:
+            ValueError: X or a parameter is invalid.
+            VerificationError: The loss became NaN.
+        """
+        X = self._check(X, reset=True)
+        if not 0 < self.contamination <= 0.5:
+            raise RequestError(f"contamination is {self.contamination!r}; expected a share above 0 and up to 0.5.")
+        held_out = np.zeros(len(X), bool)
+        if self.novelty:
+            if len(X) < _MIN_NOVELTY:
+                raise RequestError(
+                    f"novelty holds out a fifth of the rows, but X has n_samples={len(X)}; expected at least "
+                    f"{_MIN_NOVELTY}. Use novelty=False."
+                )
+            order = np.random.default_rng(_seed(self.random_state, 2**31)).permutation(len(X))
+            held_out[order[: round(_HELD_OUT * len(X))]] = True
+        self._fit(X[~held_out])
+        scores = self.model_.score(self._rows(X)).elbo
+        self.offset_ = float(np.percentile(scores[held_out] if self.novelty else scores, 100.0 * self.contamination))
+        self.decision_scores_, self.threshold_ = -scores, -self.offset_
+        self.labels_ = np.where(scores < self.offset_, -1, 1)
+        return self
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Return `score_samples` minus the offset: negative for outliers, float64 `[rows]`.
+
+        Args:
+            X: Numbers `[rows, n_features]`; NaN is a missing value.
+        """
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return -1 for outliers and 1 for other rows, `[rows]`.
+
+        Args:
+            X: Numbers `[rows, n_features]`; NaN is a missing value.
+        """
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+
+def _seed(random_state: Any, limit: int = 2**32) -> int:
+    """Return a seed for a `random_state` of scikit-learn."""
+    if random_state is None:
+        return int.from_bytes(os.urandom(4), "little") % limit
+    return int(check_random_state(random_state).randint(limit, dtype=np.int64))
+
+
+def _train(estimator: _VAEEstimator, x: np.ndarray, columns: list[dict[str, Any]], seed: int, folder: Path) -> None:
+    """Train a model of rows with TensorFlow, and export it.
+
+    Args:
+        estimator: The parameters.
+        x: float32 `[rows, n_features]`, minus the offsets.
+        columns: Description of the columns for `TableSpec`.
+        seed: Seed of the weights, the batches and the noise.
+        folder: Folder to create.
+    """
+    # Imported here, so that a pickled estimator is used without TensorFlow.
+    from kvae.data.table import TableSpec
+    from kvae.dataloaders.batches import training_batches
+    from kvae.likelihoods import Mixed
+    from kvae.models.vae import VAE, BetaVAE
+    from kvae.optimizers import Adam
+
+    spec = TableSpec.learn(columns, x, order=[column["name"] for column in columns], numbers=estimator.numbers)
+    batch_size = int(min(estimator.batch_size, max(_MIN_BATCH, len(x) // _STEPS_PER_EPOCH)))
+    options: dict[str, Any] = {"data": spec, "likelihood": Mixed.from_spec(spec), "seed": seed}
+    sizes: dict[str, Any] = {"latent_dim": int(estimator.latent_dim), "hidden": tuple(estimator.hidden)}
+    with _seeded(seed):
+        if estimator.beta == 1.0:
+            model = VAE.dense(**sizes, **options)
+        else:
+            model = BetaVAE.dense(beta=estimator.beta, **sizes, **options)
+        batches = training_batches(x, None, batch_size, seed)
+        epochs: Any = estimator.epochs
+        if epochs == "auto":
+            epochs = min(max(-(-_STEPS // batches.steps), _EPOCHS[0]), _EPOCHS[1])
+        # To compile the step takes longer than a few steps without.
+        is_short = epochs * batches.steps <= _EAGER_STEPS
+        per_call = 1 if is_short else min(_STEPS_PER_EXECUTION, batches.steps)
+        model.compile(Adam(estimator.learning_rate), run_eagerly=is_short, steps_per_execution=per_call)
+        history = model.fit(
+            batches.dataset, epochs=int(epochs), callbacks=[batches.callback], shuffle=False,
+            verbose=2 if estimator.verbose else 0,
+        ).history["loss"]  # fmt: skip
+    if not np.isfinite(history).all():
+        raise VerificationError("The loss became NaN. Lower learning_rate, or rescale the features.")
+    model.export(folder, name="vae", trained_on=x)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed the weights of Keras. The states of Python's and NumPy's generators are restored."""
+    import keras
+
+    states = random.getstate(), np.random.get_state()
+    keras.utils.set_random_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])

@@ -1,0 +1,185 @@
+"""Estimators: conventions of scikit-learn and PyOD, the threshold, missing values, pickles and exported files."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import kvae
+from support.paths import python_path
+
+pytest.importorskip("sklearn", minversion="1.6")
+
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+from kvae.pyod import VAE
+from kvae.sklearn import VAEOutlierDetector, VAETransformer
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": python_path()}
+QUICK = {"latent_dim": 2, "hidden": (8,), "epochs": 1, "random_state": 0}
+
+
+def plane(num=400, seed=0):
+    """Rows near a plane in four dimensions, and the same with large offsets and scales."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(num, 2)) @ np.array([[1.0, 1.0, 0.0, -1.0], [0.0, 1.0, 1.0, 1.0]])
+    return (x + 0.05 * rng.normal(size=x.shape)) * [1.0, 1e-3, 1.0, 1e4] + [0.0, 0.0, 1.7e9, 0.0]
+
+
+@pytest.fixture(scope="module")
+def vae():
+    return VAETransformer(latent_dim=2, hidden=(32,), epochs=150, random_state=0).fit(plane())
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return VAEOutlierDetector(0.05, **QUICK).fit(plane())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("estimator", [VAETransformer(**QUICK), VAEOutlierDetector(**QUICK)])
+def test_estimators_pass_the_checks_of_scikit_learn(estimator):
+    check_estimator(estimator)
+
+
+@pytest.mark.long
+def test_reconstruction_explains_as_much_variance_as_two_principal_components(vae):
+    x = plane(seed=1)
+    scale = plane().std(axis=0)
+    pca = PCA(2).fit((plane() - plane().mean(axis=0)) / scale)
+    rows = (x - plane().mean(axis=0)) / scale
+    best = np.square(rows - pca.inverse_transform(pca.transform(rows))).mean()
+    error = np.square((x - vae.inverse_transform(vae.transform(x))) / scale).mean()
+    assert best < error < best + 0.05
+    drawn = vae.sample(4000, random_state=0)
+    np.testing.assert_allclose(np.corrcoef(drawn.T), np.corrcoef(x.T), atol=0.15)
+    np.testing.assert_allclose(drawn.std(axis=0) / scale, 1.0, atol=0.2)
+
+
+@pytest.mark.long
+def test_new_normal_rows_are_flagged_at_the_rate_of_contamination():
+    x = np.random.default_rng(0).normal(size=(2000, 5)) ** 3
+    fitted = VAEOutlierDetector(0.05, novelty=True, epochs=20, random_state=0).fit(x)
+    rate = (fitted.predict(np.random.default_rng(1).normal(size=(4000, 5)) ** 3) == -1).mean()
+    assert rate == pytest.approx(0.05, abs=0.033)  # 3 standard errors of the quantile of 400 rows
+
+
+def test_contamination_is_the_share_of_outliers_among_training_rows(detector):
+    x = plane()
+    assert (detector.labels_ == -1).mean() == 0.05
+    np.testing.assert_array_equal(detector.predict(x), detector.labels_)
+    scores = detector.score_samples(x)
+    np.testing.assert_array_equal(detector.decision_function(x), scores - detector.offset_)
+    np.testing.assert_array_equal(detector.decision_scores_, -scores)
+    assert detector.threshold_ == -detector.offset_
+    far = x + x.std(axis=0) * 20
+    assert roc_auc_score(np.repeat([1, 0], len(x)), np.r_[scores, detector.score_samples(far)]) > 0.99
+
+
+def test_detector_of_pyod_has_higher_scores_and_label_1_for_outliers(detector):
+    x = plane()
+    same = VAE(0.05, latent_dim=2, encoder_neuron_list=(8,), epoch_num=1, random_state=0).fit(x)
+    np.testing.assert_array_equal(same.labels_, detector.labels_ == -1)
+    np.testing.assert_array_equal(same.predict(x), same.labels_)
+    np.testing.assert_array_equal(same.decision_function(x), same.decision_scores_)
+    np.testing.assert_array_equal(same.labels_, same.decision_scores_ > same.threshold_)
+    for method in ("linear", "unify"):
+        probabilities = same.predict_proba(x, method)
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1.0)
+        assert 0 <= probabilities.min() <= probabilities.max() <= 1
+        assert probabilities[:, 1].argmax() == same.decision_scores_.argmax()
+    assert clone(same).get_params() == same.get_params()
+    with pytest.raises(ValueError, match="expected linear or unify"):
+        same.predict_proba(x, "none")
+
+
+def test_exported_files_give_the_scores_of_the_estimator(detector, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    x = plane(20, seed=3)
+    paths = detector.export(tmp_path / "model")
+    served = kvae.load(tmp_path / "model")
+    assert {path.name for path in paths} >= {"encoder.onnx", "decoder.onnx", "likelihood.onnx"}
+    frame = pandas.DataFrame(x, columns=["x0", "x1", "x2", "x3"])
+    np.testing.assert_allclose(served.score(frame).elbo, detector.score_samples(x), rtol=1e-5)
+    with pytest.raises(kvae.errors.OutputError):
+        detector.export(tmp_path / "model")
+
+
+def test_pickled_estimator_does_not_need_tensorflow(detector, tmp_path):
+    x = plane(5, seed=2)
+    (tmp_path / "detector.pickle").write_bytes(pickle.dumps(detector))
+    np.save(tmp_path / "x.npy", x)
+    code = (
+        "import pickle, sys, numpy as np; detector = pickle.load(open('detector.pickle', 'rb'));"
+        "np.save('y.npy', detector.score_samples(np.load('x.npy')));"
+        "print([name for name in ('tensorflow', 'keras') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), detector.score_samples(x))
+
+
+def test_kvae_does_not_import_scikit_learn():
+    code = "import sys, kvae; print('sklearn' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_names_of_columns_and_missing_values_are_kept():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(plane(60), columns=["height", "width", "second", "weight"])
+    holes = frame.mask(np.random.default_rng(0).random(frame.shape) < 0.1)
+    pipeline = make_pipeline(VAETransformer(**QUICK)).set_output(transform="pandas")
+    z = pipeline.fit_transform(holes)
+    assert list(z) == ["vaetransformer0", "vaetransformer1"]
+    assert z.notna().all().all()
+    columns = pipeline[0].model_.manifest.data.columns
+    assert [column["name"] for column in columns] == list(frame)
+    assert np.isfinite(pipeline[0].score_samples(holes)).all()
+    assert np.isfinite(VAETransformer(**QUICK).fit(frame).score_samples(holes)).all()  # complete in training
+
+
+def test_grid_search_chooses_by_the_elbo():
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), VAETransformer(**QUICK)), {"vaetransformer__latent_dim": [1, 2]}, cv=2
+    ).fit(plane(60))
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert search.transform(plane(60)).shape[1] == search.best_params_["vaetransformer__latent_dim"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"contamination": 0.7}, "contamination is 0.7"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"latent_dim": 0}, "latent_dim is 0"),
+        ({"batch_size": 1.5}, "batch_size is 1.5"),
+        ({"learning_rate": 0}, "learning_rate is 0"),
+        ({"numbers": "log"}, "numbers is 'log'"),
+    ],
+)
+def test_invalid_parameters_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        VAEOutlierDetector(**settings).fit(plane(30))
+
+
+def test_invalid_data_are_refused():
+    with pytest.raises(ValueError, match="feature 1 of X are missing"):
+        VAETransformer().fit([[1.0, np.nan], [2.0, np.nan]])
+    with pytest.raises(ValueError, match="too large for dtype"):
+        VAETransformer().fit([[1e200], [-1e200], [0.0]])
+    with pytest.raises(ValueError, match="expected at least 20"):
+        VAEOutlierDetector(novelty=True).fit(plane(10))
