@@ -248,6 +248,41 @@ def test_map_moves_the_point_and_a_click_on_an_example_encodes_it(opened):
     )
 
 
+def test_wheel_zooms_the_map_around_the_pointer_and_a_key_resets_it(opened):
+    page = opened("mnist-vae")
+    canvas = page.tab.locator("#map")
+    box = canvas.bounding_box()
+
+    def plane(across, down):
+        """Coordinates in the plane below a place of the map, both as text and as numbers."""
+        page.tab.mouse.move(box["x"] + across * box["width"], box["y"] + down * box["height"])
+        page.settle()
+        return [float(each.split()[-1]) for each in page.run("() => explorer.preview.text").split(", ")]
+
+    def width():
+        return plane(0.98, 0.5)[0] - plane(0.02, 0.5)[0]
+
+    whole, scrolled = width(), page.run("() => scrollY")
+    page.tab.mouse.wheel(0, 120)  # without the focus, the page scrolls
+    page.tab.wait_for_function("before => scrollY !== before", arg=scrolled)
+    page.run("() => scrollTo(0, 0)")
+    box = canvas.bounding_box()
+    assert width() == pytest.approx(whole, abs=0.03)
+    canvas.focus()
+    box = canvas.bounding_box()
+    below = plane(0.25, 0.25)
+    page.tab.mouse.wheel(0, -600)
+    page.settle()
+    assert plane(0.25, 0.25) == pytest.approx(below, abs=0.03)
+    assert width() == pytest.approx(whole * np.exp(-0.9), rel=0.03)
+    page.tab.keyboard.press("0")
+    page.settle()
+    assert width() == pytest.approx(whole, abs=0.03)
+    page.tab.keyboard.press("+")
+    page.settle()
+    assert width() == pytest.approx(whole / 1.25, rel=0.03)
+
+
 def test_path_and_palette_blend_the_corners(opened):
     page = opened("mnist-vae")
     page.tab.fill("#t", "0.5")

@@ -5,6 +5,7 @@ import { colour, element, short } from "./paint.js";
 
 const GRID_MILLISECONDS = 250;
 const NEAR = 8;
+const ZOOM = { lowest: 0.5, highest: 40, step: 1.25 };
 
 export function buildMap(explorer) {
   const { model, painter, facts } = explorer;
@@ -25,10 +26,11 @@ export function buildMap(explorer) {
   byId("colour-by-label").hidden = examples.columns.length < 2;
   byId("manifold").parentElement.hidden = painter.isTable;
   byId("map-help").textContent =
-    `${examples.num ? "Points are examples. Click one to encode it. " : ""}Move the pointer to decode, press or drag to stay there. Keys: arrows, Shift for larger steps.`;
+    `${examples.num ? "Points are examples. Click one to encode it. " : ""}Move the pointer to decode, press or drag to stay there. After a press, or with Ctrl, the wheel zooms. Keys: arrows, Shift for larger steps; + and - zoom, 0 shows all.`;
 
   let plane = null; // basis, its pseudo-inverse, centre, half width, coordinates of the examples
-  let grid = null; // the manifold on a canvas
+  let view = { zoom: 1, offset: [0, 0] }; // relative to the whole map
+  let grid = null; // the manifold on a canvas, with the part of the plane that it shows
   let gridRest = null; // the point off the plane for which it was painted
   let pointer = null;
 
@@ -57,12 +59,34 @@ export function buildMap(explorer) {
       : [[1 / a, 0], [0, 0]];
     const { mean, sd } = await model.prior(explorer.values);
     plane = { basis, inverse };
-    plane.centre = project(mean);
+    plane.home = plane.centre = project(mean);
     plane.examples = Array.from({ length: examples.num }, (_, i) => project(examples.z.subarray(i * dim, (i + 1) * dim)));
     const spread = basis.map((vector) => 3 * Math.sqrt(vector.reduce((sum, each, d) => sum + (each * sd[d]) ** 2, 0)));
     const away = plane.examples.flat().map((each, i) => Math.abs(each - plane.centre[i % 2])).sort((p, q) => p - q);
-    plane.half = Math.max(...spread, 1.08 * (away[Math.floor(away.length * 0.995)] ?? 0));
+    plane.whole = Math.max(...spread, 1.08 * (away[Math.floor(away.length * 0.995)] ?? 0));
+    applyView();
+  }
+
+  function applyView() {
+    plane.half = plane.whole / view.zoom;
+    plane.centre = plane.home.map((each, i) => each + view.offset[i]);
     gridRest = null;
+  }
+
+  /** Zoom so that the point below a pixel stays there. */
+  function zoomAt(factor, pixel) {
+    const before = toPlane(pixel);
+    view.zoom = Math.min(ZOOM.highest, Math.max(ZOOM.lowest, view.zoom * factor));
+    applyView();
+    const after = toPlane(pixel);
+    view.offset = view.offset.map((each, i) => each + before[i] - after[i]);
+    showView();
+  }
+
+  function showView() {
+    applyView();
+    paint();
+    refreshGrid();
   }
 
   async function paintGrid() {
@@ -94,7 +118,7 @@ export function buildMap(explorer) {
         context.drawImage(cell, column * size + (size - width) / 2, row * size + (size - height) / 2, width, height);
       }
     }
-    grid = painted;
+    grid = { canvas: painted, corner: [plane.centre[0] - plane.half, plane.centre[1] + plane.half], half: plane.half };
     paint();
   }
 
@@ -123,7 +147,8 @@ export function buildMap(explorer) {
         context.fillRect(0, 0, side, side);
       }
       context.globalAlpha = examples.num ? 0.65 : 1;
-      context.drawImage(grid, 0, 0, side, side);
+      const size = (side * grid.half) / plane.half;
+      context.drawImage(grid.canvas, ...toPixel(grid.corner), size, size);
       context.globalAlpha = 1;
     } else {
       context.strokeStyle = line;
@@ -218,7 +243,21 @@ export function buildMap(explorer) {
     explorer.preview = null;
     explorer.changed("preview");
   });
+  canvas.addEventListener("wheel", (event) => {
+    // The page scrolls unless the map has the focus. A pinch of a touchpad comes with Ctrl.
+    if (!plane || !(event.ctrlKey || event.metaKey || document.activeElement === canvas)) return;
+    event.preventDefault();
+    const lines = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 30 : 1;
+    zoomAt(Math.exp(-0.0015 * lines * event.deltaY * (event.ctrlKey ? 5 : 1)), where(event));
+  }, { passive: false });
   canvas.addEventListener("keydown", async (event) => {
+    const factor = { "+": ZOOM.step, "=": ZOOM.step, "-": 1 / ZOOM.step }[event.key];
+    if ((factor || event.key === "0") && !event.ctrlKey && !event.metaKey) {
+      event.preventDefault();
+      if (factor) return zoomAt(factor, toPixel(project(await explorer.toZ())));
+      view = { zoom: 1, offset: [0, 0] };
+      return showView();
+    }
     const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
     const here = project(await explorer.toZ());
     if (steps[event.key]) {
@@ -247,7 +286,11 @@ export function buildMap(explorer) {
     refreshGrid();
   });
   explorer.view(["z", "posterior"], paint);
-  selects.forEach((select) => select.addEventListener("change", () => (replane(), explorer.changed("axes"))));
+  selects.forEach((select) => select.addEventListener("change", () => {
+    view = { zoom: 1, offset: [0, 0] };
+    replane();
+    explorer.changed("axes");
+  }));
   byId("manifold").addEventListener("change", () => (paint(), refreshGrid()));
   new ResizeObserver(() => paint()).observe(canvas);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => explorer.changed("z"));
