@@ -212,15 +212,15 @@ def leads_out(output: str, folder: str, paths: Any = os.path) -> bool:
 
 
 def _inline(x: np.ndarray, dtype: str) -> Any:
-    """Return x as nested lists, with as few digits as restore each float32."""
+    """Return x as nested lists, with as few digits as restore each float32. A missing cell is None."""
     import numpy as np
 
     if dtype == "uint8":
         if x.size and (x.min() < 0 or x.max() > 255):
             raise RequestError("x has values outside of 0 to 255, which uint8 cannot hold. Use dtype float32.")
         return np.rint(x).astype(np.uint8).tolist()
-    short = np.array([float(f"{value:.9g}") for value in x.ravel().tolist()], np.float64)
-    return short.reshape(x.shape).tolist()
+    short = [float(f"{value:.9g}") if value == value else None for value in x.ravel().tolist()]
+    return np.array(short, object).reshape(x.shape).tolist()
 
 
 def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:

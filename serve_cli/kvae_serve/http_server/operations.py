@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kvae_serve import request_fields
+from kvae_serve import dates, request_fields
 from kvae_serve.errors import InputDataError, RequestError, printable
 from kvae_serve.inference import inputs, scoring, thresholds, transforms
 from kvae_serve.model import Model
@@ -170,15 +170,16 @@ def available(model: Model) -> list[str]:
 def records(rows: RowStream, arrays: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     """Return rows of a table as one object per row, with the columns of the training table; a missing cell is None."""
     columns = frames.to_arrays(rows.manifest, arrays[rows.main[0]], arrays, rows.start)
-    values = {name: _plain(array) for name, (array, _) in columns.items()}
+    values = {name: _plain(array, column) for name, (array, column) in columns.items()}
     return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
 
 
-def _plain(values: np.ndarray) -> list[Any]:
+def _plain(values: np.ndarray, column: Mapping[str, Any]) -> list[Any]:
+    """Return the values of a column for JSON: dates as texts in the format of the column, and None for NaN and NaT."""
     if values.dtype.kind == "M":
-        return [
-            None if np.isnat(each) else str(each.astype("datetime64[us]")).removesuffix(".000000") for each in values
-        ]
+        known = ~np.isnat(values)
+        texts = iter(dates.write(values[known].astype("datetime64[us]").astype(np.int64) / 1e6, column["format"]))
+        return [next(texts) if each else None for each in known.tolist()]
     return values.tolist()  # orjson writes NaN as null.
 
 

@@ -43,6 +43,11 @@ def test_answer_equals_the_samples_of_the_model(tiny, tmp_path):
         np.testing.assert_array_equal(found["x"], want.x)
 
 
+def test_a_missing_cell_is_null():
+    x = np.array([[1.5, np.nan], [0.1, 2]], np.float32)
+    assert json.dumps(requests._inline(x, "float32")) == "[[1.5, null], [0.100000001, 2.0]]"
+
+
 def test_decode_matches_the_decoder_formula(tiny):
     z = [[0.5, -1, 2], [0, 0, 0]]
     (answer,), failed = serve(tiny, [{"command": "decode", "z": z, "label": ["0", "cat"]}])
