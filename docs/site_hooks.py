@@ -59,6 +59,9 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         parts = markdown.split("`")
         parts[::2] = [_BRACKETS.sub(r"\\[\1]", part) for part in parts[::2]]
         markdown = "`".join(parts)
+    if page.file.src_uri == "index.md":
+        # The two links next to the picture of the explorer open it.
+        markdown = markdown.replace("(explorer.md)", f"({EXPLORER})", 2)
     if page.file.src_uri == "explorer.md":
         title, text = markdown.split("\n", 1)
         markdown = f"{title}\n\n[Open the explorer of mnist]({EXPLORER}) (8 MB).\n{text}"

@@ -109,7 +109,7 @@ def trained(files, tmp_path_factory, environment):
 
 def remove_outputs(name, folder):
     """Remove the files that the page makes itself: those that it first names as an output."""
-    text = "\n".join(text for _, text in doc_blocks.steps(name, text_of(name))[0])
+    text = "\n".join(re.sub("#.*", "", text) for _, text in doc_blocks.steps(name, text_of(name))[0])
     for path in folder.iterdir():
         first = re.search(rf"(?<![\w./-]){re.escape(path.name)}(?![\w.-])", text)
         if first and text[: first.start()].endswith("-o "):
