@@ -78,7 +78,7 @@ PAGES = {
     ),
     "docs/data.md": Page(
         shorter={
-            "fit(frame, ": "fit(frame, epochs=1, ",
+            "TableVAE()": "TableVAE(epochs=1)",
             "columns.toml -o": "columns.toml --epochs 1 -o",
             "28x28 -o": f"28x28 {SMALL} -o",
             "steps-first -o": f"steps-first {SMALL} -o",
