@@ -139,9 +139,6 @@ def test_each_block_runs_or_has_a_reason(name):
     shown = "".join(block.text for block in doc_blocks.blocks(text))
     assert [part for part in (*page.not_run, *page.shorter) if part not in shown] == []
     assert all(page.not_run.values())
-    # Commands have a language, except in README.md; a block without one holds output.
-    if name != "README.md":
-        assert all(block.tagged for block in doc_blocks.blocks(text))
 
 
 def test_table_of_pages_names_existing_documents():

@@ -30,6 +30,7 @@ class Page:
 
 INSTALLS = "installs packages from PyPI; .ci/run runs it"
 HUB = "needs the Hugging Face Hub; tests/kvae_serve/hub runs it against a local server"
+SERVER = "needs a running server; tests/kvae_serve/http_server starts one"
 CLUSTER = "needs several machines; tests/kvae/training/test_cluster.py runs two workers on one"
 
 SMALL = "--network dense --epochs 1 --encoder-hidden 8 --decoder-hidden 8 --no-export-check"
@@ -130,6 +131,7 @@ PAGES = {
     "docs/samples.md": Page(
         shorter={"--sample-metrics 5000": "--sample-metrics 100", "--sample-metrics 2000": "--sample-metrics 100"}
     ),
+    "docs/serve.md": Page(not_run={"kvae serve": SERVER, "curl": SERVER, "http://": SERVER}),
     "docs/training.md": Page(
         not_run={
             "def mlflow_run": "needs MLflow; tests/kvae/training/test_custom_callbacks.py logs to it",
@@ -152,12 +154,11 @@ PAGES = {
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """A fenced block: its language, its text, the line where it begins, and whether the document names the language."""
+    """A fenced block: its language, its text, and the line where it begins."""
 
     language: str
     text: str
     line: int
-    tagged: bool = True
 
 
 def documents() -> list[Path]:
@@ -178,7 +179,7 @@ def blocks(text: str) -> Iterator[Block]:
         body = re.sub(rf"(?m)^{indent}", "", body)
         language = "sh" if not tag and re.search(r"(?m)^(\$ |kvae |python3? )", body) else tag
         if language in ("sh", "python"):
-            yield Block(language, body, text.count("\n", 0, match.start()) + 1, bool(tag))
+            yield Block(language, body, text.count("\n", 0, match.start()) + 1)
 
 
 def steps(name: str, text: str) -> tuple[list[tuple[str, str]], list[tuple[int, str, str]]]:
