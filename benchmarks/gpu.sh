@@ -3,7 +3,7 @@
 #   bash benchmarks/gpu.sh speed         examples a second against hand-written loops: OUT/speed.json
 #   bash benchmarks/gpu.sh iwae-paper    784-200-200-50 for the 3280 epochs of Burda et al. (2016): OUT/iwae-paper
 #   bash benchmarks/gpu.sh gated         2 x 300 gated for 2000 epochs: OUT/gated
-#   bash benchmarks/gpu.sh beta-sweep    the protocol of Locatello et al. (2019), 5 seeds of 5 betas: OUT/sweep
+#   bash benchmarks/gpu.sh beta-sweep    the protocol of Locatello et al. (2019), 5 seeds of 5 betas: OUT/sweep/study/report.html
 #   bash benchmarks/gpu.sh evaluate RUN  export and NLL of what was trained; needs TensorFlow, but no GPU
 # A command that was cut off goes on where it was when it is given again. $PYTHON is the interpreter, $MNIST a folder of
 # MNIST's IDX files (by default they are downloaded), $OUT where things go (gpu-runs). Further arguments are passed on,
@@ -40,10 +40,7 @@ case "$what" in
   iwae-paper) train iwae-paper 3280 "$@" ;;
   gated) train gated 2000 "$@" ;;
   beta-sweep)
-    plot=()
-    if has matplotlib; then plot=(--plot "$out/sweep.png"); fi
-    time "$python" "$here/benchmarks/beta_sweep.py" --full --seeds 5 -o "$out/sweep" --json "$out/sweep.json" \
-      "${plot[@]}" "$@"
+    time "$python" "$here/benchmarks/beta_sweep.py" --case full --seeds 5 -o "$out/sweep" "$@"
     ;;
   evaluate)
     run="${1:?a folder that kvae train made}" run="${1%/}"

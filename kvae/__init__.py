@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kvae.training import callbacks
     from kvae.training.defaults import default_settings
     from kvae.training.train import resume, train
+    from kvae.tuning.study import tune
     from kvae_serve import errors
     from kvae_serve.model import load
 
@@ -42,6 +43,7 @@ _HOME = {
     "resume": "kvae.training.train",
     "schedules": "kvae.objectives",
     "train": "kvae.training.train",
+    "tune": "kvae.tuning.study",
 }
 #: Public modules. Two of them lie elsewhere.
 _MODULES = {
@@ -89,6 +91,7 @@ __all__ = [
     "sample_metrics",
     "schedules",
     "train",
+    "tune",
 ]
 
 if not TYPE_CHECKING:  # hidden from type checkers, which read the imports above

@@ -11,6 +11,7 @@ COMMANDS = {
     **SERVE_COMMANDS,
     "evaluate": Command("Measure a model on data: elbo, NLL, latent space.", "kvae.commands.evaluate:evaluate"),
     "train": Command("Train a VAE, beta-VAE or conditional VAE.", "kvae.commands.train:train", "train"),
+    "tune": Command("Choose settings by many training runs.", "kvae.commands.tune:tune", "tune"),
     "presets": Command("List tested settings for train --preset.", "kvae.commands.presets:presets"),
     "export": Command("Export a trained model as sealed ONNX files.", "kvae.commands.export:export", "train"),
     "sprites": Command("Render images with known factors, as in dSprites.", "kvae.commands.sprites:sprites"),

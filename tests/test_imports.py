@@ -31,6 +31,7 @@ ORDER = {
         [""],
         ["pyod"],
         ["sklearn"],
+        ["tuning"],
         ["report", "table_vae"],
         ["sample_metrics", "ray_data"],
         ["presets"],

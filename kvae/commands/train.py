@@ -147,7 +147,7 @@ def train(
         raise RequestError(f"Unexpected argument {printable(extra[0])}. Did you mean --data {printable(extra[0])}?")
     if dry_run:
         _refuse_beside("--dry-run", resume=resume)
-        wanted = _from(preset, config).replace(**flags)
+        wanted = starting_point(preset, config).replace(**flags)
         if output and output.suffix != ".toml":
             raise RequestError(f"{output} is not a .toml file; with --dry-run, -o is the columns.toml to write.")
         dataset = run_data.read(wanted)
@@ -176,7 +176,7 @@ def train(
     else:
         if not output:
             raise RequestError("The run needs a folder. Give -o FOLDER, or --resume RUN to continue a run.")
-        wanted = _from(preset, config).replace(**flags)
+        wanted = starting_point(preset, config).replace(**flags)
         if not cluster or cluster.is_chief:
             run_folder.check_new(output, force)
         dataset = run_data.read(wanted)
@@ -252,7 +252,8 @@ def _open(cluster, devices, tensorboard, quiet, network):
     return found[0]
 
 
-def _from(preset, config):
+def starting_point(preset, config):
+    """Return the configuration of a preset or a file; the defaults if neither is given."""
     if preset and config:
         raise RequestError("--preset and --config both set the configuration. Give one of them.")
     if preset:

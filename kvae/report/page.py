@@ -89,16 +89,38 @@ def render(
             blocks = [note(f"Skipped: {reason}")]
         if blocks is not None:
             sections.append({"name": name, "title": title, "blocks": blocks})
-    return _template().render(
+    return render_sections(
         name=subject.manifest.name,
+        kind="evaluation",
         facts=_facts(subject),
         headlines=list(results.headlines(subject.document)),
         sections=sections,
-        version=__version__,
+        written_by="kvae evaluate",
+        source="from the exported files",
     )
 
 
-def _template() -> Any:
+def render_sections(
+    *,
+    name: str,
+    kind: str,
+    facts: list[tuple[str, str]],
+    headlines: list[tuple[Any, str, str]],
+    sections: list[dict[str, Any]],
+    written_by: str,
+    source: str,
+) -> str:
+    """Return a page of sections.
+
+    Args:
+        name: Heading.
+        kind: Kind of report, for the title.
+        facts: Names and texts below the heading.
+        headlines: Value, name and unit of the most important figures.
+        sections: `name`, `title` and `blocks` of each section.
+        written_by: Command that writes the page, for the footer.
+        source: Source of the figures, for the footer.
+    """
     import jinja2
 
     environment = jinja2.Environment(
@@ -111,7 +133,16 @@ def _template() -> Any:
     # Names come from files of strangers: control characters go here, and autoescape makes the rest plain text.
     environment.filters["line"] = lambda value, limit=400: printable(str(value), limit)
     environment.tests["exact"] = lambda value: isinstance(value, Number)
-    return environment.get_template(_TEMPLATE)
+    return environment.get_template(_TEMPLATE).render(
+        name=name,
+        kind=kind,
+        facts=facts,
+        headlines=headlines,
+        sections=sections,
+        written_by=written_by,
+        source=source,
+        version=__version__,
+    )
 
 
 def _facts(subject: Subject) -> list[tuple[str, str]]:

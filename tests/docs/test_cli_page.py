@@ -19,7 +19,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "cli.md"
 # These examples need data outside the repository, a hub, minutes, a trained run, or do not end. Other tests run these
 # commands.
-ELSEWHERE = {"train", "export", "sprites", "evaluate", "score", "pull", "push", "serve"}
+ELSEWHERE = {"train", "tune", "export", "sprites", "evaluate", "score", "pull", "push", "serve"}
 
 
 @pytest.fixture(scope="module")
