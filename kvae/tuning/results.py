@@ -178,16 +178,3 @@ def _write_csv(path: Path, head: list[str], lines: Iterable[list[Any]]) -> None:
     writer.writerow(head)
     writer.writerows(lines)
     atomic.write_whole(path, file.getvalue().encode(), force=True)
-
-
-def write(study: Any, plan: Plan, directory: Path, interrupted: bool) -> Study:
-    """Write all files of the results, the report included."""
-    from kvae.tuning import page
-
-    chosen = write_tables(study, plan, directory)
-    page.write(study, plan, directory, chosen)
-    found = None
-    if chosen:
-        params = {key: plan.space[key].value(value) for key, value in chosen.params.items()}
-        found = {"trial": chosen.trial, "value": chosen.median(plan.metric), "params": params}
-    return Study(directory, found, counts(study), interrupted)

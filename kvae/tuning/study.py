@@ -206,13 +206,27 @@ def run(request: Request, quiet: bool = False) -> Study:
             interrupted = not _train_trial(request, number, quiet)
         if not interrupted:
             results.write_tables(study, plan, directory)
-    written = results.write(study, plan, directory, interrupted)
+    written = _write(request, interrupted)
     if not written.best and not interrupted:
         reason = next(
             (each.user_attrs.get("error") for each in study.trials if each.user_attrs.get("error")), "unknown"
         )
         raise VerificationError(f"None of {len(study.trials)} trials finished training. The first reason: {reason}")
     return written
+
+
+def _write(request: Request, interrupted: bool) -> Study:
+    """Write all files of the results, the report included."""
+    from kvae.tuning import page
+
+    study, plan, directory = request.study, request.plan, request.directory
+    chosen = results.write_tables(study, plan, directory)
+    page.write(study, plan, directory, chosen)
+    found = None
+    if chosen:
+        params = {key: plan.space[key].value(value) for key, value in chosen.params.items()}
+        found = {"trial": chosen.trial, "value": chosen.median(plan.metric), "params": params}
+    return Study(directory, found, results.counts(study), interrupted)
 
 
 @contextlib.contextmanager
