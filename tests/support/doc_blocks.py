@@ -143,6 +143,18 @@ PAGES = {
             "epochs=6": "epochs=4",
         },
     ),
+    "docs/tuning.md": Page(
+        not_run={
+            "--grid": "trains 25 models; tests/kvae/tuning trains a grid",
+            "--data photos/": "trains 20 convolutional models; the search before is the same command",
+        },
+        shorter={
+            "--trials 30": "--trials 1 --epochs 1",
+            "best.toml -o": "best.toml --no-export-check -o",
+            "trials=30": "trials=1, epochs=1",
+        },
+        before="import kvae",
+    ),
     "docs/walks.md": Page(
         not_run={
             "--condition age": "needs a model with a condition that is a number; tests/kvae_serve/latent runs one"

@@ -97,10 +97,11 @@ def test_a_setting_may_depend_on_a_choice_of_the_space(digits):
 
 def test_default_spaces_surround_the_defaults_of_each_kind_of_data(digits):
     rng = np.random.default_rng(0)
+    widths = {"model.encoder_hidden", "model.decoder_hidden"}
     kinds = {
         "images": (digits, {"model.encoder_filters", "model.decoder_filters"}),
-        "vectors": (dataset(rng.normal(size=(200, 6)).astype("f4")), {"model.encoder_hidden", "model.decoder_hidden"}),
-        "sequences": (dataset(rng.normal(size=(200, 12, 2)).astype("f4")), {"model.lstm_units"}),
+        "vectors": (dataset(rng.normal(size=(200, 6)).astype("f4")), widths),
+        "sequences": (dataset(rng.normal(size=(200, 12, 2)).astype("f4")), widths),
     }
     for kind, (data, own) in kinds.items():
         made = make(data)
@@ -108,6 +109,8 @@ def test_default_spaces_surround_the_defaults_of_each_kind_of_data(digits):
         assert set(made.defaults()) == set(made.space), kind
         chosen = kvae.default_settings(data)
         assert made.config(made.defaults(), 0) == chosen, kind
+    lstm = make(kinds["sequences"][0], {"network": "lstm"})
+    assert set(lstm.space) == {"model.latent_dim", "training.learning_rate", "model.lstm_units"}
 
 
 def test_grid_has_every_combination_with_the_first_seed_first(digits):
