@@ -61,6 +61,12 @@ _UNQUOTED = frozenset({"model", "path", "history", "threads", "as_json", "card",
     "data. The time grows by the number of classes.",
 )
 @click.option(
+    "--labels",
+    metavar="COLUMN",
+    help="Column of a table, or array of an .npz, that is 1 for anomalies and 0 for normal rows. Adds AUROC, average "
+    "precision and precision at the known rate, with bootstrap intervals, and curves in the HTML report.",
+)
+@click.option(
     "--sample-metrics",
     cls=options.RenamedOption,
     former=("--samples",),
@@ -113,6 +119,7 @@ def evaluate(
     num_samples: int,
     binarize: str | None,
     over_labels: str | None,
+    labels: str | None,
     sample_metrics: int | None,
     train_data: str | None,
     target: str | None,
@@ -129,7 +136,7 @@ def evaluate(
     over examples. The exported files are measured, so TensorFlow is not needed.
     """
     # Imported here, so that --help imports neither numpy nor onnxruntime.
-    from kvae.commands import evaluate_report, evaluate_samples
+    from kvae.commands import evaluate_anomalies, evaluate_report, evaluate_samples
     from kvae_serve.evaluation import card as cards
     from kvae_serve.evaluation import evaluate as compute
     from kvae_serve.progress import Progress
@@ -148,8 +155,13 @@ def evaluate(
     values = conditions.for_all_rows()
     examples = dataset.read(loaded, values, default_split="test")
     measured: dict[str, Any] = {}
+    if labels is not None:
+        marked = evaluate_anomalies.read_labels(dataset.data, labels, dataset.split, dataset.delimiter, len(examples.x))
+        rows = slice(num)
+        given = {name: each if isinstance(each, str) else each[rows] for name, each in examples.conditions.items()}
+        measured |= evaluate_anomalies.measure(loaded, examples.x[rows], given, marked[rows], labels, seed)
     if sample_metrics is not None:
-        measured = evaluate_samples.measure(
+        measured |= evaluate_samples.measure(
             loaded,
             dataset.data,
             dataset.split,
@@ -175,7 +187,7 @@ def evaluate(
             progress=progress,
         )
     document |= measured
-    lines = [*table(document), *evaluate_samples.lines(document)]
+    lines = [*table(document), *evaluate_anomalies.lines(document), *evaluate_samples.lines(document)]
     if output.path is not None and as_report:
         evaluate_report.write(output.path, loaded, document, examples, dataset, curves, output.force)
     elif output.path is not None:

@@ -1,4 +1,4 @@
-"""Disentanglement metrics from arrays of latent codes and of the factors that generated the data.
+"""Metrics of disentanglement, from latent codes and the factors that generated the data, and of anomaly detection.
 
 Codes may come from any model; Keras is not imported. The settings are those of Locatello et al. (2019),
 https://arxiv.org/abs/1811.12359, see `kvae.metrics.protocol`. With their numbers of points (10,000 to train, 5,000 to
@@ -8,6 +8,7 @@ seeds of one model are larger than most effects, so report medians of several se
 - From arrays, `codes` `[num, num_codes]` and `factors` `[num, num_factors]`: `mig`, `sap`, `dci`, `modularity`,
   `explicitness`.
 - From codes: `total_correlation`, `code_mutual_information`.
+- From scores and labels of anomalies: `detection_figures`, `detection_curves`.
 - From a function that encodes on demand, `(factors) -> codes`: `beta_vae_score`, `factor_vae_score`. `grid_sampler`
   creates such a function from arrays.
 
@@ -27,6 +28,7 @@ Example:
 """
 
 from kvae.metrics.dci import DCI, dci
+from kvae.metrics.detection import detection_curves, detection_figures
 from kvae.metrics.explicitness import explicitness
 from kvae.metrics.mutual_information import code_mutual_information, mig, modularity, mutual_information
 from kvae.metrics.sap import sap
@@ -38,6 +40,8 @@ __all__ = [
     "beta_vae_score",
     "code_mutual_information",
     "dci",
+    "detection_curves",
+    "detection_figures",
     "explicitness",
     "factor_vae_score",
     "grid_sampler",

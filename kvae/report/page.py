@@ -72,6 +72,7 @@ def render(
     parts: list[tuple[str, str, Callable[[], list[Block] | None]]] = [
         ("figures", "Figures", lambda: results.figures(subject)),
         ("sample-figures", "Sample quality", lambda: results.sample_quality(subject)),
+        ("anomalies", "Anomalies", lambda: results.anomalies(subject)),
         ("history", "Training", lambda: results.training(history)),
         ("reconstructions", "Reconstructions", lambda: examples.reconstructions(subject)),
         ("samples", "Samples", lambda: examples.samples(subject)),

@@ -68,6 +68,51 @@ def figures(subject: Subject) -> list[Block]:
     return blocks
 
 
+def anomalies(subject: Subject) -> list[Block] | None:
+    """Return figures and curves of the detection of anomalies; None if the anomalies are not known."""
+    found = subject.document.get("anomalies")
+    if found is None:
+        return None
+    num, normal = found["anomalies"], found["n"] - found["anomalies"]
+    rows = [
+        (name, *(f"{each['value']:.3f} ({each['low']:.3f} to {each['high']:.3f})" for each in figures.values()))
+        for name, figures in found["methods"].items()
+    ]
+    blocks = [
+        note(
+            f"{num} anomalies and {normal} normal examples, marked by {found['labels']}. Intervals of 95 % from "
+            f"{found['resamples']} bootstrap resamples. Precision at rate is that of the {num} most anomalous examples."
+        ),
+        table(("score", "AUROC", "average precision", "precision at rate"), rows),
+    ]
+    names = list(found["methods"])
+    pairs = (("ROC", "false_positive_rate", "recall"), ("precision and recall", "recall", "precision"))
+    pictures = []
+    for caption, across, up in pairs:
+
+        def plot(axes: Any, across: str = across, up: str = up) -> None:
+            for index, name in enumerate(names):
+                curve = found["curves"][name]
+                axes.plot(curve[across], curve[up], color=charts.colour(index, len(names)))
+            axes.set(xlabel=_words(across), ylabel=_words(up), xlim=(0, 1), ylim=(0, 1.02))
+
+        pictures.append(charts.draw(f"{caption} curves of {', '.join(names)}", plot, caption))
+    blocks.append({"charts": pictures})
+    blocks.append({"legend": [(charts.colour(index, len(names)), name) for index, name in enumerate(names)]})
+    if found["thresholds"]:
+        flagged = [
+            (
+                f"q{each['quantile']:g}",
+                Number(each["elbo"]),
+                f"{each['normal']} of {normal}",
+                f"{each['anomalies']} of {num}",
+            )
+            for each in found["thresholds"]
+        ]
+        blocks.append(table(("threshold", "elbo", "normal examples below", "anomalies below"), flagged))
+    return blocks
+
+
 def sample_quality(subject: Subject) -> list[Block] | None:
     """Return the figures of samples and of real images; None if they were not measured."""
     found = subject.document.get("samples")

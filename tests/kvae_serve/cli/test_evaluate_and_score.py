@@ -244,3 +244,20 @@ def test_png_shows_example_reconstruction_and_heat(kvae, tmp_path):
     refused = kvae("score", "-m", "mnist-vae", "mnist-sample", "-o", "all.png")
     assert (refused.returncode, "at most 100 examples" in refused.stderr) == (2, True)
     assert not (tmp_path / "all.png").exists()
+
+
+def test_labels_of_anomalies_are_measured(kvae, tiny, data, tmp_path):
+    stored = dict(np.load(data if str(data).endswith(".npz") else tmp_path / data))
+    stored["anomaly"] = (np.arange(300) % 10 == 0).astype(int)
+    np.savez(tmp_path / "marked.npz", **stored)
+    command = ["evaluate", "-m", tiny / "conditional", "--data", "marked.npz", "--importance-samples", 1]
+    document = json.loads(kvae(*command, "--labels", "anomaly", "--json").stdout)["anomalies"]
+    assert (document["n"], document["anomalies"]) == (300, 30)
+    expected = scoring.score(load(tiny / "conditional"), stored["x"], {"label": stored["label"]}).elbo
+    below = (expected[stored["anomaly"] == 1][:, None] < expected[stored["anomaly"] == 0]).mean()
+    found = document["methods"]["elbo"]["auroc"]
+    assert found["value"] == pytest.approx(below)
+    assert found["low"] < found["value"] < found["high"]
+    for column, message in (("label", "expected 1 for an anomaly"), ("none", "does not have none")):
+        refused = kvae(*command, "--labels", column)
+        assert (refused.returncode, message in refused.stderr) == (4, True)
