@@ -154,21 +154,34 @@ main()
 
 
 @pytest.mark.parametrize(
-    ("environment", "colour"),
-    [({"TERM": "xterm"}, True), ({"TERM": "dumb"}, False), ({"TERM": ""}, False), ({}, os.name == "nt")],
+    ("environment", "colours"),
+    [
+        ({"TERM": "xterm-256color", "COLORTERM": "truecolor"}, 2**24),
+        ({"TERM": "tmux-256color", "COLORTERM": "24bit"}, 2**24),
+        ({"TERM": "xterm-kitty"}, 2**24),
+        ({"TERM": "xterm-direct"}, 2**24),
+        ({"TERM": "screen-256color"}, 256),
+        ({"TERM": "xterm"}, 0),
+        ({"TERM": "linux"}, 0),
+        ({"TERM": "dumb", "COLORTERM": "truecolor"}, 0),
+        ({"TERM": "xterm-256color", "COLORTERM": "truecolor", "NO_COLOR": "1"}, 0),
+        ({"TERM": ""}, 0),
+        ({}, 2**24 if os.name == "nt" else 0),
+    ],
 )
-def test_colour_needs_a_terminal_with_a_known_type(monkeypatch, environment, colour):
+def test_colours_are_those_that_the_terminal_states(monkeypatch, environment, colours):
     class Terminal:
         encoding = "utf-8"
 
-        def isatty(self) -> bool:
-            return True
+        def __init__(self, is_terminal: bool) -> None:
+            self.isatty = lambda: is_terminal
 
-    for name in ("TERM", "NO_COLOR"):
+    for name in ("TERM", "NO_COLOR", "COLORTERM"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert ascii.terminal(Terminal())[1] is colour
+    assert ascii.terminal(Terminal(True))[1] == colours
+    assert ascii.terminal(Terminal(False))[1] == 0
 
 
 def test_info_aligns_values_and_names_missing_ones(kvae, tiny, tmp_path):

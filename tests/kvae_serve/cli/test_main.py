@@ -422,7 +422,7 @@ def test_terminal_shows_colour_in_its_full_width(tiny, tmp_path, command_environ
     for columns, environment in ((40, {}), (40, {"NO_COLOR": "1"})):
         control, terminal = pty.openpty()
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        given = command_environment | {"TERM": "xterm", "PYTHONUTF8": "1"} | environment
+        given = command_environment | {"TERM": "xterm", "COLORTERM": "truecolor", "PYTHONUTF8": "1"} | environment
         given.pop("COLUMNS", None)
         process = start(["sample", "-q", "-m", tiny / "unconditional"], tmp_path, given, stdout=terminal)
         os.close(terminal)

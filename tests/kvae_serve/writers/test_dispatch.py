@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -167,7 +168,7 @@ def ramp(num: int, height: int, width: int) -> np.ndarray:
 
 
 def test_text_without_colour_is_ascii_of_the_given_width():
-    result = ascii.render(ramp(3, 28, 28), (0, 255), 80, colour=False)
+    result = ascii.render(ramp(3, 28, 28), (0, 255), 80, colours=0)
     assert result.isascii()
     lines = result.splitlines()
     assert max(map(len, lines)) <= 80
@@ -181,18 +182,31 @@ def test_text_without_colour_is_ascii_of_the_given_width():
 )
 @pytest.mark.parametrize("columns", [20, 80, 200])
 def test_text_of_any_images_fits_any_width(num, height, width, columns):
-    for colour in (False, True):
-        lines = ascii.render(ramp(num, height, width), (0, 255), columns, colour).splitlines()
-        widths = [line.count("▀") + 2 * line.count("\x1b[0m  ") if colour else len(line) for line in lines]
+    for colours in (0, 256, ascii.TRUE_COLOUR):
+        lines = ascii.render(ramp(num, height, width), (0, 255), columns, colours).splitlines()
+        widths = [line.count("▀") + 2 * line.count("\x1b[0m  ") if colours else len(line) for line in lines]
         assert max(widths) <= columns
 
 
 def test_each_colour_character_shows_two_pixels():
     image = np.array([[[255, 0, 0], [1, 2, 3]], [[0, 0, 255], [4, 5, 6]]], np.float32)[None]
-    result = ascii.render(image, (0, 255), 80, colour=True)
+    result = ascii.render(image, (0, 255), 80, colours=ascii.TRUE_COLOUR)
     assert result == "\x1b[38;2;255;0;0;48;2;0;0;255m▀\x1b[38;2;1;2;3;48;2;4;5;6m▀\x1b[0m\n"
 
 
+def test_colours_of_a_palette_are_the_nearest():
+    levels = [0, 95, 135, 175, 215, 255]
+    palette = [[red, green, blue] for red in levels for green in levels for blue in levels]
+    palette += [[8 + 10 * step] * 3 for step in range(24)]
+    rng = np.random.default_rng(0)
+    pixels = np.concatenate([rng.integers(0, 256, (300, 3)), rng.integers(0, 256, (100, 1)).repeat(3, axis=1)])
+    images = pixels[:, None, None].repeat(2, axis=1)
+    codes = re.findall(r"48;5;(\d+)m", ascii.render(images, (0, 255), 80, 256))
+    for pixel, code in zip(pixels.tolist(), map(int, codes), strict=True):
+        distances = np.abs(np.array(palette) - pixel).max(axis=1)
+        assert distances[code - 16] == distances.min()
+
+
 def test_each_label_starts_a_new_row_if_it_fits():
-    result = ascii.render(ramp(6, 4, 4), (0, 255), 80, colour=False, per_row=3)
+    result = ascii.render(ramp(6, 4, 4), (0, 255), 80, colours=0, per_row=3)
     assert [len(block.splitlines()) for block in result.split("\n\n")] == [2, 2]
