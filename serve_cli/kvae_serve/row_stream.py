@@ -56,6 +56,7 @@ class RowStream:
         group_size: Number of consecutive rows that belong together, for example those of one label.
         start: Index of the first row of each group.
         pairs: Whether pictures show `x` and `x_mean` side by side.
+        real: Real rows `x` and conditions, beside which an .html shows the rows. None for what the model file stores.
         files: Name of the image file of each row, for a .csv. Empty if the rows are not from image files.
     """
 
@@ -69,6 +70,7 @@ class RowStream:
     group_size: int = 0
     start: int = 0
     pairs: bool = False
+    real: Mapping[str, np.ndarray] | None = None
     files: tuple[str, ...] = ()
 
     @property

@@ -7,6 +7,7 @@
 | `.npy` | `x` only; `z_mean` of latent vectors |
 | `.csv` | rows below a header: conditions, then the columns of a table or a latent vector, classes by name |
 | `.parquet` | rows of a table with the types of the training table |
+| `.html` | rows of a table, and the distribution of each column beside the real one |
 | a folder | one PNG per image or sequence |
 | `-` | the bytes of an `.npy` on standard output |
 
@@ -188,8 +189,8 @@ def _writer(path: str) -> _Writer:
         return _write_folder
     if suffix not in _WRITERS:
         raise RequestError(
-            f"{printable(path)} has the unknown suffix {printable(suffix)}. Expected .png, .npz, .npy, .csv or "
-            ".parquet, a folder (a name without a suffix, or with / at its end), or - for standard output."
+            f"{printable(path)} has the unknown suffix {printable(suffix)}. Expected .png, .npz, .npy, .csv, "
+            ".parquet or .html, a folder (a name without a suffix, or with / at its end), or - for standard output."
         )
     return _WRITERS[suffix]
 
@@ -255,10 +256,19 @@ def _write_csv(path: str, rows: RowStream, dtype: Dtype, style: PictureStyle, fo
     atomic.write_text(path, lambda text: csv.write(text, rows), force)
 
 
+def _write_html(path: str, rows: RowStream, dtype: Dtype, style: PictureStyle, force: bool) -> None:
+    from kvae_serve.writers import html
+
+    if rows.manifest.data.kind != "table" or not rows.data_names:
+        raise RequestError(f"{printable(path)} shows rows of a table, but these are others. Use .png, .npz or .npy.")
+    atomic.write_whole(path, html.page(rows), force)
+
+
 _WRITERS: dict[str, _Writer] = {
     ".png": _write_png,
     ".npz": _write_npz,
     ".npy": _write_npy,
     ".csv": _write_csv,
     ".parquet": _write_parquet,
+    ".html": _write_html,
 }

@@ -140,7 +140,7 @@ SAMPLE_REFUSED = [
     (["--temperature", "-1"], 2, ["at least 0"]),
     (["--batch-size", "0"], 2, ["x>=1"]),
     (["--nonsense"], 2, ["No such option"]),
-    (["-o", "a.jpg"], 2, [".png, .npz, .npy, .csv or .parquet"]),
+    (["-o", "a.jpg"], 2, [".png, .npz, .npy, .csv, .parquet or .html"]),
     (["-o", "exists.png"], 7, ["exists already", "--force"]),
     (["-o", "full"], 7, ["exists already"]),
     (["-o", "none/a.png"], 7, ["does not exist"]),

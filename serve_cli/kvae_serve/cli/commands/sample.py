@@ -56,6 +56,12 @@ if TYPE_CHECKING:
     help="Draw x from p(x given z), or return its mean.  [default: draw, but mean of images and vectors of pixels]",
 )
 @click.option(
+    "--data",
+    metavar="DATA",
+    shell_complete=completers.path,
+    help="Real rows, whose distributions an .html shows.  [default: what the model file stores of the training data]",
+)
+@click.option(
     "--requests",
     metavar="FILE",
     shell_complete=completers.path,
@@ -63,7 +69,8 @@ if TYPE_CHECKING:
     "-o is then the folder for outputs, and other options are defaults.",
 )
 @options.output_args(
-    "Output: .png (a grid), .npz, .npy, .csv, .parquet or a folder of PNGs; - is .npy on standard output.  "
+    "Output: .png (a grid), .npz, .npy, .csv, .parquet, .html (a table, and its distributions beside the real ones) "
+    "or a folder of PNGs; - is .npy on standard output.  "
     "[default: images as text, other data as CSV]",
     dtype=True,
 )
@@ -80,6 +87,7 @@ def sample(
     start: int,
     temperature: float,
     draw: bool | None,
+    data: str | None,
     requests: str | None,
     output: options.OutputArgs,
     picture: options.PictureArgs,
@@ -98,9 +106,11 @@ def sample(
     from kvae_serve.writers import dispatch
 
     draws = {"seed": seed, "start": start, "temperature": temperature, "draw": draw}
+    if data is not None and (output.path is None or not output.path.lower().endswith(".html")):
+        raise RequestError("--data needs an .html, which shows its distributions. Add -o rows.html, or leave it out.")
     if requests is not None:
-        if given:
-            raise RequestError("--requests does not support --given. Leave one out.")
+        if given or data is not None:
+            raise RequestError(f"--requests does not support --{'given' if given else 'data'}. Leave one out.")
         from kvae_serve.cli.requests import serve_file
 
         defaults = draws | {
@@ -124,7 +134,19 @@ def sample(
     rows = plan.row_stream()
     if given:
         rows = _given(loaded, rows, given, plan, facts)
+    if data is not None:
+        rows = _beside(rows, data, loaded)
     row_output.deliver(rows, output, facts, picture)
+
+
+def _beside(rows: RowStream, path: str, model: Model) -> RowStream:
+    """Return the rows with real rows of a file beside them."""
+    import dataclasses
+
+    from kvae_serve.readers import ReadOptions, read_for
+
+    dataset = read_for(path, model.manifest, options=ReadOptions(has_flags=False))
+    return dataclasses.replace(rows, real={"x": dataset.x, **dataset.conditions})
 
 
 def _given(model: Model, rows: RowStream, given: tuple[str, ...], plan: Plan, facts: dict[str, Any]) -> RowStream:
