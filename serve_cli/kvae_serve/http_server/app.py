@@ -37,7 +37,8 @@ output, is due to the input."""
 
 LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "::1", "[::1]"]
 _HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
-_PAGE_HEADERS = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
+_PAGE_HEADERS = {"content-security-policy": _POLICY}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -341,11 +342,11 @@ def _before(deadline: float, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
 
 
 def _with_links(page: str, names: Sequence[str]) -> str:
-    """Return the explorer with links to those of the other models."""
-    if len(names) == 1:
-        return page
-    links = " · ".join(f'<a href="/explorer/{quote(each, safe="")}">{html.escape(each)}</a>' for each in names)
-    return page.replace("<body>", f'<body>\n<nav aria-label="Models">{links}</nav>', 1)
+    """Return the explorer with links to the other models and to the description of the API."""
+    models = {f"/explorer/{quote(each, safe='')}": each for each in names} if len(names) > 1 else {}
+    links = [f'<a href="{path}">{html.escape(name)}</a>' for path, name in (models | {"/docs": "HTTP API"}).items()]
+    below = '<p id="subtitle" class="soft"></p>'
+    return page.replace(below, f'{below}\n<nav class="soft" aria-label="Server">{" · ".join(links)}</nav>', 1)
 
 
 def _json(document: Any, status: int = 200) -> Response:

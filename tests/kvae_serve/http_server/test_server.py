@@ -417,6 +417,7 @@ def test_no_path_of_a_client_is_opened(client):
 def test_home_is_the_explorer_of_the_first_model_with_links_to_the_others(client):
     page = client.get("/").body.decode()
     assert '<a href="/explorer/linear_table">linear_table</a>' in page
+    assert '<a href="/docs">HTTP API</a>' in page
     assert '"model":"conditional"' in page
     assert '"model":"linear_table"' in client.get("/explorer/linear_table").body.decode()
 
