@@ -19,7 +19,7 @@ from kvae_export.passes.batch_invariant import GRAPHS, make_batch_invariant
 from kvae_export.passes.bind import bind
 from kvae_export.passes.broadcast_scalars import broadcast_scalars
 from kvae_export.passes.canonical import canonicalize
-from kvae_export.passes.constant_shapes import constant_shapes, mixing_node, standard_resize
+from kvae_export.passes.constant_shapes import constant_shapes, mixing_node, standard_resize, zero_states
 from kvae_export.passes.fold import fold
 from kvae_export.passes.fuse_bias import fuse_bias
 from kvae_export.trace import LARGE, NOISE_HINT, ForConversion, Traced
@@ -81,6 +81,7 @@ def convert(graph: Graph | Traced, large: int = LARGE) -> onnx.ModelProto:
     if graph.name in GRAPHS:
         model = make_batch_invariant(model)
     standard_resize(model.graph)
+    zero_states(model.graph)
     _fix_shapes(traced, model)
     try:
         # Before canonicalisation renames the nodes, so that an error can be traced to its layer.

@@ -166,4 +166,4 @@ class ContinuousBernoulli(Likelihood):
     def _split(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the logits with 1 in place of values near 0, the mask of those values, and them (0 elsewhere)."""
         near = ops.abs(logits) < 4.0 * _NEAR_HALF
-        return ops.where(near, ops.ones_like(logits), logits), near, ops.where(near, logits, ops.zeros_like(logits))
+        return ops.where(near, 1.0, logits), near, ops.where(near, logits, 0.0)

@@ -92,7 +92,8 @@ class DiscretizedLogistic(Likelihood):
         """Return `x_location` and `x_log_scale` of each value, in data units."""
         location, log_scale = self._split(parameters)
         low, high = data.range
-        return {"x_location": data.to_data(location), "x_log_scale": log_scale + math.log(high - low)}
+        each = ops.zeros_like(location)  # A scale that all values share is repeated.
+        return {"x_location": data.to_data(location), "x_log_scale": log_scale + math.log(high - low) + each}
 
     def output_shapes(self, shape: Shape) -> dict[str, Shape]:
         """Return the shapes of `x_location` and `x_log_scale`, one per value."""
@@ -120,14 +121,14 @@ class DiscretizedLogistic(Likelihood):
         else:
             log_var = 2.0 * math.log(self.sigma) if self.log_var is None else self.log_var
             log_scale = 0.5 * ops.convert_to_tensor(log_var, "float32") + _LOG_SCALE_OF_1
-            location, log_scale = parameters, log_scale + ops.zeros_like(parameters)
+            location = parameters
         return location, ops.clip(log_scale, _MIN_LOG_SCALE, _MAX_LOG_SCALE)
 
 
 def _log_one_minus_exp(distance: Tensor) -> Tensor:
     """Compute log(1 - exp(-d)) for d > 0 without losing digits at small d."""
     small = distance < 0.05
-    safe = ops.where(small, ops.ones_like(distance), distance)
+    safe = ops.where(small, 1.0, distance)
     # log d - d/2 + d^2/24 - ...; its next term is d^4/2880.
-    series = ops.log(ops.where(small, distance, ops.ones_like(distance))) - 0.5 * distance + ops.square(distance) / 24.0
+    series = ops.log(ops.where(small, distance, 1.0)) - 0.5 * distance + ops.square(distance) / 24.0
     return ops.where(small, series, ops.log(1.0 - ops.exp(-safe)))

@@ -61,6 +61,19 @@ def standard_resize(graph: onnx.GraphProto) -> None:
             mode.s, attributes["nearest_mode"].s = b"half_pixel", b"round_prefer_ceil"
 
 
+def zero_states(graph: onnx.GraphProto) -> None:
+    """Leave out, in place, initial states of `LSTM` nodes that are zeros, the default, in the shape of the batch."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    makers = {node.output[0]: node for node in graph.node}
+    for node in graph.node:
+        for index in range(5, min(7, len(node.input)) if node.op_type == "LSTM" else 5):
+            name = node.input[index]
+            while name in makers and makers[name].op_type in ("Expand", "Unsqueeze"):
+                name = makers[name].input[0]
+            if name in constants and not onnx.numpy_helper.to_array(constants[name]).any():
+                node.input[index] = ""
+
+
 def mixing_node(graph: onnx.GraphProto, one: Shapes, two: Shapes) -> str | None:
     """Return the name of the first node that combines the examples of a batch, or None.
 
