@@ -12,7 +12,7 @@ from support import doc_blocks
 
 DOCUMENTS = {doc_blocks.name_of(path): path for path in (*doc_blocks.documents(), doc_blocks.ROOT / "CHANGELOG.md")}
 LINK = re.compile(r"\]\(([^)\s]+)\)|<(https?://[^>\s]+)>|(?<![(<\w])(https?://[^\s)>\]`,]+)")
-MADE = {"explorer-mnist.html"}
+MADE = {"config.md", "explorer-mnist.html"}
 """Files that are made together with the site."""
 
 

@@ -139,7 +139,7 @@ PAGES = {
         },
         shorter={
             **TO_FOLDER,
-            "--preset gated --epochs 50": f"--preset gated --data mnist-folder {SMALL}",
+            "--preset gated --epochs 50": f"--preset gated --validation 20 --data mnist-folder {SMALL}",
             "epochs=6": "epochs=4",
         },
     ),
