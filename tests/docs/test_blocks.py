@@ -139,6 +139,8 @@ def test_each_block_runs_or_has_a_reason(name):
     shown = "".join(block.text for block in doc_blocks.blocks(text))
     assert [part for part in (*page.not_run, *page.shorter) if part not in shown] == []
     assert all(page.not_run.values())
+    named = [path for reason in page.not_run.values() for path in re.findall(r"tests/[\w/.]*\w", reason)]
+    assert [path for path in named if not (doc_blocks.ROOT / path).exists()] == []
 
 
 def test_table_of_pages_names_existing_documents():

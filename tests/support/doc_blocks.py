@@ -31,7 +31,7 @@ class Page:
 INSTALLS = "installs packages from PyPI; .ci/run runs it"
 HUB = "needs the Hugging Face Hub; tests/kvae_serve/hub runs it against a local server"
 SERVER = "needs a running server; tests/kvae_serve/http_server starts one"
-CLUSTER = "needs several machines; tests/kvae/training/test_cluster.py runs two workers on one"
+CLUSTER = "needs several machines; tests/kvae/training/test_workers.py runs two workers on one"
 
 SMALL = "--network dense --epochs 1 --encoder-hidden 8 --decoder-hidden 8 --no-export-check"
 TO_FOLDER = {"--data mnist ": f"--data mnist-folder {SMALL} "}
@@ -88,8 +88,8 @@ PAGES = {
     ),
     "docs/deploy.md": Page(
         not_run={
-            "tritonserver": "needs a Triton server; tests/interop/test_triton.py runs one",
-            "curl": "needs a Triton server; tests/interop/test_triton.py sends this request",
+            "tritonserver": "needs a Triton server; tests/interop/test_triton_server.py runs one",
+            "curl": "needs a Triton server; tests/interop/test_triton_server.py sends requests",
             '{"name"': "part of the request",
         },
         shorter={"kvae export run --triton": "kvae export digits --triton"},
