@@ -112,7 +112,7 @@ def remove_outputs(name, folder):
     text = "\n".join(re.sub("#.*", "", text) for _, text in doc_blocks.steps(name, text_of(name))[0])
     for path in folder.iterdir():
         first = re.search(rf"(?<![\w./-]){re.escape(path.name)}(?![\w.-])", text)
-        if first and text[: first.start()].endswith("-o "):
+        if first and text[: first.start()].endswith(("-o ", 'export("')):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
