@@ -173,8 +173,8 @@ class _VAEEstimator(BaseEstimator):
             raise ValueError("X contains infinity or a value too large for dtype('float32'). Rescale that feature.")
         return np.where(np.isnan(rows), self._stand_ins, rows)
 
-    def _fit(self, X: np.ndarray) -> None:
-        """Train on checked rows, and keep the exported files."""
+    def _fit(self, X: np.ndarray, held_out: np.ndarray | None = None) -> None:
+        """Train on checked rows, and keep the exported files, with quantiles of the held-out rows if there are any."""
         self._check_parameters()
         absent = np.isnan(X).all(axis=0)
         if absent.any():
@@ -187,7 +187,8 @@ class _VAEEstimator(BaseEstimator):
         x, seed = self._rows(X), _seed(self.random_state, 2**31)
         with tempfile.TemporaryDirectory(prefix="kvae-") as temporary:
             folder = Path(temporary) / "model"
-            _train(self, x, self._columns(), seed, folder)
+            model = _train(self, x, self._columns(), seed)
+            model.export(folder, name="vae", trained_on=x, held_out=None if held_out is None else self._rows(held_out))
             self._sealed = _SealedFiles({path.name: path.read_bytes() for path in sorted(folder.iterdir())})
 
     def _columns(self) -> list[dict[str, Any]]:
@@ -389,7 +390,7 @@ class VAEOutlierDetector(OutlierMixin, _VAEEstimator):
                 )
             order = np.random.default_rng(_seed(self.random_state, 2**31)).permutation(len(X))
             held_out[order[: round(_HELD_OUT * len(X))]] = True
-        self._fit(X[~held_out])
+        self._fit(X[~held_out], X[held_out] if self.novelty else None)
         scores = self.model_.score(self._rows(X)).elbo
         self.offset_ = float(np.percentile(scores[held_out] if self.novelty else scores, 100.0 * self.contamination))
         self.decision_scores_, self.threshold_ = -scores, -self.offset_
@@ -420,15 +421,14 @@ def _seed(random_state: Any, limit: int = 2**32) -> int:
     return int(check_random_state(random_state).randint(limit, dtype=np.int64))
 
 
-def _train(estimator: _VAEEstimator, x: np.ndarray, columns: list[dict[str, Any]], seed: int, folder: Path) -> None:
-    """Train a model of rows with TensorFlow, and export it.
+def _train(estimator: _VAEEstimator, x: np.ndarray, columns: list[dict[str, Any]], seed: int) -> Any:
+    """Train a model of rows with TensorFlow, and return it.
 
     Args:
         estimator: The parameters.
         x: float32 `[rows, n_features]`, minus the offsets.
         columns: Description of the columns for `TableSpec`.
         seed: Seed of the weights, the batches and the noise.
-        folder: Folder to create.
     """
     # Imported here, so that a pickled estimator is used without TensorFlow.
     from kvae.data.table import TableSpec
@@ -460,7 +460,7 @@ def _train(estimator: _VAEEstimator, x: np.ndarray, columns: list[dict[str, Any]
         ).history["loss"]  # fmt: skip
     if not np.isfinite(history).all():
         raise VerificationError("The loss became NaN. Lower learning_rate, or rescale the features.")
-    model.export(folder, name="vae", trained_on=x)
+    return model
 
 
 @contextlib.contextmanager

@@ -62,6 +62,8 @@ class Categorical(Condition):
         embedding_dim: Width of a learned embedding. None means one-hot vectors.
         shares: Share of each class in the training data, for sampling the classes in this proportion.
         column: Column of a table that the condition was, as in `kvae_serve.readers.Dataset.condition_columns`.
+        joint: Combinations of the values of all conditions in the training data, if this is the last of several; see
+            `kvae_serve.sealed.manifest.Manifest.joint`.
 
     Raises:
         ValueError: There are fewer than 2 classes, or two classes have the same name.
@@ -79,10 +81,12 @@ class Categorical(Condition):
         embedding_dim: int | None = None,
         shares: Sequence[float] = (),
         column: Mapping[str, Any] | None = None,
+        joint: Sequence[Sequence[int]] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(name=name, **kwargs)
         self.shares, self.column = [float(share) for share in shares], dict(column or {})
+        self.joint = [list(map(int, each)) for each in joint]
         self.classes = [str(c) for c in (range(classes) if isinstance(classes, int) else classes)]
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
             raise ValueError(f"The classes of {name} are {self.classes}; expected at least 2 classes, all different.")
@@ -132,14 +136,14 @@ class Categorical(Condition):
             )
 
     def manifest(self) -> dict[str, Any]:
-        """Return name, kind and classes, and the shares and the column if they are known."""
+        """Return name, kind and classes, and the shares, the column and the combinations if they are known."""
         entry = {"name": self.name, "kind": "categorical", "classes": self.classes}
-        return entry | _known(shares=self.shares, column=self.column)
+        return entry | _known(shares=self.shares, column=self.column, joint=self.joint)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
         arguments = {"name": self.name, "classes": self.classes, "embedding_dim": self.embedding_dim}
-        return arguments | _known(shares=self.shares, column=self.column)
+        return arguments | _known(shares=self.shares, column=self.column, joint=self.joint)
 
 
 @register("conditions.Continuous")
@@ -153,6 +157,8 @@ class Continuous(Condition):
         quantiles: Equally spaced quantiles of the training data from minimum to maximum, for sampling numbers like
             them.
         column: Column of a table that the condition was, as in `kvae_serve.readers.Dataset.condition_columns`.
+        joint: Combinations of the values of all conditions in the training data, if this is the last of several; see
+            `kvae_serve.sealed.manifest.Manifest.joint`.
 
     Raises:
         ValueError: The bounds are not finite, or `low` is not below `high`.
@@ -172,10 +178,12 @@ class Continuous(Condition):
         high: float = 1.0,
         quantiles: Sequence[float] = (),
         column: Mapping[str, Any] | None = None,
+        joint: Sequence[Sequence[int]] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(name=name, **kwargs)
         self.quantiles, self.column = [float(each) for each in quantiles], dict(column or {})
+        self.joint = [list(map(int, each)) for each in joint]
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ValueError(f"The bounds of {name} are {low} and {high}; expected finite numbers, the lower first.")
         self.low, self.high = float(low), float(high)
@@ -195,14 +203,14 @@ class Continuous(Condition):
             )
 
     def manifest(self) -> dict[str, Any]:
-        """Return name, kind and range, and the quantiles and the column if they are known."""
+        """Return name, kind and range, and the quantiles, the column and the combinations if they are known."""
         entry = {"name": self.name, "kind": "continuous", "range": [self.low, self.high]}
-        return entry | _known(quantiles=self.quantiles, column=self.column)
+        return entry | _known(quantiles=self.quantiles, column=self.column, joint=self.joint)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
         arguments = {"name": self.name, "low": self.low, "high": self.high}
-        return arguments | _known(quantiles=self.quantiles, column=self.column)
+        return arguments | _known(quantiles=self.quantiles, column=self.column, joint=self.joint)
 
 
 def _known(**values: Any) -> dict[str, Any]:

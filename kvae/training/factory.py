@@ -19,6 +19,8 @@ from kvae.training import defaults
 from kvae.training.config import Config, ModelConfig, ObjectiveConfig
 from kvae_serve.errors import InputDataError, RequestError
 from kvae_serve.readers import Dataset
+from kvae_serve.runtime.conditions import joint_index
+from kvae_serve.sealed.manifest import MAX_COMBINATIONS
 
 #: Number of features whose means and scales fit into the manifest of a file.
 _MAX_FEATURES = 10_000
@@ -99,10 +101,11 @@ def _condition(
     shares: Any = (),
     quantiles: Any = (),
     column: Any = None,
+    joint: Any = (),
 ) -> Categorical | Continuous:
     if kind == "categorical":
-        return Categorical(name, classes, embedding_dim or None, shares, column)
-    return Continuous(name, range[0], range[1], quantiles, column)
+        return Categorical(name, classes, embedding_dim or None, shares, column, joint)
+    return Continuous(name, range[0], range[1], quantiles, column, joint)
 
 
 def _networks(m: ModelConfig, spec: DataSpec, condition_dim: int, likelihood: Any, bias: Any) -> tuple[Any, Any]:
@@ -195,6 +198,8 @@ def optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Optimize
 def describe_conditions(dataset: Dataset, rows: np.ndarray | None = None) -> list[dict[str, Any]]:
     """Describe the conditions of a dataset as JSON: name, kind, classes and shares or range and quantiles, and column.
 
+    The last of several conditions also has the combinations of all, if there are not too many.
+
     Args:
         dataset: The data.
         rows: Indices of the examples that ranges are learned from. By default, and if these have a single value, all.
@@ -214,6 +219,14 @@ def describe_conditions(dataset: Dataset, rows: np.ndarray | None = None) -> lis
         if column := dataset.condition_columns.get(name):
             kept = {key: value for key, value in column.items() if key not in ("kind", "classes")}
             descriptions[-1]["column"] = kept
+    if len(descriptions) > 1:
+        indices = [
+            joint_index(values if rows is None else values[rows], each.get("quantiles", ()))
+            for values, each in zip(dataset.conditions.values(), descriptions, strict=True)
+        ]
+        combinations, counts = np.unique(np.stack(indices, axis=1), axis=0, return_counts=True)
+        if len(combinations) <= MAX_COMBINATIONS:
+            descriptions[-1]["joint"] = np.column_stack([counts, combinations]).tolist()
     return descriptions
 
 

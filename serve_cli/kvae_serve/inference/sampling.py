@@ -291,13 +291,15 @@ class Plan:
         """Return each condition of rows with these combinations and sample indices, both `[rows]`."""
         values = np.array(self.combinations, np.float64).reshape(len(self.combinations), -1)
         columns = {}
-        for axis, condition in enumerate(self.model.manifest.conditions):
-            if condition in self.drawn:
-                columns[condition.name] = conditions_of.from_data(condition, self._uniforms(index)[:, axis])
-            else:
+        manifest = self.model.manifest
+        for axis, condition in enumerate(manifest.conditions):
+            if condition not in self.drawn:
                 dtype = np.int64 if condition.categorical else np.float32
                 columns[condition.name] = values[:, axis].astype(dtype)[combination]
-        return marked(columns, {each.name for each in self.model.manifest.conditions if each.categorical})
+        if self.drawn:
+            columns |= conditions_of.from_data(manifest, columns, self.drawn, self._uniforms(index))
+        in_order = {each.name: columns[each.name] for each in manifest.conditions}
+        return marked(in_order, {each.name for each in manifest.conditions if each.categorical})
 
     def _uniforms(self, index: np.ndarray) -> np.ndarray:
         """Return a uniform for each condition of rows with these sample indices, `[rows, conditions]`."""

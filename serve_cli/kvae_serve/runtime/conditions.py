@@ -14,7 +14,7 @@ import numpy as np
 from kvae_serve import cells
 from kvae_serve.class_indices import ClassIndices, are_ambiguous
 from kvae_serve.errors import RequestError, printable
-from kvae_serve.sealed.manifest import Condition, Manifest
+from kvae_serve.sealed.manifest import JOINT_BINS, Condition, Manifest
 
 Value = str | int | float | np.generic
 ALL = "all"
@@ -138,14 +138,86 @@ def split_data(
     return requested, tuple(drawn)
 
 
-def from_data(condition: Condition, uniforms: np.ndarray) -> np.ndarray:
-    """Return values as often as in the training data, int64 indices or float32 numbers, from uniforms `[rows]`."""
+def from_data(
+    manifest: Manifest, fixed: Mapping[str, np.ndarray], drawn: Sequence[Condition], uniforms: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return conditions as often as in the training data, given the values of the others.
+
+    Conditions that occur together with others are drawn one after the other, each given the values before it. Values
+    that do not occur together in the training data, and manifests without combinations, are drawn independently.
+
+    Args:
+        manifest: Manifest of the model.
+        fixed: Values of the other conditions by name, int64 indices or float32 numbers `[rows]`.
+        drawn: The conditions to draw.
+        uniforms: A uniform for each row and condition of the manifest, `[rows, conditions]`.
+
+    Returns:
+        int64 indices or float32 numbers `[rows]` by name.
+    """
+    joint = np.array(manifest.joint, np.int64)
+    indices: dict[int, np.ndarray] = {}
+    for axis, condition in enumerate(manifest.conditions):
+        if len(joint) and condition.name in fixed and (condition.classes or condition.quantiles):
+            indices[axis] = joint_index(fixed[condition.name], condition.quantiles)
+    found = {}
+    for axis, condition in enumerate(manifest.conditions):
+        if condition not in drawn:
+            continue
+        if not len(joint) or not indices:
+            values = _from_marginal(condition, uniforms[:, axis])
+            indices |= {axis: joint_index(values, condition.quantiles)} if len(joint) else {}
+        else:
+            index, within = _given(joint, axis, indices, condition, uniforms[:, axis])
+            indices[axis] = index
+            values = index if condition.categorical else _from_marginal(condition, (index + within) / JOINT_BINS)
+        found[condition.name] = values
+    return found
+
+
+def joint_index(values: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
+    """Return the class of each value, or the interval of a number, int64 `[rows]`, as `Manifest.joint` has them.
+
+    Args:
+        values: Class indices or numbers `[rows]`.
+        quantiles: Quantiles of the numbers; empty for classes.
+    """
+    if not len(quantiles):
+        return np.asarray(values, np.int64)
+    places = np.linspace(0, 1, len(quantiles))
+    bounds = np.interp(np.linspace(0, 1, JOINT_BINS + 1)[1:-1], places, quantiles)
+    return np.searchsorted(bounds, values, side="right")
+
+
+def _from_marginal(condition: Condition, uniforms: np.ndarray) -> np.ndarray:
+    """Return values of one condition from uniforms `[rows]`."""
     if condition.categorical:
         cumulative = np.cumsum(condition.shares)
         index = np.searchsorted(cumulative / cumulative[-1], uniforms, side="right")
         return np.minimum(index, len(condition.classes) - 1).astype(np.int64)
     numbers = np.interp(uniforms, np.linspace(0, 1, len(condition.quantiles)), condition.quantiles)
     return (cells.in_units(condition.column, numbers) if condition.column else numbers).astype(np.float32)
+
+
+def _given(
+    joint: np.ndarray, axis: int, indices: Mapping[int, np.ndarray], condition: Condition, uniforms: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the index of a condition given those of others; return it and the place in its interval, each `[rows]`."""
+    size = len(condition.classes) or JOINT_BINS
+    known, row = np.unique(np.stack(list(indices.values()), axis=1), axis=0, return_inverse=True)
+    counts = joint[:, [1 + each for each in indices]]
+    weights = np.array(
+        [
+            np.bincount(joint[:, 1 + axis], weights=joint[:, 0] * (counts == each).all(axis=1), minlength=size)
+            for each in known
+        ]
+    )
+    weights[weights.sum(axis=1) == 0] = np.bincount(joint[:, 1 + axis], weights=joint[:, 0], minlength=size)
+    ends = np.cumsum(weights, axis=1)
+    ends = np.pad(ends / ends[:, -1:], ((0, 0), (1, 0)))[row.reshape(-1)]
+    index = (ends[:, 1:] <= uniforms[:, None]).sum(axis=1)
+    low, high = (np.take_along_axis(ends, index[:, None] + each, axis=1)[:, 0] for each in (0, 1))
+    return index, (uniforms - low) / (high - low)
 
 
 def column(condition: Condition, values: Any, num: int) -> np.ndarray:

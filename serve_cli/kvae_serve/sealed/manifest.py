@@ -35,6 +35,10 @@ DELIMITERS = (",", ";", "\t", "|", " ")
 MAX_COLUMN_TEXT = 200
 MAX_DECIMALS = 15
 MAX_QUANTILES = 1001
+MAX_COMBINATIONS = 1000
+"""Combinations of the values of all conditions whose numbers of rows are stored."""
+JOINT_BINS = 10
+"""Intervals of a continuous condition in these combinations."""
 MAX_WIDTH = 40
 MAX_AFFIX = 10
 MAX_DEPTH = 16
@@ -69,8 +73,9 @@ class Condition:
     """Named attribute of a conditional model, with `classes` if categorical and `range` if continuous.
 
     `shares` are the shares of the classes in the training data, and `quantiles` equally spaced quantiles of a number
-    from its minimum to its maximum; either may be empty. `column` describes the column of a table that the
-    condition was, like `Data.columns`; it is empty for other data.
+    from its minimum to its maximum; either may be empty. `joint` are the combinations of all conditions in the training
+    data, see `Manifest.joint`; only the last of several conditions has them. `column` describes the column of a table
+    that the condition was, like `Data.columns`; it is empty for other data.
     """
 
     name: str
@@ -80,6 +85,7 @@ class Condition:
     shares: tuple[float, ...] = ()
     quantiles: tuple[float, ...] = ()
     column: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    joint: tuple[tuple[int, ...], ...] = ()
 
     @property
     def categorical(self) -> bool:
@@ -161,6 +167,14 @@ class Manifest:
         return next((each for each in self.conditions if each.name == name), None)
 
     @property
+    def joint(self) -> tuple[tuple[int, ...], ...]:
+        """Combinations of the conditions in the training data: number of rows, then an index for each condition.
+
+        The index is a class, or of a number one of ten intervals between its quantiles. Empty if they are not stored.
+        """
+        return self.conditions[-1].joint if self.conditions else ()
+
+    @property
     def num_components(self) -> int:
         """Number of components of a mixture prior; 1 for other priors."""
         return len(self.prior["log_weights"]) if self.prior["name"] in MIXTURE_PRIORS else 1
@@ -208,6 +222,7 @@ class _Checker:
         names = [condition.name for condition in conditions]
         if len(set(names)) != len(names) or RESERVED & set(names):
             self.fail("conditions", names, f"different names and none of {', '.join(sorted(RESERVED))}")
+        self.joint(conditions)
         data, latent_dim = self.data(self.object(raw, "data")), self.integer(raw, "latent_dim", MAX_LATENT_DIM)
         self.order(data, conditions)
         golden = self.golden(self.object(raw, "golden")) if raw.get("golden") is not None else None
@@ -342,6 +357,22 @@ class _Checker:
             self.fail("data.scale", min(values["scale"]), "numbers above 0")
         return tuple(map(float, values["mean"])), tuple(map(float, values["scale"]))
 
+    def joint(self, conditions: tuple[Condition, ...]) -> None:
+        sizes = [len(each.classes) or JOINT_BINS for each in conditions]
+        for condition in conditions:
+            for num, *index in condition.joint:
+                if condition is not conditions[-1] or num < 1 or len(index) != len(sizes):
+                    self.fail("a condition's joint", [num, *index], "a count, and an index for each condition")
+                if any(not 0 <= each < size for each, size in zip(index, sizes, strict=True)):
+                    self.fail("a condition's joint", [num, *index], "the indices of classes or intervals")
+
+    def combinations(self, raw: dict[str, Any]) -> tuple[tuple[int, ...], ...]:
+        rows = self.list(raw, "joint", limit=MAX_COMBINATIONS) if "joint" in raw else []
+        for row in rows:
+            if not isinstance(row, list) or len(row) < 2 or not all(map(is_integer, row)):
+                self.fail("a condition's joint", row, "a list of integers")
+        return tuple(map(tuple, rows))
+
     def condition(self, raw: Any) -> Condition:
         if not isinstance(raw, dict):
             self.fail("a condition", raw, "an object")
@@ -357,7 +388,10 @@ class _Checker:
                 len(quantiles) < 2 or not all(map(is_number, quantiles)) or sorted(quantiles) != quantiles
             ):
                 self.fail("a condition's quantiles", quantiles, "at least 2 numbers in ascending order")
-            return Condition(name, kind, range=self.range(raw), quantiles=tuple(quantiles), column=column)
+            return Condition(
+                name, kind, range=self.range(raw), quantiles=tuple(quantiles), column=column,
+                joint=self.combinations(raw),
+            )  # fmt: skip
         classes = self.classes(raw)
         shares = self.list(raw, "shares", limit=MAX_CLASSES) if "shares" in raw else []
         if "shares" in raw and (
@@ -366,7 +400,8 @@ class _Checker:
             or not 0.99 < sum(shares) < 1.01
         ):
             self.fail("a condition's shares", shares, "a share of each class, 1 together")
-        return Condition(name, kind, classes=classes, shares=tuple(shares), column=column)
+        joint = self.combinations(raw)
+        return Condition(name, kind, classes=classes, shares=tuple(shares), column=column, joint=joint)
 
     def likelihood(self, raw: dict[str, Any]) -> dict[str, Any]:
         self.choice(raw, "name", LIKELIHOODS)
