@@ -164,7 +164,7 @@ def fit_prior(
                 f"{fewer}."
             )
         measure(new)
-        return _inspection(new, x, columns, metrics, about)
+        return _inspection(model, new, x, columns, metrics, about)
 
     function = _graph(model, mean, log_var, None if condition is None else condition.name)
     extras = {
@@ -316,8 +316,21 @@ def _measure(model: Model, x: Any, columns: Mapping[str, np.ndarray]) -> dict[st
     return {name: figures[name]["mean"] for name in ("elbo", "nll")}
 
 
+def _weights(source: Model) -> list[str]:
+    """Return the section about the stored weights of the card of the original model, if it has one."""
+    card = Path(source.path, "README.md")
+    text = card.read_text("utf-8") if card.is_file() else ""
+    found = re.search(r"^## Weights\n.*?(?=^## )", text, re.DOTALL | re.MULTILINE)
+    return [f"{found[0].strip()} Bytes and elbo are those before the prior was fitted."] if found else []
+
+
 def _inspection(
-    model: Model, x: Any, columns: Mapping[str, np.ndarray], metrics: Mapping[str, Any], about: Mapping[str, Any]
+    source: Model,
+    model: Model,
+    x: Any,
+    columns: Mapping[str, np.ndarray],
+    metrics: Mapping[str, Any],
+    about: Mapping[str, Any],
 ) -> Any:
     """Return what the files and the card state about the new model: quantiles of scores, metrics, a preview."""
     from kvae.exporting import inspect
@@ -340,7 +353,7 @@ def _inspection(
         "`kvae export --prior`."
     )
     picture = _preview(model) if manifest.data.kind == "image" and manifest.data.shape[-1] in (1, 3) else None
-    return Inspection(entries, (), [section], {} if picture is None else {"preview.png": picture})
+    return Inspection(entries, (), [*_weights(source), section], {} if picture is None else {"preview.png": picture})
 
 
 def _preview(model: Model) -> bytes:

@@ -143,11 +143,13 @@ def test_command_fits_an_exported_model_in_place(tmp_path, monkeypatch, capsys):
     source.mkdir()
     for file in (linear.DATA / "linear").iterdir():
         (source / file.name).write_bytes(file.read_bytes())
+    (source / "README.md").write_text("# model\n\n## Weights\n\n| float16 | 1 |\n\n## Use\n")
     assert main(["export", "model", "--prior", "gmm:3", "--data", "data.npz", "-o", "model", "--force", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["prior"]["fitted"]["nll"] < document["prior"]["before"]["nll"] - 1
     assert "prior.onnx" in document["files"]
     assert len(kvae.load("model").manifest.prior["log_weights"]) == 3
+    assert "| float16 | 1 |\n" in (source / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
