@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -357,20 +358,19 @@ def _inspection(
 
 
 def _preview(model: Model) -> bytes:
-    """Draw a grid of samples, with a row for each of the first classes, as `kvae.exporting.graphs.preview` does."""
-    from kvae_serve.writers import grid, png
-
+    """Draw samples as a PNG file, with a row for each of the first classes."""
     manifest = model.manifest
     values: dict[str, Any] = {}
-    rows = 10
     for each in manifest.conditions:
         if each.categorical and not values:
             values[each.name] = np.arange(min(30, len(each.classes)))
-            rows = len(values[each.name])
         else:
             values[each.name] = 0 if each.categorical else float(np.mean(each.range or (0.0, 1.0)))
     draws = model.sample(10 if manifest.conditions else 100, conditions=values or None, seed=0)
-    return png.encode(grid.grid(draws.x[: rows * 10], 10, manifest.data.range))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "preview.png")
+        draws.save(path)
+        return path.read_bytes()
 
 
 def _nats(value: float) -> str:
