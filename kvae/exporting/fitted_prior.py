@@ -102,7 +102,8 @@ def fit_prior(
         per_class: Fit a mixture to each class of the categorical condition. All have the same weights.
         num_components: Number of Gaussians, of each class if `per_class`. By default 100, or 40 of each class, and less
             for few examples.
-        held_out: Pair of x and conditions to measure on. By default up to 1,000 examples of `x`, which are not fitted.
+        held_out: Pair of validation data x and conditions, to measure on and for the quantiles of `kvae score`. By
+            default up to 1,000 examples of `x` are not fitted but measured, and the quantiles are of all of `x`.
         seed: Seed of the draws from the posteriors and of the initial means.
         name: Name of the copy; by default that of the model.
         force: Replace `directory` if it exists. It may be the folder of the model.
@@ -123,6 +124,7 @@ def fit_prior(
         'gaussian_mixture'
     """
     import kvae_export.folder
+    from kvae.exporting import inspect
     from kvae_serve.model import load
     from kvae_serve.runtime import conditions as conditions_of
     from kvae_serve.writers import atomic
@@ -133,7 +135,10 @@ def fit_prior(
         model.need(graph)
     condition = _class_condition(model) if per_class else None
     columns = conditions_of.columns(model.manifest, conditions, len(x))
-    if held_out is None:
+    scored, split = (x, columns), "training"
+    if held_out is not None:
+        scored, split = (held_out[0], _take(held_out[1], np.arange(len(held_out[0])))), "validation"
+    else:
         x, columns, held_out = _hold_out(x, columns)
     rows = _spread(len(x), _MAX_FITTED)
     z_mean, z_log_var = _posteriors(model, x, columns, rows)
@@ -152,7 +157,7 @@ def fit_prior(
     changes = _changes(model, mixture.log_weights, mean, log_var, about, name)
     metrics: dict[str, dict[str, float]] = {}
 
-    def inspect(new: Model) -> kvae_export.folder.Inspection:
+    def inspected(new: Model) -> kvae_export.folder.Inspection:
         limited = _spread(len(held_out[0]), _MAX_MEASURED)
         about["measured"] = len(limited)
         for title, each in (("before", model), ("fitted", new)):
@@ -165,7 +170,8 @@ def fit_prior(
                 f"{fewer}."
             )
         measure(new)
-        return _inspection(model, new, x, columns, metrics, about)
+        entries = {"score": inspect.quantiles(new, scored[0], scored[1] or None, split=split)}
+        return _inspection(model, new, entries, metrics, about)
 
     function = _graph(model, mean, log_var, None if condition is None else condition.name)
     extras = {
@@ -175,7 +181,7 @@ def fit_prior(
     }
     paths = kvae_export.folder.replace_prior(
         model, function, changes, directory, parity_inputs=_probe(model, num_components), extras=extras, force=force,
-        inspect=inspect,
+        inspect=inspected,
     )  # fmt: skip
     return FittedPrior(paths, about, metrics, model.manifest.to_dict()["conditions"])
 
@@ -328,17 +334,14 @@ def _weights(source: Model) -> list[str]:
 def _inspection(
     source: Model,
     model: Model,
-    x: Any,
-    columns: Mapping[str, np.ndarray],
+    entries: Mapping[str, Any],
     metrics: Mapping[str, Any],
     about: Mapping[str, Any],
 ) -> Any:
     """Return what the files and the card state about the new model: quantiles of scores, metrics, a preview."""
-    from kvae.exporting import inspect
     from kvae_export.folder import Inspection
 
     manifest = model.manifest
-    entries = {"score": inspect.quantiles(model, x, dict(columns) or None)}
     kind = f"{about['components']} Gaussians" + (" per class" if about["per_class"] else "")
     rows = [
         "| Prior | elbo | nll |",
