@@ -221,7 +221,7 @@ def _field(field: str, manifest: Manifest, max_rows: int) -> dict[str, Any] | No
         "id": {},
         "n": {"type": "integer", "minimum": 1, "maximum": max_rows},
         "seed": {"type": "integer", "minimum": 0, "maximum": noise.MAX_SEED},
-        "start": {"type": "integer", "minimum": 0, "maximum": noise.MAX_INDEX - max_rows, "default": 0},
+        "start": {"type": "integer", "minimum": 0, "maximum": noise.MAX_INDEX, "default": 0},
         "temperature": {"type": "number", "minimum": 0, "default": 1},
         "draw": {"type": "boolean"},
         "dtype": {"type": "string", "enum": ["float32", "uint8"], "default": "float32"},
