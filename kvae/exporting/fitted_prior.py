@@ -119,8 +119,8 @@ def fit_prior(
 
     Example:
         >>> data = kvae.data.load("mnist-sample")
-        >>> fitted = kvae.fit_prior("mnist", directory / "mnist-gmm", data.x, data.conditions, num_components=5)
-        >>> kvae.load(directory / "mnist-gmm").manifest.prior["name"]
+        >>> fitted = kvae.fit_prior("mnist", "mnist-gmm", data.x, data.conditions, num_components=5)
+        >>> kvae.load("./mnist-gmm").manifest.prior["name"]
         'gaussian_mixture'
     """
     import kvae_export.folder
