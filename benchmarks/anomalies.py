@@ -2,8 +2,8 @@ r"""Does the elbo of kvae with its defaults find anomalies in tables as well as 
 
 One-class protocol: half of the normal rows, at most 5,000, are for training; the other half and all anomalies are for
 testing. With --contamination, anomalies replace that share of the training rows and are not tested. kvae gets no
-options but --numbers, data and seed, and the score is that of `kvae score`. Peers have their defaults. All run on one
-thread.
+options but data and seed: the settings of `kvae train`, or kvae.sklearn. The score is that of `kvae score`. Peers have
+their defaults. All run on one thread.
 
     python -m venv peers && peers/bin/pip install pyod==3.6.7 torch==2.14.1 tqdm
     python benchmarks/anomalies.py FOLDER --peers peers/bin/python -o results.jsonl
@@ -27,6 +27,7 @@ import numpy as np
 
 PEERS = ("knn", "iforest", "ecod", "vae", "autoencoder")
 KVAE = {"kvae": {}, "kvae --numbers standard": {"numbers": "standard"}}
+DETECTOR = "VAEOutlierDetector"
 MOST = 5000
 
 
@@ -67,6 +68,13 @@ def kvae_scores(train, test, seed, settings):
     return -elbo, {"share": share, "held_out": len(limits), "limit": -thresholds.quantile(limits, share)}
 
 
+def detector_scores(train, test, seed):
+    """Fit the estimator of kvae.sklearn with its defaults and return -elbo of the test rows."""
+    from kvae.sklearn import VAEOutlierDetector
+
+    return -VAEOutlierDetector(random_state=seed).fit(train).score_samples(test)
+
+
 def peer_scores(name, train, test, seed):
     """Fit a detector of PyOD with its defaults and return its scores."""
     import torch
@@ -96,6 +104,8 @@ def measure(method, path, seed, contamination):
         normal = scores[labels == 0]
         about = {"share": limit["share"], "held_out": limit["held_out"], "normal": len(normal)}
         about["flagged"] = int((normal > limit["limit"]).sum())
+    elif method == DETECTOR:
+        scores = detector_scores(train, test, seed)
     else:
         scores = peer_scores(method, train, test, seed)
     seconds = round(time.process_time() - started, 1)
@@ -116,7 +126,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--peers", metavar="PYTHON", help="Python with PyOD; without it only kvae runs")
-    parser.add_argument("--methods", nargs="+", choices=(*KVAE, *PEERS))
+    parser.add_argument("--methods", nargs="+", choices=(*KVAE, DETECTOR, *PEERS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--contamination", type=float, default=0.0, help="Share of anomalies in the training rows")
     parser.add_argument("-o", "--output", required=True, metavar="FILE.jsonl")
@@ -125,7 +135,7 @@ def main():
     output = Path(arguments.output)
     rows = [json.loads(line) for line in output.read_text().splitlines()] if output.exists() else []
     known = {(row["set"], row["seed"], row["contamination"], row["method"]) for row in rows}
-    methods = arguments.methods or ("kvae", *(PEERS if arguments.peers else ()))
+    methods = arguments.methods or ("kvae", DETECTOR, *(PEERS if arguments.peers else ()))
     for seed in arguments.seeds:
         for method in methods:
             if method in PEERS and not arguments.here:

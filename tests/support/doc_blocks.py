@@ -48,6 +48,7 @@ frame = pd.read_csv("people.csv")
 """
 
 PAGES = {
+    "docs/anomalies.md": Page(not_run={'kvae.load("detector")': "the model of the commands before"}),
     "README.md": Page(
         not_run={
             "python3 -m venv": INSTALLS,

@@ -56,12 +56,14 @@ def score(
         RequestError: The model has other conditions, or an argument is out of range.
     """
     options: dict[str, Any] = {"num_samples": num_samples, "seed": seed, "batch_size": batch_size}
-    parts = list(stream(model, x, class_prior, **options))
+    parts = [scores for _, scores in stream(model, x, class_prior, **options)]
     return LabelScores(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
 
-def stream(model: Graphs, x: np.ndarray, class_prior: str = "uniform", **options: Any) -> Iterator[LabelScores]:
-    """Yield the scores of consecutive rows, in chunks. Other arguments as of `scoring.stream`."""
+def stream(
+    model: Graphs, x: np.ndarray, class_prior: str = "uniform", **options: Any
+) -> Iterator[tuple[scoring.Chunk, LabelScores]]:
+    """Yield consecutive rows and their scores, in chunks. Other arguments as of `scoring.stream`."""
     condition = only_class(model.manifest)
     log_prior = _log_prior(condition, class_prior)
     num = len(condition.classes)
@@ -71,7 +73,7 @@ def stream(model: Graphs, x: np.ndarray, class_prior: str = "uniform", **options
             found[:, label] = _log_likelihood(model, chunk, {condition.name: np.full(len(chunk.x), label, np.int64)})
         joint = log_prior + found
         evidence = log_sum_exp(joint)
-        yield LabelScores(found, np.exp(joint - evidence[:, None]), evidence)
+        yield chunk, LabelScores(found, np.exp(joint - evidence[:, None]), evidence)
 
 
 def only_class(manifest: Manifest) -> Condition:

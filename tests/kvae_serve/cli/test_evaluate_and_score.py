@@ -228,9 +228,11 @@ def test_over_labels_finds_the_wrong_label(kvae, tmp_path):
     assert document["likelier_labels"] == 1
     assert document["scores"][7]["likeliest"] == str((label[7] - 1) % 10)
     np.save(tmp_path / "x.npy", data.x[:5])
-    row = next(csv.DictReader(kvae("score", "-m", "mnist", "x.npy", "--over-labels", "uniform").stdout.splitlines()))
+    done = kvae("score", "-m", "mnist", "x.npy", "--over-labels", "uniform", "--method", "complexity")
+    row = next(csv.DictReader(done.stdout.splitlines()))
     assert "probability" not in row
     assert row["likeliest"] == str(label[0])
+    assert float(row["score"]) == pytest.approx(float(row["log_likelihood"]) + float(row["complexity"]), abs=1e-5)
 
 
 def test_png_shows_example_reconstruction_and_heat(kvae, tmp_path):

@@ -49,8 +49,9 @@ _MOST_IN_MAP = 100
 @click.option(
     "--over-labels",
     type=click.Choice(["uniform", "data"]),
-    help="Instead of the elbo, log p(x given y) and the probability of each label y, with the prior p(y) equal for all "
-    "classes or as in the training data. A small probability of an example's own label marks a wrong label.",
+    help="Instead of the elbo, log p(x), and log p(x given y) and the probability of each label y, with the prior p(y) "
+    "equal for all classes or as in the training data. A small probability of an example's own label marks a wrong "
+    "label.",
 )
 @click.option(
     "--num-samples",
@@ -99,8 +100,8 @@ def score(
 
     output.check(options.check_file((*_WRITERS, _MAP), stdout=True))
     suffix = os.path.splitext(output.path or "")[1].lower()  # noqa: PTH122
-    if over_labels and (threshold is not None or parts or method != "elbo" or suffix == _MAP):
-        raise RequestError("--over-labels scores labels. Leave out --threshold, --method, --parts and -o FILE.png.")
+    if over_labels and (threshold is not None or parts or suffix == _MAP):
+        raise RequestError("--over-labels scores labels. Leave out --threshold, --parts and -o FILE.png.")
     loaded = runtime.load(model)
     manifest = loaded.manifest
     complexity.check(method, manifest)
@@ -122,7 +123,7 @@ def score(
             atomic.write_whole(output.path, lambda file: file.write(picture), output.force)
         else:
             if over_labels:
-                found = source.labels(summary, over_labels, settings)
+                found = source.labels(summary, over_labels, method, settings)
             else:
                 found = source.scores(summary, method, parts, settings)
             scored = _with_progress(found, total, progress)
@@ -175,14 +176,17 @@ class _Source:
                         row["kl component"] = float(scores.kl_component[at])
                 yield row
 
-    def labels(self, summary: _Summary, class_prior: str, settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def labels(
+        self, summary: _Summary, class_prior: str, method: str, settings: dict[str, Any]
+    ) -> Iterator[dict[str, Any]]:
         """Yield one row per example: the probability of its label, its likeliest label, and all of them."""
-        from kvae_serve.inference import label_scores
+        from kvae_serve.inference import complexity, label_scores
 
         condition = label_scores.only_class(self._model.manifest)
         own = self._examples.conditions.get(condition.name)
-        for part in label_scores.stream(self._model, self._examples.x, class_prior, **settings):
-            for evidence, each, likelihoods in zip(*reversed([*part]), strict=True):
+        for chunk, part in label_scores.stream(self._model, self._examples.x, class_prior, **settings):
+            sizes = complexity.complexity(chunk.x, self._model.manifest) if method == "complexity" else None
+            for at, (likelihoods, each, evidence) in enumerate(zip(*part, strict=True)):
                 row = self._row()
                 if own is not None:
                     label = int(own[row["index"]])
@@ -190,6 +194,9 @@ class _Source:
                 best = int(each.argmax())
                 row |= {"likeliest": condition.classes[best], "probability of likeliest": float(each[best])}
                 row["log_likelihood"] = float(evidence)
+                if sizes is not None:
+                    size = float(sizes[at])
+                    row |= {"complexity": size, "score": row["log_likelihood"] + size}
                 row |= {
                     f"log_likelihood of {name}": float(value)
                     for name, value in zip(condition.classes, likelihoods, strict=True)
