@@ -27,7 +27,7 @@ _DENSE = {"network": "dense", "encoder_hidden": (256, 128), "decoder_hidden": (1
 _CONV = {"network": "conv", "encoder_filters": (32, 32, 64, 64), "decoder_filters": (64, 64, 32, 32),
          "encoder_hidden": (256,), "decoder_hidden": (256,)}  # fmt: skip
 
-#: Values kept of each factor, distance of the pixels that are kept, and settings: 3,000, 460 and 300,000 steps.
+#: Values kept of each factor, distance of the pixels that are kept, and settings: 3,000, 450 and 300,000 steps.
 CASES = {
     "small": ({"orientation": 1, "position_x": 16, "position_y": 16}, 2, _DENSE | {"epochs": 47}),
     "conv": ({"orientation": 1, "position_x": 8, "position_y": 8}, 2, _CONV | {"epochs": 28}),
