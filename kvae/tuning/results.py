@@ -135,6 +135,8 @@ def words(params: Mapping[str, Any]) -> str:
 
 def text(value: Any) -> str:
     """Return a value as short text."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "0"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
