@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from kvae_serve.errors import printable
 from kvae_serve.evaluation.card import code
 
+_REPOSITORY = "https://github.com/kvae-onnx/kvae"
 _KINDS = {
     "vae": "variational autoencoder (VAE)",
     "beta-vae": "beta-VAE",
@@ -57,7 +58,7 @@ def render(
     source = f", trained on {_text(training['dataset'])}" if training.get("dataset") else ""
     blocks = [
         f"# {_text(manifest['name'])}",
-        f"A {kind}{source}. It needs only ONNX Runtime: `pip install kvae-onnx`.",
+        f"A {kind}{source}. Install [kvae]({_REPOSITORY}) from its repository to run it; Keras is not needed.",
         "![Samples from the model](preview.png)" if preview else "",
         "## Model\n\n" + _table(_PROPERTIES, _model_rows(manifest)),
         _training(manifest, training),

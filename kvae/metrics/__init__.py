@@ -13,7 +13,7 @@ seeds of one model are larger than most effects, so report medians of several se
   creates such a function from arrays.
 
 `mig`, `modularity`, `factor_vae_score` and the metrics of codes need numpy only. The others need scikit-learn:
-pip install 'kvae-onnx[evaluate]'.
+`pip install '.[evaluate]'` in a checkout.
 
 Every result is finite, except that `total_correlation` can be infinite. Each docstring states the result for dead
 (constant) codes. Invalid data raise `kvae_serve.errors.InputDataError`, a ValueError. All randomness comes from the

@@ -84,6 +84,13 @@ def files(tmp_path_factory):
     ]
     for name, part in {"people": rows, "train": rows[:200], "test": rows[200:]}.items():
         (folder / f"{name}.csv").write_text("\n".join(["age,sex,hours,income", *part]) + "\n", encoding="utf-8")
+    normal = rng.multivariate_normal([20, 50, 5], [[4, 6, 1], [6, 16, 2], [1, 2, 1]], 1200)
+    anomalies = rng.normal([20, 50, 5], [8, 1, 4], (40, 3))
+    new = np.concatenate([normal[1000:], anomalies])
+    marked = np.column_stack([new, np.repeat([0, 1], [200, 40])])
+    for name, values in {"normal": normal[:1000], "new": new, "marked": marked}.items():
+        names = ["temperature", "pressure", "flow", "anomaly"][: values.shape[1]]
+        np.savetxt(folder / f"{name}.csv", values, "%.10g", ",", header=",".join(names), comments="")
     both = folder / "folder-with-train-and-test"
     both.mkdir()
     for name in ("train.csv", "test.csv"):

@@ -48,7 +48,10 @@ frame = pd.read_csv("people.csv")
 """
 
 PAGES = {
-    "docs/anomalies.md": Page(not_run={'kvae.load("detector")': "the model of the commands before"}),
+    "docs/anomalies.md": Page(
+        shorter={"--data normal.csv ": "--data normal.csv --epochs 1 "},
+        before="import kvae, pandas as pd\ntable = pd.read_csv('new.csv')",
+    ),
     "README.md": Page(
         not_run={
             "python3 -m venv": INSTALLS,
@@ -121,7 +124,12 @@ PAGES = {
         'x = read_for("people.csv", kvae.load("people").manifest).x[:20]'
     ),
     "docs/index.md": Page(
-        not_run={"python3 -m venv": INSTALLS, "kvae train": "docs/data.md and the tutorials train on a CSV"}, fast=True
+        not_run={
+            "python3 -m venv": INSTALLS,
+            "run": "docs/tutorials/penguins.md trains on a CSV",
+            "people": "the model of the line before",
+        },
+        fast=True,
     ),
     "docs/requests.md": Page(not_run={'{"line"': "the answer to the line before"}, fast=True),
     "docs/random.md": Page(fast=True),
