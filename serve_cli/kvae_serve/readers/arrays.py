@@ -105,7 +105,7 @@ def as_dataset(
     if x.ndim < 2 or x.ndim > 4 or 0 in x.shape[1:]:
         raise InputDataError(
             f"x in {source} has the shape {list(x.shape)}; expected [num, values] to [num, height, width, channels]. "
-            "Reshape it."
+            f"{'Cut a series into windows of equal length' if x.ndim == 1 else 'Reshape it'}."
         )
     if not len(x):
         raise InputDataError(f"{source} does not contain any examples. Use another file.")

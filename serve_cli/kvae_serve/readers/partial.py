@@ -113,9 +113,10 @@ def given_values(texts: Mapping[str, str], manifest: Manifest) -> np.ndarray:
             value = np.float32(np.nan)
         if np.isnan(value) or ("classes" in column and value == UNSEEN):
             classes = column.get("classes")
-            expected = (
-                "a number" if classes is None else "one of " + ", ".join(printable(each, 40) for each in classes[:12])
-            )
+            expected = "a number"
+            if classes is not None:
+                known = [repr(printable(each, 40)) if each else "an empty cell" for each in classes[:12]]
+                expected = f"one of {', '.join(known)}"
             if "format" in column:
                 expected = f"a date in the format {column['format']}"
             raise RequestError(f"{printable(name, 60)} is given as {printable(text, 40)}; expected {expected}.")
