@@ -10,13 +10,16 @@ from typing import Any, Self
 
 import numpy as np
 
-from kvae.sklearn import VAEOutlierDetector
+from kvae.sklearn import VAEOutlierDetector, check_parameters
 from kvae_serve.errors import RequestError
 from kvae_serve.model import Model
 
 from sklearn.base import BaseEstimator  # isort: skip  # after kvae.sklearn, which says what to install
 
 __all__ = ["VAE"]
+
+#: Names of PyOD for the parameters of `VAEOutlierDetector`.
+_NAMES = {"hidden": "encoder_neuron_list", "epochs": "epoch_num", "learning_rate": "lr"}
 
 
 class VAE(BaseEstimator):
@@ -80,11 +83,13 @@ class VAE(BaseEstimator):
         Raises:
             ValueError: X or a parameter is invalid.
         """
-        self.detector_ = VAEOutlierDetector(
+        detector = VAEOutlierDetector(
             self.contamination, latent_dim=self.latent_dim, hidden=self.encoder_neuron_list, beta=self.beta,
             epochs=self.epoch_num, batch_size=self.batch_size, learning_rate=self.lr, random_state=self.random_state,
             verbose=self.verbose,
-        ).fit(X)  # fmt: skip
+        )  # fmt: skip
+        check_parameters(detector, _NAMES)
+        self.detector_ = detector.fit(X)
         self.decision_scores_, self.threshold_ = self.detector_.decision_scores_, self.detector_.threshold_
         self.labels_ = (self.detector_.labels_ == -1).astype(int)
         return self

@@ -8,14 +8,18 @@ import contextlib
 import os
 import random
 import tempfile
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from kvae_serve.errors import MissingExtraError, RequestError, VerificationError
+from kvae_serve.errors import MissingExtraError, RequestError, VerificationError, printable
+from kvae_serve.inference import thresholds
 from kvae_serve.model import Model, load
+from kvae_serve.numbers import integer, is_integer, is_number
+from kvae_serve.sealed.manifest import MAX_COLUMN_TEXT
 from kvae_serve.writers import atomic
 
 try:
@@ -51,7 +55,6 @@ class _SealedFiles:
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files = files
         self._model: Model | None = None
-        self._folder: Any = None
 
     def __getstate__(self) -> dict[str, bytes]:
         return self.files
@@ -63,10 +66,12 @@ class _SealedFiles:
     def model(self) -> Model:
         """The model, opened on first use."""
         if self._model is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="kvae-")
+            folder = tempfile.TemporaryDirectory(prefix="kvae-")
             for name, content in self.files.items():
-                (Path(self._folder.name) / name).write_bytes(content)
-            self._model = load(self._folder.name)
+                (Path(folder.name) / name).write_bytes(content)
+            self._model = load(folder.name)
+            # The model opens its files on first use, so they are removed with the model and not with the estimator.
+            weakref.finalize(self._model, folder.cleanup)
         return self._model
 
 
@@ -175,7 +180,7 @@ class _VAEEstimator(BaseEstimator):
 
     def _fit(self, X: np.ndarray, held_out: np.ndarray | None = None) -> None:
         """Train on checked rows, and keep the exported files, with quantiles of the held-out rows if there are any."""
-        self._check_parameters()
+        check_parameters(self)
         absent = np.isnan(X).all(axis=0)
         if absent.any():
             raise ValueError(f"All values of feature {int(absent.argmax())} of X are missing. Leave it out.")
@@ -193,23 +198,14 @@ class _VAEEstimator(BaseEstimator):
 
     def _columns(self) -> list[dict[str, Any]]:
         names = [str(name) for name in getattr(self, "feature_names_in_", ())]
-        if len(set(names)) < self.n_features_in_ or not all(name.isprintable() and name for name in names):
+        valid = all(name.isprintable() and 0 < len(name) <= MAX_COLUMN_TEXT for name in names)
+        if len(set(names)) < self.n_features_in_ or not valid:
             names = [f"x{index}" for index in range(self.n_features_in_)]
         columns: list[dict[str, Any]] = [{"name": name, "kind": "numeric", "type": "number"} for name in names]
         for column, offset in zip(columns, self._offsets.tolist(), strict=True):
             if offset:
                 column["offset"] = offset
         return columns
-
-    def _check_parameters(self) -> None:
-        if self.epochs != "auto" and not (isinstance(self.epochs, int | np.integer) and self.epochs >= 1):
-            raise RequestError(f"epochs is {self.epochs!r}; expected auto or an integer of at least 1.")
-        for name in ("latent_dim", "batch_size"):
-            value = getattr(self, name)
-            if not isinstance(value, int | np.integer) or value < 1:
-                raise RequestError(f"{name} is {value!r}; expected an integer of at least 1.")
-        if not self.learning_rate > 0:
-            raise RequestError(f"learning_rate is {self.learning_rate!r}; expected a number above 0.")
 
 
 class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _VAEEstimator):
@@ -312,7 +308,7 @@ class VAEOutlierDetector(OutlierMixin, _VAEEstimator):
 
     Args:
         contamination: Share of the training rows, above 0 and up to 0.5, that are labelled as outliers. With
-            `novelty`, the share of new normal rows that may be.
+            `novelty`, the share of new normal rows that may be, at least 1 / (held-out rows + 1).
         novelty: Whether all training rows are normal. A fifth of them is then held out of the training, and the
             threshold is a quantile of their scores, because the scores of rows that were trained on are too high.
         latent_dim: Size of z.
@@ -379,8 +375,7 @@ class VAEOutlierDetector(OutlierMixin, _VAEEstimator):
             VerificationError: The loss became NaN.
         """
         X = self._check(X, reset=True)
-        if not 0 < self.contamination <= 0.5:
-            raise RequestError(f"contamination is {self.contamination!r}; expected a share above 0 and up to 0.5.")
+        check_parameters(self)
         held_out = np.zeros(len(X), bool)
         if self.novelty:
             if len(X) < _MIN_NOVELTY:
@@ -388,11 +383,20 @@ class VAEOutlierDetector(OutlierMixin, _VAEEstimator):
                     f"novelty holds out a fifth of the rows, but X has n_samples={len(X)}; expected at least "
                     f"{_MIN_NOVELTY}. Use novelty=False."
                 )
+            num = round(_HELD_OUT * len(X))
+            if self.contamination < 1 / (num + 1):
+                raise RequestError(
+                    f"contamination is {self.contamination!r}; expected at least {1 / (num + 1):.3g}, which is 1 / "
+                    f"({num} held-out rows + 1). Use more rows or a larger contamination."
+                )
             order = np.random.default_rng(_seed(self.random_state, 2**31)).permutation(len(X))
-            held_out[order[: round(_HELD_OUT * len(X))]] = True
+            held_out[order[:num]] = True
         self._fit(X[~held_out], X[held_out] if self.novelty else None)
         scores = self.model_.score(self._rows(X)).elbo
-        self.offset_ = float(np.percentile(scores[held_out] if self.novelty else scores, 100.0 * self.contamination))
+        if self.novelty:
+            self.offset_ = thresholds.quantile(scores[held_out], self.contamination)
+        else:  # the convention of scikit-learn and PyOD for the share of the training rows
+            self.offset_ = float(np.percentile(scores, 100.0 * self.contamination))
         self.decision_scores_, self.threshold_ = -scores, -self.offset_
         self.labels_ = np.where(scores < self.offset_, -1, 1)
         return self
@@ -412,6 +416,36 @@ class VAEOutlierDetector(OutlierMixin, _VAEEstimator):
             X: Numbers `[rows, n_features]`; NaN is a missing value.
         """
         return np.where(self.decision_function(X) < 0, -1, 1)
+
+
+def check_parameters(estimator: _VAEEstimator, names: Mapping[str, str] | None = None) -> None:
+    """Raise RequestError if a parameter of an estimator is invalid.
+
+    Args:
+        estimator: Estimator of this module.
+        names: Name of a parameter in the message, if it is different.
+    """
+    shown = names or {}
+
+    def require(valid: bool, name: str, expected: str) -> None:
+        if not valid:
+            value = printable(repr(getattr(estimator, name)), 60)
+            raise RequestError(f"{shown.get(name, name)} is {value}; expected {expected}.")
+
+    for name in ("latent_dim", "batch_size"):
+        integer(getattr(estimator, name), shown.get(name, name), 1)
+    hidden, epochs, beta, rate = estimator.hidden, estimator.epochs, estimator.beta, estimator.learning_rate
+    is_list = isinstance(hidden, Sequence | np.ndarray) and not isinstance(hidden, str | bytes)
+    valid = is_list and all(is_integer(width) and width >= 1 for width in hidden)
+    require(valid, "hidden", "a list of integers of at least 1, such as (128, 64)")
+    valid = epochs == "auto" if isinstance(epochs, str) else is_integer(epochs) and epochs >= 1
+    require(valid, "epochs", "auto or an integer of at least 1")
+    require(is_number(beta) and beta >= 0, "beta", "a number of at least 0")
+    require(is_number(rate) and rate > 0, "learning_rate", "a number above 0")
+    require(str(estimator.numbers) in ("standard", "quantile"), "numbers", "standard or quantile")
+    if isinstance(estimator, VAEOutlierDetector):
+        share = estimator.contamination
+        require(is_number(share) and 0 < share <= 0.5, "contamination", "a share above 0 and up to 0.5")
 
 
 def _seed(random_state: Any, limit: int = 2**32) -> int:
@@ -440,12 +474,12 @@ def _train(estimator: _VAEEstimator, x: np.ndarray, columns: list[dict[str, Any]
     spec = TableSpec.learn(columns, x, order=[column["name"] for column in columns], numbers=estimator.numbers)
     batch_size = int(min(estimator.batch_size, max(_MIN_BATCH, len(x) // _STEPS_PER_EPOCH)))
     options: dict[str, Any] = {"data": spec, "likelihood": Mixed.from_spec(spec), "seed": seed}
-    sizes: dict[str, Any] = {"latent_dim": int(estimator.latent_dim), "hidden": tuple(estimator.hidden)}
+    sizes: dict[str, Any] = {"latent_dim": int(estimator.latent_dim), "hidden": tuple(map(int, estimator.hidden))}
     with _seeded(seed):
         if estimator.beta == 1.0:
             model = VAE.dense(**sizes, **options)
         else:
-            model = BetaVAE.dense(beta=estimator.beta, **sizes, **options)
+            model = BetaVAE.dense(beta=float(estimator.beta), **sizes, **options)
         batches = training_batches(x, None, batch_size, seed)
         epochs: Any = estimator.epochs
         if epochs == "auto":
@@ -453,7 +487,7 @@ def _train(estimator: _VAEEstimator, x: np.ndarray, columns: list[dict[str, Any]
         # To compile the step takes longer than a few steps without.
         is_short = epochs * batches.steps <= _EAGER_STEPS
         per_call = 1 if is_short else min(_STEPS_PER_EXECUTION, batches.steps)
-        model.compile(Adam(estimator.learning_rate), run_eagerly=is_short, steps_per_execution=per_call)
+        model.compile(Adam(float(estimator.learning_rate)), run_eagerly=is_short, steps_per_execution=per_call)
         history = model.fit(
             batches.dataset, epochs=int(epochs), callbacks=[batches.callback], shuffle=False,
             verbose=2 if estimator.verbose else 0,

@@ -19,6 +19,7 @@ from kvae.training.config import Config
 from kvae.tuning import space as spaces
 from kvae.tuning.factors import Factors
 from kvae_serve.errors import InputDataError, RequestError, printable
+from kvae_serve.numbers import integer
 from kvae_serve.readers import Dataset
 
 
@@ -141,10 +142,9 @@ def make(
     """
     if space is not None and grid is not None:
         raise RequestError("--space and --grid cannot be combined: a grid tries all its values. Give one of them.")
-    if metric not in METRICS:
+    if not isinstance(metric, str) or metric not in METRICS:
         raise RequestError(f"Unknown metric {printable(metric, 40)}; expected {', '.join(METRICS)}.")
-    if num_seeds < 1:
-        raise RequestError(f"--seeds is {num_seeds}; expected at least 1.")
+    num_seeds = integer(num_seeds, "--seeds", 1)
     parsed = None
     if space is not None or grid is not None:
         parsed = spaces.parse_grid(grid) if grid is not None else spaces.parse_space(space or "")

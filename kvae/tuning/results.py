@@ -113,10 +113,10 @@ def _is_grid_row(study: Any, row: Row) -> bool:
     return "grid" in study.get_trials(deepcopy=False)[row.trial].user_attrs
 
 
-def best(complete: Sequence[Group], metric: str) -> Group | None:
-    """Return the group with the best median of a metric."""
+def best(complete: Sequence[Group], metric: str, seeds: Sequence[int]) -> Group | None:
+    """Return the group with the best median of a metric, among those with a complete run of each seed."""
     sign = 1.0 if METRICS[metric].direction == "maximize" else -1.0
-    ranked = [each for each in complete if math.isfinite(each.median(metric))]
+    ranked = [each for each in complete if set(seeds) <= set(each.figures) and math.isfinite(each.median(metric))]
     return max(ranked, key=lambda each: sign * each.median(metric), default=None)
 
 
@@ -157,7 +157,7 @@ def write_tables(study: Any, plan: Plan, directory: Path) -> Group | None:
     if plan.is_grid:
         head = [*plan.space, "runs", *(f"{name}{end}" for name in names for end in ("", "_lowest", "_highest"))]
         _write_csv(directory / storage.MEDIANS, head, [_summary(each, plan, names) for each in complete])
-    chosen = best(complete, plan.metric)
+    chosen = best(complete, plan.metric, plan.seeds)
     if chosen:
         config = plan.config(chosen.params, plan.seeds[0])
         number = f"{chosen.median(plan.metric):.6g}"

@@ -142,8 +142,13 @@ def _items(request: str | Mapping[str, Any], option: str) -> Iterable[tuple[str,
     """Yield the full key, the declaration and the text of each setting in a request."""
     if isinstance(request, str):
         pairs = [part.partition("=")[::2] for part in _ITEM.split(request) if part.strip()]
+    elif isinstance(request, Mapping):
+        pairs = [(str(name), _joined(value)) for name, value in request.items()]
     else:
-        pairs = [(name, value if isinstance(value, str) else _joined(value)) for name, value in request.items()]
+        raise RequestError(
+            f"{option} is {printable(repr(request), 40)}; expected a text or a mapping, such as "
+            "{'latent_dim': [2, 8]}."
+        )
     if not pairs:
         raise RequestError(f"{option} is empty; expected SETTING=VALUES such as model.latent_dim=2:64.")
     seen = set()
@@ -157,7 +162,10 @@ def _items(request: str | Mapping[str, Any], option: str) -> Iterable[tuple[str,
         yield key, field, text.strip()
 
 
-def _joined(values: Iterable[Any]) -> str:
+def _joined(values: Any) -> str:
+    """Return the value or the values of a setting as text."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        return str(values)
     return "|".join(",".join(map(str, each)) if isinstance(each, (list, tuple)) else str(each) for each in values)
 
 

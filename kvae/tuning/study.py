@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import math
 import os
 import time
@@ -21,6 +22,7 @@ from kvae.tuning import results, storage
 from kvae.tuning.plan import METRICS, Plan
 from kvae.tuning.results import Study
 from kvae_serve.errors import InputDataError, OutputError, RequestError, VerificationError
+from kvae_serve.numbers import integer
 from kvae_serve.progress import Progress
 from kvae_serve.readers import Dataset
 
@@ -140,8 +142,7 @@ def prepare(
     if grid is not None and trials is not None:
         raise RequestError("--trials cannot be combined with --grid, which trains all its combinations. Leave it out.")
     trials = 30 if trials is None else trials
-    if not 1 <= trials <= MAX_TRIALS:
-        raise RequestError(f"--trials is {trials}; expected 1 to {MAX_TRIALS}.")
+    trials = integer(trials, "--trials", 1, MAX_TRIALS)
     storage.require_optuna()
     report.require()
     startup.require_to_train()
@@ -203,7 +204,8 @@ def run(request: Request, quiet: bool = False) -> Study:
         with _next_trial(request) as number:
             if number is None:
                 break
-            interrupted = not _train_trial(request, number, quiet)
+            with _tensorflow_warnings_hidden():
+                interrupted = not _train_trial(request, number, quiet)
         if not interrupted:
             results.write_tables(study, plan, directory)
     written = _write(request, interrupted)
@@ -211,7 +213,10 @@ def run(request: Request, quiet: bool = False) -> Study:
         reason = next(
             (each.user_attrs.get("error") for each in study.trials if each.user_attrs.get("error")), "unknown"
         )
-        raise VerificationError(f"None of {len(study.trials)} trials finished training. The first reason: {reason}")
+        failure = f"No configuration finished training with all {len(plan.seeds)} seeds"
+        if not written.counts["complete"]:
+            failure = f"None of {len(study.trials)} trials finished training"
+        raise VerificationError(f"{failure}. The first reason: {reason}")
     return written
 
 
@@ -344,6 +349,20 @@ def _train_trial(request: Request, number: int, quiet: bool) -> bool:
         study.tell(number, state=TrialState.FAIL)
     _say(quiet, number, title, f"{plan.metric} {value:.6g}", started)
     return True
+
+
+@contextlib.contextmanager
+def _tensorflow_warnings_hidden() -> Iterator[None]:
+    """Hide the warnings of TensorFlow that functions are traced again, as they are for each trial."""
+    import keras  # noqa: F401 - the import of TensorFlow may set the level
+
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _say(quiet: bool, number: int, title: str, result: str, started: float) -> None:

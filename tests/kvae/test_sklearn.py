@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -132,6 +134,30 @@ def test_pickled_estimator_does_not_need_tensorflow(detector, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), detector.score_samples(x))
 
 
+def test_model_outlives_its_estimator():
+    estimator = VAETransformer(**QUICK).fit(plane(30))
+    model = estimator.model_
+    folder = Path(model.path)
+    del estimator
+    assert model.sample(1).x.shape == (1, 4)
+    del model
+    gc.collect()
+    assert not folder.exists()
+
+
+def test_threshold_of_novelty_is_at_the_expected_share_of_fresh_rows():
+    """The lowest of 19 held-out scores has the rank 1 / 20: a fresh row is the lowest of 20 with this probability."""
+    fitted = VAEOutlierDetector(0.05, novelty=True, **QUICK).fit(plane(95))
+    record = fitted.model_.manifest.raw["score"]
+    assert record["examples"] == 19
+    lowest = min(float(share) for share in record["quantiles"])
+    assert lowest == pytest.approx(0.05)
+    assert fitted.offset_ == pytest.approx(min(record["quantiles"].values()), abs=1e-3)
+    assert -fitted.offset_ in fitted.decision_scores_
+    with pytest.raises(ValueError, match=r"contamination is 0.04; expected at least 0.05, which is 1 / \(19 held-out"):
+        VAEOutlierDetector(0.04, novelty=True, **QUICK).fit(plane(95))
+
+
 def test_kvae_does_not_import_scikit_learn():
     code = "import sys, kvae; print('sklearn' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True)
@@ -148,6 +174,8 @@ def test_names_of_columns_and_missing_values_are_kept():
     assert z.notna().all().all()
     columns = pipeline[0].model_.manifest.data.columns
     assert [column["name"] for column in columns] == list(frame)
+    long = VAETransformer(**QUICK).fit(frame.rename(columns={"width": "w" * 300}))
+    assert [column["name"] for column in long.model_.manifest.data.columns] == ["x0", "x1", "x2", "x3"]
     assert np.isfinite(pipeline[0].score_samples(holes)).all()
     assert np.isfinite(VAETransformer(**QUICK).fit(frame).score_samples(holes)).all()  # complete in training
 
@@ -168,12 +196,39 @@ def test_grid_search_chooses_by_the_elbo():
         ({"latent_dim": 0}, "latent_dim is 0"),
         ({"batch_size": 1.5}, "batch_size is 1.5"),
         ({"learning_rate": 0}, "learning_rate is 0"),
+        ({"learning_rate": "x"}, "learning_rate is 'x'; expected a number above 0"),
+        ({"learning_rate": np.inf}, "learning_rate is inf"),
         ({"numbers": "log"}, "numbers is 'log'"),
+        ({"numbers": None}, "numbers is None; expected standard or quantile"),
+        ({"contamination": "auto"}, "contamination is 'auto'; expected a share"),
+        ({"contamination": None}, "contamination is None"),
+        ({"contamination": np.nan}, "contamination is nan"),
+        ({"hidden": 64}, "hidden is 64; expected a list of integers"),
+        ({"hidden": "abc"}, "hidden is 'abc'"),
+        ({"hidden": (0,)}, r"hidden is \(0,\)"),
+        ({"hidden": (8.5,)}, r"hidden is \(8.5,\)"),
+        ({"beta": -1}, "beta is -1; expected a number of at least 0"),
+        ({"epochs": True}, "epochs is True"),
+        ({"latent_dim": None}, "latent_dim is None"),
     ],
 )
 def test_invalid_parameters_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         VAEOutlierDetector(**settings).fit(plane(30))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epoch_num": 0}, "epoch_num is 0"),
+        ({"lr": "x"}, "lr is 'x'"),
+        ({"encoder_neuron_list": None}, "encoder_neuron_list is None"),
+        ({"contamination": "auto"}, "contamination is 'auto'"),
+    ],
+)
+def test_messages_of_the_pyod_detector_have_its_names(settings, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        VAE(**settings).fit(plane(30))
 
 
 def test_invalid_data_are_refused():

@@ -36,6 +36,7 @@ def test_commas_separate_settings_but_not_values():
 def test_mapping_means_the_same_as_text():
     mapping = {"beta": [1, 2.5], "encoder_hidden": [(64, 32), (16,)]}
     assert space.parse_grid(mapping) == space.parse_grid("beta=1,2.5,encoder_hidden=64,32|16")
+    assert space.parse_grid({"beta": 4}) == space.parse_grid("beta=4")
     assert space.parse_space({"latent_dim": "2:8"}) == space.parse_space("latent_dim=2:8")
 
 
@@ -123,7 +124,12 @@ def test_grid_has_every_combination_with_the_first_seed_first(digits):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_seeds": 0}, "--seeds is 0; expected at least 1"),
+        ({"num_seeds": 0}, "--seeds is 0; expected an integer of at least 1"),
+        ({"num_seeds": "a"}, "--seeds is 'a'; expected an integer"),
+        ({"grid": ["beta"]}, "--grid is .*; expected a text or a mapping"),
+        ({"space": 5}, "--space is 5; expected a text or a mapping"),
+        ({"space": {"latent_dim": None}}, "latent_dim cannot be None"),
+        ({"metric": ["val_elbo"]}, "Unknown metric"),
         ({"metric": "elbo"}, "Unknown metric elbo; expected val_elbo"),
         ({"metric": "val_mig"}, "does not have factors"),
         ({"flags": {"validation": 0}}, "--validation is 0"),

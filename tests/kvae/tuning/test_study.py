@@ -102,6 +102,7 @@ def test_finished_study_continues_with_more_trials(whole, tmp_path):
         ({"validation": 90}, RequestError, "was made with validation 100, got 90"),
         ({"storage": "sqlite:///x.db"}, RequestError, "was started without --storage"),
         ({"trials": 0}, RequestError, "--trials is 0"),
+        ({"trials": "a"}, RequestError, "--trials is 'a'; expected an integer from 1"),
     ],
 )
 def test_existing_study_with_another_request_is_one_error(whole, changes, error, message):
@@ -338,9 +339,10 @@ def test_best_of_a_grid_is_the_best_median():
     def group(trial, *elbos):
         return results.Group(trial, {}, {seed: {"val_elbo": elbo} for seed, elbo in enumerate(elbos)})
 
-    groups = [group(0, -1.0, -9.0, -9.0), group(1, -3.0, -3.0, -3.0), group(2, float("nan"))]
-    assert results.best(groups, "val_elbo").trial == 1
-    assert results.best([groups[2]], "val_elbo") is None
+    nan = float("nan")
+    groups = [group(0, -1.0, -9.0, -9.0), group(1, -3.0, -3.0, -3.0), group(2, nan, nan, nan), group(3, -0.5, -0.5)]
+    assert results.best(groups, "val_elbo", (0, 1, 2)).trial == 1  # the third run of group 3 failed
+    assert results.best([groups[2]], "val_elbo", (0, 1, 2)) is None
 
 
 def test_configuration_of_best_toml_is_complete(whole):
