@@ -56,7 +56,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -
 
 
 def pixels(images: np.ndarray, data: Data, about: str, caption: str = "", columns: int | None = None) -> Picture:
-    """Return images as one PNG, row by row.
+    """Return images as one PNG, row by row, with a transparent gap between them.
 
     Args:
         images: `[num, height, width, channels]` in data units. If it has neither 1 nor 3 channels, the first is shown.
@@ -67,7 +67,8 @@ def pixels(images: np.ndarray, data: Data, about: str, caption: str = "", column
     """
     if images.shape[-1] not in (1, 3):
         images = images[..., :1]
-    picture = grid.grid(images, columns, data.range)
+    shown = grid.to_uint8(images, data.range)
+    picture = grid.grid(np.concatenate([shown, np.full_like(shown[..., :1], 255)], axis=-1), columns)
     height, width = picture.shape[:2]
     return Picture(address(png.encode(picture), "image/png"), about, caption, width, height)
 

@@ -74,7 +74,7 @@ def samples(subject: Subject) -> list[Block]:
             (subject.condition_text(each), "", pixels(drawn(_ROW, each), data, f"{_ROW} samples", columns=_ROW))
             for each in combinations
         ]
-        return [note(text), {"strips": strips}]
+        return [note(text), _strips("sample", [str(at) for at in range(_ROW)], strips)]
     if combinations == [{}]:
         rows = [("", x) for x in drawn(8, {})]
     else:
@@ -111,7 +111,7 @@ def traversals(subject: Subject) -> list[Block]:
             (name, size, pixels(x, subject.manifest.data, f"Traversal of {name}", columns=steps))
             for name, size, x in rows
         ]
-        return [note(text), {"strips": strips}]
+        return [note(text), _strips("standard deviations", _signed(path.values), strips)]
     if subject.manifest.data.kind == "table":
         return [note(text), *(_table_traversal(subject, *row, path.values) for row in rows[:6])]
     fading = [_lines(list(x), f"{name}, {size}", fade=True) for name, size, x in rows[:6]]
@@ -171,7 +171,16 @@ def _table_traversal(subject: Subject, name: str, size: str, x: np.ndarray, valu
         change[at] = float(np.any(x[:, at] != x[0, at])) if categorical else change[at] / column.get("scale", 1.0)
     order = np.argsort(-change, kind="stable")[:_COLUMNS]
     rows = ((columns[at]["name"], *(_cell(columns[at], value) for value in x[:, at])) for at in order)
-    return table((f"{name}, {size}", *(f"{value:+.3g}" if value else "0" for value in values)), rows)
+    return table((f"{name}, {size}", *_signed(values)), rows)
+
+
+def _strips(corner: str, columns: list[str], rows: list[tuple[str, str, Picture]]) -> Block:
+    """Return rows of images, each with its name and a remark, under the names of their columns."""
+    return {"strips": {"corner": corner, "columns": columns, "rows": rows}}
+
+
+def _signed(values: np.ndarray) -> list[str]:
+    return [f"{value:+.3g}".replace("-", "−") if value else "0" for value in np.round(values, 6).tolist()]
 
 
 def _lines(parts: Sequence[np.ndarray], caption: str, fade: bool = False) -> Picture:

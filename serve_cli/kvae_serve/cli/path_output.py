@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -69,10 +69,15 @@ def file(flag: str, name: str, text: str, row: bool = True) -> options.Decorator
     return click.option(flag, name, metavar="FILE[:ROW]" if row else "FILE", shell_complete=completers.path, help=text)
 
 
-def deliver(path: LatentPath, output: options.OutputArgs, style: StyleArgs) -> None:
-    """Write a path, or show it as text."""
+def deliver(
+    path: LatentPath, output: options.OutputArgs, style: StyleArgs, seeds: Sequence[int] = (), start: int = 0
+) -> None:
+    """Write a path, or show it as text. A picture names the seeds of the draws at its ends, and the first draw."""
     from kvae_serve.writers import paths
 
+    if seeds:
+        draws = {"kvae seed": " to ".join(map(str, seeds)), "kvae start": str(start)}
+        path = replace(path, metadata=path.metadata | draws)
     if output.path is not None:
         with Busy("Writing", output.quiet):
             paths.write(output.path, path, paths.Style(**asdict(style)), output.force)

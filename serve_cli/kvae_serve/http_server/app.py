@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import hmac
 import html
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +20,6 @@ import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
@@ -35,7 +35,7 @@ STATUS = {1: 500, 2: 400, 3: 501, 4: 422, 5: 422, 6: 503, 7: 500, 8: 500}
 """HTTP status of each exit code. Files are opened at the start, so a later failure of a graph (5), such as NaN in its
 output, is due to the input."""
 
-LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "::1", "[::1]"]
+_LOOPBACK = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]*)?", re.IGNORECASE)
 _HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
 _PAGE_HEADERS = {"content-security-policy": _POLICY}
@@ -85,11 +85,6 @@ def application(
         for graph in model.graphs:
             model.session(graph)
     server = _Server(models, limits)
-    middleware = [Middleware(_Headers)]
-    if only_local:
-        middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_HOSTS, www_redirect=False))
-    if token is not None:
-        middleware.append(Middleware(_Token, token=token))
     return Starlette(
         routes=[
             Route("/", server.answered(server.home)),
@@ -109,7 +104,7 @@ def application(
                 for operation in operations.OPERATIONS
             ),
         ],
-        middleware=middleware,
+        middleware=[Middleware(_Headers), Middleware(_Guard, token=token, only_local=only_local)],
         exception_handlers={HTTPException: _http_error},
     )
 
@@ -169,7 +164,6 @@ class _Server:
 
     async def info(self, request: Request) -> Response:
         model = self._models[self._model_name(request)]
-
         return await self._run(None, lambda deadline: _json(model.info()))
 
     async def verify(self, request: Request) -> Response:
@@ -291,22 +285,35 @@ class _Headers:
         await self._app(scope, receive, send_with_headers)
 
 
-class _Token:
-    """Refuses requests without the bearer token. A browser may send it as the password of HTTP Basic."""
+class _Guard:
+    """Refuses host names of other machines, and requests without the bearer token.
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app, self._token = app, token.encode()
+    A browser may send the token as the password of HTTP Basic.
+    """
+
+    def __init__(self, app: ASGIApp, token: str | None, only_local: bool) -> None:
+        self._app, self._token, self._only_local = app, token.encode() if token is not None else None, only_local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] != "/health" and not self._is_allowed(dict(scope["headers"])):
-            answer = _error(401, "The token is missing or wrong. Send Authorization: Bearer TOKEN.")
-            answer.headers.append("www-authenticate", "Bearer")
-            answer.headers.append("www-authenticate", 'Basic realm="kvae: the token is the password", charset="UTF-8"')
-            await answer(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
+        await (self._refusal(scope) or self._app)(scope, receive, send)
 
-    def _is_allowed(self, headers: Mapping[bytes, bytes]) -> bool:
+    def _refusal(self, scope: Scope) -> Response | None:
+        if scope["type"] == "lifespan":
+            return None
+        headers = dict(scope["headers"])
+        host = headers.get(b"host", b"")
+        if self._only_local and not _LOOPBACK.fullmatch(host):
+            name = printable(host.decode("latin-1"), 60) or "missing"
+            return _error(400, f"The host is {name}; expected localhost or 127.0.0.1. Use one of them, or see --host.")
+        if self._token is None or scope["path"] == "/health" or self._is_allowed(headers, self._token):
+            return None
+        answer = _error(401, "The token is missing or wrong. Send Authorization: Bearer TOKEN.")
+        answer.headers.append("www-authenticate", "Bearer")
+        answer.headers.append("www-authenticate", 'Basic realm="kvae: the token is the password", charset="UTF-8"')
+        return answer
+
+    @staticmethod
+    def _is_allowed(headers: Mapping[bytes, bytes], token: bytes) -> bool:
         scheme, _, credentials = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() == b"basic":
             try:
@@ -315,7 +322,7 @@ class _Token:
                 return False
         elif scheme.lower() != b"bearer":
             return False
-        return hmac.compare_digest(credentials.strip(), self._token)
+        return hmac.compare_digest(credentials.strip(), token)
 
 
 def _parse(content: bytes) -> dict[str, Any]:

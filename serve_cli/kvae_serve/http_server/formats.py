@@ -48,7 +48,9 @@ def choose(accept: str, available: list[str]) -> str | None:
         ranges = (kind, kind.partition("/")[0] + "/*", "*/*")
         return next((weights[each] for each in ranges if each in weights), 0.0)
 
-    best = max(available, key=weight)
+    # Old browsers send image/avif,image/webp,*/* for an image element.
+    only_images = {kind.partition("/")[0] for kind in weights} == {"image", "*"}
+    best = max(available, key=lambda kind: (weight(kind), only_images and kind == PNG))
     return best if weight(best) > 0 else None
 
 

@@ -12,7 +12,8 @@ from kvae_serve import __version__, request_fields
 from kvae_serve.errors import RequestError, printable
 from kvae_serve.http_server import formats, operations
 from kvae_serve.http_server.formats import JSON
-from kvae_serve.model import Model
+from kvae_serve.inference import thresholds
+from kvae_serve.model import Check, Model
 from kvae_serve.sealed import noise
 from kvae_serve.sealed.manifest import Condition, Manifest
 from kvae_serve.writers.captioned_grid import MAX_SCALE
@@ -34,19 +35,50 @@ _TEXTS = {
     "scale": "Factor that enlarges a PNG. Default: each image has at least 56 x 56 pixels.",
     "plain": "Return a PNG without captions.",
     "num_samples": "Draws of z per example.",
-    "threshold": "Elbo in nats below which an example is an anomaly, or a quantile of held-out data such as q0.01.",
+    "threshold": "Elbo in nats below which an example is an anomaly, or a quantile of normal data such as q0.01.",
+}
+_SCORE_SEED = "Seed of the draws of z. The default is fixed, so that scores repeat and quantiles apply."
+_THRESHOLD = {
+    True: "The model file stores quantiles of held-out data.",
+    False: "The model file stores quantiles of training data, so more new rows may lie below.",
+    None: "The model file does not store quantiles.",
 }
 _ERRORS = {
-    400: "The request is wrong (exit code 2)",
+    400: "The request is wrong (exit code 2), or the host is not this machine",
     401: "The bearer token is missing or wrong",
     404: "The model does not exist, or does not have the graphs",
+    405: "The address does not have this method",
     406: "Accept names no format of the answer",
     413: "The body is too large",
     415: "The body is not application/json",
     422: "The data do not fit the model (exit codes 4 and 5)",
     429: "Too many requests are waiting",
+    500: "kvae has a bug (exit code 1)",
+    501: "An extra is not installed (exit code 3)",
     503: "The model does not reproduce its reference outputs (exit code 6)",
     504: "The request took too long",
+}
+_ALWAYS = (400, 401, 429, 500, 504)
+_ANSWERS = {
+    "sample": ("rows", "n", "conditions", "seed", "start", "x"),
+    "encode": ("rows", "z_mean", "z_log_var", "z", "seed"),
+    "decode": ("rows", "x", "seed"),
+    "reconstruct": ("rows", "x_mean"),
+    "score": ("rows", "num_samples", "seed", "elbo", "reconstruction", "kl", "threshold", "anomaly"),
+}
+_SOMETIMES = {"encode": ("z", "seed"), "decode": ("seed",), "score": ("threshold", "anomaly")}
+"""Fields of answers for requests with `draw` or `threshold`."""
+_MEANINGS = {
+    "conditions": "Requested values of each condition.",
+    "x_mean": "Mean of p(x given z) at the mean of q(z given x).",
+    "z": "Draws from q(z given x). Only with `draw`.",
+    "z_log_var": "Log of the variance.",
+    "records": "Rows as objects, instead of x. Only with `records`.",
+    "elbo": "-reconstruction - kl in nats; higher is more normal.",
+    "reconstruction": "-log p(x given z) in nats.",
+    "kl": "KL(q(z given x) to p(z)) in nats.",
+    "threshold": "The threshold in nats, and the rows of its quantile.",
+    "anomaly": "Whether the elbo is below the threshold. Only with `threshold`.",
 }
 _QUERY = ("n", "label", "condition", "seed", "start", "temperature", "draw", "dtype", "records", "scale", "plain")
 
@@ -91,18 +123,16 @@ def from_query(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
         elif key in fields:
             raise RequestError(f"{key} is given twice. Leave one out.")
         else:
-            fields[key] = text if key == "dtype" else _value(key, text)
+            fields[key] = text if key == "dtype" else _value(text)
     return fields
 
 
-def _value(key: str, text: str) -> Any:
+def _value(text: str) -> Any:
+    """Return a JSON value, or the text itself. The check of the fields refuses what is not expected."""
     try:
-        value = json.loads(text) if len(text) <= 40 else None
+        return json.loads(text) if len(text) <= 40 else text
     except ValueError:
-        value = None
-    if not isinstance(value, bool | int | float):
-        raise RequestError(f"{key} is {printable(text, 40)}; expected a number, true or false.")
-    return value
+        return text
 
 
 def description(models: Mapping[str, Model], max_rows: int) -> dict[str, Any]:
@@ -113,14 +143,14 @@ def description(models: Mapping[str, Model], max_rows: int) -> dict[str, Any]:
         max_rows: Limit of rows per request.
     """
     paths: dict[str, Any] = {
-        "/health": {"get": _get("Whether the server runs.", security=[])},
-        "/v1/models": {"get": _get("List the models and the limits.")},
+        "/health": {"get": _get("Whether the server runs.", {"status": _STRING, "version": _STRING}, security=[])},
+        "/v1/models": {"get": _get("List the models and the limits.", {"models": _list(_SUMMARY), "limits": _LIMITS})},
     }
     for name, model in models.items():
         root = f"/v1/models/{quote(name, safe='')}"
-        paths[f"{root}/info"] = {"get": _get(f"Show the metadata of {name}.")}
-        verify = _get(f"Check that {name} reproduces its reference outputs.")
-        verify["responses"]["503"] = {"description": _ERRORS[503]}
+        paths[f"{root}/info"] = {"get": _get(f"Show the metadata of {name}.", _INFO)}
+        verify = _get(f"Check that {name} reproduces its reference outputs.", _VERIFY)
+        verify["responses"]["503"] = verify["responses"]["200"] | {"description": _ERRORS[503]}
         paths[f"{root}/verify"] = {"get": verify}
         for operation in operations.available(model):
             paths[f"{root}/{operation}"] = _operation(name, operation, model.manifest, max_rows)
@@ -141,20 +171,47 @@ def description(models: Mapping[str, Model], max_rows: int) -> dict[str, Any]:
     }
 
 
-_ERROR = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message"],
-            "properties": {
-                "message": {"type": "string"},
-                "exit_code": {"type": "integer", "description": "Exit code of the command for the same error."},
+def _list(items: Any) -> dict[str, Any]:
+    return {"type": "array", "items": items}
+
+
+def _object(properties: dict[str, Any], optional: Sequence[str] = ()) -> dict[str, Any]:
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": properties, "required": required}
+
+
+_KINDS: list[dict[str, Any]] = [{"type": kind} for kind in ("object", "string", "integer", "number", "boolean")]
+_ANY, _STRING, _INTEGER, _NUMBER, _BOOLEAN = _KINDS
+_ERROR = _object(
+    {
+        "error": _object(
+            {
+                "message": _STRING,
+                "exit_code": _INTEGER | {"description": "Exit code of the command for the same error."},
             },
-        }
-    },
-}
+            optional=["exit_code"],
+        )
+    }
+)
+_SUMMARY = _object(
+    dict.fromkeys(("name", "model_id", "kind"), _STRING)
+    | {"data": _ANY, "latent_dim": _INTEGER, "conditions": _list(_ANY), "operations": _list(_STRING)}
+)
+_LIMITS = _object({"rows": _INTEGER, "body": _INTEGER, "seconds": _NUMBER})
+_FILE = _object(
+    {"graph": _STRING, "path": _STRING, "bytes": _INTEGER, "parameters": _INTEGER, "nodes": _INTEGER}
+    | {"inputs": _ANY, "outputs": _ANY}
+)
+_INFO = {"path": _STRING, "manifest": _ANY, "files": _list(_FILE)}
+_CHECK = _object(
+    dict(zip(Check._fields, (_STRING, _STRING, {"type": ["number", "null"]}, _NUMBER, _BOOLEAN), strict=True))
+)
+_VERIFY = {"ok": _BOOLEAN, "model_id": _STRING, "checks": _list(_CHECK)}
+_LIMIT = _object(
+    {"elbo": _NUMBER, "quantile": {"type": ["number", "null"]}, "examples": {"type": ["integer", "null"]}}
+    | {"held_out": _BOOLEAN, "interval": _list(_NUMBER)},
+    optional=["examples", "held_out", "interval"],
+)
 
 
 def _errors(*codes: int) -> dict[str, Any]:
@@ -162,9 +219,9 @@ def _errors(*codes: int) -> dict[str, Any]:
     return {str(code): {"description": _ERRORS[code], "content": content} for code in codes}
 
 
-def _get(text: str, **rest: Any) -> dict[str, Any]:
-    content = {JSON: {"schema": {"type": "object"}}}
-    responses = {"200": {"description": "Success", "content": content}} | _errors(401, 429, 504)
+def _get(text: str, answer: dict[str, Any], **rest: Any) -> dict[str, Any]:
+    content = {JSON: {"schema": _object(answer)}}
+    responses = {"200": {"description": "Success", "content": content}} | _errors(*_ALWAYS)
     return {"summary": text, "responses": responses, **rest}
 
 
@@ -174,19 +231,19 @@ def _operation(name: str, operation: str, manifest: Manifest, max_rows: int) -> 
     properties = {
         field: schema
         for field in ("id", *known.fields)
-        if (schema := _field(field, manifest, max_rows)) is not None
+        if (schema := _field(field, operation, manifest, max_rows)) is not None
         and (field != "records" or manifest.data.kind == "table")
         and (field not in request_fields.PICTURE or formats.PNG in kinds)
     }
     required = [field for field in ("x", "z") if field in properties]
     schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
     content = {
-        kind: {"schema": {"type": "object"} if kind == JSON else {"type": "string"} | _BINARY.get(kind, {})}
+        kind: {"schema": _answer(operation, manifest, max_rows) if kind == JSON else _STRING | _BINARY.get(kind, {})}
         for kind in kinds
     }
     headers = {"Kvae-Seed": {"description": "Seed of the draws", "schema": {"type": "string"}}}
     answers = {"200": {"description": "Success", "content": content, "headers": headers}}
-    answers |= _errors(400, 401, 404, 406, 413, 422, 429, 504)
+    answers |= _errors(*_ALWAYS, 404, 406, 413, 422, 501)
     post = {
         "summary": f"{known.summary[:-1]} ({name}).",
         "requestBody": {"required": operation != "sample", "content": {JSON: {"schema": schema}}},
@@ -208,14 +265,30 @@ def _operation(name: str, operation: str, manifest: Manifest, max_rows: int) -> 
 
 
 _BINARY = {formats.NPY: {"contentMediaType": formats.NPY}, formats.PNG: {"contentMediaType": formats.PNG}}
-_LIST = {"type": "array", "items": {"type": "string"}}
 _QUERY_SCHEMAS: dict[str, Any] = {
-    "label": _LIST | {"description": "Class, by name or index. May be repeated."},
-    "condition": _LIST | {"description": "NAME=VALUE. May be repeated."},
+    "label": _list(_STRING) | {"description": "Class, by name or index. May be repeated."},
+    "condition": _list(_STRING) | {"description": "NAME=VALUE. May be repeated."},
 }
 
 
-def _field(field: str, manifest: Manifest, max_rows: int) -> dict[str, Any] | None:
+def _answer(operation: str, manifest: Manifest, max_rows: int) -> dict[str, Any]:
+    """Return the schema of an answer in JSON. With `records`, x has another name."""
+    is_table = manifest.data.kind == "table"
+    data = _nested(manifest.data.shape, ["number", "null"] if is_table else "number", max_rows)
+    z = _nested((manifest.latent_dim,), "number", max_rows)
+    schemas: dict[str, dict[str, Any]] = dict.fromkeys(("rows", "n", "num_samples", "seed", "start"), _INTEGER)
+    schemas |= {"id": {}, "conditions": _ANY | {"additionalProperties": _list(_STRING)}, "x": data, "x_mean": data}
+    schemas |= {"z": z, "z_mean": z, "z_log_var": z, "records": _list(_ANY)}
+    schemas |= dict.fromkeys(("elbo", "reconstruction", "kl"), _list(_NUMBER))
+    schemas |= {"threshold": _LIMIT, "anomaly": _list(_BOOLEAN)}
+    names, optional = ("id", *_ANSWERS[operation]), ("id", *_SOMETIMES.get(operation, ()))
+    if is_table and "records" in operations.OPERATIONS[operation].fields:
+        names, optional = (*names, "records"), (*optional, "records", "x", "x_mean")
+    described = {name: {"description": _MEANINGS[name]} if name in _MEANINGS else {} for name in names}
+    return _object({name: schemas[name] | described[name] for name in names}, optional)
+
+
+def _field(field: str, operation: str, manifest: Manifest, max_rows: int) -> dict[str, Any] | None:
     """Return the schema of a field for a model; None if the model does not have it."""
     schemas: dict[str, dict[str, Any]] = {
         "id": {},
@@ -241,6 +314,14 @@ def _field(field: str, manifest: Manifest, max_rows: int) -> dict[str, Any] | No
         return {"type": "object", "properties": values, "additionalProperties": False} | {
             "description": _TEXTS["condition"]
         }
+    if operation == "score" and field in ("num_samples", "seed"):
+        default = operations.score_defaults(manifest)[field]
+        text = _SCORE_SEED if field == "seed" else _TEXTS[field]
+        return schemas[field] | {"description": text, "default": default}
+    if field == "threshold":
+        stored: Any = manifest.raw.get("score")
+        held_out = stored.get("split") == thresholds.HELD_OUT if stored else None
+        return schemas[field] | {"description": f"{_TEXTS[field]} {_THRESHOLD[held_out]}"}
     if field == "z":
         rows = _nested((manifest.latent_dim,), "number", max_rows)
         return rows | {"description": f"Latent vectors, [rows, {manifest.latent_dim}]."}
@@ -282,11 +363,11 @@ def _x(manifest: Manifest, max_rows: int) -> dict[str, Any]:
     }
 
 
-def _nested(shape: Sequence[int], kind: str, max_rows: int) -> dict[str, Any]:
+def _nested(shape: Sequence[int], kind: str | list[str], max_rows: int) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": kind}
     for _ in shape:
-        schema = {"type": "array", "items": schema}
-    return {"type": "array", "items": schema, "minItems": 1, "maxItems": max_rows}
+        schema = _list(schema)
+    return _list(schema) | {"minItems": 1, "maxItems": max_rows}
 
 
 _STYLE = """
@@ -326,17 +407,25 @@ def _endpoint(path: str, method: str, each: Mapping[str, Any]) -> str:
     schema = content.get("schema", {})
     fields = [(name, value, name in schema["required"]) for name, value in schema.get("properties", {}).items()]
     fields += [(value["name"], value["schema"], False) for value in each.get("parameters", ())]
-    kinds = ", ".join(each["responses"]["200"]["content"])
-    rows = "".join(
-        f"<tr><td><code>{_text(name)}</code>{' (required)' if required else ''}</td><td>{_text(_type(value))}</td>"
-        f"<td>{_text(value.get('description', ''))}</td></tr>"
-        for name, value, required in fields
-    )
-    table = f"<table><tr><th>Field</th><th>Type</th><th>Meaning</th></tr>{rows}</table>" if rows else ""
+    answers = each["responses"]["200"]["content"]
+    returned = [(name, value, False) for name, value in answers[JSON]["schema"]["properties"].items()]
     return (
         f'<details><summary><span class="method">{method.upper()}</span> <code>{_text(path)}</code> '
-        f"{_text(each['summary'])}</summary>\n{table}\n<p>Answer: {_text(kinds)}</p></details>"
+        f"{_text(each['summary'])}</summary>\n{_table('Field', fields)}\n<p>Answer: {_text(', '.join(answers))}</p>\n"
+        f"{_table('Field of the answer', returned)}</details>"
     )
+
+
+def _table(head: str, fields: Sequence[tuple[str, Mapping[str, Any], bool]]) -> str:
+    """Return a table of fields: name, schema, and whether the field is required. An empty column is left out."""
+    has_texts = any("description" in value for _, value, _ in fields)
+    rows = "".join(
+        f"<tr><td><code>{_text(name)}</code>{' (required)' if required else ''}</td><td>{_text(_type(value))}</td>"
+        + (f"<td>{_text(value.get('description', ''))}</td>" if has_texts else "")
+        for name, value, required in fields
+    )
+    meaning = "<th>Meaning</th>" if has_texts else ""
+    return f"<table><tr><th>{head}</th><th>Type</th>{meaning}</tr>{rows}</table>" if rows else ""
 
 
 def _type(schema: Mapping[str, Any]) -> str:

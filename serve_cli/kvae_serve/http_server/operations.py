@@ -17,6 +17,7 @@ from kvae_serve.numbers import integer
 from kvae_serve.request_fields import VALUE, Types
 from kvae_serve.row_stream import RowStream
 from kvae_serve.sealed import noise
+from kvae_serve.sealed.manifest import Manifest
 from kvae_serve.writers import frames
 from kvae_serve.writers.captioned_grid import PictureStyle
 
@@ -112,9 +113,9 @@ def _reconstruct(model: Model, request: dict[str, Any], max_rows: int) -> Answer
 
 
 def _score(model: Model, request: dict[str, Any], max_rows: int) -> Answer:
-    kept = thresholds.draws(model.manifest) or (scoring.NUM_SAMPLES, scoring.SEED)
-    num_samples = integer(request.get("num_samples", kept[0]), "num_samples", 1, noise.MAX_INDEX)
-    seed = integer(request.get("seed", kept[1]), "seed", 0, noise.MAX_SEED)
+    draws = score_defaults(model.manifest) | request
+    num_samples = integer(draws["num_samples"], "num_samples", 1, noise.MAX_INDEX)
+    seed = integer(draws["seed"], "seed", 0, noise.MAX_SEED)
     text = request.get("threshold")
     below = None if text is None else thresholds.threshold(str(text), model.manifest, num_samples, seed)
     x, conditions = _examples(model, request, max_rows)
@@ -160,6 +161,12 @@ OPERATIONS: dict[str, Operation] = {
         returns_data=False,
     ),
 }
+
+
+def score_defaults(manifest: Manifest) -> dict[str, int]:
+    """Return the draws of z and the seed of scores: those of the quantiles in the manifest, if it has any."""
+    draws = thresholds.draws(manifest) or (scoring.NUM_SAMPLES, scoring.SEED)
+    return dict(zip(("num_samples", "seed"), draws, strict=True))
 
 
 def available(model: Model) -> list[str]:

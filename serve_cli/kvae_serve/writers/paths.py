@@ -175,6 +175,10 @@ def _captions(latent_path: LatentPath, scale: int) -> Captions:
             title.append(f"{condition.name} {texts[0]}")
         else:
             ends.append(texts)
+    if "kvae seed" in latent_path.metadata:
+        title.append(f"seed {latent_path.metadata['kvae seed']}")
+        if latent_path.metadata["kvae start"] != "0":
+            title.append(f"start {latent_path.metadata['kvae start']}")
     num_rows = len(latent_path.x)
     names = [", ".join(each[row] for each in ends) for row in range(num_rows)]
     axis = _axis(latent_path)

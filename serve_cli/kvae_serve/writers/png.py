@@ -16,14 +16,15 @@ if TYPE_CHECKING:
     import numpy as np
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_COLOUR_TYPES = {1: 0, 3: 2}
+_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 
 
 def encode(image: np.ndarray, text: Mapping[str, str] | None = None) -> bytes:
     """Encode an image as the bytes of a PNG file.
 
     Args:
-        image: uint8 `[height, width]` or `[height, width, channels]` with 1 channel (gray) or 3 (RGB).
+        image: uint8 `[height, width]` or `[height, width, channels]` with 1 channel (gray) or 3 (RGB), and
+            one more for opacity.
         text: Latin-1 texts by keyword, stored in `tEXt` chunks.
 
     Raises:
@@ -32,7 +33,7 @@ def encode(image: np.ndarray, text: Mapping[str, str] | None = None) -> bytes:
     if image.ndim == 2:
         image = image[:, :, None]
     if image.dtype != "uint8" or image.ndim != 3 or image.shape[2] not in _COLOUR_TYPES or 0 in image.shape:
-        raise ValueError(f"image is {image.dtype} {list(image.shape)}; expected uint8 [height, width, 1 or 3].")
+        raise ValueError(f"image is {image.dtype} {list(image.shape)}; expected uint8 [height, width, 1 to 4].")
     height, width, channels = image.shape
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
     # Filter type 0 (none) before each row gives the smallest files for flat pictures such as digits.

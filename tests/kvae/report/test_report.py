@@ -1,6 +1,7 @@
 """The HTML report: complete, self-contained, with exact figures, and safe with names from files of strangers."""
 
 import base64
+import io
 import re
 import shutil
 from html.parser import HTMLParser
@@ -8,6 +9,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("matplotlib")
 
@@ -124,6 +126,18 @@ def test_traversals_are_ordered_by_kl(conditional):
     values = document["kl_per_dimension"]
     walked = re.findall(r"<b>z(\d+)<small>", text)
     assert [int(dim) for dim in walked] == sorted(range(len(values)), key=lambda dim: -values[dim])[:10]
+
+
+def test_columns_of_strips_have_names_and_a_transparent_gap(conditional):
+    *_, text = conditional
+    samples, traversals = text.split('<section id="samples">')[1].split('<section id="traversals">')
+    assert re.findall(r"<span>([^<]*)</span>", samples)[:12] == [str(at) for at in range(12)]
+    shown = re.findall(r"<span>([^<]*)</span>", traversals)[:11]
+    np.testing.assert_allclose([float(each.replace("−", "-")) for each in shown], np.linspace(-3, 3, 11), atol=1e-9)
+    strip = base64.b64decode(re.search(r"data:image/png;base64,([^\"]+)", traversals)[1])
+    with Image.open(io.BytesIO(strip)) as picture:
+        alpha = np.asarray(picture)[0, :, -1]  # 11 images that are 6 pixels wide, with gaps of 2
+    assert alpha.tolist() == ([255] * 6 + [0] * 2) * 10 + [255] * 6
 
 
 def test_page_does_not_depend_on_matplotlib_settings(conditional):

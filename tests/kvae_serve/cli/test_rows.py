@@ -11,6 +11,7 @@ import threading
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from kvae_serve.errors import InputDataError, RequestError
 from kvae_serve.inference import latent_files, transforms
@@ -328,6 +329,32 @@ def test_row_streams_check_each_chunk(tiny):
     assert sum(len(chunk["z_mean"]) for chunk in transforms.encode(model, x, {"label": 1}).chunks) == 3000
     with pytest.raises(InputDataError, match="divided by 255"):
         list(transforms.encode(model, x[2048:], {"label": 1}).chunks)
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "title"),
+    [
+        ("interpolate", ["--label", "cat", "--label", "dog", "--seed", 1], "label cat to dog, seed 1"),
+        ("interpolate", ["--label", "cat", "--seed", 1, "--seed", 2, "--start", 4], "seed 1 to 2, start 4"),
+        ("traverse", ["--label", "cat", "--seed", 3], "seed 3, standard deviations"),
+    ],
+)
+def test_pictures_of_paths_name_the_seed(tiny, tmp_path, monkeypatch, command, arguments, title):
+    from kvae.__main__ import run
+    from kvae_serve.writers import captioned_grid
+
+    titles, drawn = [], captioned_grid.draw
+
+    def draw(images, rows, captions):
+        titles.append(", ".join(captions.title))
+        return drawn(images, rows, captions)
+
+    monkeypatch.setattr(captioned_grid, "draw", draw)
+    given = [command, "-m", tiny / "conditional", *arguments, "-o", tmp_path / "a.png"]
+    assert run([str(each) for each in given]) == 0
+    assert title in titles[0]
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.text["kvae seed"] in titles[0]
 
 
 WITH_PROVIDER = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import re
@@ -276,6 +277,10 @@ def test_other_media_types_are_refused(client):
         ("image/png", "image/png"),
         ("image/png;q=0.5, application/x-npy", "application/x-npy"),
         ("image/*, */*;q=0.1", "image/png"),
+        ("image/avif,image/webp,*/*", "image/png"),  # <img> in an older Firefox
+        ("image/webp,*/*", "image/png"),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8", "application/json"),
+        ("application/json, image/webp, */*", "application/json"),
         ("application/json;q=0, */*", "application/x-npy"),
         ("text/html", None),
         ("image/png;q=0", None),
@@ -386,8 +391,11 @@ def test_a_token_is_required_except_for_health(paths):
 
 def test_a_name_of_another_site_is_refused_on_this_machine_only(paths):
     with running(paths[:1]) as client:
-        assert client.get("/v1/models", {"Host": "attacker.example"}).status == 400
-        assert client.get("/v1/models", {"Host": "localhost:1"}).status == 200
+        for host in ("attacker.example", "localhost.attacker.example", "127.0.0.1:80@attacker.example", "[::2]"):
+            reply = client.get("/v1/models", {"Host": host})
+            assert (reply.status, reply.error.split(";")[0]) == (400, f"The host is {host}")
+        for host in ("localhost:1", "LOCALHOST", "127.0.0.1:8000", "[::1]:8000"):
+            assert client.get("/v1/models", {"Host": host}).status == 200
     with running(paths[:1], only_local=False) as client:
         assert client.get("/v1/models", {"Host": "models.example"}).status == 200
 
@@ -428,6 +436,69 @@ def test_docs_list_every_address_and_load_nothing(client):
         assert f"<code>{path}</code>" in page
     assert "<script" not in page
     assert not re.search(r'(src|href)="(https?:)?//', page)
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("n=abc", 'n is "abc"; expected an integer.'),
+        ("n=2.5", "n is 2.5; expected an integer."),
+        ("temperature=warm", 'temperature is "warm"; expected an integer or a number.'),
+        ("draw=1", "draw is 1; expected true or false."),
+    ],
+)
+def test_a_wrong_parameter_is_named_with_the_expected_type(client, query, message):
+    reply = client.get(f"{CONDITIONAL}/sample?{query}")
+    assert (reply.status, reply.error) == (400, message)
+
+
+def test_answers_have_the_described_fields(client):
+    jsonschema = pytest.importorskip("jsonschema")
+    paths = client.get("/openapi.json").json()["paths"]
+    x = {"x": binary_images(2).tolist(), "label": ["dog", "cat"]}
+    requests = [
+        (f"{CONDITIONAL}/sample", {"id": "a", "label": "all", "n": 2}),
+        (f"{TABLE}/sample", {"n": 2}),
+        (f"{TABLE}/sample", {"n": 2, "records": True}),
+        (f"{TABLE}/score", {"x": ROWS}),
+        (f"{CONDITIONAL}/encode", x),
+        (f"{CONDITIONAL}/encode", x | {"draw": True}),
+        (f"{CONDITIONAL}/decode", {"z": [[0, 0, 0]], "label": 0, "draw": True}),
+        (f"{CONDITIONAL}/reconstruct", x),
+        (f"{CONDITIONAL}/score", x | {"threshold": -50}),
+    ]
+    replies = [(path, "post", client.post(path, request)) for path, request in requests]
+    replies += [(path, "get", client.get(path)) for path, methods in paths.items() if "post" not in methods]
+    for path, method, reply in replies:
+        assert reply.status == 200, reply.body
+        schema = paths[path][method]["responses"]["200"]["content"]["application/json"]["schema"]
+        jsonschema.validate(reply.json(), schema)
+        assert set(reply.json()) <= set(schema["properties"]), path
+
+
+def test_page_of_the_api_lists_the_errors_of_the_server(client):
+    page = client.get("/docs").body.decode()
+    for status in {*app.STATUS.values(), 401, 404, 405, 406, 413, 415, 429, 504}:
+        assert f"<td>{status}</td>" in page
+
+
+def test_score_describes_its_fixed_seed(client):
+    score = client.get("/openapi.json").json()["paths"][f"{CONDITIONAL}/score"]["post"]
+    fields = score["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    x = {"x": binary_images(1).tolist(), "label": 0}
+    answer = client.post(f"{CONDITIONAL}/score", x).json()
+    for name in ("seed", "num_samples"):
+        assert answer[name] == client.post(f"{CONDITIONAL}/score", x).json()[name] == fields[name]["default"]
+    assert "random" not in fields["seed"]["description"]
+
+
+@pytest.mark.parametrize(("split", "described"), [("train", "of training data"), ("validation", "of held-out data")])
+def test_threshold_describes_the_rows_of_its_quantiles(tiny, split, described):
+    manifest = load(tiny / "conditional").manifest
+    stored = {"num_samples": 16, "seed": 0, "split": split, "quantiles": {"0.5": -1.0}}
+    manifest = dataclasses.replace(manifest, raw=manifest.raw | {"score": stored})
+    field = openapi._field("threshold", "score", manifest, 10)
+    assert described in field["description"]
 
 
 def test_names_are_text_on_the_page_of_the_api(tiny):

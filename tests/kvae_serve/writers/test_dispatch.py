@@ -32,7 +32,7 @@ def picture(path: Path) -> np.ndarray:
         return np.asarray(image)
 
 
-@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (5, 7, 3), (1, 1), (300, 2, 3)])
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (5, 7, 2), (5, 7, 3), (5, 7, 4), (1, 1), (300, 2, 3)])
 def test_pillow_reads_png_pixels_and_text(shape):
     image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     data = encode(image, {"kvae seed": "3"})
@@ -42,7 +42,7 @@ def test_pillow_reads_png_pixels_and_text(shape):
 
 
 @pytest.mark.parametrize(
-    "image", [np.zeros((2, 2)), np.zeros((2, 2, 2), np.uint8), np.zeros((0, 2), np.uint8), np.zeros(4, np.uint8)]
+    "image", [np.zeros((2, 2)), np.zeros((2, 2, 5), np.uint8), np.zeros((0, 2), np.uint8), np.zeros(4, np.uint8)]
 )
 def test_png_refuses_arrays_that_are_not_images(image):
     with pytest.raises(ValueError, match="uint8"):

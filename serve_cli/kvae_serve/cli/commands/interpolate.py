@@ -104,7 +104,7 @@ def interpolate(
             interpolation = between_files(loaded, source, target, first, last, num, **method)
         else:
             interpolation, seeds = _between_draws(loaded, seed, start, num, first, last, method)
-    path_output.deliver(interpolation.path(), output, style)
+    path_output.deliver(interpolation.path(), output, style, seeds, start)
     facts = {
         "rows": num,
         "steps": steps,

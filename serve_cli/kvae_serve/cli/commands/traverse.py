@@ -91,7 +91,7 @@ def traverse(
             data=None if data is None else read_for(data, manifest, options=ReadOptions(has_flags=False)),
             batch_size=runtime.batch_size,
         )
-    path_output.deliver(traversal.path(), output, style)
+    path_output.deliver(traversal.path(), output, style, [] if seed is None else [seed], start)
     activity = traversal.activity
     facts = {
         "rows": traversal.x.shape[0] * traversal.x.shape[1],
