@@ -46,6 +46,13 @@ class TableVAE:
         self.config = presets.get("tabular").config.replace(**settings)
         self._model: Any = None
 
+    def __repr__(self) -> str:
+        """Return the size of the model, or that it is not trained."""
+        if self._model is None:
+            return "<TableVAE, not trained>"
+        columns, dim = len(self.manifest.data.columns), self.manifest.latent_dim
+        return f"<TableVAE of {columns} column{'' if columns == 1 else 's'}, {dim} latent dimensions>"
+
     def fit(
         self,
         table: Any,

@@ -75,9 +75,12 @@ def _model_rows(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     data = manifest["data"]
     size = " x ".join(map(str, data["shape"]))
     axes = f" ({_DATA_AXES[data['kind']]})" if data["kind"] in _DATA_AXES else ""
+    described = f"{data['kind']}, {size}{axes}, {_range(data.get('range'))}"
+    if data["kind"] == "table":
+        described = f"table of {size} column{'' if data['shape'] == [1] else 's'}"
     rows = [
         ("Kind", _text(manifest["kind"])),
-        ("Data", f"{data['kind']}, {size}{axes}, {_range(data.get('range'))}"),
+        ("Data", described),
         ("Latent dimensions", str(manifest["latent_dim"])),
     ]
     rows += [(f"Condition {_text(c['name'])}", _condition(c)) for c in manifest["conditions"]]
@@ -185,7 +188,7 @@ def _use(manifest: Mapping[str, Any], names: set[str]) -> str:
             if name == "label"
             else f", conditions={{{json.dumps(name)}: {json.dumps(last, ensure_ascii=False)}}}"
         )
-    output = "samples.png" if manifest["data"]["kind"] == "image" else "samples.npz"
+    output = "samples" + {"image": ".png", "table": ".csv"}.get(manifest["data"]["kind"], ".npz")
     sample = python = ""
     if "decoder.onnx" in names:
         sample = f"kvae sample -m .{flag} -o {output}\n"

@@ -396,7 +396,7 @@ def _examples(dataset: Dataset, config: Config) -> str:
     x = dataset.x
     num, *shape = x.shape
     if dataset.columns:
-        line = f"{num:,} rows of {shape[0]} columns"
+        line = f"{num:,} rows of {shape[0]} column{'' if shape[0] == 1 else 's'}"
     elif x.ndim == 4:
         color = {1: "gray", 3: "RGB"}.get(shape[2], f"{shape[2]}-channel")
         line = f"{num:,} {color} images {shape[0]} x {shape[1]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from itertools import count, islice
 from typing import Any
@@ -62,6 +63,32 @@ def texts(column: Column, values: np.ndarray) -> list[str]:
         return written
     present = iter(written)
     return [missing if each else next(present) for each in absent.tolist()]
+
+
+def bin_edges(column: Column, low: float, high: float, num: int) -> np.ndarray:
+    """Return the edges of at most `num` bins, each of which contains as many of the values that a cell can have.
+
+    Args:
+        column: A numeric column.
+        low: Lowest value, in units of the graph.
+        high: Highest value, above `low`.
+        num: Number of bins.
+
+    Example:
+        >>> bin_edges({"name": "children", "kind": "numeric", "decimals": 0}, 0.0, 3.0, 24).tolist()
+        [-0.5, 0.5, 1.5, 2.5, 3.5]
+    """
+    unit, offset = 0.0, column.get("offset", 0.0)
+    if "format" in column or "step" in column:
+        unit = column.get("step") or dates.step(column["format"])
+    elif "decimals" in column:
+        unit = 10.0 ** -column["decimals"]
+    if not unit or (high - low) / unit > 50 * num:  # the bins differ by too little to see
+        return np.linspace(low, high, num + 1)
+    first, last = round((low + offset) / unit), round((high + offset) / unit)
+    values = math.ceil((last - first + 1) / num)
+    bins = math.ceil((last - first + 1) / values)
+    return (first + values * np.arange(bins + 1) - 0.5) * unit - offset
 
 
 def describe(column: Column) -> str:

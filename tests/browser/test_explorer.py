@@ -448,9 +448,13 @@ def test_table_has_a_form_rows_and_class_bars(opened, trained):
         list(row) for row in zip(*written, strict=True)
     ]
     assert "" in written[1]
+    assert "table of 4 columns" in page.tab.inner_text("#subtitle")
+    captions = page.tab.locator("#input-panel figcaption")
+    assert not any(each.is_visible() for each in captions.all())
     page.tab.select_option("#column-0", label="Gentoo")
     page.tab.fill("#column-1", "4500")
     page.tab.wait_for_selector("#score b")
+    assert all(each.is_visible() for each in captions.all())
     x = np.array(page.run("() => Array.from(explorer.input)"))[None]
     assert x[0, :2].tolist() == [columns[0]["classes"].index("Gentoo"), 4500 - columns[1].get("offset", 0)]
     page.tab.wait_for_timeout(500)

@@ -86,3 +86,9 @@ def test_missing_columns_and_an_untrained_model_are_refused(model):
         model.score(people().drop(columns="day"))
     with pytest.raises(RequestError, match="Call fit first"):
         kvae.TableVAE().sample(1)
+
+
+def test_repr_states_the_size_of_a_trained_model(model):
+    columns, dim = len(model.manifest.data.columns), model.manifest.latent_dim
+    assert repr(model) == f"<TableVAE of {columns} columns, {dim} latent dimensions>"
+    assert repr(kvae.TableVAE()) == "<TableVAE, not trained>"

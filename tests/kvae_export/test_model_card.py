@@ -70,6 +70,13 @@ def test_card_of_a_minimal_manifest_states_missing_information():
     assert "--label" not in render({**plain, "kind": "vae"}, FILES, preview=False)
 
 
+def test_card_of_a_table_counts_its_columns_and_draws_a_csv():
+    columns = {"conditions": [], "data": {"kind": "table", "shape": [7], "range": None}}
+    card = render({**MANIFEST, **columns, "likelihood": {"name": "mixed"}}, FILES, preview=False)
+    assert "| Data | table of 7 columns |" in card
+    assert "kvae sample -m . -o samples.csv" in card
+
+
 def test_names_are_escaped_for_markdown_and_shell():
     conditions = [{"name": "style", "kind": "categorical", "classes": ["a|b", "it's <b>", "x\ny"]}]
     card = render({**MANIFEST, "name": "my_*model*\n# big", "conditions": conditions}, FILES, preview=False)

@@ -36,6 +36,22 @@ def test_values_are_written_as_in_the_training_table(name):
     assert cells.texts(NUMERIC | keys, np.array(values, "f4")) == expected
 
 
+@pytest.mark.parametrize("offset", [0, 1000])
+@pytest.mark.parametrize(
+    "settings", [{"decimals": 0}, {"decimals": 1}, {"format": "%Y-%m-%d"}, {"decimals": 1, "step": 5}]
+)
+@pytest.mark.parametrize("num", [7, 30, 100])
+def test_bins_hold_equally_many_values_of_a_column(settings, offset, num):
+    unit = {"format": 86_400}.get(next(iter(settings)), settings.get("step", 10 ** -settings.get("decimals", 0)))
+    values = (3 + np.arange(num)) * unit - offset * unit
+    edges = cells.bin_edges({**NUMERIC, **settings, "offset": offset * unit}, values[0], values[-1], 24)
+    counts = np.histogram(values, edges)[0]
+    assert counts.sum() == num
+    assert len(counts) <= 24
+    assert len(set(counts[:-1])) == 1
+    assert 0 < counts[-1] <= counts[0]
+
+
 def test_identifiers_continue_their_sequence():
     column = {"name": "id", "type": "id", "prefix": "user-", "start": 8, "width": 3}
     assert list(islice(cells.identifiers(column), 3)) == ["user-008", "user-009", "user-010"]

@@ -61,10 +61,11 @@ def page(rows: RowStream) -> bytes:
         source = f"{len(real['x']):,} rows of the given data"
     else:
         source = "what the model file stores of the training data"
-    blocks = []
+    blocks, unknown = [], []
     for at, column in enumerate(manifest.data.columns):
         truth = _stored(column) if real is None else _Values(real["x"][:, at])
         blocks.append(_block(column, x[:, at], truth))
+        unknown += [column["name"]] if truth is None else []
     for condition in manifest.conditions:
         if condition.name not in made:
             continue
@@ -76,8 +77,15 @@ def page(rows: RowStream) -> bytes:
         elif real is None and condition.quantiles:
             stored = _Quantiles(np.array(condition.quantiles), np.linspace(0.0, 1.0, len(condition.quantiles)))
         blocks.append(_block(column, made[condition.name], stored))
+        unknown += [condition.name] if stored is None else []
     if any(len(np.unique(each)) == 1 and len(each) > 1 for name, each in made.items() if name != rows.main[0]):
         source += ", under all conditions"
+    headline = f'<b class="made">Generated</b> beside <b class="real">real</b>: {source}.'
+    if unknown and real is None:
+        all_unknown = len(unknown) == len(blocks)
+        which = "the columns" if all_unknown else f"{len(unknown)} of {len(blocks)} columns"
+        note = f"The model file does not store the real distribution of {which}. Use --data."
+        headline = note if all_unknown else f"{headline} {note}"
     seed = f", seed {rows.metadata['kvae seed']}" if "kvae seed" in rows.metadata else ""
     name = html.escape(manifest.name)
     first = "" if kept == rows.num_rows else f"; the distributions are those of the first {len(x):,}"
@@ -86,7 +94,7 @@ def page(rows: RowStream) -> bytes:
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>{name}: generated rows</title><style>{_STYLE}</style></head><body>
 <h1>{rows.num_rows:,} generated rows of {name}{html.escape(seed)}{first}</h1>
-<p><b class="made">Generated</b> beside <b class="real">real</b>: {source}.</p>
+<p>{headline}</p>
 <div class="columns">{"".join(blocks)}</div>
 <h2>{"Rows" if rows.num_rows <= SHOWN_ROWS else f"First {SHOWN_ROWS} rows"}</h2>
 <div class="scroll">{_table(rows, {name: each[:SHOWN_ROWS] for name, each in made.items()})}</div>
@@ -176,10 +184,8 @@ def _block(column: Mapping[str, Any], values: np.ndarray, real: _Real | None) ->
     """Return the distribution of a column."""
     made = _Values(values)
     notes = []
-    if real is None:
-        notes.append("The model file does not store the real distribution. Use --data.")
-    elif made.missing or real.missing:
-        known = "" if real.missing is None else f", real {real.missing:.1%}"
+    if made.missing or (real and real.missing):
+        known = "" if real is None or real.missing is None else f", real {real.missing:.1%}"
         notes.append(f"Missing: generated {made.missing:.1%}{known}.")
     body = _classes(column["classes"], made, real) if "classes" in column else _histogram(column, made, real)
     text = "".join(f"<p>{note}</p>" for note in notes)
@@ -212,11 +218,11 @@ def _histogram(column: Mapping[str, Any], made: _Values, real: _Real | None) -> 
     ends = [made.bounds(), *([real.bounds()] if real is not None else [])]
     low, high = min(each[0] for each in ends), max(each[1] for each in ends)
     high = high if high > low else low + 1.0
-    edges = np.linspace(low, high, _BINS + 1)
+    edges = cells.bin_edges(column, low, high, _BINS)
     shares = made.shares(edges)
     truth = real.shares(edges) if real is not None else None
     highest = max(float(shares.max()), 0.0 if truth is None else float(truth.max()), 1e-9)
-    width = _WIDTH / _BINS
+    width = _WIDTH / len(shares)
     bars = "".join(
         f'<rect x="{at * width:.1f}" y="{_HEIGHT * (1 - share / highest):.1f}" width="{width - 1:.1f}" '
         f'height="{_HEIGHT * share / highest:.1f}"/>'

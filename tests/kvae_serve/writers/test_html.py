@@ -72,7 +72,7 @@ def test_real_distribution_is_that_of_the_model_file(tiny, tmp_path):
     assert np.ptp(shares[1:7]) < 0.005
     assert {"25.0%", "75.0%", "50.0%"} <= set(texts)
     assert "Missing: generated 10.0%." in texts
-    assert "The model file does not store the real distribution. Use --data." in texts
+    assert page.count("The model file does not store the real distribution of 1 of 3 columns. Use --data.") == 1
     assert any("240 generated rows of conditional, seed 5" in each for each in texts)
     assert page.count("<tr>") == 1 + 100
 
@@ -85,6 +85,25 @@ def test_real_distribution_is_that_of_given_rows(tiny, tmp_path):
     assert {"90.0%", "10.0%", "80.0%", "20.0%"} <= set(Tags(page).texts)
     assert "10 rows of the given data" in page
     assert "Use --data" not in page
+
+
+def test_missing_share_is_shown_without_a_real_distribution(tiny, tmp_path):
+    rows = table(tiny)
+    del rows.manifest.data.columns[0]["form"]
+    page = written(tmp_path / "a.html", rows)
+    assert "Missing: generated 10.0%." in Tags(page).texts
+    assert page.count("The model file does not store the real distribution of 2 of 3 columns.") == 1
+
+
+def test_bins_of_integers_hold_equally_many_integers(tiny, tmp_path):
+    rows = table(tiny, 720, {"x": np.stack([np.arange(72.0), np.zeros(72)], 1), "job": np.arange(72) % 2})
+    rows.manifest.data.columns[0]["decimals"] = 0
+    page = written(tmp_path / "a.html", rows)
+    # 24 bins of 3 integers. The first 24 rows are missing.
+    bars = np.array([float(each) for each in re.findall(r'<rect .*? height="([\d.]+)"', page)])
+    assert len(bars) == 24
+    assert bars[:8] == pytest.approx(96 * 27 / 30)
+    assert bars[8:] == pytest.approx(96)
 
 
 def test_names_enter_as_text(tiny, tmp_path):

@@ -10,7 +10,7 @@ from kvae_serve.cli import options
 from kvae_serve.errors import printable
 
 if TYPE_CHECKING:
-    from kvae_serve.sealed.manifest import Condition, Manifest, Range
+    from kvae_serve.sealed.manifest import Condition, Data, Manifest, Range
 
 
 @click.command(epilog="Example: kvae info -m mnist")
@@ -38,7 +38,7 @@ def _lines(manifest: Manifest) -> list[tuple[str, str]]:
     data = manifest.data
     lines = [
         ("name", f"{manifest.name}, a {manifest.kind} with {manifest.latent_dim} latent dimensions"),
-        ("data", f"{data.kind} {' x '.join(map(str, data.shape))}, {_range(data.range)}"),
+        ("data", _data(data)),
     ]
     lines += [("column", line) for line in _columns(manifest)]
     lines += [("condition", f"{condition.name}: {_condition(condition)}") for condition in manifest.conditions]
@@ -51,6 +51,12 @@ def _lines(manifest: Manifest) -> list[tuple[str, str]]:
     if manifest.raw.get("weights", "float32") != "float32":
         lines.append(("weights", f"stored as {manifest.raw['weights']}"))
     return [*lines, ("model id", manifest.model_id)]
+
+
+def _data(data: Data) -> str:
+    if data.kind == "table":
+        return f"table of {data.shape[0]} column{'s' if data.shape[0] > 1 else ''}"
+    return f"{data.kind} {' x '.join(map(str, data.shape))}, {_range(data.range)}"
 
 
 def _columns(manifest: Manifest) -> list[str]:

@@ -19,6 +19,7 @@ export function buildEncode(explorer) {
 
   const refresh = explorer.view(["input", "values"], async () => {
     const x = explorer.input;
+    byId("input-panel").classList.toggle("empty", !x);
     const follow = move;
     move = false;
     if (!x) return clear();

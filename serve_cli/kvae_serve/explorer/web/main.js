@@ -66,7 +66,9 @@ async function openExamples(facts, latentDim) {
 }
 
 function subtitle({ kind, latent_dim: dim, data, likelihood, conditions, training }) {
-  const parts = [`${kind}, ${data.kind} ${data.shape.join(" × ")}, ${dim} latent dimensions, ${likelihood.name}`];
+  const columns = `table of ${data.shape[0]} column${data.shape[0] === 1 ? "" : "s"}`;
+  const described = data.kind === "table" ? columns : `${data.kind} ${data.shape.join(" × ")}`;
+  const parts = [`${kind}, ${described}, ${dim} latent dimensions, ${likelihood.name}`];
   if (conditions.length) parts.push(`conditions: ${conditions.map(({ name }) => name).join(", ")}`);
   if (typeof training?.dataset === "string") parts.push(`trained on ${training.dataset}`);
   return parts.join(" · ");

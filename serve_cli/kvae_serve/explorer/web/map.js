@@ -1,7 +1,7 @@
 // The map: a plane through the latent space, with examples, the manifold, and the posterior of the input.
 
 import { byId } from "./explorer.js";
-import { colour, element, short } from "./paint.js";
+import { VIRIDIS, colour, element, scaleColour, short } from "./paint.js";
 
 const GRID_MILLISECONDS = 250;
 const NEAR = 8;
@@ -128,7 +128,7 @@ export function buildMap(explorer) {
     if (column.values[i] === null) return "#999";
     if (column.classes) return colour(column.values[i]);
     const [low, high] = column.extent;
-    return `hsl(${240 - 240 * ((column.values[i] - low) / (high - low || 1))} 75% 50%)`;
+    return scaleColour((column.values[i] - low) / (high - low || 1));
   }
 
   async function paint() {
@@ -269,13 +269,15 @@ export function buildMap(explorer) {
 
   const legend = () => {
     const column = examples.columns[Math.max(0, colourBy.selectedIndex)];
+    const scale = element("i", { className: "scale" });
+    scale.style.background = `linear-gradient(90deg, ${VIRIDIS.map((each) => `rgb(${each})`)})`;
     byId("legend").replaceChildren(...(!column ? [] : column.classes
       ? column.classes.slice(0, 30).map((name, i) => {
         const dot = element("i", {});
         dot.style.background = colour(i);
         return element("span", {}, dot, name);
       })
-      : [`${column.name}: ${column.texts[0]} (blue) to ${column.texts[1]} (red)`]));
+      : [element("span", {}, `${column.name}: ${column.texts[0]}`, scale, column.texts[1])]));
   };
   colourBy.addEventListener("change", () => (legend(), paint()));
   legend();

@@ -19,6 +19,16 @@ export function colour(index) {
   return index < LINES.length ? LINES[index] : `hsl(${(index * 137.5) % 360} 65% ${index % 2 ? 40 : 60}%)`;
 }
 
+/** Colours of matplotlib's viridis in equal steps, as RGB: the order of their lightness is that of the numbers. */
+export const VIRIDIS = [[68, 1, 84], [71, 45, 123], [59, 82, 139], [44, 114, 142], [33, 145, 140], [40, 174, 128], [94, 201, 98], [173, 220, 48], [253, 231, 37]];
+
+/** Return the colour of a number from 0 to 1. */
+export function scaleColour(share) {
+  const place = Math.min(1, Math.max(0, share)) * (VIRIDIS.length - 1);
+  const below = Math.min(Math.floor(place), VIRIDIS.length - 2);
+  return `rgb(${VIRIDIS[below].map((each, i) => Math.round(each + (place - below) * (VIRIDIS[below + 1][i] - each)))})`;
+}
+
 /** Format a number with few digits. */
 export function short(value) {
   if (!Number.isFinite(value)) return "–";
