@@ -138,9 +138,11 @@ def _log_interval(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     flip = low + high > 0
     low, high = np.where(flip, -high, low), np.where(flip, -low, high)
     mass = _phi(high) - _phi(low)
-    # Beyond 38 deviations Phi is 0 in float64: the density at the nearer end, divided by its distance.
+    # Beyond 37 deviations Phi has few digits in float64: the density at an end, divided by its distance from 0.
     tail = -0.5 * (LOG_2_PI + np.square(high)) - np.log(np.maximum(-high, 1.0))
-    return np.where(mass > 0, np.log(np.maximum(mass, _TINY)), tail)
+    ratio = np.minimum(0.5 * (high - low) * (high + low), -_TINY)
+    tail += np.log(-np.expm1(ratio))
+    return np.where(mass > 1e-290, np.log(np.maximum(mass, _TINY)), tail)
 
 
 _ERFC = np.vectorize(math.erfc, otypes=[np.float64])

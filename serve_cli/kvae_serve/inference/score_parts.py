@@ -21,10 +21,20 @@ from kvae_serve.sealed.manifest import Data, Manifest
 
 _TINY = 1e-300
 
-_SURPRISING = 12.0
-"""-log p of a value above which the decoder's float32 probability may have few digits."""
-
 _TOLERANCE = 1e-3
+"""Difference between a sum of parts and the score, in nats and per 100 values."""
+
+_RELATIVE = 5e-5
+"""Difference relative to the score."""
+
+_ROUNDING = 2.0**-21
+"""Error of a decoder's probability next to 0 or 1, a few roundings of float32 near 1."""
+
+_SATURATED = 2.0**-19
+"""Probability of a sigmoid, or of its complement, below which float32 does not determine the log."""
+
+_UNDERFLOW = 2.0**-120
+"""Probability of a softmax below which float32 does not determine the log."""
 
 
 class ScoreParts(NamedTuple):
@@ -84,16 +94,17 @@ def score_chunk(model: Graphs, chunk: scoring.Chunk) -> ScoreParts:
     q = scoring.posterior(model, chunk.x, chunk.columns, chunk.batch_size)
     z = q["z_mean"][:, None] + q["sigma"][:, None] * chunk.z_noise
     manifest, draws = model.manifest, z.shape[1]
-    values = np.zeros((len(z), manifest.data.num_values))
+    values, unknown = np.zeros((2, len(z), manifest.data.num_values))
     for draw in range(draws):
         outputs = model.run("decoder", {"z": z[:, draw]} | dict(chunk.columns), chunk.batch_size)
-        values -= density(outputs, chunk.x, manifest) / draws
-    # What a decoder returns is rounded to float32, so that a very small probability has lost its digits.
+        log_prob = density(outputs, chunk.x, manifest)
+        values -= log_prob / draws
+        unknown += _rounding(outputs, chunk.x, manifest, log_prob) / draws
     rest = scores.reconstruction - values.sum(-1)
-    largest = values.max(-1, keepdims=True)
-    rounded = (values >= 0.9 * largest) & (largest > _SURPRISING)
-    share = rounded / np.maximum(rounded.sum(-1, keepdims=True), 1)
-    values += share * rest[:, None]
+    # A log of a probability that float32 does not determine can have any size, but is not below 0.
+    room = np.where(rest > 0, unknown.sum(-1), np.minimum(unknown, np.abs(values)).sum(-1))
+    _check(manifest, "reconstruction", scores.reconstruction, values.sum(-1), manifest.data.num_values, room)
+    values += rest[:, None] * _shares(unknown)
     prior = Prior(model, chunk.columns)
     by_dim = prior.kl(q["z_mean"], q["z_log_var"])
     component = np.zeros(len(z))
@@ -103,14 +114,76 @@ def score_chunk(model: Graphs, chunk: scoring.Chunk) -> ScoreParts:
         log_p, choice = prior.log_prob_parts(z)
         by_dim, component = (log_q - log_p).mean(1), choice.mean(1)
     parts = ScoreParts(*scores, values.reshape(len(z), *manifest.data.shape), by_dim, component)
-    _check(manifest, "reconstruction", parts.reconstruction, values.sum(-1), manifest.data.num_values)
     _check(manifest, "kl", parts.kl, by_dim.sum(-1) + component, manifest.latent_dim)
     return parts
 
 
-def _check(manifest: Manifest, name: str, total: np.ndarray, found: np.ndarray, num: int) -> None:
-    """Raise `VerificationError` unless the parts add up to the total, up to the rounding of float32."""
-    wrong = np.abs(found - total) > _TOLERANCE * (1 + np.abs(total) + 0.01 * num)
+def _rounding(outputs: Mapping[str, np.ndarray], x: np.ndarray, manifest: Manifest, log_prob: np.ndarray) -> np.ndarray:
+    """Return a bound on the nats that log p of each value lost when the decoder's outputs were rounded to float32.
+
+    It is infinite if a probability is so close to 0 or 1 that float32 does not determine its log.
+
+    Args:
+        outputs: Outputs of the decoder.
+        x: Values in data units.
+        manifest: Manifest of the model.
+        log_prob: log p of each value, `[rows, num_values]`.
+    """
+    name, flat = manifest.likelihood["name"], _flat(x)
+    if name == "bernoulli":
+        return _of_sigmoid(np.exp(log_prob))
+    if name == "categorical":
+        return _of_softmax(log_prob)
+    bound = np.zeros(log_prob.shape)
+    if name == "gaussian":
+        mean, log_var = _flat(outputs["x_mean"]), _flat(outputs["x_log_var"])
+        bound = _ROUNDING * np.abs(mean) * np.abs(flat - mean) * np.exp(-log_var)
+    if name == "mixed":
+        log_prob = log_prob + _unknown(flat, manifest.data, np.isnan(flat))
+        for at, (probability, column) in enumerate(
+            zip(manifest.likelihood["probabilities"], manifest.data.columns, strict=True)
+        ):
+            if probability is not None:
+                bound[:, at] = _of_softmax(log_prob[:, at])
+                continue
+            log_var = np.asarray(outputs["x_log_var"][:, at], np.float64)
+            slope = 1.0
+            if column.get("form") == "quantile":
+                slope = np.exp(column_densities.log_slope(flat[:, at], column))
+                away = np.sqrt(np.maximum(0.0, 2 * (np.log(slope) - log_prob[:, at]) - LOG_2_PI - log_var))
+                size = np.abs(flat[:, at]) * slope
+            else:
+                mean = np.asarray(outputs["x_mean"][:, at], np.float64)
+                away, size = np.abs(flat[:, at] - mean) * np.exp(-log_var / 2), np.abs(mean)
+            bound[:, at] = _ROUNDING * size * away * np.exp(-log_var / 2)
+        bound = np.where(np.isnan(flat), 0.0, bound)
+        if "missing" in manifest.likelihood:
+            is_missing = np.asarray(outputs[str(manifest.likelihood["missing"])], np.float64)
+            picked = np.where(np.isnan(flat), is_missing, 1 - is_missing)
+            bound += np.where(is_missing > 0, _of_sigmoid(picked), 0.0)
+    return bound
+
+
+def _of_sigmoid(picked: np.ndarray) -> np.ndarray:
+    return np.where(picked < _SATURATED, np.inf, _ROUNDING / np.maximum(picked, _SATURATED))
+
+
+def _of_softmax(log_prob: np.ndarray) -> np.ndarray:
+    return np.where(log_prob < math.log(_UNDERFLOW), np.inf, 0.0)
+
+
+def _shares(unknown: np.ndarray) -> np.ndarray:
+    """Return the share of each value in the nats that rounding lost, `[rows, num_values]`."""
+    lost = np.isinf(unknown)
+    weights = np.where(lost.any(-1, keepdims=True), lost, unknown)
+    return weights / np.maximum(weights.sum(-1, keepdims=True), _TINY)
+
+
+def _check(
+    manifest: Manifest, name: str, total: np.ndarray, found: np.ndarray, num: int, room: np.ndarray | float = 0.0
+) -> None:
+    """Raise `VerificationError` unless the parts add up to the total, up to `room` and the rounding of float32."""
+    wrong = np.abs(found - total) > _TOLERANCE * (1 + 0.01 * num) + _RELATIVE * np.abs(total) + room
     if wrong.any():
         at = int(wrong.argmax())
         raise VerificationError(

@@ -227,6 +227,9 @@ def test_over_labels_finds_the_wrong_label(kvae, tmp_path):
     assert suspicious == [7]
     assert document["likelier_labels"] == 1
     assert document["scores"][7]["likeliest"] == str((label[7] - 1) % 10)
+    for given in (("--label", "zebra"), ("--condition", "label=3")):
+        refused = kvae("score", "-m", "mnist", "some.npz", "--over-labels", "uniform", *given)
+        assert (refused.returncode, "Leave out --label and --condition" in refused.stderr) == (2, True)
     np.save(tmp_path / "x.npy", data.x[:5])
     done = kvae("score", "-m", "mnist", "x.npy", "--over-labels", "uniform", "--method", "complexity")
     row = next(csv.DictReader(done.stdout.splitlines()))
@@ -243,6 +246,10 @@ def test_png_shows_example_reconstruction_and_heat(kvae, tmp_path):
     picture = np.asarray(Image.open(tmp_path / "map.png"))
     assert picture.shape == (5 * 84 + 4 * 2, 3 * 84 + 2 * 2, 3)
     assert (picture[:84, :84, 0] == picture[:84, :84, 2]).all()
+    done = kvae(
+        "score", "-m", "mnist", "mnist-sample", "-n", 3, "--method", "complexity", "--threshold", 100, "-o", "c.png"
+    )
+    assert (done.returncode, "mean score" in done.stdout + done.stderr) == (0, True), done.stderr
     refused = kvae("score", "-m", "mnist-vae", "mnist-sample", "-o", "all.png")
     assert (refused.returncode, "at most 100 examples" in refused.stderr) == (2, True)
     assert not (tmp_path / "all.png").exists()

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from kvae_serve.inference import complexity, scoring
+from kvae_serve.errors import VerificationError
+from kvae_serve.inference import column_densities, complexity, scoring
 from kvae_serve.inference.score_parts import value_log_probs
 from kvae_serve.model import load
 from kvae_serve.sealed.manifest import Manifest
@@ -64,6 +65,37 @@ def test_parts_of_shipped_models_add_up_to_the_score(name, label):
         np.testing.assert_allclose(parts.reconstruction_parts.sum((1, 2, 3)), scores.reconstruction, rtol=1e-5)
         np.testing.assert_allclose(parts.kl_parts.sum(1) + parts.kl_component, scores.kl, rtol=1e-9)
         assert parts.reconstruction_parts.shape == shape
+
+
+def test_parts_of_a_lost_probability_are_not_below_zero(monkeypatch):
+    model = load("mnist-vae")
+    x = np.full((2, 28, 28, 1), 255.0, np.float32)
+    parts = model.score(x, num_samples=2, parts=True)
+    assert parts.reconstruction_parts.max() > 13
+    correct = scoring.log_likelihoods
+    monkeypatch.setattr(scoring, "log_likelihoods", lambda *args: correct(*args) + 0.999 * parts.reconstruction[0])
+    with pytest.raises(VerificationError, match="add up to"):
+        model.score(x, num_samples=2, parts=True)
+
+
+def test_a_difference_without_a_lost_probability_is_refused(monkeypatch):
+    model = load("mnist-vae")
+    x = model.reconstruct(model.sample(2, seed=0).x)
+    correct = scoring.log_likelihoods
+    monkeypatch.setattr(scoring, "log_likelihoods", lambda *args: correct(*args) - 7)
+    with pytest.raises(VerificationError, match="add up to"):
+        model.score(np.where(x > 127, 255.0, 0.0), num_samples=2, parts=True)
+
+
+@pytest.mark.parametrize(("low", "width"), [(-50.0, 0.5), (40.0, 0.001), (37.2, 1e-6)])
+def test_interval_far_in_the_tail_has_its_width(low, width):
+    # The integral of the density over the interval, relative to the density at the end nearer to 0.
+    near, far = sorted((abs(low), abs(low + width)))
+    points = np.linspace(near, far, 20_001)
+    relative = np.trapezoid(np.exp(-0.5 * (points - near) * (points + near)), points)
+    expected = -0.5 * (math.log(2 * math.pi) + near**2) + math.log(relative)
+    found = column_densities._log_interval(np.array([low]), np.array([low + width]))
+    assert found[0] == pytest.approx(expected, abs=2e-3)
 
 
 def test_a_changed_pixel_is_where_the_reconstruction_rises():

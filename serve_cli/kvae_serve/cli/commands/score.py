@@ -14,6 +14,8 @@ from kvae_serve.csv_escape import escape
 from kvae_serve.errors import RequestError, printable
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from kvae_serve.inference.thresholds import Threshold
     from kvae_serve.sealed.manifest import Manifest
 
@@ -102,6 +104,11 @@ def score(
     suffix = os.path.splitext(output.path or "")[1].lower()  # noqa: PTH122
     if over_labels and (threshold is not None or parts or suffix == _MAP):
         raise RequestError("--over-labels scores labels. Leave out --threshold, --parts and -o FILE.png.")
+    if over_labels and conditions.values():
+        raise RequestError(
+            "--over-labels scores every label; the labels to compare come from the data. Leave out --label and "
+            "--condition."
+        )
     loaded = runtime.load(model)
     manifest = loaded.manifest
     complexity.check(method, manifest)
@@ -119,7 +126,7 @@ def score(
     settings |= {"first": rows.start, "num": rows.num}
     with Progress("Scoring", output.quiet or not (to_file or output.as_json)) as progress:
         if output.path is not None and suffix == _MAP:
-            picture = source.picture(summary, settings, total, progress)
+            picture = source.picture(summary, method, settings, total, progress)
             atomic.write_whole(output.path, lambda file: file.write(picture), output.force)
         else:
             if over_labels:
@@ -151,6 +158,13 @@ class _Source:
         self._index += 1
         return row
 
+    def _scored(self, scores: Any, sizes: np.ndarray | None, at: int) -> dict[str, Any]:
+        """Return the next row, with the scores at an index of a chunk."""
+        row = self._row() | {name: float(getattr(scores, name)[at]) for name in _NAMES}
+        if sizes is not None:
+            row |= {"complexity": float(sizes[at]), "score": row["elbo"] + float(sizes[at])}
+        return row
+
     def scores(
         self, summary: _Summary, method: str, with_parts: bool, settings: dict[str, Any]
     ) -> Iterator[dict[str, Any]]:
@@ -165,9 +179,7 @@ class _Source:
             scores = compute(self._model, chunk)
             sizes = complexity.complexity(chunk.x, manifest) if method == "complexity" else None
             for at in range(len(chunk.x)):
-                row = self._row() | {name: float(getattr(scores, name)[at]) for name in _NAMES}
-                if sizes is not None:
-                    row |= {"complexity": float(sizes[at]), "score": row["elbo"] + float(sizes[at])}
+                row = self._scored(scores, sizes, at)
                 summary.add(row)
                 if with_parts:
                     values = [*scores.reconstruction_parts[at].reshape(-1), *scores.kl_parts[at]]
@@ -205,12 +217,17 @@ class _Source:
                 yield row
 
     def picture(
-        self, summary: _Summary, settings: dict[str, Any], total: int, progress: Callable[[int, int], None]
+        self,
+        summary: _Summary,
+        method: str,
+        settings: dict[str, Any],
+        total: int,
+        progress: Callable[[int, int], None],
     ) -> bytes:
         """Return a PNG: on each row example, reconstruction, and heat map of -log p(x|z)."""
         import numpy as np
 
-        from kvae_serve.inference import sampling, score_parts, scoring
+        from kvae_serve.inference import complexity, sampling, score_parts, scoring
         from kvae_serve.writers import grid, heat, png
 
         rows, heats = [], []
@@ -218,9 +235,9 @@ class _Source:
         for chunk in scoring.chunks(self._model, self._examples.x, self._examples.conditions, **settings):
             scores = score_parts.score_chunk(self._model, chunk)
             means = sampling.reconstruct(self._model, {"x": chunk.x} | chunk.columns, chunk.batch_size)
+            sizes = complexity.complexity(chunk.x, self._model.manifest) if method == "complexity" else None
             for at in range(len(chunk.x)):
-                row = self._row() | {name: float(getattr(scores, name)[at]) for name in _NAMES}
-                summary.add(row)
+                summary.add(self._scored(scores, sizes, at))
                 rows.append(grid.to_uint8(np.stack([chunk.x[at], means[at]]), data.range))
                 heats.append(scores.reconstruction_parts[at].sum(-1))
             progress(len(rows), total)
