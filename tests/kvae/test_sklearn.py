@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import pickle
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +106,37 @@ def test_detector_of_pyod_has_higher_scores_and_label_1_for_outliers(detector):
     assert clone(same).get_params() == same.get_params()
     with pytest.raises(ValueError, match="expected linear or unify"):
         same.predict_proba(x, "none")
+
+
+def test_confidence_is_the_tail_of_a_binomial_distribution():
+    """The label 1 stays if fewer than int(n * contamination) of n new scores are above, each by the posterior mean."""
+    x = plane(40)
+    fitted = VAE(0.1, latent_dim=2, encoder_neuron_list=(8,), epoch_num=1, random_state=0).fit(x)
+    labels, confidence = fitted.predict(x, return_confidence=True)
+    num, highest = 40, 4
+    for score, label, actual in zip(fitted.decision_scores_, labels, confidence, strict=True):
+        above = 1 - (1 + (fitted.decision_scores_ <= score).sum()) / (2 + num)
+        tail = sum(math.comb(num, k) * above**k * (1 - above) ** (num - k) for k in range(highest))
+        assert actual == pytest.approx(tail if label else 1 - tail)
+    np.testing.assert_array_equal(fitted.predict_confidence(x), confidence)
+    np.testing.assert_array_equal(fitted.predict_proba(x, return_confidence=True)[1], confidence)
+    rejected = fitted.predict_with_rejection(x, T=2.0)
+    uncertain = np.abs(confidence - 0.5) <= 0.5 - np.exp(-2.0)
+    np.testing.assert_array_equal(rejected, np.where(uncertain, -2, labels))
+    assert 0 < uncertain.sum() < num
+    with pytest.raises(ValueError, match="T is 0; expected a number above 0"):
+        fitted.predict_with_rejection(x, T=0)
+
+
+def test_parameters_of_pyod_are_accepted_and_those_without_effect_are_named():
+    quick = {"latent_dim": 2, "encoder_neuron_list": [8, 4], "epoch_num": 1}
+    silent = {"preprocessing": True, "device": "cpu", "optimizer_name": "adam", "decoder_neuron_list": [4, 8],
+              "use_compile": False, "batch_norm": False}  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        VAE(**quick, **silent).fit(plane(30))
+    with pytest.warns(UserWarning, match="ignores capacity, decoder_neuron_list, dropout_rate: "):
+        VAE(**quick, capacity=0.0, dropout_rate=0.2, decoder_neuron_list=[8, 8]).fit(plane(30))
 
 
 def test_exported_files_give_the_scores_of_the_estimator(detector, tmp_path):
