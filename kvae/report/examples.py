@@ -205,17 +205,32 @@ def _marginal(column: dict[str, Any], real: np.ndarray, drawn: np.ndarray) -> Pi
     name = column["name"] + (f" ({missing[0]} missing, samples {missing[1]})" if set(missing) != {"0.0%"} else "")
     both = np.concatenate([real, drawn]) if len(real) + len(drawn) else np.zeros(1)
     low, high = np.quantile(both, (0.002, 0.998))  # without outliers, which would leave a single bar
-    edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
+    edges = cells.bin_edges(column, float(low), float(high if high > low else low + 1), _BINS)
+    shown = edges + column.get("offset", 0.0)
+    if is_date := "format" in column:
+        shown = shown / 86_400  # matplotlib counts days since 1970
 
     def plot(axes: Any) -> None:
         for values, colour in ((real, charts.FIRST), (drawn, charts.SECOND)):
             share = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / max(1, len(values))
-            axes.stairs(share, edges, fill=True, color=colour, alpha=0.25)
-            axes.stairs(share, edges, color=colour, linewidth=1.4)
+            axes.stairs(share, shown, fill=True, color=colour, alpha=0.25)
+            axes.stairs(share, shown, color=colour, linewidth=1.4)
+        if is_date:
+            _date_axis(axes, column["format"])
         axes.set_ylabel("share")
         axes.set_ylim(bottom=0)
 
     return charts.draw(f"Histogram of {column['name']}, real and samples", plot, name, (3.8, 2.3))
+
+
+def _date_axis(axes: Any, form: str) -> None:
+    """Write the ticks of an axis in days since 1970 as dates, or as times of the day if the format has no date."""
+    from matplotlib import dates
+
+    locator = dates.AutoDateLocator(minticks=2, maxticks=4)
+    axes.xaxis.set_major_locator(locator)
+    has_date = "%d" in form or "%-d" in form
+    axes.xaxis.set_major_formatter(dates.AutoDateFormatter(locator) if has_date else dates.DateFormatter("%H:%M"))
 
 
 def _class_shares(column: dict[str, Any], real: np.ndarray, drawn: np.ndarray) -> Picture:
@@ -229,7 +244,7 @@ def _class_shares(column: dict[str, Any], real: np.ndarray, drawn: np.ndarray) -
             places = np.arange(len(order)) + (side - 0.5) * 0.38
             axes.barh(places, count[order] / max(1, count.sum()), height=0.36, color=colour)
         names = [classes[index] if len(classes[index]) <= 14 else classes[index][:13] + "…" for index in order]
-        axes.set_yticks(np.arange(len(order)), [_without_controls(name) for name in names])
+        axes.set_yticks(np.arange(len(order)), [_without_controls(name) or "(empty)" for name in names])
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("share")

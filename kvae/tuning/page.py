@@ -62,7 +62,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
 def _headlines(plan: Plan, best: Group | None) -> list[tuple[Any, str, str]]:
     if best is None:
         return []
-    return [(Number(best.median(plan.metric)), f"best {plan.metric}", METRICS[plan.metric].unit)]
+    return [(_aligned([best.median(plan.metric)])[0], f"best {plan.metric}", METRICS[plan.metric].unit)]
 
 
 def _counts(plan: Plan, numbers: dict[str, int]) -> list[tuple[Any, str, str]]:
@@ -84,15 +84,16 @@ def _search(
         (key, results.text(best.params[key]), results.text(known[key]) if key in known else "outside the space")
         for key in plan.space
     ]
-    value = Number(best.median(plan.metric))
-    rows.append((plan.metric, str(value), str(Number(default.median(plan.metric))) if default else "not complete"))
+    shown = _aligned([each.median(plan.metric) for each in (best, default) if each])
+    rows.append((plan.metric, str(shown[0]), str(shown[1]) if default else "not complete"))
     total = len(study.get_trials(deepcopy=False))
     chosen = [
         table(("setting", f"best (trial {best.trial})", "default (trial 0)"), rows),
         note(
-            f"The best of {total} trials on the same validation data is better than it will be on new data. Measure "
-            f"it on test data: kvae train --config {storage.BEST} -o RUN, then kvae export and kvae evaluate."
+            f"The best of {total} trials on the same validation data is better than it will be on new data. To "
+            "measure it on test data, train with this command, then use kvae export and kvae evaluate."
         ),
+        {"command": f"kvae train --config {storage.BEST} -o RUN"},
     ]
     if METRICS[plan.metric].curve and plan.metric == "val_elbo" and "objective.beta" in plan.space:
         chosen.append(
@@ -136,7 +137,7 @@ def _scatter(plan: Plan, key: str, complete: Sequence[Group], best: Group) -> Pi
         axes.scatter(places, values, s=20, color=charts.FIRST, alpha=0.75, linewidths=0)
         index = list(complete).index(best)
         axes.scatter(places[index], values[index], s=36, color=charts.SECOND, linewidths=0)
-        _axis(axes, labels, log)
+        _axis(axes, labels, log, _is_whole(plan, key))
         _limit(axes, plan, values)
         axes.set_ylabel(plan.metric)
 
@@ -168,21 +169,30 @@ def _is_numeric(plan: Plan, key: str) -> bool:
     return all(isinstance(each, int | float) and not isinstance(each, bool) for each in plan.space[key].ends())
 
 
-def _axis(axes: Any, labels: list[str] | None, log: bool, ticks: Sequence[float] = ()) -> None:
+def _is_whole(plan: Plan, key: str) -> bool:
+    return all(isinstance(each, int) for each in plan.space[key].ends())
+
+
+def _axis(axes: Any, labels: list[str] | None, log: bool, whole: bool, ticks: Sequence[float] = ()) -> None:
     if labels is not None:
         axes.set_xticks(range(len(labels)), labels, rotation=30 if max(map(len, labels)) > 6 else 0)
         axes.set_xlim(-0.5, len(labels) - 0.5)
         return
-    if log:
-        from matplotlib import ticker
+    from matplotlib import ticker
 
+    locator: Any = ticker.MaxNLocator(5, integer=whole)
+    if log:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.minorticks_off()
-    if ticks:
-        axes.set_xticks(list(ticks), [f"{each:g}" for each in ticks])
-        axes.minorticks_off()
+        low, high = axes.get_xlim()
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        parts = (1, 2, 5) if len(powers) < 4 else (1,)
+        between = [
+            each for each in (float(f"{part}e{power}") for power in powers for part in parts) if low <= each <= high
+        ]
+        locator = ticker.FixedLocator(between) if len(between) > 2 else locator
+    axes.xaxis.set_major_locator(ticker.FixedLocator(list(ticks)) if ticks else locator)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
 
 
 def _grid(plan: Plan, complete: Sequence[Group], directory: Path) -> list[tuple[str, str, list[Block]]]:
@@ -271,7 +281,7 @@ def _against(plan: Plan, curves: dict[str, list[Group]], first: str, figure: str
                 values = group.values(figure)
                 axes.scatter([place] * len(values), values, s=14, color=colour, alpha=0.55, linewidths=0)
         log = labels is None and is_log(everywhere)
-        _axis(axes, labels, log, sorted(ticks) if len(ticks) <= 8 else ())
+        _axis(axes, labels, log, _is_whole(plan, first), sorted(ticks) if len(ticks) <= 8 else ())
         if figure in _SCORES:
             axes.set_ylim(0, 1)
 
@@ -285,8 +295,8 @@ def _medians(plan: Plan, complete: Sequence[Group], names: Sequence[str]) -> Blo
         cells: list[Any] = [group.params[key] for key in plan.space]
         for name in names:
             values = group.values(name)
-            spread = f" ({Number(min(values))} to {Number(max(values))})" if len(values) > 1 else ""
-            cells.append(f"{Number(group.median(name))}{spread}" if values else "")
+            middle, low, high = _aligned([group.median(name), min(values), max(values)]) if values else ("", "", "")
+            cells.append(f"{middle} ({low} to {high})" if len(values) > 1 else str(middle))
         rows.append((*cells, Number(len(group.figures))))
     head = [*(key.rpartition(".")[2] for key in plan.space), *(FIGURES[name].partition(" (")[0] for name in names)]
     return table((*head, "runs"), rows)
@@ -296,13 +306,23 @@ def _runs(study: Any, plan: Plan, folded: bool) -> Block:
     all_rows = results.rows(study)
     names = [name for name in FIGURES if any(name in row.figures for row in all_rows)]
     lines = []
-    for row in all_rows:
-        shown = [Number(row.figures[name]) if _finite(row.figures.get(name)) else "" for name in names]
+    finite = [{name: value for name, value in row.figures.items() if _finite(value)} for row in all_rows]
+    columns = {name: iter(_aligned([each[name] for each in finite if name in each])) for name in names}
+    for row, figures in zip(all_rows, finite, strict=True):
+        shown = [next(columns[name]) if name in figures else "" for name in names]
         state = f"{row.state}: {row.error}" if row.error else row.state
         params = [results.text(row.params.get(key, "")) for key in plan.space]
         lines.append((Number(row.trial), state, "" if row.seed is None else Number(row.seed), *params, *shown))
     head = ("trial", "state", "seed", *(key.rpartition(".")[2] for key in plan.space), *names)
     return table(head, lines, f"{len(lines)} rows" if folded else "")
+
+
+def _aligned(values: Sequence[float]) -> list[Number]:
+    """Return figures with equally many decimals: four digits of the largest one; none if all are whole."""
+    largest = max((abs(each) for each in values if _finite(each)), default=0.0)
+    if not largest or all(float(each).is_integer() for each in values):
+        return [Number(each) for each in values]
+    return [Number(each, 10.0 ** (math.floor(math.log10(largest)) - 2)) for each in values]
 
 
 def _finite(value: Any) -> bool:

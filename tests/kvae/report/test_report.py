@@ -209,6 +209,23 @@ def test_page_of_a_table_has_marginals_and_names_skipped_sections(of_table):
         assert word in page.sections[name]["text"]
 
 
+def test_axis_of_a_date_column_has_dates_and_empty_classes_have_a_name():
+    from kvae.report import examples
+
+    seconds = np.linspace(0, 4 * 365 * 86_400, 500)
+    column = {"name": "born", "kind": "numeric", "format": "%Y-%m-%d", "offset": 1_577_836_800}  # 1 January 2020
+    assert {"2020", "2022", "2024"} <= set(
+        re.findall(r">(\d+)</text>", svg_of(examples._marginal(column, seconds, seconds)))
+    )
+    classes = {"name": "size", "kind": "categorical", "classes": ["", "big"]}
+    index = np.array([0.0, 1.0])
+    assert ">(empty)</text>" in svg_of(examples._marginal(classes, index, index))
+
+
+def svg_of(picture):
+    return base64.b64decode(picture.address.partition(",")[2]).decode()
+
+
 def test_names_from_files_are_shown_as_text(of_table, conditional):
     for text in (of_table, conditional[2]):
         page = Page(text)
