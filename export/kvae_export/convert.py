@@ -30,6 +30,8 @@ from kvae_serve.sealed.allowed_ops import ALLOWED_OPS
 OPSET = 18
 IR_VERSION = 8
 
+_FFT = ("", "I", "R", "IR")
+CUMPROD_HINT = "keras.ops.cumprod: multiply the steps one by one, or for positive x use exp(cumsum(log(x)))"
 HINTS = {
     "Erfc": "Exact gelu: use keras.ops.gelu(x, approximate=True), or 0.5 * x * (1 + keras.ops.erf(x / sqrt(2)))",
     "Log1p": "Use log(1 + x); for a cross-entropy softplus(logits) - x * logits",
@@ -43,6 +45,19 @@ HINTS = {
     "Bucketize": "keras.ops.digitize: count with keras.ops.sum(keras.ops.cast(x[..., None] >= edges, 'int32'), -1)",
     "Loop": "Use keras.layers.LSTM, GRU or SimpleRNN without a mask and with a fixed number of steps",
     "Scan": "Use keras.layers.LSTM, GRU or SimpleRNN without a mask and with a fixed number of steps",
+    "LRN": "Use GroupNormalization, LayerNormalization or UnitNormalization",
+    **dict.fromkeys(
+        (
+            "Complex",
+            "Real",
+            "Imag",
+            "ComplexAbs",
+            "DFT",
+            "STFT",
+            *(f"{a}FFT{n}" for a in _FFT for n in ("", "2D", "3D")),
+        ),
+        "Fourier transform: multiply by constant matrices of cosines and sines, or transform the data before",
+    ),
     "If": "Compute both branches and select with keras.ops.where",
     "EagerPyFunc": "Write it with keras.ops",
     "PyFunc": "Write it with keras.ops",
@@ -146,7 +161,9 @@ def _refuse_unconverted(traced: Traced, errors: list[logging.LogRecord]) -> None
             ops[str(args[1]), str(args[0])] = None
         elif str(record.msg).startswith("Failed to convert node") and args:
             reason = _one_line(record.exc_info[1]) if record.exc_info and record.exc_info[1] else "no reason given"
-            others.append(f"{traced.layers.describe(str(args[0]))} cannot be converted: {reason}")
+            is_product = "cumprod" in str(args[0]).lower()
+            hint = f" {CUMPROD_HINT}." if is_product else " Write it with other functions of keras.ops."
+            others.append(f"{traced.layers.describe(str(args[0]))} cannot be converted: {reason.rstrip('.')}.{hint}")
         elif not str(record.msg).startswith("Unsupported ops"):
             others.append(_one_line(record.getMessage()))
     if ops:
@@ -170,10 +187,13 @@ def _refuse(traced: Traced, ops: list[tuple[str, str]]) -> None:
         place = traced.layers.describe(name).rstrip(",")
         if place not in places.setdefault(op, []):
             places[op].append(place)
-    parts = []
+    parts: list[str] = []
     for op, found in places.items():
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-        hint = f" {HINTS[op]}." if op in HINTS else ""
+        hint = HINTS.get(op, "")
+        if any("cumprod" in name.lower() for each, name in ops if each == op):
+            hint = CUMPROD_HINT
+        hint = f" {hint}." if hint and hint not in " ".join(parts) else ""
         parts.append(f"{', '.join(found[:3])}{more}: the op {op} is not allowed in a sealed ONNX file.{hint}")
     raise RequestError(f"{traced.graph.name} cannot be exported. {' '.join(parts)}")
 

@@ -134,7 +134,10 @@ class Traced:
     def _checked(self, name: str, tensor: Any):
         expected = self.graph.outputs[name]
         if tensor.dtype != tf.float32:
-            raise RequestError(f"Output {name!r} of {self.graph.name} is {tensor.dtype.name}; expected float32.")
+            raise RequestError(
+                f"Output {name!r} of {self.graph.name} is {tensor.dtype.name}; expected float32. "
+                "Build the network with the dtype policy float32, or train a run with --mixed-precision."
+            )
         # A first axis of known length is not the batch axis.
         if not tensor.shape.is_compatible_with((None, *expected)) or tensor.shape[:1] != [None]:
             raise RequestError(

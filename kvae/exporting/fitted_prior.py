@@ -18,6 +18,7 @@ import numpy as np
 
 from kvae import mixtures
 from kvae_serve.errors import InputDataError, RequestError, VerificationError, printable
+from kvae_serve.numbers import integer
 
 if TYPE_CHECKING:
     from kvae_serve.model import Model
@@ -30,6 +31,7 @@ _EXAMPLES_PER_DIM = 5
 
 _MAX_FITTED, _MIN_DRAWS, _MAX_MEASURED = 60_000, 20_000, 1_000
 _NUM_SAMPLES = 100
+_MOST = 999_999
 
 
 class Request(NamedTuple):
@@ -130,6 +132,13 @@ def fit_prior(
     from kvae_serve.writers import atomic
 
     atomic.refuse_existing(directory, force)
+    if num_components is not None:
+        num_components = integer(num_components, "num_components", 1, _MOST)
+    for each in (conditions, None if held_out is None else held_out[1]):
+        if each is not None and not isinstance(each, Mapping):
+            raise RequestError(
+                f"conditions is a {type(each).__name__}; expected each condition by name, such as {{'label': labels}}."
+            )
     model = load(model) if isinstance(model, (str, Path)) else model
     for graph in ("encoder", "decoder", "likelihood"):
         model.need(graph)

@@ -29,6 +29,12 @@ def _squeeze_excitation(x):
     return layers.Conv2D(3, 3)(x * weights)
 
 
+def _local_response(x):
+    import tensorflow as tf
+
+    return tf.nn.local_response_normalization(x)
+
+
 def _chain(*parts: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def apply(x):
         for part in parts:
@@ -243,6 +249,11 @@ def refused_cases() -> dict[str, Case]:
             _op(lambda x: ops.while_loop(lambda y: ops.all(y < 9), lambda y: (y * 2 + 1,), (x,))[0]),
         ),
         "ops.cond": (STEPS, _op(lambda x: ops.cond(ops.sum(x) > 1, lambda: x, lambda: -x))),
+        "local response normalization": (IMAGE, _op(_local_response)),
+        "ops.rfft": (STEPS, _op(lambda x: ops.rfft(x)[0])),
+        "ops.cumprod": (STEPS, _op(lambda x: ops.cumprod(x, axis=1))),
+        "ops.cumprod of the last axis": (STEPS, _op(lambda x: ops.cumprod(x, axis=-1))),
+        "mixed float16": (VECTOR, layers.Dense(5, dtype="mixed_float16")),
     }
 
 

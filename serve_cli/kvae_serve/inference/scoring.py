@@ -144,6 +144,9 @@ def chunks(
     """Check the arguments of `stream`, and yield its rows as they are scored."""
     num_samples = integer(num_samples, "num_samples", 1)
     manifest = model.manifest
+    x = x if hasattr(x, "shape") else np.asarray(x)
+    if not x.shape or x.dtype.kind not in "uifb":
+        raise InputDataError(f"x has the type {x.dtype} and the shape {list(x.shape)}; expected rows of numbers.")
     if not len(x):
         raise InputDataError("x is empty; expected at least one row.")
     columns = conditions_of.columns(manifest, conditions, len(x))

@@ -46,6 +46,19 @@ def test_fitted_mixture_brings_the_nll_close_to_that_of_the_process(fitted):
     assert result.metrics["fitted"]["nll"] == pytest.approx(nll, abs=0.2)
 
 
+@pytest.mark.parametrize("num", [0, -1, 1.5, "a"])
+def test_number_of_gaussians_is_checked_first(num, tmp_path):
+    with pytest.raises(RequestError, match=r"num_components is .*; expected an integer"):
+        kvae.fit_prior("mnist", tmp_path / "out", np.zeros((2, 28, 28, 1)), num_components=num)
+
+
+def test_conditions_need_names(tmp_path):
+    for held_out in (None, (np.zeros((2, 28, 28, 1)), np.zeros(2))):
+        conditions = np.zeros(2) if held_out is None else {"label": np.zeros(2)}
+        with pytest.raises(RequestError, match="expected each condition by name"):
+            kvae.fit_prior("mnist", tmp_path / "out", np.zeros((2, 28, 28, 1)), conditions, held_out=held_out)
+
+
 def test_fitted_model_is_complete(fitted):
     directory, result = fitted
     model = kvae.load(directory)

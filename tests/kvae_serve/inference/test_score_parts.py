@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from kvae_serve.errors import VerificationError
+from kvae_serve.errors import InputDataError, VerificationError
 from kvae_serve.inference import column_densities, complexity, scoring
 from kvae_serve.inference.score_parts import value_log_probs
 from kvae_serve.model import load
@@ -106,6 +106,15 @@ def test_a_changed_pixel_is_where_the_reconstruction_rises():
     odd[0, 2, 2] = 255.0
     parts = model.score(odd, parts=True).reconstruction_parts
     assert np.unravel_index(parts[0].argmax(), parts[0].shape) == (2, 2, 0)
+
+
+@pytest.mark.parametrize("x", ["a", 5, [["a"]]])
+def test_values_that_are_not_rows_of_numbers_are_refused(x):
+    model = load("mnist")
+    with pytest.raises(InputDataError, match="expected rows of numbers"):
+        model.score_labels(x)
+    with pytest.raises(InputDataError, match="expected rows of numbers"):
+        model.score(x, label=3)
 
 
 def test_labels_are_compared_by_importance_sampling():
