@@ -53,9 +53,9 @@ def read_labels(data: str, column: str, split: str | None, delimiter: str | None
     texts = [str(value) for value in np.asarray(columns[column]).reshape(-1)]
     odd = next((text for text in texts if text not in _TRUE | _FALSE), None)
     if odd is not None:
+        shown = printable(odd, 40).strip() or "an empty cell"
         raise InputDataError(
-            f"{printable(column, 40)} in {source} contains {printable(odd, 40) or 'an empty cell'}; expected 1 for an "
-            "anomaly and 0 for a normal row."
+            f"{printable(column, 40)} in {source} contains {shown}; expected 1 for an anomaly and 0 for a normal row."
         )
     labels = np.array([text in _TRUE for text in texts], np.int64)
     if len(labels) != num:

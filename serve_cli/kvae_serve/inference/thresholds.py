@@ -201,5 +201,5 @@ def _number(text: str, expected: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise RequestError(f"The threshold is {printable(text, 40) or 'empty'}; expected {expected}.")
+        raise RequestError(f"The threshold is {printable(text, 40).strip() or 'empty'}; expected {expected}.")
     return number

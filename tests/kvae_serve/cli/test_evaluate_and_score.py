@@ -267,6 +267,9 @@ def test_labels_of_anomalies_are_measured(kvae, tiny, data, tmp_path):
     found = document["methods"]["elbo"]["auroc"]
     assert found["value"] == pytest.approx(below)
     assert found["low"] < found["value"] < found["high"]
+    np.savez(tmp_path / "gap.npz", **stored | {"gap": np.where(np.arange(300) == 9, "", "0")})
+    refused = kvae("evaluate", "-m", tiny / "conditional", "--data", "gap.npz", "--labels", "gap")
+    assert (refused.returncode, "gap in gap.npz contains an empty cell; expected 1" in refused.stderr) == (4, True)
     for column, message in (("label", "expected 1 for an anomaly"), ("none", "does not have none")):
         refused = kvae(*command, "--labels", column)
         assert (refused.returncode, message in refused.stderr) == (4, True)

@@ -106,3 +106,9 @@ def test_document_states_rows_and_interval():
     assert document["held_out"] is True
     assert document["interval"] == pytest.approx([0.0048, 0.0170], abs=1e-3)
     assert thresholds.Threshold(-3.0).document() == {"elbo": -3.0, "quantile": None}
+
+
+@pytest.mark.parametrize("text", ["", "q", " "])
+def test_empty_threshold_is_named_as_empty(text):
+    with pytest.raises(RequestError, match="The threshold is empty; expected"):
+        thresholds.threshold(text, manifest_with(np.arange(100.0)), 16, 0)
