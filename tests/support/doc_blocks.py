@@ -56,6 +56,7 @@ PAGES = {
         not_run={
             "python3 -m venv": INSTALLS,
             "--data MNIST_FOLDER": "takes hours; the line before runs the same with fewer draws",
+            "kvae serve": SERVER,
         },
         shorter={
             "epochs=10": "epochs=1",
