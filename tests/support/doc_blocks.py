@@ -139,7 +139,8 @@ PAGES = {
         shorter={"1000000": "1000", "1_000_000": "1_000"}, before=DIGITS + "consume = print", fast=True
     ),
     "docs/samples.md": Page(
-        shorter={"--sample-metrics 5000": "--sample-metrics 100", "--sample-metrics 2000": "--sample-metrics 100"}
+        not_run={"-m digits": "trains classifiers for minutes; tests/kvae/sample_metrics/test_command.py runs it"},
+        shorter={"--sample-metrics 5000": "--sample-metrics 100"},
     ),
     "docs/serve.md": Page(not_run={"kvae serve": SERVER, "curl": SERVER, "http://": SERVER}),
     "docs/training.md": Page(
