@@ -1,4 +1,4 @@
-"""What does beta do to a VAE of sprites? A grid of `kvae tune`: kl, reconstruction, and disentanglement of the codes.
+"""How does beta change a VAE of sprites? A grid of `kvae tune`: kl, reconstruction, and disentanglement of the codes.
 
     python benchmarks/beta_sweep.py -o sweep
 

@@ -60,7 +60,7 @@ class _SealedFiles:
         return self.files
 
     def __setstate__(self, files: dict[str, bytes]) -> None:
-        self.__init__(files)  # type: ignore[misc]
+        self.files, self._model = files, None
 
     @property
     def model(self) -> Model:

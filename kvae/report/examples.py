@@ -224,7 +224,7 @@ def _marginal(column: dict[str, Any], real: np.ndarray, drawn: np.ndarray) -> Pi
 
 
 def _date_axis(axes: Any, form: str) -> None:
-    """Write the ticks of an axis in days since 1970 as dates, or as times of the day if the format has no date."""
+    """Write the ticks of an axis in days since 1970 as dates, or as times of the day if the format contains no date."""
     from matplotlib import dates
 
     locator = dates.AutoDateLocator(minticks=2, maxticks=4)

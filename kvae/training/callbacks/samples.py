@@ -15,8 +15,8 @@ from kvae_serve.writers import atomic
 class SaveSamples(keras.callbacks.Callback):
     """Write a picture of samples every few epochs, such as `epoch-0010.png`. All pictures are of the same draws.
 
-    z has the same noise and the same conditions in each picture, so the pictures show how the decoder changes. Data
-    that are neither images nor sequences have no pictures; a line says so.
+    z has the same noise and the same conditions in each picture, so the pictures show how the decoder changes. Other
+    data than images and sequences are not drawn, and a line is printed.
 
     Args:
         folder: Folder of the pictures, which is created.
@@ -38,7 +38,7 @@ class SaveSamples(keras.callbacks.Callback):
         self._model_to_draw = model_to_draw or (lambda: self.model)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Create the folder, or print that the data have no pictures."""
+        """Create the folder, or print that data of this kind are not drawn."""
         if not pictures.exist(self.model):
             print_line(f"There are no pictures of {self.model.data.kind} data, so no samples are drawn.")
             return

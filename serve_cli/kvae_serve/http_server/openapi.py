@@ -383,7 +383,7 @@ summary { cursor: pointer; padding: 0.4rem 0; }
 
 
 def page(document: Mapping[str, Any]) -> str:
-    """Return an HTML page of an OpenAPI document, for people. It has no scripts and loads nothing."""
+    """Return an OpenAPI document as an HTML page without scripts and external files."""
     info = document["info"]
     parts = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',

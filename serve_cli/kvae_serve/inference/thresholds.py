@@ -188,7 +188,7 @@ def _interpolated(share: float, known: Mapping[float, float]) -> float:
         return known[share]
     from statistics import NormalDist
 
-    # The elbo of 0 and 1 has no normal score; a stored file may have them.
+    # The shares 0 and 1 do not have a normal score, but a stored file may contain them.
     score = NormalDist().inv_cdf
     shares = sorted(known)
     inner = [min(max(each, 1e-12), 1 - 1e-12) for each in shares]
