@@ -4,10 +4,14 @@ The import is fast, because each public name imports its own module on first use
 ONNX Runtime, without Keras. `kvae.VAE` and the training functions import Keras.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from kvae_serve import __version__ as __version__
+
+# Keeps TensorFlow's messages about its start off stderr. It reads the level once, on import.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 if TYPE_CHECKING:
     from kvae import data, likelihoods, metrics, networks, objectives, presets, priors, ray_data, report, sample_metrics

@@ -84,7 +84,6 @@ def open_quietly(name: str | None = None, prepare: Callable[[], None] | None = N
         network: Kind of network that will be trained. TensorFlow's use of the processors depends on it.
     """
     os.environ["KERAS_BACKEND"] = name = name or chosen()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if name == "tensorflow" and network in ("conv", "residual"):
         _enable_onednn()
     with _stderr_redirected():

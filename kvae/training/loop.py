@@ -123,7 +123,10 @@ def fit(
             early.restore_best(model)
             num_epochs, row = early.state["epoch"], history.rows[early.state["epoch"] - 1]
         if setup.prior_examples is not None:
-            row = _fit_prior(setup, row)
+            before, row = row, _fit_prior(setup, row)
+            if "val_elbo" in row and not quiet:
+                change = f"from {before['val_elbo']:.2f} to {row['val_elbo']:.2f} nats"
+                print_line(f"The prior was fitted to the codes of the training data: validation elbo {change}.")
         history.write()
         save_model.save()
         stopped_early = bool(early and early.is_over)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -57,7 +57,7 @@ class RowStream:
         start: Index of the first row of each group.
         pairs: Whether pictures show `x` and `x_mean` side by side.
         real: Real rows `x` and conditions, beside which an .html shows the rows. None for what the model file stores.
-        files: Name of the image file of each row, for a .csv. Empty if the rows are not from image files.
+        row_names: Texts that name each row in a .csv, by column: the image file, or identifiers of a table.
     """
 
     manifest: Manifest
@@ -71,7 +71,7 @@ class RowStream:
     start: int = 0
     pairs: bool = False
     real: Mapping[str, np.ndarray] | None = None
-    files: tuple[str, ...] = ()
+    row_names: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
     @property
     def holds_images(self) -> bool:

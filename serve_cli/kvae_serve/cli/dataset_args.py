@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -26,11 +27,14 @@ IN_MEMORY_IN_ORDER = 2**24
 
 
 class Examples(NamedTuple):
-    """Examples, float32 or uint8 `[rows, *shape]` in data units, their conditions by name, and their image files."""
+    """Examples, float32 or uint8 `[rows, *shape]` in data units, and their conditions by name.
+
+    `row_names` tells which row is which: `file` of a folder of images, and the identifiers of a table.
+    """
 
     x: np.ndarray
     conditions: dict[str, Any]
-    files: tuple[str, ...] = ()
+    row_names: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class DatasetArgs:
         dataset = self._dataset(model.manifest, None, self._read_options(IN_MEMORY))
         names = {condition.name for condition in model.manifest.conditions}
         own = {name: values for name, values in dataset.conditions.items() if name in names}
-        return Examples(dataset.x, own, dataset.files)
+        return Examples(dataset.x, own, _row_names(dataset))
 
     def read_in_order(self, model: Model, conditions: Mapping[str, str]) -> Examples:
         """Read examples that are used once, in order; `-` is an .npy file on standard input."""
@@ -106,7 +110,7 @@ class DatasetArgs:
                 f"{printable(self.data)} does not hold {', '.join(printable(name, 40) for name in missing)}, which "
                 f"{printable(model.manifest.name, 60)} needs. Give --label or --condition, or add it to the data."
             )
-        return Examples(dataset.x, dataset.conditions | dict(conditions), dataset.files)
+        return Examples(dataset.x, dataset.conditions | dict(conditions), _row_names(dataset))
 
     def _dataset(self, manifest: Manifest, default_split: Split | None, read_options: ReadOptions) -> Dataset:
         from kvae_serve.readers import MissingSplitError, read_for
@@ -130,6 +134,11 @@ class DatasetArgs:
             skip_bad=self.skip_bad,
             in_memory=in_memory,
         )
+
+
+def _row_names(dataset: Dataset) -> dict[str, Sequence[str]]:
+    taken = (*dataset.conditions, "index", "file")
+    return {"file": dataset.files} if dataset.files else {k: v for k, v in dataset.ids.items() if k not in taken}
 
 
 def dataset_args() -> options.Decorator:

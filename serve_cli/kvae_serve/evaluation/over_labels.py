@@ -8,14 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from kvae_serve.errors import RequestError, printable
 from kvae_serve.evaluation.importance import estimate
 from kvae_serve.evaluation.metrics import metric, scaled, units
+from kvae_serve.inference import label_scores
 from kvae_serve.inference.densities import log_sum_exp
 from kvae_serve.runtime.graphs import Graphs
-
-CLASS_PRIORS = ("uniform", "data")
-"""Choices of p(y): the same for all classes, or their frequencies in the evaluated data."""
 
 
 class OverLabels:
@@ -23,7 +20,7 @@ class OverLabels:
 
     Args:
         model: The model.
-        class_prior: Choice of p(y), one of `CLASS_PRIORS`.
+        class_prior: Choice of p(y): `uniform`, or `data` for the shares of the classes in the evaluated data.
         columns: Conditions of all examples.
 
     Raises:
@@ -32,18 +29,11 @@ class OverLabels:
 
     def __init__(self, model: Graphs, class_prior: str, columns: Mapping[str, np.ndarray]) -> None:
         manifest = model.manifest
-        if class_prior not in CLASS_PRIORS:
-            raise RequestError(
-                f"over_labels is {printable(repr(class_prior), 40)}; expected one of {', '.join(CLASS_PRIORS)}."
-            )
-        if len(manifest.conditions) != 1 or not manifest.conditions[0].categorical:
-            raise RequestError(
-                f"{printable(manifest.name, 60)} does not have exactly one condition, a class, to sum over. Leave out "
-                "--over-labels."
-            )
+        label_scores.check_class_prior(class_prior)
+        condition = label_scores.only_class(manifest)
         self._model, self._class_prior = model, class_prior
-        self._name = manifest.conditions[0].name
-        self.num = len(manifest.conditions[0].classes)
+        self._name = condition.name
+        self.num = len(condition.classes)
         self._label = columns[self._name]
         counts = np.bincount(self._label, minlength=self.num)
         share = np.full(self.num, 1 / self.num) if class_prior == "uniform" else counts / counts.sum()

@@ -80,18 +80,23 @@ def only_class(manifest: Manifest) -> Condition:
     """Return the only condition of a model, or raise `RequestError` if that is not one class."""
     if len(manifest.conditions) != 1 or not manifest.conditions[0].categorical:
         raise RequestError(
-            f"{printable(manifest.name, 60)} does not have exactly one condition, a class, to compare. Leave out "
-            "--over-labels."
+            f"{printable(manifest.name, 60)} does not have exactly one condition, a class, to compare or "
+            "to sum over. Leave out --over-labels."
         )
     return manifest.conditions[0]
 
 
-def _log_prior(condition: Condition, class_prior: str) -> np.ndarray:
-    num = len(condition.classes)
+def check_class_prior(class_prior: str) -> None:
+    """Raise `RequestError` if a choice of p(y) does not exist."""
     if class_prior not in CLASS_PRIORS:
         raise RequestError(
             f"over_labels is {printable(repr(class_prior), 40)}; expected one of {', '.join(CLASS_PRIORS)}."
         )
+
+
+def _log_prior(condition: Condition, class_prior: str) -> np.ndarray:
+    num = len(condition.classes)
+    check_class_prior(class_prior)
     if class_prior == "data" and not condition.shares:
         raise RequestError("The model does not store the shares of its classes. Use --over-labels uniform.")
     shares = np.array(condition.shares, np.float64) if class_prior == "data" else np.full(num, 1 / num)

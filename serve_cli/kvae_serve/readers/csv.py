@@ -234,11 +234,13 @@ def apply(
     columns: Sequence[dict[str, Any]],
     conditions: Sequence[Condition] = (),
     missing_values: Sequence[str] = (),
+    ids: Sequence[str] = (),
 ) -> Dataset:
     """Read a table with the columns, classes and conditions of a model. Other columns are ignored.
 
-    A missing number is NaN, and a class that the model does not have is `column_types.UNSEEN`. A condition without a
-    column is left out, because the caller may have its value.
+    Columns whose names are in `ids` are kept as text if they exist. A missing number is NaN, and a class that the model
+    does not have is `column_types.UNSEEN`. A condition without a column is left out, because the caller may have its
+    value.
 
     Raises:
         InputDataError: A column is missing, or a value is not a number, or a class that a condition does not have.
@@ -259,7 +261,8 @@ def apply(
             values_by_name[condition.name] = values.astype(np.int64) if condition.categorical else values
     class_names = {each.name: each.classes for each in conditions if each.name in values_by_name and each.categorical}
     x = np.stack(stacked, axis=1)
-    return Dataset(x, values_by_name, class_names, table.source, None, tuple(columns), tuple(notes))
+    read = Dataset(x, values_by_name, class_names, table.source, None, tuple(columns), tuple(notes))
+    return read._replace(ids={name: table.cells[name] for name in ids if name in table.cells})
 
 
 def as_numbers(table: Table, condition_names: Sequence[str], options: ReadOptions) -> Dataset:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -71,6 +71,7 @@ class Dataset(NamedTuple):
         condition_columns: Columns of the conditions of a table by the name of the condition, like `columns`.
         notes: Sentences about how the data was read, such as columns that were left out.
         files: Name of the image file of each example, relative to the folder. Empty for other data.
+        ids: Columns of identifiers of a table that is read for a model, as text by column name.
     """
 
     x: np.ndarray
@@ -85,6 +86,7 @@ class Dataset(NamedTuple):
     order: tuple[str, ...] = ()
     delimiter: str = ","
     condition_columns: Mapping[str, dict[str, Any]] = MappingProxyType({})
+    ids: Mapping[str, Sequence[str]] = MappingProxyType({})
 
     def __repr__(self) -> str:
         source = printable(os.path.basename(str(self.source)) or self.source, 60)  # noqa: PTH119

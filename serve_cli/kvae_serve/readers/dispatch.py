@@ -86,7 +86,8 @@ def _read_for(path: Path, manifest: Manifest, split: Split | None, options: Read
         else:
             table = csv.parse(path, printable(path), options)
         if data.kind == "table":
-            return csv.apply(table, data.columns, manifest.conditions, options.missing_values)
+            ids = [each["name"] for each in data.outside if each["type"] == "id"]
+            return csv.apply(table, data.columns, manifest.conditions, options.missing_values, ids)
         if len(table.cells) < data.num_values:
             raise InputDataError(
                 f"{printable(path)} is a table of {len(table.cells)} columns; {printable(manifest.name, 60)} expects "

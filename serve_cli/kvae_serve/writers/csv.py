@@ -20,7 +20,7 @@ def write(stream: TextIO, rows: RowStream) -> None:
 
     Rows of a table have the columns of the training table in their order, with their types, decimals, bounds, class
     names and date formats. Latent vectors, and rows of a table whose manifest has no order, also get a column per
-    condition first; rows of image files get a column `file`.
+    condition first, and those that name each row: `file` for image files, or identifiers of a table.
     """
     data = rows.manifest.data
     if rows.data_names and data.order:
@@ -28,16 +28,16 @@ def write(stream: TextIO, rows: RowStream) -> None:
         return
     latent = not rows.data_names
     conditions = [each for each in rows.manifest.conditions if each.name in rows.arrays and (data.columns or latent)]
-    header = [*(["file"] if rows.files else []), *(each.name for each in conditions)]
+    header = [*map(escape, rows.row_names), *(each.name for each in conditions)]
     for name in rows.main:
         header += [f"{name}_{index}" for index in range(rows.arrays[name].shape[0])] if latent else column_names(data)
 
     def columns() -> Iterable[list[list[str]]]:
-        files = iter(rows.files)
+        row_names = [iter(each) for each in rows.row_names.values()]
         for chunk in rows.chunks:
-            texts = [condition_texts(each, chunk[each.name]) for each in conditions]
-            if rows.files:
-                texts.insert(0, [escape(name) for name in islice(files, len(chunk[rows.main[0]]))])
+            num = len(chunk[rows.main[0]])
+            texts = [[escape(text) for text in islice(each, num)] for each in row_names]
+            texts += [condition_texts(each, chunk[each.name]) for each in conditions]
             for name in rows.main:
                 values = chunk[name].reshape(len(chunk[name]), -1)
                 texts += [column_texts(each) for each in values.T] if latent else data_texts(data, values)

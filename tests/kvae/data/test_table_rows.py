@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import kvae
+from kvae_serve.cli.commands.encode import encode as encode_command
 from kvae_serve.cli.commands.sample import sample as sample_command
 from kvae_serve.cli.commands.score import score as score_command
 
@@ -138,3 +139,12 @@ def test_unseen_class_scores_as_unlike_the_training_data(table, model, tmp_path)
     assert scores[2] < known[2] - 90
     assert scores[2] == min(scores)
     np.testing.assert_allclose(np.array(scores)[[0, 1, 3, 5]], np.array(known)[[0, 1, 3, 5]])
+
+
+def test_scores_and_codes_keep_the_identifiers_of_their_rows(table, model, tmp_path):
+    output = call(score_command, "-m", model, table, "--start", 3, "-n", 4, "-o", tmp_path / "scores.csv")
+    call(encode_command, "-m", model, table, "--start", 3, "-n", 4, "-o", tmp_path / "codes.csv")
+    for name in ("scores", "codes"):
+        assert [row["Person"] for row in read(tmp_path / f"{name}.csv")] == ["p0004", "p0005", "p0006", "p0007"]
+    median = np.median([float(row["elbo"]) for row in read(tmp_path / "scores.csv")])
+    assert f"median elbo {median:.2f} nats" in output

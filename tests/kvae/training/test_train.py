@@ -228,10 +228,17 @@ def test_widths_must_be_positive_integers(widths, tmp_path):
     assert "list of layer widths" in result.output
 
 
-def test_prior_is_fitted_to_the_posteriors_at_the_end(tmp_path):
-    same = {"prior": "gaussian_mixture", "prior_components": 5, "epochs": 1}
+def test_prior_is_fitted_to_the_posteriors_at_the_end(tmp_path, capsys):
+    same = {"prior": "gaussian_mixture", "prior_components": 5, "epochs": 1, "quiet": False}
     before, after = (train(tmp_path / str(fit), fit_prior=fit, **same) for fit in (False, True))
     np.testing.assert_array_equal(before.model.encoder.get_weights()[0], after.model.encoder.get_weights()[0])
     results = [run.metadata["training"]["validation"] for run in (before, after)]
+    change = "from {:.2f} to {:.2f} nats".format(*(each["elbo"] for each in results))
+    assert (
+        capsys.readouterr().err.count(
+            f"The prior was fitted to the codes of the training data: validation elbo {change}."
+        )
+        == 1
+    )
     assert results[1]["kl"] < results[0]["kl"]
     assert results[1]["reconstruction"] == pytest.approx(results[0]["reconstruction"], rel=0.02)

@@ -249,7 +249,7 @@ def test_png_shows_example_reconstruction_and_heat(kvae, tmp_path):
     done = kvae(
         "score", "-m", "mnist", "mnist-sample", "-n", 3, "--method", "complexity", "--threshold", 100, "-o", "c.png"
     )
-    assert (done.returncode, "mean score" in done.stdout + done.stderr) == (0, True), done.stderr
+    assert (done.returncode, "median score" in done.stdout + done.stderr) == (0, True), done.stderr
     refused = kvae("score", "-m", "mnist-vae", "mnist-sample", "-o", "all.png")
     assert (refused.returncode, "at most 100 examples" in refused.stderr) == (2, True)
     assert not (tmp_path / "all.png").exists()

@@ -57,7 +57,8 @@ def encode(
         first=rows.start,
         num=rows.num,
     )
-    if examples.files:
-        stream = dataclasses.replace(stream, files=examples.files[rows.start : rows.start + stream.num_rows])
+    end = rows.start + stream.num_rows
+    row_names = {name: values[rows.start : end] for name, values in examples.row_names.items()}
+    stream = dataclasses.replace(stream, row_names=row_names)
     facts = {"data": dataset.data, "start": rows.start} | ({"seed": seed} if draw else {})
     row_output.deliver(stream, output, facts)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import array
 import csv
 import os
+import statistics
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -153,8 +155,7 @@ class _Source:
 
     def _row(self) -> dict[str, Any]:
         row: dict[str, Any] = {"index": self._index}
-        if self._examples.files:
-            row["file"] = self._examples.files[self._index]
+        row |= {name: values[self._index] for name, values in self._examples.row_names.items()}
         self._index += 1
         return row
 
@@ -251,6 +252,7 @@ class _Summary:
         self._below, self._compared = below, "elbo" if method == "elbo" else "score"
         self._num, self._anomalies, self._mislabelled, self._of_labels = 0, 0, 0, False
         self._sums: dict[str, float] = {}
+        self._compared_values = array.array("d")
         self.kept: list[dict[str, Any]] | None = None
 
     def add(self, row: dict[str, Any]) -> None:
@@ -258,6 +260,7 @@ class _Summary:
         for name, value in row.items():
             if isinstance(value, float):
                 self._sums[name] = self._sums.get(name, 0.0) + value
+        self._compared_values.append(row[self._compared])
         self._num += 1
         if self._below is not None:
             row["anomaly"] = row[self._compared] < self._below.elbo
@@ -275,6 +278,7 @@ class _Summary:
             facts["likelier_labels"] = self._mislabelled
         else:
             facts["mean"] = {name: value / self._num for name, value in self._sums.items()}
+            facts["median"] = {self._compared: statistics.median(self._compared_values)}
         if self._below is not None:
             facts["threshold"] = self._below.document()
             facts["anomalies"] = self._anomalies
@@ -287,8 +291,8 @@ class _Summary:
                 f"{self._num} scores by {printable(model, 60)}{destination}, {self._mislabelled} with a label that is "
                 "less likely than another"
             )
-        mean = self._sums[self._compared] / self._num
-        line = f"{self._num} scores by {printable(model, 60)}{destination}, mean {self._compared} {mean:.2f} nats"
+        median = statistics.median(self._compared_values)
+        line = f"{self._num} scores by {printable(model, 60)}{destination}, median {self._compared} {median:.2f} nats"
         if self._below is not None:
             line += f", {self._anomalies} below {self._below.elbo:.2f}"
             if self._below.quantile is not None:
