@@ -19,6 +19,7 @@ import numpy as np
 from kvae import mixtures
 from kvae_serve.errors import InputDataError, RequestError, VerificationError, printable
 from kvae_serve.numbers import integer
+from kvae_serve.readers.dataset import evenly_spaced
 
 if TYPE_CHECKING:
     from kvae_serve.model import Model
@@ -149,7 +150,7 @@ def fit_prior(
         scored, split = (held_out[0], _take(held_out[1], np.arange(len(held_out[0])))), "validation"
     else:
         x, columns, held_out = _hold_out(x, columns)
-    rows = _spread(len(x), _MAX_FITTED)
+    rows = evenly_spaced(len(x), _MAX_FITTED)
     z_mean, z_log_var = _posteriors(model, x, columns, rows)
     labels = np.zeros(len(rows), np.int64) if condition is None else columns[condition.name][rows]
     num_groups = 1 if condition is None else len(condition.classes)
@@ -167,7 +168,7 @@ def fit_prior(
     metrics: dict[str, dict[str, float]] = {}
 
     def inspected(new: Model) -> kvae_export.folder.Inspection:
-        limited = _spread(len(held_out[0]), _MAX_MEASURED)
+        limited = evenly_spaced(len(held_out[0]), _MAX_MEASURED)
         about["measured"] = len(limited)
         for title, each in (("before", model), ("fitted", new)):
             metrics[title] = _measure(each, held_out[0][limited], _take(held_out[1], limited))
@@ -210,13 +211,9 @@ def _hold_out(x: Any, columns: Mapping[str, np.ndarray]) -> tuple[Any, dict[str,
     """Split off a tenth of the examples, at most `_MAX_MEASURED`, evenly spaced."""
     if len(x) < 2:
         raise InputDataError(f"x has {len(x)} rows; expected at least 2.")
-    held = _spread(len(x), max(1, min(_MAX_MEASURED, len(x) // 10)))
+    held = evenly_spaced(len(x), max(1, min(_MAX_MEASURED, len(x) // 10)))
     rest = np.setdiff1d(np.arange(len(x)), held)
     return x[rest], _take(columns, rest), (x[held], _take(columns, held))
-
-
-def _spread(num: int, most: int) -> np.ndarray:
-    return np.linspace(0, num - 1, min(num, most)).round().astype(np.int64)
 
 
 def _take(columns: Any, rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ from kvae_export import weight_costs
 from kvae_export.folder import Inspection
 from kvae_serve.inference import complexity, scoring, thresholds
 from kvae_serve.model import Model, load
+from kvae_serve.readers.dataset import evenly_spaced
 
 MAX_SCORED = 10_000
 MAX_HELD_OUT = 1_000
@@ -87,5 +88,5 @@ def _subsample(data: Any, limit: int) -> Any:
     if data is None:
         return None
     x, conditions = _pair(data)
-    rows = np.linspace(0, len(x) - 1, min(len(x), limit)).astype(int)
+    rows = evenly_spaced(len(x), limit)
     return x[rows], {name: np.asarray(values)[rows] for name, values in (conditions or {}).items()} or None

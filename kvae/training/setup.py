@@ -20,6 +20,7 @@ from kvae.training.distribution import Distribution
 from kvae.training.metadata import describe_start
 from kvae_serve.errors import InputDataError, RequestError, VerificationError
 from kvae_serve.readers import Dataset
+from kvae_serve.readers.dataset import evenly_spaced
 
 _VALIDATION_BATCH = 500
 _LATENT_SAMPLE = 5000
@@ -98,8 +99,7 @@ def prepare(
     if distribution.num_replicas > 1:
         metadata["devices"] = distribution.num_replicas
     candidates = validation_rows if len(validation_rows) else train_rows
-    # Spread over the data, because many datasets are sorted by class.
-    shown_rows = candidates[np.linspace(0, len(candidates) - 1, min(64, len(candidates))).astype(int)]
+    shown_rows = candidates[evenly_spaced(len(candidates), 64)]
     examples = (dataset.x[shown_rows], run_data.take(dataset, shown_rows)[1])
     return Setup(
         config,
@@ -132,7 +132,7 @@ def _pseudo_inputs(spec: DataSpec, x: Any, conditions: dict[str, Any] | None, nu
 
 def _spread(x: Any, conditions: dict[str, Any] | None, num: int) -> run_data.Split:
     """Select at most `num` examples, evenly spaced, with their conditions."""
-    rows = np.linspace(0, len(x) - 1, min(num, len(x))).astype(int)
+    rows = evenly_spaced(len(x), num)
     return disk.take(x, rows), conditions and {name: values[rows] for name, values in conditions.items()}
 
 

@@ -26,6 +26,7 @@ from kvae_serve.inference.inputs import feeds
 from kvae_serve.inference.sampling import encode
 from kvae_serve.latent.activity import Activity, measure
 from kvae_serve.readers import Dataset
+from kvae_serve.readers.dataset import evenly_spaced
 from kvae_serve.runtime import conditions as conditions_of
 from kvae_serve.runtime.graphs import Graphs
 from kvae_serve.sealed.manifest import Data
@@ -184,9 +185,8 @@ def _facts(model: Graphs, examples: Examples | None, blocks: dict[str, bytes]) -
         }
         activity = measure(model, conditions_of.columns(manifest, first, 1))
         return {"latent": _latent(activity), "examples": {"num": 0, "numX": 0, "columns": []}, "components": []}
-    num = min(len(examples.x), MAX_EXAMPLES)
-    # Examples in equal steps, because files are often sorted by class.
-    rows = np.linspace(0, len(examples.x) - 1, num).round().astype(np.int64)
+    rows = evenly_spaced(len(examples.x), MAX_EXAMPLES)
+    num = len(rows)
     stored = np.asarray(examples.x[rows])
     columns = {
         name: values[rows]

@@ -60,7 +60,8 @@ MAX_INTEGER = 2**64
 # Line ends, escape sequences, marks that change the direction of text, and characters without width. The joiners
 # U+200C and U+200D are allowed, because Persian and emoji need them.
 _CONTROLS = re.compile(
-    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb]"
+    "[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e"
+    "\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb]"
 )
 
 _QUANTILE = re.compile(r"[01](\.[0-9]{1,20})?|[0-9](\.[0-9]{1,20})?e-[0-9]{1,3}")

@@ -57,6 +57,8 @@ def render(images: np.ndarray, value_range: Range | None, width: int, colours: i
         too_small_next = min(height, image_width) // (factor + 1) < _MIN_SIDE
         if fits and (lines <= _MAX_LINES or too_small_next):
             break
+    if not per_row:
+        columns = -(-num // -(-num // columns))  # as many in the last row as in the others, where possible
     pixels = _shrink(pixels, factor)
     rows = [pixels[start : start + columns] for start in range(0, num, columns)]
     return "\n\n".join("\n".join(_lines(row, colours)) for row in rows) + "\n"

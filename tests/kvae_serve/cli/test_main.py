@@ -441,7 +441,7 @@ def test_terminal_shows_colour_in_its_full_width(tiny, tmp_path, command_environ
             assert 30 <= max(map(len, lines)) <= columns
         else:
             assert "\x1b[38;2;" in lines[0]
-            assert lines[0].count("▀") == 5 * 6  # Five images of six columns, two between each.
+            assert lines[0].count("▀") == 4 * 6  # Five images of six columns fit; 16 are shown in four equal rows.
 
 
 def test_sample_needs_less_than_150_mb(tiny, tmp_path, command_environment, peak_memory):

@@ -83,7 +83,7 @@ BAD = [
     ("name", "a\x1b[31mb"), ("name", "a\nb"), ("kind", "\u202eeav"), ("conditions.0.name", "la\x00bel"),
     ("conditions.0.classes", ["a", "b\x07"]), ("conditions.0.classes", ["a", "\u2066b"]),
     ("golden", {"seed": 0, "num": 3, "outputs": {"\x1b[31m": {"stride": 1, "values": [1], "atol": 0, "rtol": 0}}}),
-    *[("name", f"a{mark}") for mark in "\xad\u061c\u200b\u200e\u200f\u2060\u2069\ufeff"],
+    *[("name", f"a{mark}") for mark in "\xad\u061c\u115f\u1160\u200b\u200e\u200f\u2060\u2069\u3164\ufeff"],
     *[("conditions.0.classes", ["a", f"{mark}b"]) for mark in "\xad\u061c\u200e\u200f\ufeff"],
     ("score", []), ("score", {"num_samples": 1001, "seed": 0, "quantiles": {"0.5": 1}}),
     ("score", {"num_samples": 1, "seed": 0, "quantiles": {"0.5": 1} | {f"0.{i:09}": 1 for i in range(1000)}}),

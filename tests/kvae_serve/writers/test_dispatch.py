@@ -210,3 +210,9 @@ def test_colours_of_a_palette_are_the_nearest():
 def test_each_label_starts_a_new_row_if_it_fits():
     result = ascii.render(ramp(6, 4, 4), (0, 255), 80, colours=0, per_row=3)
     assert [len(block.splitlines()) for block in result.split("\n\n")] == [2, 2]
+
+
+def test_rows_of_images_are_balanced():
+    # Three fit side by side; four are two and two, not three and one.
+    result = ascii.render(ramp(4, 28, 28), (0, 255), 3 * 28 + 2 * ascii.GAP, colours=0)
+    assert [max(map(len, block.splitlines())) for block in result.split("\n\n")] == [2 * 28 + ascii.GAP] * 2
