@@ -12,6 +12,8 @@ from kvae.data.disk import chunks
 from kvae.data.spec import DataSpec
 from kvae.serialization import register
 from kvae.types import Shape, Tensor
+from kvae_serve import dates
+from kvae_serve.sealed import unseen
 from kvae_serve.sealed.columns import form_fault
 
 #: Integers with at most this many different values are classes, if each has this many rows on average.
@@ -31,14 +33,15 @@ class TableSpec(DataSpec):
     - `"standard"`: the number minus its mean, divided by its scale.
     - `"quantile"`: the standard normal quantile of its rank, piecewise linear between the knots of the column. A value
       that occurs often is an atom: two knots with the same value, whose scores are the ends of its interval.
-    - `"classes"`: an integer with few values; each value is a class.
+    - `"classes"`: an integer with few values; each value is a class. An integer that the training data lack has part
+      of the classes around it, less than 1 of each, see `kvae_serve.sealed.unseen`.
 
     Args:
         columns: For each column `{"name", "kind": "numeric", "mean", "scale"}` or
             `{"name", "kind": "categorical", "classes"}`. A numeric column may have a `"form"`, with `"knots"` and
-            `"scores"` for `"quantile"` and `"atoms"` for `"classes"`, and `"missing"` if its numbers may be missing.
-            Further keys, such as `decimals`, describe how the column is written, see docs/format.md. `TableSpec.learn`
-            creates them.
+            `"scores"` for `"quantile"`, `"atoms"` and `"unseen"` for `"classes"`, and `"missing"` if its numbers may be
+            missing. Further keys, such as `decimals`, describe how the column is written, see docs/format.md.
+            `TableSpec.learn` creates them.
         outside: Columns that are written but not modelled: constants and identifiers.
         order: Names of all written columns in order, conditions included.
         delimiter: Delimiter of written CSV files.
@@ -81,6 +84,7 @@ class TableSpec(DataSpec):
         self.may_miss = [i for i in self.numeric if "missing" in self.columns[i]]
         self._means = np.array([self.columns[i]["mean"] for i in self.numbers], "float32")
         self._scales = np.array([self.columns[i]["scale"] for i in self.numbers], "float32")
+        self._unseen = _closeness([self.columns[i] for i in self.one_hot])
         self._quantiles = None
         if any(form_of(self.columns[i]) == "quantile" for i in self.numbers):
             self._quantiles = quantiles.Quantiles([self.columns[i] for i in self.numbers])
@@ -130,7 +134,7 @@ class TableSpec(DataSpec):
             mean, scale = float(np.float32(values.mean())), float(np.float32(values.std())) or 1.0
             learned[-1] |= {"mean": mean, "scale": scale}
             if numbers == "quantile" and values.min() < values.max():
-                learned[-1] |= _form(values, num_numeric)
+                learned[-1] |= _form(values, num_numeric, _step(column))
             if len(values) < len(every):
                 learned[-1].setdefault("missing", "")
         return cls(learned, outside, order, delimiter)
@@ -148,7 +152,8 @@ class TableSpec(DataSpec):
     def to_unit(self, x: Tensor) -> Tensor:
         """Convert rows `[batch, num_columns]` to features, float32 `[batch, num_features]`.
 
-        An unknown class becomes zeros, and so does a missing number.
+        An unknown class becomes zeros, and so does a missing number. An unseen integer becomes its closeness to the
+        integers around it.
         """
         x = ops.cast(x, "float32")
         features = []
@@ -163,11 +168,26 @@ class TableSpec(DataSpec):
             features.append(scores if missing is None else scores * (1.0 - self._missing(missing, self.numbers)))
         if self.one_hot:
             columns = np.repeat(self.one_hot, self.num_classes)
-            one_hot = ops.cast(ops.equal(ops.take(x, columns, axis=1), self._class_values()), "float32")
+            one_hot = self._one_hot(ops.take(x, columns, axis=1))
             features.append(one_hot if missing is None else one_hot * (1.0 - self._missing(missing, columns)))
         if missing is not None:
             features.append(self._missing(missing, self.may_miss))
         return ops.concatenate(features, axis=1) if len(features) > 1 else features[0]
+
+    def _one_hot(self, values: Tensor) -> Tensor:
+        """Return 1 where a number or an index is the class's, and the closeness of unseen integers."""
+        away = values - self._class_values()
+        seen = ops.cast(ops.equal(away, 0.0), "float32")
+        if self._unseen is None:
+            return seen
+        each = self._unseen
+        down, up = ops.maximum(-away, 0.0), ops.maximum(away, 0.0)
+        close = ops.maximum(0.0, 1.0 - down * each["left"] - up * each["right"])
+        tails = ops.minimum(down * each["below"] + up * each["above"], unseen.MAX_TAILS)
+        close = ops.minimum(close / (1.0 + ops.square(tails)), unseen.CAP)
+        # The product is exact, the quotient need not be.
+        is_step = ops.equal(ops.floor(away / each["step"] + 0.5) * each["step"], away)
+        return ops.maximum(seen, close * ops.cast(is_step, "float32"))
 
     def _missing(self, missing: Tensor, columns: Any) -> Tensor:
         return ops.take(ops.cast(missing, "float32"), np.array(columns), axis=1)
@@ -280,12 +300,34 @@ def num_classes(column: dict[str, Any]) -> int:
     return len(class_values(column)) if form_of(column) == "classes" else 0
 
 
-def _form(values: np.ndarray, num_columns: int) -> dict[str, Any]:
+def _closeness(columns: Sequence[dict[str, Any]]) -> dict[str, np.ndarray] | None:
+    """Return the constants of the closeness to each class of each column, float32; None if all are 0 or 1."""
+    if not any("unseen" in column for column in columns):
+        return None
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in (*unseen.Slopes._fields, "step")}
+    for column in columns:
+        num, entry = num_classes(column), column.get("unseen")
+        # Without unseen integers the closeness falls to 0 at once.
+        side = unseen.Slopes(*np.repeat([[1e30], [1e30], [0.0], [0.0]], num, axis=1))
+        if entry:
+            side = unseen.slopes(class_values(column).astype("float64"), entry["tail"])
+        for name, values in {**side._asdict(), "step": np.full(num, entry["step"] if entry else 1.0)}.items():
+            parts[name].append(values)
+    return {name: np.concatenate(values).astype("float32") for name, values in parts.items()}
+
+
+def _step(column: dict[str, Any]) -> float:
+    """Return the distance between neighbouring values that a column can have, if they are integers."""
+    smallest = dates.step(column["format"]) if "format" in column else 1.0
+    return float(max(column.get("step", smallest), 1.0))
+
+
+def _form(values: np.ndarray, num_columns: int, step: float) -> dict[str, Any]:
     """Choose classes for integers with few values that occur often enough, and the quantile form otherwise."""
-    distinct = np.unique(values)
+    distinct, counts = np.unique(values, return_counts=True)
     is_integer = (distinct == np.rint(distinct)).all() and np.abs(distinct).max() <= _MAX_INTEGER
     if is_integer and len(distinct) <= min(_MAX_CLASSES, len(values) // _ROWS_PER_CLASS):
-        return {"form": "classes", "atoms": distinct.tolist()}
+        return {"form": "classes", "atoms": distinct.tolist(), "unseen": unseen.learn(distinct, counts, step)}
     return {"form": "quantile", **quantiles.learn(values, num_columns)}
 
 

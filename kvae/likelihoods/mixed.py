@@ -34,7 +34,8 @@ class Mixed(Likelihood):
 
     A number in quantile form has a normal score. An atom has the probability of its interval of scores,
     Phi((b - m) / s) - Phi((a - m) / s); other values have the density of the score times its slope, per data unit. A
-    missing number adds only the probability that it is missing. A class that is not in the table costs 13.8 nats.
+    missing number adds only the probability that it is missing. A class that is not in the table costs 13.8 nats. An
+    integer that training did not see has a share of the probabilities of the integers around it.
 
     Args:
         columns: Name and number of classes of each column, 0 for a number: `[["age", 0], ["colour", 3]]`.
@@ -45,6 +46,8 @@ class Mixed(Likelihood):
             the column's scale, or of scores.
         quantiles: `{"knots", "scores"}` of each column in quantile form, by name.
         missing: Names of the numeric columns whose values may be missing.
+        unseen: `{"share", "weight"}` of each column whose classes lend probability to unseen integers, by name, see
+            `kvae_serve.sealed.unseen`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:
@@ -65,6 +68,7 @@ class Mixed(Likelihood):
         sigma: float | str = "optimal",
         quantiles: Mapping[str, Mapping[str, Any]] | None = None,
         missing: Sequence[str] = (),
+        unseen: Mapping[str, Mapping[str, Any]] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -72,8 +76,8 @@ class Mixed(Likelihood):
         if not self.columns or min(num for _, num in self.columns) < 0:
             raise ValueError(f"columns must be pairs of a name and a number of classes (0 for numbers), got {columns}.")
         names = [name for name, _ in self.columns]
-        if unknown := sorted({*(quantiles or {}), *missing} - set(names)):
-            raise ValueError(f"quantiles or missing contain {unknown[0]!r}, which is not a column.")
+        if unknown := sorted({*(quantiles or {}), *missing, *(unseen or {})} - set(names)):
+            raise ValueError(f"quantiles, missing or unseen contain {unknown[0]!r}, which is not a column.")
         check_sigma(sigma, ("optimal", "shared", "element"))
         self.sigma: Any = sigma
         self.missing = list(missing)
@@ -83,6 +87,9 @@ class Mixed(Likelihood):
         self.num_extra = self.num_numeric if sigma == "element" else 0
         self.quantiles = {
             name: {key: list(each[key]) for key in ("knots", "scores")} for name, each in (quantiles or {}).items()
+        }
+        self.unseen = {
+            name: {key: list(each[key]) for key in ("share", "weight")} for name, each in (unseen or {}).items()
         }
         self._scores = None
         if self.quantiles:
@@ -105,7 +112,9 @@ class Mixed(Likelihood):
         """
         quantiles = {column["name"]: column for column in spec.columns if form_of(column) == "quantile"}
         missing = [spec.columns[index]["name"] for index in spec.may_miss]
-        return cls([[column["name"], num_classes(column)] for column in spec.columns], sigma, quantiles, missing)
+        unseen = {column["name"]: column["unseen"] for column in spec.columns if "unseen" in column}
+        columns = [[column["name"], num_classes(column)] for column in spec.columns]
+        return cls(columns, sigma, quantiles, missing, unseen)
 
     @property
     def probability_names(self) -> list[str | None]:
@@ -126,14 +135,39 @@ class Mixed(Likelihood):
             nll += ops.sum(each if not self.missing else each * (1.0 - self._is_missing(x, self._numbers)), axis=1)
         classes = [name for name, num in self.columns if num]
         for name, one_hot, logits in zip(classes, self._by_column(x), self._by_column(parameters), strict=True):
-            seen = ops.sum(one_hot, axis=1)
+            log_prob = ops.log_softmax(logits, axis=-1)
+            if name in self.unseen and not training:
+                log_prob, possible = self._log_integer(one_hot, log_prob, self.unseen[name])
+            else:
+                # Training rows contain only classes of the table.
+                if name in self.unseen:
+                    log_prob = log_prob + np.log1p(-np.array(self.unseen[name]["share"])).astype("float32")
+                log_prob, possible = ops.sum(one_hot * log_prob, axis=1), ops.sum(one_hot, axis=1)
             if name in self.missing:
-                seen = seen + self._is_missing(x, [name])[:, 0]
-            nll += _UNSEEN * (1.0 - seen) - ops.sum(one_hot * ops.log_softmax(logits, axis=-1), axis=1)
+                possible = possible + self._is_missing(x, [name])[:, 0]
+            nll += _UNSEEN * (1.0 - possible) - log_prob
         if self.missing:
             is_missing, logits = self._missing_part(x), self._missing_part(parameters)
             nll += ops.sum(ops.softplus(logits) - is_missing * logits, axis=1)
         return nll
+
+    @staticmethod
+    def _log_integer(close: Tensor, log_prob: Tensor, unseen: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """Return log p of an integer, and whether it is possible, `[batch]` each.
+
+        Args:
+            close: Closeness to each class, `[batch, num_classes]`: 1 for the class of a seen integer.
+            log_prob: Log probabilities of the classes, same shape.
+            unseen: `{"share", "weight"}`.
+        """
+        share, weight = np.array(unseen["share"]), np.array(unseen["weight"])
+        kept = np.log1p(-share).astype("float32")
+        lent = np.log(np.maximum(weight, 1e-30)).astype("float32")
+        closest = ops.max(close, axis=1, keepdims=True)
+        part = ops.where(ops.greater_equal(closest, 1.0), kept, lent) + ops.log(ops.maximum(close, 1e-35))
+        total = ops.logsumexp(ops.where(ops.greater(close, 0.0), log_prob + part, -1e30), axis=1)
+        is_possible = ops.greater(closest[:, 0], 0.0)
+        return ops.where(is_possible, total, 0.0), ops.cast(is_possible, "float32")
 
     def _number_nll(self, x: Tensor, parameters: Tensor, training: bool) -> Tensor:
         """Return -log p of each number, `[batch, num_numeric]`: per unit of standard numbers, per value of others."""
@@ -237,8 +271,8 @@ class Mixed(Likelihood):
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""
         arguments = {"columns": self.columns, "sigma": self.sigma}
-        more = {"quantiles": self.quantiles, "missing": self.missing} if self.quantiles or self.missing else {}
-        return {**super().get_config(), **arguments, **more}
+        more = {"quantiles": self.quantiles, "missing": self.missing, "unseen": self.unseen}
+        return {**super().get_config(), **arguments, **{name: value for name, value in more.items() if value}}
 
     def _log_var(self, parameters: Tensor) -> Tensor:
         if self.sigma == "element":

@@ -11,6 +11,7 @@ import numpy as np
 from kvae_serve.errors import RequestError, printable
 from kvae_serve.inference.densities import LOG_2_PI
 from kvae_serve.readers.partial import missing_class
+from kvae_serve.sealed import unseen
 from kvae_serve.sealed.manifest import Manifest
 
 SUPPORTED = ("gaussian", "mixed")
@@ -35,8 +36,8 @@ def log_probs(outputs: Mapping[str, np.ndarray], x: np.ndarray, manifest: Manife
         manifest: Manifest of the model, whose likelihood is `gaussian` or `mixed`.
 
     Returns:
-        float64 `[rows, num_values]`, in nats. A class or an atom has its log probability, a number the log density of
-        its value or of its normal score.
+        float64 `[rows, num_values]`, in nats. A class, an atom or an unseen integer has its log probability, another
+        number the log density of its value or of its normal score.
     """
     flat = np.asarray(x, np.float64).reshape(len(x), -1)
     if manifest.likelihood["name"] == "gaussian":
@@ -82,13 +83,10 @@ def _log_normal(x: np.ndarray, mean: np.ndarray, log_var: np.ndarray) -> np.ndar
 
 def _log_class(probability: np.ndarray, values: np.ndarray, column: Mapping[str, Any]) -> np.ndarray:
     """Return log probabilities of classes, given as indices or, for a number of few values, as atoms."""
-    index = values
     if "atoms" in column:
-        atoms = np.array(column["atoms"], np.float32)
-        nearest = np.minimum(np.searchsorted(atoms, values.astype(np.float32)), len(atoms) - 1)
-        index = np.where(atoms[nearest] == values.astype(np.float32), nearest, np.nan)
-    known = np.isfinite(index) & (index >= 0) & (index < probability.shape[1])
-    chosen = np.where(known, index, 0).astype(np.int64)
+        return unseen.log_probs(probability, values.astype(np.float32), column)
+    known = np.isfinite(values) & (values >= 0) & (values < probability.shape[1])
+    chosen = np.where(known, values, 0).astype(np.int64)
     picked = probability[np.arange(len(values)), chosen].astype(np.float64)
     return np.where(known, np.log(np.maximum(picked, _TINY)), np.nan)
 

@@ -17,6 +17,7 @@ from kvae_serve.inference.densities import LOG_2_PI, Prior
 from kvae_serve.readers.column_types import UNSEEN
 from kvae_serve.runtime.graphs import Graphs
 from kvae_serve.runtime.session import BATCH_SIZE
+from kvae_serve.sealed import unseen
 from kvae_serve.sealed.manifest import Data, Manifest
 
 _TINY = 1e-300
@@ -274,13 +275,13 @@ def _mixed(outputs: Mapping[str, np.ndarray], x: np.ndarray, manifest: Manifest)
 
 
 def _unknown(values: np.ndarray, data: Data, missing: np.ndarray) -> np.ndarray:
-    """Return the nats that a class or an atom costs which the model does not have (docs/format.md)."""
+    """Return the nats that a class or a number costs which has no probability under the model (docs/format.md)."""
     cost = np.zeros(values.shape)
     for at, column in enumerate(data.columns):
         each = values[:, at]
         if column["kind"] == "categorical":
             cost[:, at] = np.where(each == UNSEEN, 6 * math.log(10.0) + scoring.UNSEEN_NATS, 0.0)
         elif "atoms" in column:
-            known = np.isin(each.astype(np.float32), np.array(column["atoms"], np.float32))
-            cost[:, at] = np.where(known | missing[:, at], 0.0, 6 * math.log(10.0))
+            possible = unseen.closeness(each.astype(np.float32), column).max(axis=1) > 0
+            cost[:, at] = np.where(possible | missing[:, at], 0.0, 6 * math.log(10.0))
     return cost

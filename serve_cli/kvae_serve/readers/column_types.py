@@ -423,15 +423,32 @@ def known_values(
                 f"{table.source}, {table.where(name, cells.index(cell))} contains {printable(cell, 40)}; "
                 f"{expected}{in_range}."
             )
-    absent, note = float("nan"), ""
+    absent, notes = float("nan"), []
+    if "atoms" in schema and (note := _unseen_numbers(table, name, schema, values)):
+        notes.append(note)
     if num := sum(cell in missing for cell in cells):
-        note = f"Column {shown}: {num:,} of {len(cells):,} values are missing"
+        notes.append(f"{num:,} of {len(cells):,} values are missing")
         if "missing" not in schema and "mean" in schema:
             absent = schema["mean"]
             mean = written.texts(schema, np.array([absent]))[0]
-            note += f"; the model was trained without missing values, so the mean ({mean}) is used"
-        note += "."
+            notes.append(f"the model was trained without missing values, so the mean ({mean}) is used")
+    note = f"Column {shown}: {'; '.join(notes)}." if notes else ""
     return np.array([values.get(cell, absent) for cell in cells], np.float32), note
+
+
+def _unseen_numbers(table: Table, name: str, schema: Mapping[str, Any], values: Mapping[str, float]) -> str:
+    """Return a note about numbers that differ from all atoms of a column, or an empty text."""
+    atoms = set(np.array(schema["atoms"], np.float32).tolist())
+    unseen = {cell for cell, value in values.items() if value not in atoms}
+    rows = [row for row, cell in enumerate(table.cells[name]) if cell in unseen] if unseen else []
+    if not rows:
+        return ""
+    effect = "score as unlike the training data"
+    if "unseen" in schema:
+        effect = "are less likely the further they are from known values"
+    first = f"{printable(table.cells[name][rows[0]], 40)} in row {rows[0] + table.first_row}"
+    count = f"{len(rows):,} of {len(table.cells[name]):,}"
+    return f"{count} values are not in the training data, such as {first}; they {effect}"
 
 
 def _known_classes(table: Table, name: str, schema: Mapping[str, Any], missing: set[str]) -> tuple[np.ndarray, str]:

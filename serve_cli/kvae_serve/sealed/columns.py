@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any, TypeGuard
 
 from kvae_serve.numbers import is_number
+from kvae_serve.sealed.unseen import unseen_fault
 
 FORMS = ("standard", "quantile", "classes")
 MAX_KNOTS = 4096
@@ -21,7 +22,7 @@ def form_fault(column: Mapping[str, Any]) -> str:
 
     Args:
         column: Its entry in `data.columns`. `form` may be missing; `knots` and `scores` belong to `quantile`, `atoms`
-            to `classes`.
+            to `classes`, which may have `unseen` (see `kvae_serve.sealed.unseen`).
 
     Example:
         >>> form_fault({"form": "classes", "atoms": [1.0, 2.0]})
@@ -34,6 +35,7 @@ def form_fault(column: Mapping[str, Any]) -> str:
         atoms = column.get("atoms")
         if not _is_list(atoms) or not all(a < b for a, b in pairwise(atoms)):
             return f"invalid atoms; expected 1 to {MAX_KNOTS} increasing numbers."
+        return unseen_fault(column, _is_list) if "unseen" in column else ""
     if form == "quantile":
         knots, scores = column.get("knots"), column.get("scores")
         if not _is_list(knots) or not all(a <= b for a, b in pairwise(knots)) or knots[0] == knots[-1]:
