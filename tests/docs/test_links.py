@@ -12,8 +12,6 @@ from support import doc_blocks
 
 DOCUMENTS = {doc_blocks.name_of(path): path for path in (*doc_blocks.documents(), doc_blocks.ROOT / "CHANGELOG.md")}
 LINK = re.compile(r"\]\(([^)\s]+)\)|<(https?://[^>\s]+)>|(?<![(<\w])(https?://[^\s)>\]`,]+)")
-MADE = {"config.md", "explorer-mnist.html"}
-"""Files that are made together with the site."""
 
 
 def links(path: Path) -> list[str]:
@@ -34,7 +32,7 @@ def test_links_lead_to_files_and_headings(name):
     broken = []
     for link in links(path):
         target, _, anchor = link.partition("#")
-        if urlsplit(link).scheme or Path(target).name in MADE:
+        if urlsplit(link).scheme:
             continue
         file = path if not target else path.parent / target
         if not file.exists() or (anchor and file.suffix == ".md" and anchor not in headings(file)):

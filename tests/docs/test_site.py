@@ -54,9 +54,17 @@ def test_site_has_every_setting_and_every_public_class(site):
     for _, declared in settings():
         assert isinstance(declared, dataclasses.Field)
         assert f"<code>{declared.name}</code>" in page, declared.name
-    api = (site / "api/index.html").read_text(encoding="utf-8")
-    for name in ("load", "Model", "VAE", "ConditionalVAE", "TableSpec", "Bernoulli", "VampPrior", "mig"):
-        assert re.search(rf'id="[\w.]+\.{name}"', api), name
+    pages = {
+        "api": ("load", "Model", "RequestError"),
+        "api/keras": ("VAE", "ConditionalVAE", "train"),
+        "api/parts": ("Bernoulli", "VampPrior"),
+        "api/data": ("TableSpec", "mig"),
+        "api/estimators": ("VAEOutlierDetector",),
+    }
+    for path, names in pages.items():
+        text = (site / path / "index.html").read_text(encoding="utf-8")
+        for name in names:
+            assert re.search(rf'id="[\w.]+\.{name}"', text), name
 
 
 @pytest.mark.long
