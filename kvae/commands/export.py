@@ -14,8 +14,6 @@ import click
 from kvae.commands import export_prior
 from kvae_serve.cli import options
 
-_KERAS = ".keras"
-
 
 @click.command(epilog="Example: kvae export runs/mnist -o mnist-onnx")
 @click.argument("run", type=click.Path(path_type=Path))
@@ -62,8 +60,9 @@ def export(
     and decoder do not change. The elbo and the nll are printed with both priors; if the nll becomes worse, the command
     fails.
 
-    With --triton or --prior, RUN may also be an exported model (a folder, an .onnx file or a shipped name). --triton
-    does not need TensorFlow then.
+    RUN may also be an exported model (a folder, an .onnx file or a shipped name). --triton does not need TensorFlow
+    then. With --data, an exported model is exported again without its run: the same weights, with the graphs of this
+    version and the thresholds of kvae score.
     """
     from kvae.training import run_folder
     from kvae_serve.errors import RequestError
@@ -71,7 +70,7 @@ def export(
 
     if output is None and triton is None:
         raise RequestError("The files need a folder. Give -o FOLDER, or --triton DIR for a Triton server.")
-    is_exported = _is_exported(run)
+    is_exported = run_folder.is_exported(run)
     fitted.check(is_exported, output)
     if is_exported and (triton is not None or fitted.prior) and weights != "float32":
         raise RequestError(f"{run} is an exported model, whose weights do not change. Leave out --weights.")
@@ -83,7 +82,9 @@ def export(
     from kvae.backends import startup
 
     startup.require()
-    if not is_exported or fitted.prior is None:
+    if is_exported and fitted.prior is None and fitted.data is None:
+        raise RequestError(f"{run} is an exported model. Give --data DATA, its training data, to export it again.")
+    if not is_exported:
         _require_run(run)
     model_name = name or (output or run).resolve().name
     if triton is not None:
@@ -100,7 +101,7 @@ def export(
     document: dict[str, Any] = {"output": str(output)}
     prior_lines: list[str] = []
     if fitted.prior is None:
-        paths, conditions, table = _export(run, output, name, weights, force, quiet)
+        paths, conditions, table = _export(run, output, name, weights, force, quiet, fitted.data)
     else:
         with tempfile.TemporaryDirectory() as folder:
             source, table = run, []
@@ -135,27 +136,39 @@ def _require_run(run: Path) -> None:
     """Raise `InputDataError` unless `run` is a run folder or a .keras file."""
     from kvae.training import run_folder
 
-    if run.suffix != _KERAS:
+    if run.suffix != run_folder.KERAS:
         run_folder.require_run(run)
 
 
-def _export(run, output, name, weights, force, quiet):
-    """Export a run or a .keras file; return the paths, the conditions, and the table of weight costs."""
+def _export(run, output, name, weights, force, quiet, data=None):
+    """Export a run, a .keras file or an exported model; return paths, conditions, and the table of weight costs."""
     from kvae.backends import startup
     from kvae.training import run_data, run_folder
 
     startup.open_quietly("tensorflow")
     from kvae.models.vae import load_model
-    from kvae.training import saved_run
+    from kvae.training import exported_model, saved_run
+    from kvae_serve.model import load
 
     measured: list = []
     shared = {"name": name, "force": force, "weights": weights, "measured": measured}
-    if run.suffix == _KERAS:
+    if run.suffix == run_folder.KERAS:
         model = load_model(run)
         paths = model.export(output, **shared)
         return paths, [condition.manifest() for condition in getattr(model, "conditions", ())], measured
-    model, facts = saved_run.load(run)
-    trained_on, held_out = run_data.splits(run)
+    folder = run
+    if run_folder.is_exported(run):
+        exported = load(run)
+        folder = Path(exported.path)
+        model, *splits = exported_model.load(exported, data)
+        facts = {"training": exported.manifest.training, "conditions": exported.manifest.to_dict()["conditions"]}
+        # Its weights are rounded already.
+        shared |= {"weights": exported.manifest.raw.get("weights", "float32") if weights == "float32" else weights}
+        shared |= {"measured": None, "name": name or exported.manifest.name}
+    else:
+        model, facts = saved_run.load(run)
+        splits = [*run_data.splits(run)]
+    trained_on, held_out = splits
     if trained_on is None and not quiet:
         click.echo(
             f"{run}: the training data is missing, so the files do not contain thresholds for kvae score.",
@@ -163,7 +176,9 @@ def _export(run, output, name, weights, force, quiet):
         )
     # The configuration and history of the run; `kvae evaluate -o REPORT.html` draws the curves.
     recipe = {
-        name: (run / name).read_bytes() for name in (run_folder.CONFIG, run_folder.HISTORY) if (run / name).is_file()
+        name: (folder / name).read_bytes()
+        for name in (run_folder.CONFIG, run_folder.HISTORY)
+        if (folder / name).is_file()
     }
     paths = model.export(
         output,
@@ -175,18 +190,6 @@ def _export(run, output, name, weights, force, quiet):
         **shared,
     )
     return paths, facts["conditions"], measured
-
-
-def _is_exported(path: Path) -> bool:
-    """Tell whether a path or a shipped name is an exported model instead of a run."""
-    from kvae.training import run_folder
-    from kvae_serve.runtime import locate
-
-    if (path / run_folder.METADATA).is_file():
-        return False
-    if path.is_dir():
-        return any((path / f"{graph}.onnx").is_file() for graph in locate.MANIFEST_ORDER)
-    return (path.is_file() and path.suffix != _KERAS) or str(path) in locate.shipped()
 
 
 def _to_triton(path: Path, directory: Path, name: str | None, force: bool) -> list[Path]:

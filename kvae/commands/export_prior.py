@@ -30,7 +30,7 @@ class PriorArgs:
         from kvae.exporting import fitted_prior
 
         if self.prior is None:
-            if self.data or self.sample_metrics or self.classifier:
+            if (self.data and not is_exported) or self.sample_metrics or self.classifier:
                 raise RequestError(
                     "--data, --sample-metrics and --classifier are for --prior. Give --prior gmm as well."
                 )
@@ -139,7 +139,7 @@ def prior_args() -> options.Decorator:
         click.option(
             "--data",
             metavar="DATA",
-            help="Training data for --prior, needed if RUN is an exported model.  [default: the data of the run]",
+            help="Training data, needed if RUN is an exported model.  [default: the data of the run]",
         ),
         click.option(
             "--sample-metrics",

@@ -190,7 +190,7 @@ def export(
         held_out: The same for data that was not trained on. The manifest then contains quantiles of their elbo, which
             `kvae score` uses to detect anomalies, and the card shows the elbo that rounded weights cost.
         measured: List to which the table of size, time and difference is appended, header first. float32 weights are
-            measured only if it is given, rounded weights always.
+            measured only if it is given, weights that the export rounds always.
 
     Returns:
         Paths of the files.
@@ -229,7 +229,7 @@ def export(
 
     with tempfile.TemporaryDirectory() as temporary:
         float32_folder = None
-        if weights != "float32":
+        if quantize.changes(model, weights):
             float32_folder = Path(temporary) / "float32"
             write("float32", float32_folder)
             measured = [] if measured is None else measured

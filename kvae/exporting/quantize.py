@@ -69,6 +69,15 @@ def rounded(model: keras.Model, form: str) -> Iterator[None]:
             weight.assign(original)
 
 
+def changes(model: keras.Model, form: str) -> bool:
+    """Return whether rounding to `form` changes a weight. Weights that were rounded before stay the same."""
+    before = [np.array(ops.convert_to_numpy(weight)) for weight in model.weights]
+    with rounded(model, form):
+        return any(
+            not np.array_equal(old, ops.convert_to_numpy(new)) for old, new in zip(before, model.weights, strict=True)
+        )
+
+
 def _kernels(model: keras.Model) -> Iterator[tuple[Any, tuple[int, ...]]]:
     """Yield every kernel with the axes of its channels, known layers first."""
     seen = set()

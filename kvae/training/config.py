@@ -240,7 +240,9 @@ class TrainingConfig:
     )
     final_learning_rate: float = setting(1e-5, "Final learning rate of cosine and exponential.", above=0)
     seed: int = setting(0, "Seed of everything random. The same seed trains the same model.", least=0)
-    weights_from: str = setting("", "Run with the same network, whose weights are the initial weights.")
+    weights_from: str = setting(
+        "", "Run or exported model with the same network, whose weights are the initial weights."
+    )
     patience: int = setting(
         0,
         "Epochs without a better validation elbo before training stops and keeps the best weights. 0: never.",

@@ -17,8 +17,12 @@ from kvae_serve.readers import Dataset
 Split = tuple[Any, dict[str, Any] | None]
 
 
-def read(config: Config) -> Dataset:
-    """Read the training split that `config` names, with the conditions of the model.
+def read(config: Config, split: str = "train") -> Dataset:
+    """Read the data that `config` names, with the conditions of the model.
+
+    Args:
+        config: Settings of the run.
+        split: `"train"` or `"test"`, if the data have both.
 
     Raises:
         RequestError: If the configuration does not name any data.
@@ -26,7 +30,7 @@ def read(config: Config) -> Dataset:
     """
     if not config.data.data:
         raise RequestError("No training data. Set --data to a file, a folder, or mnist.")
-    return _read(config)
+    return _read(config, split)
 
 
 def read_again(config: Config, directory: str | Path, metadata: dict[str, Any]) -> Dataset:
@@ -46,8 +50,8 @@ def read_again(config: Config, directory: str | Path, metadata: dict[str, Any]) 
     return dataset
 
 
-def _read(config: Config) -> Dataset:
-    return defaults.with_axes(config, sources.from_config(config.data))
+def _read(config: Config, split: str = "train") -> Dataset:
+    return defaults.with_axes(config, sources.from_config(config.data, split))
 
 
 def fingerprint(dataset: Dataset) -> dict[str, Any]:

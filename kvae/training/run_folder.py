@@ -21,6 +21,9 @@ MODEL, CONFIG, HISTORY, METADATA = "model.keras", "config.toml", "history.csv", 
 RECONSTRUCTIONS, SAMPLES, CHECKPOINTS = "reconstructions.png", "samples.png", "checkpoints"
 FILES = (MODEL, CONFIG, HISTORY, METADATA, RECONSTRUCTIONS, SAMPLES, CHECKPOINTS)
 
+#: Suffix of a saved Keras model.
+KERAS = ".keras"
+
 #: Folder of the pictures of --sample-every.
 EPOCH_SAMPLES = "samples"
 
@@ -128,6 +131,18 @@ def require_run(directory: str | Path) -> None:
     _require(directory, CONFIG, METADATA)
     if not any((Path(directory) / CHECKPOINTS).glob("epoch-*")):
         _require(directory, MODEL)
+
+
+def is_exported(path: str | Path) -> bool:
+    """Return whether a path or a shipped name is an exported model instead of a run or a .keras file."""
+    from kvae_serve.runtime import locate
+
+    path = Path(path)
+    if (path / METADATA).is_file():
+        return False
+    if path.is_dir():
+        return any((path / f"{graph}.onnx").is_file() for graph in locate.MANIFEST_ORDER)
+    return (path.is_file() and path.suffix != KERAS) or str(path) in locate.shipped()
 
 
 def _require(directory: str | Path, *names: str) -> None:

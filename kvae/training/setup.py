@@ -68,7 +68,10 @@ def prepare(
     """
     distribution.require_even(config.training.batch_size)
     train_rows, validation_rows = hold_out(len(dataset.x), config.data.validation, config.training.seed)
-    spec, conditions = _spec(config, dataset, train_rows, data_config), factory.describe_conditions(dataset, train_rows)
+    spec, conditions = (
+        spec_of(config, dataset, train_rows, data_config),
+        factory.describe_conditions(dataset, train_rows),
+    )
 
     def batches_in_order(rows: np.ndarray) -> Any:
         return distribution.validation_batches(*run_data.take(dataset, rows), _VALIDATION_BATCH)
@@ -151,7 +154,12 @@ def _bfloat16() -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def _spec(config: Config, dataset: Dataset, rows: np.ndarray, data_config: dict[str, Any] | None) -> DataSpec:
+def spec_of(config: Config, dataset: Dataset, rows: np.ndarray, data_config: dict[str, Any] | None = None) -> DataSpec:
+    """Return the specification of the data, from `data_config` or learned from the training rows, and check the data.
+
+    Raises:
+        InputDataError: If the data do not fit.
+    """
     if data_config:
         spec = factory.spec_from(data_config)
     else:

@@ -158,8 +158,14 @@ def resume(
 
 
 def _set_initial_weights(model: keras.Model, directory: str) -> None:
-    """Copy the weights of another run, if one is named. The optimizer state is not copied."""
+    """Copy the weights of another run or an exported model, if one is named. The optimizer state is not copied."""
     if not directory:
+        return
+    if run_folder.is_exported(directory):
+        from kvae.exporting import sealed_weights  # imports onnx
+        from kvae_serve.model import load
+
+        sealed_weights.copy(model, load(directory))
         return
     other = saved_run.load(directory)[0]
     expected, actual = ([tuple(weight.shape) for weight in each.weights] for each in (model, other))

@@ -33,6 +33,8 @@ def graph_and_manifest(path: Path) -> tuple[bytes, dict]:
 
 
 def test_sealed_files_draw_the_same_images(expected):
+    # This version does not write such nodes.
+    assert b"ConstantOfShape" in (FILES / "sealed" / "decoder.onnx").read_bytes()
     draws = load(FILES / "sealed").sample(3, label=1, seed=7)
     np.testing.assert_allclose(draws.x, expected["sampled"], atol=1e-5)
 
@@ -61,7 +63,8 @@ def test_saved_model_exports_to_the_same_bytes(expected, tmp_path):
         (ours, manifest), (theirs, earlier) = (
             graph_and_manifest(root / name) for root in (tmp_path / "sealed", FILES / "sealed")
         )
-        assert ours == theirs, name
+        # The decoder repeats its scale without the shape of another value since.
+        assert (ours == theirs) is (name != "decoder.onnx"), name
         # Golden values come from Keras on this machine, so only they may differ, in the last bits.
         golden, golden_earlier = manifest.pop("golden"), earlier.pop("golden")
         manifest["training"].pop("versions"), earlier["training"].pop("versions")

@@ -2,7 +2,9 @@
 
 TensorFlow traces a batch of unknown size, and tf2onnx computes shapes from it with many small nodes. Shape inference at
 two batch sizes yields the results of these nodes. Those that do not depend on the batch become constants, and a
-`Reshape` infers the batch axis itself (-1). `canonical` then drops the nodes that are not used anymore.
+`Reshape` infers the batch axis itself (-1). A number that is repeated in the shape of another value, as by
+`keras.ops.zeros_like`, becomes that value clipped to the number. `canonical` then drops the nodes that are not used
+anymore.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ def constant_shapes(graph: onnx.GraphProto, one: Shapes, two: Shapes) -> None:
         two: Its values at batch size 2.
     """
     outputs = {value.name for value in graph.output}
+    makers = {name: node for node in graph.node for name in node.output}
     kept = []
     for node in graph.node:
         output = node.output[0]
@@ -42,6 +45,8 @@ def constant_shapes(graph: onnx.GraphProto, one: Shapes, two: Shapes) -> None:
             )
             if expanded is not None:
                 _set_sizes(graph, node, expanded)
+        elif node.op_type == "ConstantOfShape":
+            _clip(graph, node, makers.get(node.input[0]), one)
         kept.append(onnx.NodeProto.FromString(node.SerializeToString()))
     del graph.node[:]
     graph.node.extend(kept)
@@ -103,6 +108,20 @@ def _expansion(data: list[tuple[int, ...]], one: tuple[int, ...], two: tuple[int
         else:
             return None
     return sizes
+
+
+def _clip(graph: onnx.GraphProto, node: onnx.NodeProto, sizes: onnx.NodeProto | None, one: Shapes) -> None:
+    """Write a number that is repeated in the shape of a float32 value as that value with the number as both bounds."""
+    floats = {onnx.TensorProto.FLOAT}
+    if sizes is None or sizes.op_type != "Shape" or sizes.attribute:
+        return
+    if {one[sizes.input[0]].dtype, one[node.output[0]].dtype} != floats:
+        return
+    number = onnx.numpy_helper.to_array(node.attribute[0].t) if node.attribute else np.zeros(1, np.float32)
+    name = f"{node.output[0]}__number"
+    graph.initializer.append(onnx.numpy_helper.from_array(number.reshape(()), name))
+    node.op_type, node.input[:] = "Clip", [sizes.input[0], name, name]
+    del node.attribute[:]
 
 
 def _set_sizes(graph: onnx.GraphProto, node: onnx.NodeProto, sizes: list[int]) -> None:

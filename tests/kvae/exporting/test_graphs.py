@@ -5,6 +5,7 @@ import io
 
 import keras
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
 
@@ -311,3 +312,18 @@ def test_pictures_exist_for_images_and_sequences(kind):
             assert min(picture.size) > 56
             if conditions and made == pictures.samples(model, ("epoch 3",)):
                 assert text_places(np.asarray(picture), "label 2, 0.5")
+
+
+@pytest.mark.parametrize(
+    "likelihood", [kvae.likelihoods.Gaussian("shared"), kvae.likelihoods.DiscretizedLogistic("shared")]
+)
+def test_scale_that_all_values_share_is_exported_without_shape_arithmetic(likelihood, tmp_path):
+    shape, num = (4, 4, 1), likelihood.num_parameters
+    encoder, decoder = (
+        networks.dense_encoder(shape, 2, (4,)),
+        networks.dense_decoder(shape, 2, (4,), num_parameters=num),
+    )
+    kvae.VAE(encoder, decoder, likelihood=likelihood).export(tmp_path / "model")
+    for path in (tmp_path / "model").glob("*.onnx"):
+        operators = {node.op_type for node in onnx.load(path).graph.node}
+        assert not operators & {"Shape", "ConstantOfShape", "Expand", "Range", "Size"}, path.name
