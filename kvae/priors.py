@@ -186,6 +186,44 @@ class ConditionalGaussian(Prior):
         log_var = loss_terms.safe_log_var(ops.cast(log_var, "float32"))
         return ops.expand_dims(ops.cast(mean, "float32"), 1), ops.expand_dims(log_var, 1), ops.zeros((1,))
 
+    def fit(self, z: Any, condition_vectors: Any) -> None:
+        """Set the Gaussian of each condition to the mean and the variance of its points.
+
+        With draws from the posteriors of the training data, this is the best prior of this kind for a trained model
+        (Hoffman and Johnson 2016, ELBO surgery). A class without points keeps N(0, I) if classes are one-hot.
+
+        Args:
+            z: Points, float32 `[num, latent_dim]`.
+            condition_vectors: Condition vector of each point, float32 `[num, condition_dim]`.
+
+        Raises:
+            ValueError: If the prior has hidden layers, or if the different vectors are not linearly independent, as
+                those of one class condition are.
+
+        Example:
+            >>> import kvae
+            >>> import numpy as np
+            >>> prior = kvae.priors.ConditionalGaussian(latent_dim=1, condition_dim=2)
+            >>> prior.fit([[1.0], [3.0], [7.0], [9.0]], [[1, 0], [1, 0], [0, 1], [0, 1]])
+            >>> mean, log_var, _ = prior.components((np.eye(2, dtype="float32"),), None)
+            >>> np.ravel(mean).round(3).tolist()
+            [2.0, 8.0]
+        """
+        points, rows = np.asarray(z, "float64"), np.asarray(condition_vectors, "float64")
+        vectors, group = np.unique(rows, axis=0, return_inverse=True)
+        if self.hidden or np.linalg.matrix_rank(vectors) < len(vectors):
+            raise ValueError(
+                "The prior can only be fitted if it has no hidden layers and the model has one condition, of classes."
+            )
+        groups = [points[group.ravel() == index] for index in range(len(vectors))]
+        moments = (
+            [each.mean(axis=0) for each in groups],
+            [np.log(each.var(axis=0) + 1e-6) for each in groups],
+        )
+        for name, values in zip(("z_mean", "z_log_var"), moments, strict=True):
+            kernel = np.linalg.lstsq(vectors, np.array(values), rcond=None)[0]
+            self.network.get_layer(name).set_weights([kernel, np.zeros(self.latent_dim)])
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""
         names = ("latent_dim", "condition_dim", "hidden", "activation")

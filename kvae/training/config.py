@@ -187,8 +187,8 @@ class ModelConfig:
     prior_hidden: Widths = setting((), "conditional_gaussian: widths of the hidden layers of the prior.", least=1)
     fit_prior: bool = setting(
         False,
-        "gaussian_mixture: fit the mixture to draws from the posteriors of the training data after the last epoch, so "
-        "that samples resemble the data more.",
+        "gaussian_mixture; conditional_gaussian of one class condition: fit the Gaussians to draws from the posteriors "
+        "of the training data after the last epoch, so that samples resemble the data more.",
     )
     prior_components: int = setting(10, "gaussian_mixture, vamp: number of Gaussians in the mixture.", least=2)
 
@@ -319,8 +319,12 @@ class Config:
             raise RequestError(f"condition_columns contains a name twice: {', '.join(names)}.")
         if self.model.prior == "conditional_gaussian" and not names:
             raise RequestError("The prior conditional_gaussian needs conditions; add --conditional.")
-        if self.model.fit_prior and self.model.prior != "gaussian_mixture":
-            raise RequestError(f"fit_prior needs the prior gaussian_mixture, got {self.model.prior}.")
+        if self.model.fit_prior and self.model.prior not in ("gaussian_mixture", "conditional_gaussian"):
+            raise RequestError(
+                f"fit_prior needs the prior gaussian_mixture or conditional_gaussian, got {self.model.prior}."
+            )
+        if self.model.fit_prior and self.model.prior_hidden and self.model.prior == "conditional_gaussian":
+            raise RequestError("fit_prior cannot fit hidden layers of the prior. Leave out --prior-hidden.")
         if self.objective.objective == "free_bits" and self.model.prior in ("gaussian_mixture", "vamp"):
             raise RequestError(
                 f"free_bits needs a kl per dimension, which the prior {self.model.prior} does not have. Use another "

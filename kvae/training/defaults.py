@@ -57,7 +57,7 @@ COLOR: dict[str, Any] = {
 
 #: Settings of sequences; measured in benchmarks/RESULTS.md.
 SEQUENCES: dict[str, Any] = {"epochs": 0, "patience": _PATIENCE}
-CONDITIONAL_SEQUENCES: dict[str, Any] = {"prior": "conditional_gaussian", "sigma": "element"}
+CONDITIONAL_SEQUENCES: dict[str, Any] = {"prior": "conditional_gaussian", "sigma": "element", "patience": 0}
 
 
 def starting_config(dataset: Dataset, settings: Mapping[str, Any]) -> Config:
@@ -85,6 +85,11 @@ def starting_config(dataset: Dataset, settings: Mapping[str, Any]) -> Config:
         recipe = dict(SEQUENCES)
         if config.data.condition_names and settings.get("likelihood", "auto") in ("auto", "gaussian"):
             recipe |= CONDITIONAL_SEQUENCES
+            names, model = config.data.condition_names, config.model
+            one_class = len(names) == 1 and names[0] in dataset.class_names and not model.condition_embedding
+            recipe["fit_prior"] = one_class and not model.prior_hidden
+            if settings.get("prior", recipe["prior"]) != recipe["prior"]:
+                recipe["fit_prior"] = False
     if recipe and settings.get("validation") == 0:
         recipe["patience"] = 0
     return Config().replace(**{**recipe, **settings})

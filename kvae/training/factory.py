@@ -149,6 +149,12 @@ def _networks(m: ModelConfig, spec: DataSpec, condition_dim: int, likelihood: An
 def _prior(m: ModelConfig, spec: DataSpec, conditions: Sequence[Any], seed: int, pseudo_inputs: Any) -> Any:
     condition_dim = sum(condition.dim for condition in conditions)
     if m.prior == "conditional_gaussian":
+        of_classes = len(conditions) == 1 and isinstance(conditions[0], Categorical) and not m.condition_embedding
+        if m.fit_prior and not of_classes:
+            raise RequestError(
+                "fit_prior with the prior conditional_gaussian needs one condition, of classes, without an embedding. "
+                "Leave out --fit-prior, or use --prior gaussian_mixture."
+            )
         return priors.ConditionalGaussian(m.latent_dim, condition_dim, m.prior_hidden)
     if m.prior == "gaussian_mixture":
         return priors.GaussianMixture(m.latent_dim, m.prior_components, seed)

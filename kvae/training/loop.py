@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kvae import priors
 from kvae.exporting import pictures
 from kvae.training import callbacks, checkpoint, run_folder
 from kvae.training.callbacks.progress import print_line
@@ -160,16 +161,22 @@ def _fit_prior(setup: Setup, row: dict[str, Any]) -> dict[str, Any]:
     """
     assert setup.prior_examples is not None
     model, (x, conditions) = setup.model, setup.prior_examples
-    posteriors = []
+    posteriors, vectors = [], []
     for start in range(0, len(x), _PRIOR_BATCH):
         part = slice(start, start + _PRIOR_BATCH)
         values = {name: each[part] for name, each in (conditions or {}).items()}
-        posterior = model._encode(model.data.to_unit(x[part]), (model.condition_vector(values),) if values else ())
+        vector = (model.condition_vector(values),) if values else ()
+        posterior = model._encode(model.data.to_unit(x[part]), vector)
         posteriors.append([keras.ops.convert_to_numpy(each) for each in posterior])
+        vectors += [keras.ops.convert_to_numpy(each) for each in vector]
     z_mean, z_log_var = (np.concatenate(each) for each in zip(*posteriors, strict=True))
     repeats = max(1, _PRIOR_DRAWS // len(z_mean))
     noise = np.random.default_rng(setup.config.training.seed).standard_normal((repeats, *z_mean.shape))
-    model.prior.fit((z_mean + np.exp(z_log_var / 2) * noise).reshape(-1, model.latent_dim))
+    z = (z_mean + np.exp(z_log_var / 2) * noise).reshape(-1, model.latent_dim)
+    if isinstance(model.prior, priors.ConditionalGaussian):
+        model.prior.fit(z, np.tile(np.concatenate(vectors), (repeats, 1)))
+    else:
+        model.prior.fit(z)
     if setup.validation is None:
         return row
     validation = setup.validation

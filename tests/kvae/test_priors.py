@@ -276,3 +276,22 @@ def test_fit_needs_a_point_per_component_and_survives_equal_points():
         prior.fit(np.zeros((2, LATENT)))
     prior.fit(np.ones((9, LATENT)))
     assert all(np.isfinite(weight).all() for weight in map(np.asarray, prior.weights))
+
+
+def test_conditional_gaussian_is_fitted_to_the_moments_of_each_class():
+    random = np.random.default_rng(0)
+    z, label = random.normal(size=(300, LATENT)) * 3 + 1, random.integers(0, 3, 300)
+    prior = priors.ConditionalGaussian(LATENT, 4)
+    prior.fit(z, np.eye(4)[label])
+    mean, log_var, _ = prior.components((np.eye(4, dtype="float32"),), None)
+    for index in range(3):
+        np.testing.assert_allclose(np.asarray(mean)[index, 0], z[label == index].mean(axis=0), atol=1e-5)
+        np.testing.assert_allclose(np.exp(np.asarray(log_var)[index, 0]), z[label == index].var(axis=0), rtol=1e-4)
+    # The fourth class does not occur.
+    np.testing.assert_allclose([np.asarray(mean)[3], np.asarray(log_var)[3]], 0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("hidden", "vectors"), [((4,), np.eye(2)), ((), [[0.1, 0], [0.3, 0]])])
+def test_conditional_gaussian_of_continuous_conditions_cannot_be_fitted(hidden, vectors):
+    with pytest.raises(ValueError, match="one condition, of classes"):
+        priors.ConditionalGaussian(LATENT, 2, hidden=hidden).fit(np.zeros((2, LATENT)), vectors)

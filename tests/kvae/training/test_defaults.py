@@ -108,9 +108,28 @@ def test_rgb_images_and_sequences_train_for_3000_steps_and_stop_early(data, leas
 
 def test_conditional_sequences_have_a_prior_and_a_standard_deviation_per_class():
     data = dataset(BATCH, label=np.arange(60) % 4)
-    chosen, plain = kvae.default_settings(data, conditional=True).model, kvae.default_settings(data).model
-    assert (chosen.prior, chosen.sigma) == ("conditional_gaussian", "element")
-    assert (plain.prior, plain.sigma) == ("standard_normal", "optimal")
+    given, plain = kvae.default_settings(data, conditional=True), kvae.default_settings(data).model
+    chosen = given.model
+    assert (chosen.prior, chosen.fit_prior, chosen.sigma) == ("conditional_gaussian", True, "element")
+    assert (plain.prior, plain.fit_prior, plain.sigma) == ("standard_normal", False, "optimal")
+    # Validation examples are few, and samples become better after their best elbo.
+    assert given.training.patience == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"condition_embedding": 2},
+        {"prior_hidden": (4,)},
+        {"prior": "standard_normal"},
+        {"condition_columns": ("a", "b")},
+    ],
+)
+def test_prior_of_sequences_is_fitted_for_one_class_condition_only(changes):
+    data = dataset(BATCH, label=np.arange(60) % 4)
+    data = data._replace(conditions={**data.conditions, "a": np.arange(60) % 2, "b": np.arange(60) % 3})
+    given = {"conditional": True} if "condition_columns" not in changes else {}
+    assert not kvae.default_settings(data, **given, **changes).model.fit_prior
 
 
 def test_rgb_images_without_conditions_have_a_fitted_mixture_prior():

@@ -242,3 +242,30 @@ def test_prior_is_fitted_to_the_posteriors_at_the_end(tmp_path, capsys):
     )
     assert results[1]["kl"] < results[0]["kl"]
     assert results[1]["reconstruction"] == pytest.approx(results[0]["reconstruction"], rel=0.02)
+
+
+def test_prior_per_class_is_fitted_to_the_posteriors_of_its_class(tmp_path):
+    run = train(tmp_path / "run", prior="conditional_gaussian", conditional=True, fit_prior=True, epochs=1)
+    data = kvae.data.load("mnist-sample")
+    validation = config.read(tmp_path / "run" / "config.toml").data.validation
+    rows, _ = batches.hold_out(len(data.x), validation, 0)
+    x, label = data.x[rows], data.conditions["label"][rows]
+    z_mean, z_log_var = (np.asarray(each) for each in run.model.encode(x, label))
+    vectors = run.model.condition_vector({"label": np.arange(10)})
+    mean, log_var, _ = run.model.prior.components((vectors,), None)
+    for digit in (0, 7):
+        # The law of total variance.
+        of_digit = label == digit
+        variance = z_mean[of_digit].var(axis=0) + np.exp(z_log_var[of_digit]).mean(axis=0)
+        np.testing.assert_allclose(np.asarray(mean)[digit, 0], z_mean[of_digit].mean(axis=0), atol=0.1)
+        np.testing.assert_allclose(np.exp(np.asarray(log_var)[digit, 0]), variance, rtol=0.15)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"condition_embedding": 3}, {"prior_hidden": (4,)}, {"prior": "standard_normal"}],
+)
+def test_prior_that_cannot_be_fitted_is_refused_before_training(changes, tmp_path):
+    settings = {"prior": "conditional_gaussian", "conditional": True, "fit_prior": True, **changes}
+    with pytest.raises(RequestError, match="fit_prior"):
+        train(tmp_path / "run", epochs=1, **settings)
