@@ -14,6 +14,7 @@ from kvae_serve.http_server import formats, operations
 from kvae_serve.http_server.formats import JSON
 from kvae_serve.inference import thresholds
 from kvae_serve.model import Check, Model
+from kvae_serve.runtime.conditions import ALL, DATA
 from kvae_serve.sealed import noise
 from kvae_serve.sealed.manifest import Condition, Manifest
 from kvae_serve.writers.captioned_grid import MAX_SCALE
@@ -306,11 +307,11 @@ def _field(field: str, operation: str, manifest: Manifest, max_rows: int) -> dic
     }
     if field == "label":
         condition = manifest.condition("label")
-        return None if condition is None else _condition(condition) | {"description": _TEXTS["label"]}
+        return None if condition is None else _condition(condition, operation) | {"description": _TEXTS["label"]}
     if field == "condition":
         if not manifest.conditions:
             return None
-        values = {each.name: _condition(each) for each in manifest.conditions}
+        values = {each.name: _condition(each, operation) for each in manifest.conditions}
         return {"type": "object", "properties": values, "additionalProperties": False} | {
             "description": _TEXTS["condition"]
         }
@@ -330,23 +331,36 @@ def _field(field: str, operation: str, manifest: Manifest, max_rows: int) -> dic
     return schemas[field] | {"description": _TEXTS[field]}
 
 
-def _condition(condition: Condition) -> dict[str, Any]:
+def _condition(condition: Condition, operation: str) -> dict[str, Any]:
+    """Return the schema of one value, or a list of values. `sample` also has the words `all` and `data`."""
+    words: list[str] = []
+    if operation == "sample":
+        words += [ALL] if condition.categorical else []
+        words += [DATA] if condition.shares or condition.quantiles else []
     if not condition.categorical:
-        low, high = condition.range or (-3e38, 3e38)
-        one: dict[str, Any] = {"type": "number", "minimum": low, "maximum": high}
-        return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
+        low, high = condition.range or (None, None)
+        one = {"type": "number"} | ({} if low is None else {"minimum": low, "maximum": high})
+        # One value per row is data, which may lie outside the range.
+        forms = [one, *([{"type": "string", "enum": words}] if words else [])]
+        return {"anyOf": [*forms, _list(one if operation == "sample" else _NUMBER) | {"minItems": 1}]}
     index = {"type": "integer", "minimum": 0, "maximum": len(condition.classes) - 1}
-    name = {"type": "string"} | ({"enum": condition.classes} if len(condition.classes) <= MAX_CLASSES else {})
-    return {"anyOf": [name, index, {"type": "array", "items": {"anyOf": [name, index]}, "minItems": 1}]}
+    few = len(condition.classes) <= MAX_CLASSES
+    name, item = (_STRING | ({"enum": [*condition.classes, *more]} if few else {}) for more in (words, []))
+    return {"anyOf": [name, index, _list({"anyOf": [item, index]}) | {"minItems": 1}]}
 
 
 def _x(manifest: Manifest, max_rows: int) -> dict[str, Any]:
     data = manifest.data
     if data.kind != "table":
         text = f"Rows in data units, [rows, {', '.join(map(str, data.shape))}]"
-        if data.range is not None:
+        if data.range is not None and data.bounded:
             text += f", {data.range[0]:g} to {data.range[1]:g}"
-        return _nested(data.shape, "number", max_rows) | {"description": f"{text}."}
+        shapes = [data.shape]
+        if len(data.shape) > 1 and data.shape[-1] == 1:
+            shapes.append(data.shape[:-1])
+            text += ". The last axis may be left out"
+        forms = [_nested(shape, "number", max_rows) for shape in shapes]
+        return (forms[0] if len(forms) == 1 else {"anyOf": forms}) | {"description": f"{text}."}
     names = [str(each["name"]) for each in data.columns]
     names += [str(each.column.get("name", each.name)) for each in manifest.conditions]
     cell = {"type": ["number", "string", "boolean", "null"]}
@@ -357,16 +371,21 @@ def _x(manifest: Manifest, max_rows: int) -> dict[str, Any]:
         f"list; or lists of {data.shape[0]} numbers with classes as indices. null is a missing cell.",
         "anyOf": [
             rows | {"items": {"type": "object", "properties": dict.fromkeys(names, cell)}},
-            {"type": "object", "properties": {name: {"type": "array", "items": cell} for name in names}},
-            rows | {"items": {"type": "array", "items": {"type": ["number", "null"]}}},
+            {
+                "type": "object",
+                "properties": dict.fromkeys(names, rows | {"items": cell}),
+                "required": [str(each["name"]) for each in data.columns],
+            },
+            _nested(data.shape, ["number", "null"], max_rows),
         ],
     }
 
 
 def _nested(shape: Sequence[int], kind: str | list[str], max_rows: int) -> dict[str, Any]:
+    """Return the schema of rows of a shape as nested lists."""
     schema: dict[str, Any] = {"type": kind}
-    for _ in shape:
-        schema = _list(schema)
+    for size in reversed(shape):
+        schema = _list(schema) | {"minItems": size, "maxItems": size}
     return _list(schema) | {"minItems": 1, "maxItems": max_rows}
 
 

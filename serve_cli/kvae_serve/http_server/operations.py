@@ -25,6 +25,9 @@ BATCH_SIZE = 64
 NUM_SAMPLES_FACTOR = 16
 """Draws of z of one `score` request: at most this many times the limit of rows."""
 
+MAX_CELLS = 2**22
+"""Cells of a table of rows that are objects: a small body with other columns in each row would fill the memory."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
@@ -213,7 +216,13 @@ def _columns(x: Any, max_rows: int) -> dict[str, list[Any]]:
     """Return the columns of rows that are objects; of an object of columns, itself."""
     if isinstance(x, list):
         _check_rows(len(x), max_rows)
-        return {name: [row.get(name) for row in x] for name in dict.fromkeys(name for row in x for name in row)}
+        names = dict.fromkeys(name for row in x for name in row)
+        if len(x) * len(names) > MAX_CELLS:
+            raise InputDataError(
+                f"The rows of x have {len(names)} columns together, which are more than {MAX_CELLS} cells. Send only "
+                "the columns of the model, or fewer rows."
+            )
+        return {name: [row.get(name) for row in x] for name in names}
     for name, values in x.items():
         if not isinstance(values, list):
             raise InputDataError(f"Column {printable(name, 60)} of x is not a list; expected one value per row.")

@@ -6,6 +6,7 @@ The type of each column is kept, so that rows of a model have the types of the t
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,9 @@ def from_frame(frame: Any, source: str) -> Table:
         raise InputDataError(f"{source} is empty: it has {num_rows} rows and {num_columns} columns. Use other data.")
     if num_rows * num_columns > MAX_CELLS:
         raise InputDataError(f"{source} has more than {MAX_CELLS} cells, the most that are read. Save it as .npz.")
-    texts = [str(name) for name in names]
-    if twice := [name for name in texts if texts.count(name) > 1]:
-        raise InputDataError(f"{source} contains the column name {printable(twice[0], 60)} twice. Rename one.")
+    twice = next((name for name, count in Counter(map(str, names)).items() if count > 1), None)
+    if twice is not None:
+        raise InputDataError(f"{source} contains the column name {printable(twice, 60)} twice. Rename one.")
     cells: dict[str, list[str]] = {}
     dtypes: dict[str, str] = {}
     settings: dict[str, dict[str, Any]] = {}

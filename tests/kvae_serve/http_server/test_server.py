@@ -476,6 +476,43 @@ def test_answers_have_the_described_fields(client):
         assert set(reply.json()) <= set(schema["properties"]), path
 
 
+def test_schema_of_requests_accepts_what_the_server_accepts(client):
+    jsonschema = pytest.importorskip("jsonschema")
+    paths = client.get("/openapi.json").json()["paths"]
+    image, several = binary_images(2), "/v1/models/linear_several"
+    far = {"label": [0, 1], "tilt": [5.0, -5.0]}
+    by_column = {name: [row[name] for row in ROWS] for name in ROWS[0]}
+    cases = [
+        (f"{CONDITIONAL}/encode", {"x": image.tolist(), "label": ["dog", 0]}, 200),
+        (f"{CONDITIONAL}/encode", {"x": image[..., 0].tolist(), "label": 0}, 200),
+        (f"{CONDITIONAL}/encode", {"x": image[:, 1:].tolist(), "label": 0}, 422),
+        (f"{CONDITIONAL}/encode", {"x": image[:, :, 1:].tolist(), "label": 0}, 422),
+        (f"{CONDITIONAL}/encode", {"x": np.concatenate([image, image], -1).tolist(), "label": 0}, 422),
+        (f"{several}/encode", {"x": [[0] * 5] * 2, "condition": far}, 200),
+        (f"{several}/encode", {"x": [[0] * 4] * 2, "condition": far}, 422),
+        (f"{several}/sample", {"condition": {"label": "all", "tilt": [0, 1]}}, 200),
+        (f"{several}/sample", {"condition": {"label": 0, "tilt": [0, 5]}}, 400),
+        (f"{several}/decode", {"z": [[0, 0]], "condition": {"label": "all", "tilt": 0}}, 400),
+        (f"{TABLE}/score", {"x": ROWS}, 200),
+        (f"{TABLE}/score", {"x": by_column}, 200),
+        (f"{TABLE}/score", {"x": {"age": [31]}}, 422),
+        (f"{TABLE}/score", {"x": [[31, 0, 1000, 1]]}, 200),
+        (f"{TABLE}/score", {"x": [[31, 0, 1000]]}, 422),
+        (f"{TABLE}/decode", {"z": [[0, 0, 0]]}, 422),
+    ]
+    for path, request, status in cases:
+        schema = paths[path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        reply = client.post(path, request)
+        assert reply.status == status, (path, request, reply.body)
+        assert jsonschema.Draft202012Validator(schema).is_valid(request) == (status == 200), (path, request)
+
+
+def test_rows_with_different_columns_do_not_fill_the_memory(client):
+    x = [{f"{row} {column}": 1 for column in range(5)} for row in range(1000)]
+    reply = client.post(f"{TABLE}/encode", {"x": x})
+    assert (reply.status, "5000 columns" in reply.error) == (422, True)
+
+
 def test_page_of_the_api_lists_the_errors_of_the_server(client):
     page = client.get("/docs").body.decode()
     for status in {*app.STATUS.values(), 401, 404, 405, 406, 413, 415, 429, 504}:

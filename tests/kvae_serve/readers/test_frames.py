@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,15 @@ def test_frame_is_read_like_a_csv(tmp_path):
 def test_unsuitable_frames_are_refused(columns, reason):
     with pytest.raises(InputDataError, match=reason):
         csv.infer(frames.from_frame(Frame(columns), "f"), ReadOptions())
+
+
+def test_frame_of_many_columns_is_checked_in_linear_time():
+    columns = {f"column {number}": [1] for number in range(40_000)}
+    start = time.process_time()
+    assert len(frames.from_frame(columns, "a").cells) == 40_000
+    assert time.process_time() - start < 5  # 30 s if each name is compared with all others
+    with pytest.raises(InputDataError, match="the column name 1 twice"):
+        frames.from_frame({1: [0], "1": [0]}, "a")
 
 
 def test_pandas_and_parquet_are_read(tmp_path):
