@@ -1,4 +1,4 @@
-"""Facts about one Keras backend, written to a folder: `python on_backend.py FOLDER [--thorough]`.
+"""Facts about one Keras backend, written to a folder: `python on_backend.py FOLDER`.
 
 `KERAS_BACKEND` selects the backend. Under JAX and PyTorch the first run of training proves that TensorFlow is not
 imported. After that it cannot be imported, as on a machine without it.
@@ -37,11 +37,9 @@ CASES = {
               "decoder_hidden": (16,), "prior": "vamp", "activation": "tanh"},
     "bfloat16": {**DENSE, "mixed_precision": True, "encoder_hidden": (64,), "decoder_hidden": (64,)},
 }  # fmt: skip
-#: The cases that run without `--thorough`.
-QUICK_CASES = ("dense",)
 
 
-def write_facts(folder, cases):
+def write_facts(folder):
     """Write `facts.json`, `noise.npz`, `gradients.npz` and, under TensorFlow, the initial weights of each case."""
     import keras
 
@@ -54,7 +52,7 @@ def write_facts(folder, cases):
     drawn = [keras.ops.convert_to_numpy(draw) for each in noise for draw in (each.normal(grey), each.bernoulli(grey))]
     np.savez(folder / "noise.npz", *drawn)
     facts = {"losses": {}}
-    for name in cases:
+    for name in CASES:
         setup = prepare(name)
         weights = setup.model.weights
         if (folder / f"{name}.npz").exists():
@@ -120,15 +118,15 @@ def train_further(model, x):
     return {"before": before, "history": history, "steps": model.steps_done()}
 
 
-def main(folder, thorough):
+def main(folder):
     """Write all facts of a backend that is not TensorFlow."""
     # The command comes first, because it imports Keras by itself.
     assert command("train", *RUN, "--deterministic", "-o", folder / "run") == 0
     imported = [name for name in EXPORT_PACKAGES if name in sys.modules]
     sys.modules.update(dict.fromkeys(EXPORT_PACKAGES))
-    facts, setup = write_facts(folder, CASES if thorough else QUICK_CASES)
+    facts, setup = write_facts(folder)
     resume(folder)
-    facts |= {"imported": imported} | {"jax": jax_facts, "torch": torch_facts}[startup.chosen()](setup, thorough)
+    facts |= {"imported": imported} | {"jax": jax_facts, "torch": torch_facts}[startup.chosen()](setup)
     facts["export"] = command("export", "run", "-o", "exported")
     facts["tensorboard"] = command("train", *RUN, "-o", "other-run", "--tensorboard", "logs")
     (folder / "facts.json").write_text(json.dumps(facts, default=float))
@@ -150,15 +148,13 @@ def command(*arguments):
     return run(list(map(str, arguments)))
 
 
-def jax_facts(setup, thorough):
+def jax_facts(setup):
     """Return facts about the program of a step, how often it is compiled, and data on the device."""
     import jax
 
     from kvae.backends.current import LossTracker, Noise
 
-    facts = {"tracker": _jax_tracker(LossTracker()), "device_rows": _jax_device_rows(thorough)}
-    if not thorough:
-        return facts
+    facts = {"tracker": _jax_tracker(LossTracker()), "device_rows": _jax_device_rows()}
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, seconds, **_: compiled.append(event) if event.endswith("backend_compile_duration") else None
@@ -209,7 +205,7 @@ def _jax_tracker(tracker):
     return {name: float(value) for name, value in tracker.result().items()} | {"batches": float(tracker.batches)}
 
 
-def _jax_device_rows(thorough):
+def _jax_device_rows():
     """Return the batches of data in memory and on the device, and the losses of a model on both."""
     import jax
     import keras
@@ -226,14 +222,14 @@ def _jax_device_rows(thorough):
     def fit(model):
         dataset, begin, _ = arrays.training_batches(x, None, 4, 7)
         model.set_weights(weights)
-        # Six batches: two executions in the quick case, an execution of four steps and two of one in the thorough.
-        model.compile(keras.optimizers.SGD(1e-4), steps_per_execution=3 + thorough)
+        # Six batches: an execution of four steps and two of one.
+        model.compile(keras.optimizers.SGD(1e-4), steps_per_execution=4)
         model.optimizer.build(model.trainable_variables)
         options = {"callbacks": [keras.callbacks.LambdaCallback(lambda epoch, logs: begin(epoch))]}
-        options |= {"validation_data": arrays.validation_batches(x, None, 11)} if thorough else {}
+        options |= {"validation_data": arrays.validation_batches(x, None, 11)}
         history = model.fit(dataset, epochs=2, verbose=0, shuffle=False, **options).history
-        losses = [*history["loss"], *history.get("val_loss", ()), int(model.optimizer.iterations)]
-        return losses + ([float(model.predict(dataset, verbose=0).mean())] if thorough else [])
+        mean = float(model.predict(dataset, verbose=0).mean())
+        return [*history["loss"], *history["val_loss"], int(model.optimizer.iterations), mean]
 
     x, conditions = np.arange(104, dtype="uint8").reshape(26, 2, 2, 1), {"label": np.arange(26) % 10}
     model = make()
@@ -263,7 +259,7 @@ def _jax_device_rows(thorough):
     return facts
 
 
-def torch_facts(setup, thorough):
+def torch_facts(setup):
     """Return facts about the operations of a step, and the losses of every objective, prior, likelihood and network."""
     import keras
     import torch
@@ -378,4 +374,4 @@ def _losses_of_everything():
 if __name__ == "__main__":
     os.environ.setdefault("KERAS_BACKEND", "jax")
     os.chdir(sys.argv[1])
-    main(Path(sys.argv[1]), "--thorough" in sys.argv)
+    main(Path(sys.argv[1]))

@@ -1,6 +1,7 @@
 """Training under JAX and PyTorch, compared with TensorFlow from equal weights, on a machine without TensorFlow.
 
-The PyTorch tests need PyTorch next to TensorFlow: `python -m pytest -m torch`.
+JAX compiles for about a minute, so its tests are long. The PyTorch tests need PyTorch next to TensorFlow:
+`python -m pytest -m torch`.
 """
 
 import csv
@@ -27,14 +28,8 @@ from support import on_backend
 from support.paths import python_path
 
 ROOT = Path(__file__).parents[3]
-THOROUGH = pytest.param("jax thorough", marks=pytest.mark.long)
-TORCH = pytest.param("torch thorough", marks=pytest.mark.torch)
-#: The quick case compiles without optimisation, and the resumed run uses the programs of the first run.
-FAST_COMPILATION = {
-    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-}
+JAX = pytest.param("jax", marks=pytest.mark.long)
+TORCH = pytest.param("torch", marks=pytest.mark.torch)
 
 
 @pytest.fixture(scope="module")
@@ -54,41 +49,29 @@ def saved_model():
 
 @pytest.fixture(scope="module")
 def reference(saved_model, tmp_path_factory):
-    """Function of the cases to a folder with TensorFlow's facts, initial weights and `other.keras`."""
-
-    @functools.cache
-    def write(cases):
-        folder = tmp_path_factory.mktemp("tensorflow")
-        saved_model[0].save(folder / "other.keras")
-        facts, _ = on_backend.write_facts(folder, cases)
-        (folder / "facts.json").write_text(json.dumps(facts, default=float))
-        return folder
-
-    return write
+    """Folder with TensorFlow's facts, initial weights and `other.keras`."""
+    folder = tmp_path_factory.mktemp("tensorflow")
+    saved_model[0].save(folder / "other.keras")
+    facts, _ = on_backend.write_facts(folder)
+    (folder / "facts.json").write_text(json.dumps(facts, default=float))
+    return folder
 
 
 @pytest.fixture(scope="module")
 def start(reference, tmp_path_factory):
-    """Function of a request, such as "jax thorough", to the folder of its facts and that of TensorFlow's."""
+    """Function of a backend to the folder of its facts."""
 
     @functools.cache
-    def process(request):
-        name, *flags = request.split()
+    def process(name):
         pytest.importorskip(name)
         folder = tmp_path_factory.mktemp(name)
-        expected = reference(tuple(on_backend.CASES) if flags else on_backend.QUICK_CASES)
-        for path in (*expected.glob("*.keras"), *(expected / f"{case}.npz" for case in on_backend.CASES)):
-            if path.exists():
-                (folder / path.name).write_bytes(path.read_bytes())
+        for path in (*reference.glob("*.keras"), *(reference / f"{case}.npz" for case in on_backend.CASES)):
+            (folder / path.name).write_bytes(path.read_bytes())
         environment = {"KERAS_BACKEND": name, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
         environment |= {"PYTHONPATH": python_path(ROOT / "tests")}
-        if not flags:
-            environment |= FAST_COMPILATION | {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
         done = subprocess.run(
-            [sys.executable, ROOT / "tests" / "support" / "on_backend.py", folder, *[f"--{flag}" for flag in flags]],
-            env=os.environ
-            | environment
-            | ({} if flags else FAST_COMPILATION | {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}),
+            [sys.executable, ROOT / "tests" / "support" / "on_backend.py", folder],
+            env=os.environ | environment,
             capture_output=True,
             text=True,
             timeout=900,
@@ -96,31 +79,31 @@ def start(reference, tmp_path_factory):
         )
         (folder / "stderr").write_text(done.stderr)
         assert done.returncode == 0, done.stderr
-        return folder, expected
+        return folder
 
     return process
 
 
-@pytest.fixture(params=["jax", THOROUGH, TORCH])
-def folders(request, start):
-    """Folder of a backend that is not TensorFlow, and folder of TensorFlow."""
+@pytest.fixture(params=[JAX, TORCH])
+def folder(request, start):
+    """Folder of a backend that is not TensorFlow."""
     return start(request.param)
 
 
-@pytest.fixture(params=["jax", TORCH])
-def folder(request, start):
-    """Folder of a backend that is not TensorFlow."""
-    return start(request.param)[0]
+@pytest.fixture
+def folders(folder, reference):
+    """Folder of a backend that is not TensorFlow, and folder of TensorFlow."""
+    return folder, reference
 
 
-@pytest.fixture(params=[THOROUGH])
+@pytest.fixture(params=[JAX])
 def jax_folder(request, start):
-    return start(request.param)[0]
+    return start(request.param)
 
 
 @pytest.fixture(params=[TORCH])
 def torch_folder(request, start):
-    return start(request.param)[0]
+    return start(request.param)
 
 
 def facts_of(folder):
@@ -156,7 +139,6 @@ def test_first_loss_from_equal_weights_equals_that_of_tensorflow(folders):
             np.testing.assert_allclose(theirs[case][figure], expected[figure], rtol=tolerance, err_msg=case)
 
 
-@pytest.mark.parametrize("folders", [THOROUGH, TORCH], indirect=True)
 def test_optimal_sigma_after_two_steps_equals_that_of_tensorflow(folders):
     theirs, ours = (facts_of(folder)["after"] for folder in folders)
     np.testing.assert_allclose(theirs["elbo"], ours["elbo"], rtol=1e-4)
@@ -217,7 +199,6 @@ def test_torch_step_reads_nothing_from_its_device_and_follows_the_step_count(tor
     assert facts["latest"] == [["beta", "elbo", "kl", "loss", "reconstruction"], "Tensor"]
 
 
-@pytest.mark.parametrize("folder", [THOROUGH, TORCH], indirect=True)
 def test_mixed_precision_multiplies_in_bfloat16_and_sums_in_float32(folder):
     facts = facts_of(folder)
     # A product under JAX reads `a:bf16[50,64] = dot_general ...`; under PyTorch only its type is listed.
@@ -237,18 +218,18 @@ def test_every_objective_prior_likelihood_and_network_trains_under_torch(torch_f
         assert np.isfinite(figures).all(), (name, figures)
 
 
-@pytest.mark.parametrize("folder", ["jax", THOROUGH], indirect=True)
+@pytest.mark.parametrize("folder", [JAX], indirect=True)
 def test_data_on_the_device_give_the_batches_and_losses_of_data_in_memory(folder):
     rows = facts_of(folder)["device_rows"]
     memory, device = rows["memory"], rows["device"]
     assert (memory.pop("type"), device.pop("type")) == ("Rows", "DeviceRows")
     assert device.pop("batches") == memory.pop("batches")
     for name, values in memory.items():
-        # bfloat16 in the thorough case.
+        # In bfloat16.
         assert device[name] == pytest.approx(values, rel=1e-3), name
 
 
-@pytest.mark.parametrize("folder", ["jax", THOROUGH], indirect=True)
+@pytest.mark.parametrize("folder", [JAX], indirect=True)
 def test_two_jax_devices_share_each_batch_and_give_the_losses_of_one(folder):
     rows = facts_of(folder)["device_rows"]
     assert rows["two devices"]["shards"] == [5, 5]
@@ -302,7 +283,6 @@ def test_without_tensorflow_export_and_tensorboard_name_the_extra(folder):
     assert versions.keys() == {"kvae-onnx", "keras", backend_of(folder)}
 
 
-@pytest.mark.parametrize("folder", [pytest.param("jax", marks=pytest.mark.long), TORCH], indirect=True)
 def test_run_of_another_backend_is_evaluated_trained_and_exported_by_tensorflow(folder, tmp_path):
     from click.testing import CliRunner
 
@@ -324,7 +304,7 @@ def test_run_of_another_backend_is_evaluated_trained_and_exported_by_tensorflow(
     assert backend_of(folder) in served.load(tmp_path / "onnx").manifest.training["versions"]
 
 
-@pytest.mark.parametrize("folder", ["jax"], indirect=True)
+@pytest.mark.parametrize("folder", [JAX], indirect=True)
 def test_export_check_of_another_backend_runs_under_tensorflow_in_a_child(folder, monkeypatch, capsys):
     run = folder / "run"
     export_check.main(run)  # the function of the child; prints nothing
