@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kvae_serve.errors import InputDataError, RequestError, printable
+from kvae_serve.numbers import integer
 from kvae_serve.sealed import noise
 
 if TYPE_CHECKING:
@@ -59,10 +60,10 @@ def plan(model: Model, request: Mapping[str, Any], batch_size: int) -> Plan:
     """Return the checked plan of a `sample` request."""
     given = bool(request.get("label") is not None or request.get("condition"))
     is_table = model.manifest.data.kind == "table"
-    num = request.get("n", 1 if model.manifest.conditions and not given and not is_table else 16)
+    default = 1 if model.manifest.conditions and not given and not is_table else 16
     seed = request.get("seed")
     return model.plan(
-        num,
+        integer(request.get("n", default), "n", 1, noise.MAX_INDEX),
         label=request.get("label"),
         conditions=request.get("condition"),
         # 53 bits, so that JavaScript can read the seed exactly.

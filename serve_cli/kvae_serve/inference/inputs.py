@@ -103,4 +103,5 @@ def _rows(values: Any, shape: Sequence[int], name: str) -> np.ndarray:
         rows = rows[..., None]
     if rows.ndim != 1 + len(shape) or rows.shape[1:] != tuple(shape):
         raise InputDataError(f"{name} has the shape {list(rows.shape)}; expected {['rows', *shape]}.")
-    return rows.astype(np.float32)
+    with np.errstate(over="ignore"):  # The caller refuses infinite values.
+        return rows.astype(np.float32)

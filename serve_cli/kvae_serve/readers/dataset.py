@@ -33,7 +33,7 @@ class Table(NamedTuple):
     Attributes:
         cells: Cells by column name.
         source: Name of the file in messages.
-        first_row: Number of the first row below the header, as a spreadsheet shows it.
+        first_row: Number of the first row: of a CSV as a spreadsheet shows it, below the header; of other tables 0.
         delimiter: Delimiter of the file.
         notes: Sentences about how the file was read.
         dtypes: Types of the columns of a DataFrame.
@@ -49,7 +49,7 @@ class Table(NamedTuple):
     settings: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
     def where(self, name: str, row: int) -> str:
-        """Return the position of a cell for a message, with the row number that a spreadsheet shows."""
+        """Return the position of a cell for a message."""
         return f"row {row + self.first_row}, column {printable(name, 60)}"
 
 

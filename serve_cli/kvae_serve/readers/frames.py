@@ -50,7 +50,7 @@ def from_frame(frame: Any, source: str) -> Table:
         names = list(frame)
         lengths = {len(column) for column in frame.values()}
         if len(lengths) > 1:
-            raise InputDataError(f"The columns of {source} have {min(lengths)} to {max(lengths)} rows; expected equal.")
+            raise InputDataError(f"{source} has columns of {min(lengths)} to {max(lengths)} rows; expected equal ones.")
         num_rows, num_columns = max(lengths, default=0), len(names)
     else:
         names = list(getattr(frame, "column_names", frame.columns))
@@ -71,7 +71,7 @@ def from_frame(frame: Any, source: str) -> Table:
         nested = next((value for value in values if isinstance(value, list | dict | tuple | set | bytes)), None)
         if nested is not None:
             raise InputDataError(
-                f"Column {printable(name, 60)} of {source} contains {printable(repr(nested), 40)}; expected numbers "
+                f"{source} contains {printable(repr(nested), 40)} in the column {printable(name, 60)}; expected numbers "
                 "and texts. Leave the column out."
             )
         dtype = _dtype(column)
@@ -82,7 +82,7 @@ def from_frame(frame: Any, source: str) -> Table:
             settings[str(name)] = {"type": "category"}
         elif any(isinstance(value, str) for value in values):
             settings[str(name)] = {"is_text": all(isinstance(value, str) or _is_missing(value) for value in values)}
-    return Table(cells, source, dtypes=dtypes, settings=settings)
+    return Table(cells, source, first_row=0, dtypes=dtypes, settings=settings)
 
 
 def _values(column: Any) -> list[Any]:

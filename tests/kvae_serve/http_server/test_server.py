@@ -136,6 +136,11 @@ def test_rows_of_a_table_may_be_objects_columns_or_numbers(client, tiny):
         np.testing.assert_array_equal(float32(client.post(f"{TABLE}/encode", {"x": x}).json()["z_mean"]), want)
 
 
+def test_rows_of_a_table_are_numbered_from_0_in_messages(client):
+    reply = client.post(f"{TABLE}/encode", {"x": [ROWS[0], ROWS[1] | {"age": "old"}]})
+    assert (reply.status, "row 1, column age contains old" in reply.error) == (422, True), reply.error
+
+
 def test_null_is_a_missing_cell(client, tiny):
     model, rows = load(tiny / "linear_table"), [{**ROWS[0], "sex": None}, ROWS[1]]
     x, _ = operations._examples(model, {"x": rows}, 2)
@@ -204,6 +209,7 @@ WRONG = [
     ("sample", {"label": "eleven"}, 400, "Unknown label"),
     ("sample", {"n": "3"}, 400, "n is"),
     ("sample", {"n": 2**70}, 400, "n is"),
+    ("sample", {"n": 0}, 400, "n is 0; expected an integer from 1"),
     ("sample", {"n": 2000}, 400, "too many"),
     ("sample", {"seed": -1}, 400, "seed"),
     ("sample", {"temperature": 1e300}, 400, "temperature"),
@@ -597,6 +603,21 @@ def test_host_of_a_network_prints_a_warning(environment):
         url = Client(client.url.replace("0.0.0.0", "127.0.0.1"))
         assert url.get("/health", {"Host": "any.example"}).status == 200
         assert "GET /health" in process.stderr.readline()
+
+
+def test_model_of_the_working_folder_has_the_name_of_the_folder(environment, tiny, monkeypatch):
+    monkeypatch.chdir(tiny / "conditional")
+    with command(environment, "-m", ".") as (_, client, _):
+        assert client.get("/v1/models/conditional/info").status == 200
+
+
+def test_overflow_of_a_number_prints_no_warning(environment, tiny):
+    with command(environment, "-m", tiny / "linear") as (process, client, _):
+        reply = client.post("/v1/models/linear/score", {"x": [[1e300] * 5]})
+        assert (reply.status, "NaN or infinite" in reply.error) == (422, True)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert process.stderr.read() == "The server has ended.\n"
 
 
 def test_a_port_in_use_is_one_line(kvae):

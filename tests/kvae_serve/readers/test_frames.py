@@ -44,7 +44,7 @@ def test_frame_is_read_like_a_csv(tmp_path):
     ("columns", "reason"),
     [
         ({}, "is empty"),
-        ({"a": [[1], [2]]}, r"Column a of f contains \[1\]; expected numbers"),
+        ({"a": [[1], [2]]}, r"f contains \[1\] in the column a; expected numbers"),
     ],
 )
 def test_unsuitable_frames_are_refused(columns, reason):

@@ -137,7 +137,8 @@ def serve(
 def _load(models: tuple[str, ...], runtime: options.RuntimeArgs) -> dict[str, Model]:
     loaded: dict[str, Model] = {}
     for path in models:
-        name = os.path.basename(os.path.normpath(path)).removesuffix(".onnx")  # noqa: PTH119
+        place = path.rstrip("/") if "://" in path else os.path.abspath(path)  # noqa: PTH100
+        name = os.path.basename(place).removesuffix(".onnx")  # noqa: PTH119
         if name in loaded:
             raise RequestError(f"Two models have the name {printable(name, 60)}. Rename a folder, or leave one out.")
         loaded[name] = runtime.load(path)
