@@ -71,8 +71,8 @@ def from_frame(frame: Any, source: str) -> Table:
         nested = next((value for value in values if isinstance(value, list | dict | tuple | set | bytes)), None)
         if nested is not None:
             raise InputDataError(
-                f"{source} contains {printable(repr(nested), 40)} in the column {printable(name, 60)}; expected numbers "
-                "and texts. Leave the column out."
+                f"{source} contains {printable(repr(nested), 40)} in the column {printable(name, 60)}; expected "
+                "numbers and texts. Leave the column out."
             )
         dtype = _dtype(column)
         cells[str(name)] = _texts(values, dtype)
