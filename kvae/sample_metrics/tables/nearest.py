@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,8 @@ def closest_distances(train: Any, x: Any, columns: Columns) -> np.ndarray:
 def exact_copies(train: Any, x: Any, columns: Columns) -> np.ndarray:
     """Find rows that equal a training row in all columns, bool `[any]`.
 
+    A row whose cells are all missing is not a copy, because it does not describe anyone.
+
     Example:
         >>> columns = [{"name": "age", "kind": "numeric"}]
         >>> kvae.sample_metrics.exact_copies([[20.0], [60.0]], [[30.0], [60.0]], columns).tolist()
@@ -52,7 +55,17 @@ def exact_copies(train: Any, x: Any, columns: Columns) -> np.ndarray:
     # float32 is the type in files and graphs. Adding 0 turns -0 into 0, and every NaN gets the same bits.
     train, x = (np.where(np.isnan(rows), np.nan, rows + 0.0).astype(np.float32) for rows in (train, x))
     known = {row.tobytes() for row in train}
-    return np.array([row.tobytes() in known for row in x])
+    copies = np.array([row.tobytes() in known for row in x])
+    missing = [
+        np.isnan(values) | (values == _missing_index(column)) for values, column in zip(x.T, columns, strict=True)
+    ]
+    return copies & ~np.all(missing, axis=0)
+
+
+def _missing_index(column: Mapping[str, Any]) -> int | None:
+    """Return the index of the class that stands for missing cells, if there is one."""
+    classes = list(column.get("classes", ()))
+    return classes.index(column["missing"]) if column.get("missing") in classes else None
 
 
 def _points(train: np.ndarray, x: np.ndarray, columns: Columns) -> tuple[np.ndarray, np.ndarray]:

@@ -70,13 +70,16 @@ def test_unseen_day_is_a_whole_day():
     assert unseen_day > np.log(0.5 / 80)
 
 
-def test_value_held_out_of_an_integer_column_costs_as_a_rare_one():
+def test_value_held_out_of_an_integer_column_costs_as_a_rare_one(tmp_path):
     rng = np.random.default_rng(0)
     age = np.round(rng.normal(40, 8, 4000))
     rows = {"age": age[age != 41], "pay": rng.normal(size=(age != 41).sum()) + age[age != 41] / 8}
     model = kvae.TableVAE(epochs=3, encoder_hidden=(16,), decoder_hidden=(16,), prior_components=3).fit(rows)
     table = {"age": np.array([41, 40, 42, 400]), "pay": np.array([41, 40, 42, 41]) / 8}
     scores = model.score(table, num_samples=4, parts=True)
+    model.export(tmp_path / "model")
+    exported = kvae.load(tmp_path / "model").score(table, num_samples=4)
+    np.testing.assert_allclose(exported.elbo, scores.elbo, rtol=1e-4)
     parts = scores.reconstruction_parts[:, 0]
     np.testing.assert_allclose(scores.reconstruction_parts.sum(1), scores.reconstruction, rtol=1e-5)
     assert parts[0] < parts[1:3].max() + 7.5  # 13.8 nats plus log p(missing class) before.

@@ -124,6 +124,15 @@ def test_copies_are_rows_equal_in_float32():
     assert metrics.exact_copies(train, x, COLUMNS[:2]).tolist() == [True, True, False]
 
 
+def test_rows_of_missing_cells_are_not_copies():
+    columns = [
+        {"name": "a", "kind": "numeric"},
+        {"name": "b", "kind": "categorical", "classes": ["x", "?"], "missing": "?"},
+    ]
+    rows = np.array([[np.nan, 1], [np.nan, 0], [2.0, 1], [2.0, 0]])
+    assert metrics.exact_copies(rows, rows, columns).tolist() == [False, True, True, True]
+
+
 def test_valid_cells_follow_decimals_bounds_missing_cells_and_classes():
     train = np.array([[1.5, 10, 0, 0], [2.25, np.nan, 1, 0], [3.0, 30, 1, 0]])
     x = np.array([[2.25, np.nan, 1, 0], [2.255, 20, 0, 1], [3.5, 20.5, 2, 0], [np.nan, 9, 0, -1]])
