@@ -126,6 +126,8 @@ class TableSpec(DataSpec):
         for column, every in zip(columns, np.asarray(x, "float64").T, strict=True):
             learned.append(dict(column))
             if column["kind"] != "numeric":
+                counts = np.bincount(every[every >= 0].astype("int64"), minlength=len(column["classes"]))
+                learned[-1]["shares"] = unseen.rounded(counts / counts.sum())
                 continue
             values = every[~np.isnan(every)]
             if not len(values):
@@ -327,7 +329,9 @@ def _form(values: np.ndarray, num_columns: int, step: float) -> dict[str, Any]:
     distinct, counts = np.unique(values, return_counts=True)
     is_integer = (distinct == np.rint(distinct)).all() and np.abs(distinct).max() <= _MAX_INTEGER
     if is_integer and len(distinct) <= min(_MAX_CLASSES, len(values) // _ROWS_PER_CLASS):
-        return {"form": "classes", "atoms": distinct.tolist(), "unseen": unseen.learn(distinct, counts, step)}
+        lent = unseen.learn(distinct, counts, step)
+        shares = unseen.rounded(counts / counts.sum())
+        return {"form": "classes", "atoms": distinct.tolist(), "shares": shares, "unseen": lent}
     return {"form": "quantile", **quantiles.learn(values, num_columns)}
 
 

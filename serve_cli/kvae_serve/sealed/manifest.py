@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -261,7 +261,7 @@ class _Checker:
                 self.fail("a column", column, "an object")
             self.text(column, "name")
             if self.choice(column, "kind", ("numeric", "categorical")) == "categorical":
-                self.classes(column)
+                self.shares(column, self.classes(column))
             elif fault := form_fault(column):
                 raise ModelFileError(f"{self.source} has a manifest with a column that has {fault}")
             elif "scale" in column:
@@ -269,6 +269,8 @@ class _Checker:
                     self.fail("a column's scale", column["scale"], "a float32 above 0")
                 if not _is_float32(column.get("mean")):
                     self.fail("a column's mean", column.get("mean"), "a float32")
+            if "atoms" in column:
+                self.shares(column, column["atoms"])
             self.written_form(column)
         outside = self.outside(raw) if kind == "table" and "outside" in raw else ()
         order: list[str] = []
@@ -394,15 +396,19 @@ class _Checker:
                 joint=self.combinations(raw),
             )  # fmt: skip
         classes = self.classes(raw)
+        shares, joint = self.shares(raw, classes), self.combinations(raw)
+        return Condition(name, kind, classes=classes, shares=shares, column=column, joint=joint)
+
+    def shares(self, raw: dict[str, Any], classes: Sequence[Any]) -> tuple[float, ...]:
+        """Return the share of each class of a condition or a column in the training data, or an empty tuple."""
         shares = self.list(raw, "shares", limit=MAX_CLASSES) if "shares" in raw else []
         if "shares" in raw and (
             len(shares) != len(classes)
             or not all(is_number(share) and 0 <= share <= 1 for share in shares)
             or not 0.99 < sum(shares) < 1.01
         ):
-            self.fail("a condition's shares", shares, "a share of each class, 1 together")
-        joint = self.combinations(raw)
-        return Condition(name, kind, classes=classes, shares=tuple(shares), column=column, joint=joint)
+            self.fail("shares", shares, "a share of each class, 1 together")
+        return tuple(shares)
 
     def likelihood(self, raw: dict[str, Any]) -> dict[str, Any]:
         self.choice(raw, "name", LIKELIHOODS)

@@ -67,7 +67,7 @@ def learn(atoms: np.ndarray, counts: np.ndarray, step: float = 1.0) -> dict[str,
     total = np.concatenate([[beyond], inside]) + np.concatenate([inside, [beyond]])
     share = np.where(total > 0, np.minimum(discount / counts, _MAX_SHARE), 0.0)
     weight = share / np.where(total > 0, total, 1.0)
-    return {"step": step, "tail": tail * step, "share": _rounded(share), "weight": _rounded(weight)}
+    return {"step": step, "tail": tail * step, "share": rounded(share), "weight": rounded(weight)}
 
 
 def slopes(atoms: np.ndarray, tail: float) -> Slopes:
@@ -130,6 +130,6 @@ def unseen_fault(column: Mapping[str, Any], is_list: Callable[[Any], bool]) -> s
     return ""
 
 
-def _rounded(values: np.ndarray) -> list[float]:
-    """Return numbers with six digits, which keep their sums to 1e-6."""
+def rounded(values: np.ndarray) -> list[float]:
+    """Return numbers with six significant digits, which keep a sum of 1 to 1e-6."""
     return [float(f"{each:.6g}") for each in values]

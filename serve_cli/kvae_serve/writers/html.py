@@ -1,7 +1,7 @@
 """Write rows of a table as one HTML page: the distribution of each column beside the real one, and the first rows.
 
-The real distribution is that of given rows. Without them it is what the model file stores: shares of the classes and
-quantiles of the numbers of conditions, and quantiles of numeric columns. The page loads nothing and contains no script.
+The real distribution is that of given rows. Without them it is what the model file stores: shares of classes and
+quantiles of numbers. The page loads nothing and contains no script.
 """
 
 from __future__ import annotations
@@ -171,8 +171,27 @@ class _Shares(_Real):
         return self._shares
 
 
+class _Atoms(_Values):
+    """Distribution of a number with few values, which have these shares."""
+
+    def __init__(self, values: np.ndarray, shares: np.ndarray) -> None:
+        super().__init__(values)
+        self.missing, self._shares = None, shares
+
+    def bounds(self) -> tuple[float, float]:
+        below = np.cumsum(self._shares)
+        low, high = (min(int(np.searchsorted(below, each)), len(below) - 1) for each in (0.002, 0.998))
+        return float(self._values[low]), float(self._values[high])
+
+    def shares(self, edges: np.ndarray) -> np.ndarray:
+        return np.histogram(np.clip(self._values, edges[0], edges[-1]), edges, weights=self._shares)[0]
+
+
 def _stored(column: Mapping[str, Any]) -> _Real | None:
     """Return the distribution of a column that its description contains, or None."""
+    if "shares" in column:
+        shares = np.array(column["shares"], np.float64)
+        return _Atoms(np.array(column["atoms"], np.float64), shares) if "atoms" in column else _Shares(shares)
     if column.get("form") != "quantile":
         return None
     normal = NormalDist()

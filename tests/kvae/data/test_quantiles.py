@@ -76,6 +76,9 @@ def test_few_values_are_atoms_and_the_scores_return_only_them():
 def test_forms_follow_from_the_values():
     assert [column.get("form") for column in SPEC.columns] == ["quantile", "classes", "quantile", None]
     assert SPEC.columns[1]["atoms"] == list(range(20, 30))
+    ages = X[:, 1][~np.isnan(X[:, 1])]
+    assert SPEC.columns[1]["shares"] == pytest.approx([(ages == age).mean() for age in range(20, 30)], rel=1e-5)
+    assert SPEC.columns[3]["shares"] == pytest.approx([(X[:, 3] == 0).mean(), (X[:, 3] == 1).mean()], rel=1e-5)
     assert SPEC.unit_shape == (2 + 10 + 2 + 2,)
     again = TableSpec.from_config(SPEC.get_config())
     assert again.manifest() == SPEC.manifest()

@@ -57,7 +57,8 @@ def test_scales_are_learned_from_rows():
     assert spec.columns[1]["mean"] == pytest.approx(x[:, 1].mean(), rel=1e-6)
     assert spec.columns[1]["scale"] == pytest.approx(x[:, 1].std(), rel=1e-5)
     assert (spec.columns[2]["mean"], spec.columns[2]["scale"]) == (7, 1)
-    assert spec.columns[0] == COLUMNS[0]
+    shares = [pytest.approx((x[:, 0] == index).mean(), rel=1e-5) for index in range(3)]
+    assert spec.columns[0] == {**COLUMNS[0], "shares": shares}
     again = TableSpec.from_config(spec.get_config())
     assert again.manifest() == spec.manifest()
 

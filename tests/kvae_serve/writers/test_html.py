@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 from html.parser import HTMLParser
@@ -41,7 +42,7 @@ class Tags(HTMLParser):
 
 def table(tiny, num: int = 240, real=None) -> RowStream:
     raw = load(tiny / "conditional").manifest.to_dict()
-    data = {"kind": "table", "shape": [2], "range": None, "columns": COLUMNS}
+    data = {"kind": "table", "shape": [2], "range": None, "columns": copy.deepcopy(COLUMNS)}
     likelihood = {"name": "mixed", "probabilities": [None, "x_probability_1"]}
     manifest = Manifest.from_dict(raw | {"data": data, "likelihood": likelihood, "conditions": [JOB]})
     x = np.stack([np.arange(num) % 72, np.arange(num) % 2], axis=1).astype("f4")
@@ -84,6 +85,18 @@ def test_real_distribution_is_that_of_given_rows(tiny, tmp_path):
     assert sorted(shares)[-2:] == pytest.approx([0.1, 0.9], abs=0.01)
     assert {"90.0%", "10.0%", "80.0%", "20.0%"} <= set(Tags(page).texts)
     assert "10 rows of the given data" in page
+    assert "Use --data" not in page
+
+
+def test_real_distribution_of_classes_and_of_few_integers_is_that_of_the_model_file(tiny, tmp_path):
+    rows = table(tiny)
+    age, kind = rows.manifest.data.columns
+    age |= {"form": "classes", "atoms": [0.0, 35.0, 71.0], "shares": [0.7, 0.1, 0.2], "decimals": 0}
+    kind["shares"] = [0.35, 0.6, 0.05]
+    page = written(tmp_path / "a.html", rows)
+    shares = heights(page)
+    assert shares[[0, 11, 23]] == pytest.approx([0.7, 0.1, 0.2], abs=0.01)
+    assert {"35.0%", "60.0%", "5.0%"} <= set(Tags(page).texts)
     assert "Use --data" not in page
 
 
