@@ -93,7 +93,7 @@ def page(rows: RowStream) -> bytes:
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>{name}: generated rows</title><style>{_STYLE}</style></head><body>
-<h1>{rows.num_rows:,} generated rows of {name}{html.escape(seed)}{first}</h1>
+<h1>{rows.num_rows:,} generated row{"" if rows.num_rows == 1 else "s"} of {name}{html.escape(seed)}{first}</h1>
 <p>{headline}</p>
 <div class="columns">{"".join(blocks)}</div>
 <h2>{"Rows" if rows.num_rows <= SHOWN_ROWS else f"First {SHOWN_ROWS} rows"}</h2>
@@ -122,7 +122,7 @@ class _Real:
 
 
 class _Values(_Real):
-    """Distribution of values. NaN, and an index that is not a class, are missing."""
+    """Distribution of values. NaN is missing. An index that is not a class counts in no class."""
 
     def __init__(self, values: np.ndarray) -> None:
         self._values = np.asarray(values, np.float64)

@@ -78,6 +78,7 @@ def test_samples_given_values_have_them(kvae):
     ("given", "words"),
     [
         ("age=x", ("age is given as x; expected a number",)),
+        ("age=", ("age is given as an empty text; expected a number",)),
         ("sex=man", ("expected one of 'female', 'male', 'other'",)),
         ("size=1", ("Column size does not exist. Use one of age, sex, pay, debt",)),
         ("age", ("expected NAME=VALUE",)),

@@ -53,9 +53,9 @@ _MOST_IN_MAP = 100
 @click.option(
     "--over-labels",
     type=click.Choice(["uniform", "data"]),
-    help="Instead of the elbo, log p(x), and log p(x given y) and the probability of each label y, with the prior p(y) "
-    "equal for all classes or as in the training data. A small probability of an example's own label marks a wrong "
-    "label.",
+    help="Instead of the elbo, log p(x), log p(x given y) of each label y, and the probabilities of the example's own "
+    "label and of the likeliest, with the prior p(y) equal for all classes or as in the training data. A small "
+    "probability of the own label marks a wrong label.",
 )
 @click.option(
     "--num-samples",
@@ -192,7 +192,7 @@ class _Source:
     def labels(
         self, summary: _Summary, class_prior: str, method: str, settings: dict[str, Any]
     ) -> Iterator[dict[str, Any]]:
-        """Yield one row per example: the probability of its label, its likeliest label, and all of them."""
+        """Yield one row per example: the probability of its label, its likeliest label, and log p(x|y) of all labels."""
         from kvae_serve.inference import complexity, label_scores
 
         condition = label_scores.only_class(self._model.manifest)
@@ -286,13 +286,10 @@ class _Summary:
 
     def line(self, model: str, destination: str) -> str:
         """Return the summary as one line."""
+        line = f"{self._num} score{'' if self._num == 1 else 's'} by {printable(model, 60)}{destination}"
         if self._of_labels:
-            return (
-                f"{self._num} scores by {printable(model, 60)}{destination}, {self._mislabelled} with a label that is "
-                "less likely than another"
-            )
-        median = statistics.median(self._compared_values)
-        line = f"{self._num} scores by {printable(model, 60)}{destination}, median {self._compared} {median:.2f} nats"
+            return f"{line}, {self._mislabelled} with a label that is less likely than another"
+        line += f", median {self._compared} {statistics.median(self._compared_values):.2f} nats"
         if self._below is not None:
             line += f", {self._anomalies} below {self._below.elbo:.2f}"
             if self._below.quantile is not None:
