@@ -224,11 +224,15 @@ def table(document: dict[str, Any]) -> list[str]:
         cells = [row[0].ljust(widths[0]), *(row[column].rjust(widths[column]) for column in (1, 2, 3)), row[4]]
         lines.append("  ".join(cells).rstrip())
     nll = document["figures"]["nll"]
-    lines += [
-        "",
-        f"nll: the effective sample size is {nll['effective_samples']:.3g} of {nll['samples']} on average; the draws "
-        f"add an error of {_number(nll['monte_carlo_error'], 2)} and a bias of about {_number(nll['bias'], 2)} nats.",
-    ]
+    if nll["bias"] is None:
+        lines += ["", "nll: one draw of z per example does not show the error and the bias that it adds."]
+    else:
+        lines += [
+            "",
+            f"nll: the effective sample size is {nll['effective_samples']:.3g} of {nll['samples']} on average; the "
+            f"draws add an error of {_number(nll['monte_carlo_error'], 2)} and a bias of about "
+            f"{_number(nll['bias'], 2)} nats.",
+        ]
     information = document["figures"]["mutual_information"]
     if information is not None:
         upper = information["upper_bound"]

@@ -49,12 +49,15 @@ def figures(subject: Subject) -> list[Block]:
         ),
     ]
     nll, information = document["figures"]["nll"], document["figures"].get("mutual_information")
-    blocks.append(
-        note(
-            f"nll: {Number(nll['effective_samples'])} of {nll['samples']} draws count on average. The draws add "
-            f"an error of {Number(nll['monte_carlo_error'])} and a bias of about {Number(nll['bias'])} nats."
+    if nll["bias"] is None:
+        blocks.append(note("nll: one draw of z per example does not show the error and the bias that it adds."))
+    else:
+        blocks.append(
+            note(
+                f"nll: {Number(nll['effective_samples'])} of {nll['samples']} draws count on average. The draws add "
+                f"an error of {Number(nll['monte_carlo_error'])} and a bias of about {Number(nll['bias'])} nats."
+            )
         )
-    )
     if information is not None:
         upper = information["upper_bound"]
         estimator = information["estimator"].partition(", own")[0]

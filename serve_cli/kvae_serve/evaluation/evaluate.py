@@ -155,9 +155,9 @@ def _likelihood(model: Graphs, estimates: list[Estimates], samples: int) -> dict
         np.concatenate([getattr(each, name) for each in estimates])
         for name in ("reconstruction", "kl", "nll", "effective")
     )
-    # To first order an estimate has the variance v = 1/effective - 1/K, and is v/2 too high.
+    # To first order an estimate has the variance v = 1/effective - 1/K, and is v/2 too high. One draw does not show it.
     variance = np.maximum(1 / effective - 1 / samples, 0.0)
-    error = math.sqrt(float(variance.sum())) / len(nll)
+    error = math.sqrt(float(variance.sum())) / len(nll) if samples > 1 else None
     closed = estimates[0].kl_per_dim is not None
     metrics = {
         "elbo": metric(-rec - kl, unit, samples),
@@ -168,7 +168,7 @@ def _likelihood(model: Graphs, estimates: list[Estimates], samples: int) -> dict
             unit,
             samples,
             monte_carlo_error=error,
-            bias=float(variance.mean() / 2),
+            bias=float(variance.mean() / 2) if samples > 1 else None,
             effective_samples=float(effective.mean()),
         ),
     }

@@ -119,6 +119,7 @@ def given_values(texts: Mapping[str, str], manifest: Manifest) -> np.ndarray:
                 expected = f"one of {', '.join(known)}"
             if "format" in column:
                 expected = f"a date in the format {column['format']}"
-            raise RequestError(f"{printable(name, 60)} is given as {printable(text, 40) or 'an empty text'}; expected {expected}.")
+            shown = printable(text, 40) or "an empty text"
+            raise RequestError(f"{printable(name, 60)} is given as {shown}; expected {expected}.")
         row[names.index(name)] = value
     return row.reshape(data.shape)

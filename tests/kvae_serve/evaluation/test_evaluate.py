@@ -29,6 +29,14 @@ def means(document):
     return {name: None if each is None else each["mean"] for name, each in document["figures"].items()}
 
 
+def test_one_draw_does_not_report_its_error(tiny, kvae, tmp_path):
+    nll = evaluate(load(tiny / "linear"), X, importance_samples=1)["figures"]["nll"]
+    assert nll["monte_carlo_error"] is nll["bias"] is None
+    np.save(tmp_path / "x.npy", X)
+    done = kvae("evaluate", "-m", tiny / "linear", "--data", tmp_path / "x.npy", "--num-samples", 1)
+    assert (done.returncode, "one draw of z per example does not show the error" in done.stdout) == (0, True)
+
+
 def test_nll_and_elbo_are_exact_if_the_posterior_is(tiny):
     result = evaluate(load(tiny / "linear"), X, importance_samples=3)
     expected = -linear.log_marginal(X, {}, [0, 0], [0, 0])

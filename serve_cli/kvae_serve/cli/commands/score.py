@@ -192,7 +192,7 @@ class _Source:
     def labels(
         self, summary: _Summary, class_prior: str, method: str, settings: dict[str, Any]
     ) -> Iterator[dict[str, Any]]:
-        """Yield one row per example: the probability of its label, its likeliest label, and log p(x|y) of all labels."""
+        """Yield one row per example: the probability of its label, its likeliest label, log p(x|y) of all labels."""
         from kvae_serve.inference import complexity, label_scores
 
         condition = label_scores.only_class(self._model.manifest)
