@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import os
 import pickle
@@ -15,6 +16,7 @@ import pytest
 
 from kvae_serve.errors import InputDataError, ModelFileError, RequestError
 from kvae_serve.model import load
+from kvae_serve.runtime.conditions import combinations
 from kvae_serve.writers import ascii
 from support.tiny import assert_refused, binary_images, names, resealed
 
@@ -197,3 +199,19 @@ def test_info_aligns_values_and_names_missing_ones(kvae, tiny, tmp_path):
     assert all(line.isprintable() and line[width - 1] == " " and line[width] != " " for line in lines)
     document = json.loads(kvae("info", "-m", "decoder.onnx", "--json").stdout)
     assert document["manifest"]["training"] == training
+
+
+def test_too_many_combinations_of_conditions_are_refused_before_they_are_made(tiny):
+    manifest = load(tiny / "linear_several").manifest
+    tilt = manifest.condition("tilt")
+    conditions = (tilt, dataclasses.replace(tilt, name="other"))
+    manifest = dataclasses.replace(manifest, conditions=conditions)
+    values = np.linspace(-1, 1, 2049).tolist()
+    assert len(combinations(manifest, {"tilt": values[1:], "other": values[1:]})) == 2**22
+    with pytest.raises(RequestError, match="have 4196352 combinations of values; expected at most 4194304"):
+        combinations(manifest, {"tilt": values, "other": values[1:]})
+
+
+def test_repeated_values_of_a_condition_count_once(tiny):
+    manifest = load(tiny / "conditional").manifest
+    assert combinations(manifest, {"label": ["dog", "all", "dog", *["all"] * 1000]}) == [(1,), (0,), (2,)]

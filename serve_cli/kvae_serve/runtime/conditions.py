@@ -6,6 +6,7 @@ ONNX Runtime silently accepts -1 as the index of the last class, so every index 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,9 @@ from kvae_serve.sealed.manifest import JOINT_BINS, Condition, Manifest
 
 Value = str | int | float | np.generic
 ALL = "all"
+MAX_COMBINATIONS = 2**22
+"""Combinations of the values of several conditions in one request."""
+
 DATA = "data"
 """Value of a condition that is drawn for each row, as often as it occurs in the training data."""
 
@@ -104,7 +108,12 @@ def combinations(
     if not requested and len(manifest.conditions) == 1 and manifest.conditions[0].categorical:
         requested = {manifest.conditions[0].name: ALL}
     _check_names(manifest, requested)
-    return list(itertools.product(*(_values(each, requested[each.name]) for each in manifest.conditions)))
+    values = [_values(each, requested[each.name]) for each in manifest.conditions]
+    if (num := math.prod(map(len, values))) > MAX_COMBINATIONS:
+        raise RequestError(
+            f"The conditions have {num} combinations of values; expected at most {MAX_COMBINATIONS}. Give fewer values."
+        )
+    return list(itertools.product(*values))
 
 
 def split_data(
@@ -312,13 +321,14 @@ def _values(condition: Condition, requested: Any) -> list[int | float]:
     values = [requested] if isinstance(requested, str | int | float | np.generic) else list(requested)
     if not values:
         raise RequestError(f"{condition.name} is empty; expected at least one value.")
-    resolved: list[int | float] = []
+    resolved: dict[int | float, None] = {}  # A class that is requested twice is one row of images.
     for value in values:
         if condition.categorical and value == ALL and ALL not in condition.classes:
-            resolved += range(len(condition.classes))
+            if len(resolved) < len(condition.classes):
+                resolved |= dict.fromkeys(range(len(condition.classes)))
         else:
-            resolved.append(resolve(condition, value))
-    return list(dict.fromkeys(resolved))  # A class that is requested twice is one row of images.
+            resolved[resolve(condition, value)] = None
+    return list(resolved)
 
 
 def _number(condition: Condition, value: object) -> float:

@@ -20,14 +20,17 @@ def picture(images: np.ndarray, heat: np.ndarray) -> np.ndarray:
 
     Args:
         images: uint8 `[rows, 2, height, width, channels]`: example and reconstruction.
-        heat: float `[rows, height, width]`, in nats. All rows share one scale, from 0 to the 99.5 % quantile.
+        heat: float `[rows, height, width]`, in nats. All rows share one scale, up to the 99.5 % quantile. It starts at
+            0, or at the 0.5 % quantile if that is negative, as -log of a density can be.
 
     Returns:
         uint8 `[picture_height, picture_width, 3]`. Small images are enlarged.
     """
     rows, _, height, width, _ = images.shape
-    top = max(float(np.quantile(heat, _HOTTEST)), 1e-9)
-    panels = [*np.moveaxis(np.broadcast_to(images, (rows, 2, height, width, 3)), 1, 0), colors(heat / top)]
+    bottom, top = np.quantile(heat, (1 - _HOTTEST, _HOTTEST))
+    bottom = min(bottom, 0.0)
+    shares = (heat - bottom) / max(top - bottom, 1e-9)
+    panels = [*np.moveaxis(np.broadcast_to(images, (rows, 2, height, width, 3)), 1, 0), colors(shares)]
     times = max(1, -(-_SMALLEST_SIDE // max(height, width)))
     tall, wide = height * times, width * times
     canvas = np.full((rows * (tall + GAP) - GAP, 3 * (wide + GAP) - GAP, 3), 255, np.uint8)
