@@ -32,7 +32,7 @@ def text(dataset: Dataset) -> str:
     ]
     columns = (*dataset.columns, *dataset.outside, *dataset.condition_columns.values())
     by_name = {column["name"]: column for column in columns}
-    for name in dataset.order:
+    for name in filter(None, dataset.order):  # Row numbers do not have a name.
         column = by_name[name]
         lines += ["", f"[{json.dumps(name, ensure_ascii=False)}]  # {cells.describe(column)}"]
         lines += [f"{key} = {json.dumps(column[key], ensure_ascii=False)}" for key in _KEYS if key in column]

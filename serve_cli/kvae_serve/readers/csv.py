@@ -151,6 +151,9 @@ def infer(table: Table, options: ReadOptions) -> Dataset:
         raise InputDataError(
             f"All columns of {table.source} are conditions, dropped or constant; expected at least one column of data."
         )
+    if table.first_number is not None:
+        read.outside.insert(0, {"name": "", "type": "id", "prefix": "", "start": table.first_number, "width": 0})
+        read.order.insert(0, "")
     return Dataset(
         np.stack(read.values, axis=1),
         read.conditions,
@@ -360,7 +363,8 @@ def _parse(file: IO[str], source: str, options: ReadOptions) -> Table:
     cells = {name: column for name, column in zip(names, columns, strict=True) if name}
     if not cells:
         raise InputDataError(f"{source} does not contain a column with a name. The first row must contain the names.")
-    return Table(cells, source, skipped + 2, delimiter, tuple(notes))
+    first_number = int(columns[0][0]) if not names[0] and columns[0][0] else None
+    return Table(cells, source, skipped + 2, delimiter, tuple(notes), first_number=first_number)
 
 
 def _detect(sample: Sequence[str], complete: bool) -> str:
@@ -416,7 +420,7 @@ def _lines(file: IO[str], source: str) -> Iterator[str]:
 
 
 def _header(row: list[str], columns: Sequence[list[str]], source: str, notes: list[str]) -> list[str]:
-    """Return the column names. Columns without a name are left out if they are empty or number the rows."""
+    """Return the column names. A column without a name must be empty or, as the first, number the rows."""
     names = [unescape(name.strip()) for name in row]
     if len(names) > MAX_COLUMNS:
         raise InputDataError(f"{source} has {len(names)} columns; the most is {MAX_COLUMNS}. Save it as .npz.")
@@ -427,7 +431,10 @@ def _header(row: list[str], columns: Sequence[list[str]], source: str, notes: li
                 notes.append(f"Column {index + 1} is left out: it is empty.")
                 continue
             if index == 0 and _numbers_rows(columns[index]):
-                notes.append("Column 1, which does not have a name, is left out: it numbers the rows.")
+                notes.append(
+                    "Column 1, which does not have a name, is left out of the model: it numbers the rows. It is "
+                    f"written as {columns[0][0]}, {int(columns[0][0]) + 1}, ..."
+                )
                 continue
         if not name or len(name) > MAX_NAME or not name.isprintable() or NUMBER.fullmatch(name):
             raise InputDataError(

@@ -38,6 +38,7 @@ class Table(NamedTuple):
         notes: Sentences about how the file was read.
         dtypes: Types of the columns of a DataFrame.
         settings: Settings of columns that follow from these types, as `ReadOptions.column_settings`.
+        first_number: First number of a first column without a name that numbers the rows, which is not in `cells`.
     """
 
     cells: dict[str, list[str]]
@@ -47,6 +48,7 @@ class Table(NamedTuple):
     notes: tuple[str, ...] = ()
     dtypes: Mapping[str, str] = MappingProxyType({})
     settings: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    first_number: int | None = None
 
     def where(self, name: str, row: int) -> str:
         """Return the position of a cell for a message."""

@@ -86,7 +86,7 @@ def _read_for(path: Path, manifest: Manifest, split: Split | None, options: Read
         else:
             table = csv.parse(path, printable(path), options)
         if data.kind == "table":
-            ids = [each["name"] for each in data.outside if each["type"] == "id"]
+            ids = [each["name"] for each in data.outside if each["type"] == "id" and each["name"]]
             return csv.apply(table, data.columns, manifest.conditions, options.missing_values, ids)
         if len(table.cells) < data.num_values:
             raise InputDataError(

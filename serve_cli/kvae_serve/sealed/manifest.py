@@ -275,7 +275,8 @@ class _Checker:
         outside = self.outside(raw) if kind == "table" and "outside" in raw else ()
         order: list[str] = []
         if kind == "table" and "order" in raw:
-            order = [self.text({"name": name}, "name") for name in self.list(raw, "order", limit=MAX_CLASSES)]
+            for name in self.list(raw, "order", limit=MAX_CLASSES):
+                order.append(name if name == "" else self.text({"name": name}, "name"))
         if not isinstance(bounded := raw.get("bounded", True), bool):
             self.fail("data.bounded", bounded, "true or false")
         mean, scale = self.features(raw, shape[-1]) if "scale" in raw or "mean" in raw else ((), ())
@@ -327,7 +328,8 @@ class _Checker:
         for column in columns:
             if not isinstance(column, dict):
                 self.fail("a column outside", column, "an object")
-            self.text(column, "name")
+            if column.get("name") != "":  # Row numbers may have no name.
+                self.text(column, "name")
             key = "value" if self.choice(column, "type", ("constant", "id")) == "constant" else "prefix"
             if column.get(key) != "":
                 self.text(column, key, MAX_COLUMN_TEXT)

@@ -17,6 +17,9 @@ from kvae_serve.errors import MissingExtraError
 from kvae_serve.row_stream import RowStream
 from kvae_serve.sealed.manifest import Manifest
 
+_NAMELESS = "Unnamed: 0"
+"""Name that pandas gives to a first column without one."""
+
 
 def to_frame(manifest: Manifest, x: np.ndarray, conditions: Mapping[str, np.ndarray], first: int = 0) -> Any:
     """Return rows as a DataFrame; a dict of arrays if pandas is not installed.
@@ -50,12 +53,12 @@ def to_arrays(
     for column in data.outside:
         rows = cells.identifiers(column, first) if column["type"] == "id" else None
         texts = list(islice(rows, len(x))) if rows is not None else [column["value"]] * len(x)
-        found[column["name"]] = (_parsed(texts, column), column)
+        found[column["name"] or _NAMELESS] = (_parsed(texts, column), column)
     for condition in manifest.conditions:
         if condition.name in conditions:
             column = {**condition.column, **({"classes": condition.classes} if condition.categorical else {})}
             found[column.get("name", condition.name)] = (_values(column, conditions[condition.name]), column)
-    order = [name for name in data.order or found if name in found]
+    order = [name for name in (each or _NAMELESS for each in data.order or found) if name in found]
     return {name: found[name] for name in order}
 
 

@@ -22,11 +22,12 @@ SMALL = {"encoder_hidden": (16,), "decoder_hidden": (16,), "latent_dim": 2, "epo
 
 
 def people() -> list[dict[str, str]]:
-    """Return rows with every type of column: identifier, constant, missing classes, dates, large numbers."""
+    """Return rows with every type of column, such as row numbers without a name, missing classes and large numbers."""
     rng = np.random.default_rng(0)
     start = datetime.date(2020, 2, 25)
     return [
         {
+            "": str(index),
             "Person": f"p{index + 1:04d}",
             "country": "CH",
             "age": str(rng.integers(17, 91)),
@@ -80,7 +81,7 @@ def test_sampled_rows_replace_the_original_file(table, model, tmp_path):
     original, rows = read(table), read(tmp_path / "rows.csv")
     assert list(rows[0]) == list(original[0])
     assert len(rows) == NUM
-    for name in ("Person", "country"):
+    for name in ("", "Person", "country"):
         assert [row[name] for row in rows] == [row[name] for row in original]
     for name in ("work", "Pay class", "active"):
         assert {row[name] for row in rows} <= {row[name] for row in original}
@@ -120,7 +121,7 @@ def test_conditions_can_be_fixed_and_keep_their_place(model, tmp_path):
     rows = read(tmp_path / "rows.csv")
     assert [row["age"] for row in rows] == ["40"] * 5 + ["50"] * 5
     assert {row["Pay class"] for row in rows} == {">50K"}
-    assert list(rows[0])[2] == "age"
+    assert list(rows[0])[3] == "age"
 
 
 def test_unseen_class_scores_as_unlike_the_training_data(table, model, tmp_path):

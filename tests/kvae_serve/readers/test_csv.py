@@ -261,6 +261,14 @@ def test_what_is_not_data_is_left_out(tmp_path, text):
         assert len(data.notes) == (0 if text.startswith("sep") else 1)
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_row_numbers_without_a_name_are_written_back(tmp_path, first):
+    data = read(tmp_path, f",a,b\n{first},1,x\n{first + 1},2,y\n")
+    assert data.outside == ({"name": "", "type": "id", "prefix": "", "start": first, "width": 0},)
+    assert data.order == ("", "a", "b")
+    assert data.notes[0].endswith(f"It is written as {first}, {first + 1}, ...")
+
+
 def test_all_problems_of_a_table_are_in_one_message(tmp_path):
     rows = ""
     for i in range(ROWS):

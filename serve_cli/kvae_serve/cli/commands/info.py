@@ -66,7 +66,7 @@ def _columns(manifest: Manifest) -> list[str]:
     data = manifest.data
     by_name = {each["name"]: cells.describe(each) for each in (*data.columns, *data.outside)}
     by_name |= {each.column["name"]: f"condition {each.name}" for each in manifest.conditions if each.column}
-    return [f"{name}: {by_name[name]}" for name in data.order or by_name]
+    return [f"{name or '(no name)'}: {by_name[name]}" for name in data.order or by_name]
 
 
 def _condition(condition: Condition) -> str:
