@@ -229,7 +229,7 @@ def export(
 
     with tempfile.TemporaryDirectory() as temporary:
         float32_folder = None
-        if quantize.changes(model, weights):
+        if weights != "float32" and not quantize.is_rounded(model, weights):
             float32_folder = Path(temporary) / "float32"
             write("float32", float32_folder)
             measured = [] if measured is None else measured

@@ -69,13 +69,13 @@ def rounded(model: keras.Model, form: str) -> Iterator[None]:
             weight.assign(original)
 
 
-def changes(model: keras.Model, form: str) -> bool:
-    """Return whether rounding to `form` changes a weight. Weights that were rounded before stay the same."""
-    before = [np.array(ops.convert_to_numpy(weight)) for weight in model.weights]
+def is_rounded(model: keras.Model, form: str) -> bool:
+    """Return whether the kernels were rounded to `form` before, so that rounding does not change them."""
+    kernels = list(_kernels(model))
+    before = [np.array(ops.convert_to_numpy(weight)) for weight, _ in kernels]
     with rounded(model, form):
-        return any(
-            not np.array_equal(old, ops.convert_to_numpy(new)) for old, new in zip(before, model.weights, strict=True)
-        )
+        after = [ops.convert_to_numpy(weight) for weight, _ in kernels]
+        return bool(kernels) and all(map(np.array_equal, before, after))
 
 
 def _kernels(model: keras.Model) -> Iterator[tuple[Any, tuple[int, ...]]]:
