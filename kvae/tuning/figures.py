@@ -16,6 +16,7 @@ from kvae.training.defaults import with_axes
 from kvae.training.loop import Run
 from kvae.tuning.factors import Factors
 from kvae.tuning.plan import DCI_ROWS, Plan
+from kvae_serve.errors import InputDataError
 from kvae_serve.evaluation import evaluate
 from kvae_serve.readers import Dataset
 
@@ -29,8 +30,8 @@ def measure(plan: Plan, config: Config, run: Run) -> dict[str, float]:
 
     `val_elbo`, `val_reconstruction` and `val_kl` (nats per example) and `val_active_units` are those of the validation
     data at the end of training. `val_nll` is estimated only if it is the metric. `val_mig` is the mutual information
-    gap on the validation data; `mig`, `factor_vae_score` and `dci_disentanglement` are those of all data, as published
-    ones are, and only of a grid.
+    gap on the validation data, if all factors vary there; `mig`, `factor_vae_score` and `dci_disentanglement` are those
+    of all data, as published ones are, and only of a grid.
     """
     validation = run.metadata["training"]["validation"]
     figures = {f"val_{name}": float(validation[name]) for name in ("elbo", "reconstruction", "kl", "active_units")}
@@ -42,18 +43,20 @@ def measure(plan: Plan, config: Config, run: Run) -> dict[str, float]:
         document = evaluate(KerasModel(run.model), np.asarray(x), conditions, importance_samples=NLL_DRAWS, seed=seed)
         figures["val_nll"] = document["figures"]["nll"]["mean"]
     if plan.factors:
-        figures |= _disentanglement(run.model, dataset, rows, plan.factors, seed, of_all=plan.is_grid)
+        try:
+            figures["val_mig"] = metrics.mig(_encode(run.model, dataset, rows), plan.factors.classes[rows])
+        except InputDataError:  # a factor does not vary among so few examples
+            if plan.metric == "val_mig":
+                raise
+        if plan.is_grid:
+            figures |= _disentanglement(run.model, dataset, plan.factors, seed)
     return figures
 
 
-def _disentanglement(
-    model: Any, dataset: Dataset, rows: np.ndarray, factors: Factors, seed: int, of_all: bool
-) -> dict[str, float]:
-    """Return the scores of mean codes (`z_mean`)."""
-    if not of_all:
-        return {"val_mig": metrics.mig(_encode(model, dataset, rows), factors.classes[rows])}
+def _disentanglement(model: Any, dataset: Dataset, factors: Factors, seed: int) -> dict[str, float]:
+    """Return the scores of the mean codes (`z_mean`) of all data."""
     codes = _encode(model, dataset, np.arange(len(dataset.x)))
-    figures = {"val_mig": metrics.mig(codes[rows], factors.classes[rows]), "mig": metrics.mig(codes, factors.classes)}
+    figures = {"mig": metrics.mig(codes, factors.classes)}
     if len(codes) == np.prod(factors.sizes) == len(np.unique(factors.classes, axis=0)):
         sampler, sizes = metrics.grid_sampler(codes, factors.classes)
         figures["factor_vae_score"] = metrics.factor_vae_score(sampler, sizes, seed=seed)

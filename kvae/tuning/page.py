@@ -24,13 +24,15 @@ _SCORES = ("val_mig", "mig", "factor_vae_score", "dci_disentanglement")
 
 def write(study: Any, plan: Plan, directory: Path, best: Group | None) -> None:
     """Write `report.html`, and for a grid the plot of rate and distortion as SVG."""
-    complete = results.groups(study)
+    rows = results.rows(study, plan)
+    complete, numbers = results.groups(rows, plan.is_grid), results.counts(rows)
     sections = []
     if complete:
-        blocks = _grid(plan, complete, directory) if plan.is_grid else _search(study, plan, complete, best)
+        blocks = (
+            _grid(plan, complete, directory) if plan.is_grid else _search(plan, complete, best, sum(numbers.values()))
+        )
         sections = [{"name": name, "title": title, "blocks": each} for name, title, each in blocks]
-    sections.append({"name": "trials", "title": "All runs", "blocks": [_runs(study, plan, bool(complete))]})
-    numbers = results.counts(study)
+    sections.append({"name": "trials", "title": "All runs", "blocks": [_runs(rows, plan, bool(complete))]})
     page = render_sections(
         name=directory.absolute().name,
         kind="tuning",
@@ -75,22 +77,22 @@ def _counts(plan: Plan, numbers: dict[str, int]) -> list[tuple[Any, str, str]]:
 
 
 def _search(
-    study: Any, plan: Plan, complete: Sequence[Group], best: Group | None
+    plan: Plan, complete: Sequence[Group], best: Group | None, num_trials: int
 ) -> list[tuple[str, str, list[Block]]]:
     assert best is not None
-    default = next((each for each in complete if each.trial == 0), None)
     known = plan.defaults()
+    is_tried = known.keys() == plan.space.keys()
+    default = next((each for each in complete if each.trial == 0), None) if is_tried else None
     rows = [
         (key, results.text(best.params[key]), results.text(known[key]) if key in known else "outside the space")
         for key in plan.space
     ]
     shown = _aligned([each.median(plan.metric) for each in (best, default) if each])
-    rows.append((plan.metric, str(shown[0]), str(shown[1]) if default else "not complete"))
-    total = len(study.get_trials(deepcopy=False))
+    rows.append((plan.metric, str(shown[0]), str(shown[1]) if default else "not complete" if is_tried else "not tried"))
     chosen = [
-        table(("setting", f"best (trial {best.trial})", "default (trial 0)"), rows),
+        table(("setting", f"best (trial {best.trial})", "default (trial 0)" if is_tried else "default"), rows),
         note(
-            f"The best of {total} trials on the same validation data is better than it will be on new data. To "
+            f"The best of {num_trials} trials on the same validation data is better than it will be on new data. To "
             "measure it on test data, train with this command, then use kvae export and kvae evaluate."
         ),
         {"command": f"kvae train --config {storage.BEST} -o RUN"},
@@ -302,8 +304,7 @@ def _medians(plan: Plan, complete: Sequence[Group], names: Sequence[str]) -> Blo
     return table((*head, "runs"), rows)
 
 
-def _runs(study: Any, plan: Plan, folded: bool) -> Block:
-    all_rows = results.rows(study)
+def _runs(all_rows: Sequence[results.Row], plan: Plan, folded: bool) -> Block:
     names = [name for name in FIGURES if any(name in row.figures for row in all_rows)]
     lines = []
     finite = [{name: value for name, value in row.figures.items() if _finite(value)} for row in all_rows]

@@ -83,12 +83,14 @@ class Study:
     interrupted: bool = False
 
 
-def rows(study: Any) -> list[Row]:
-    """Return all runs, by trial and seed."""
+def rows(study: Any, plan: Plan) -> list[Row]:
+    """Return all runs of a plan, by trial and seed. Runs of grid values that are not in the plan are left out."""
     found = []
     for trial in study.get_trials(deepcopy=False):
         params = dict(trial.user_attrs.get("grid") or trial.params)
         seed = params.pop("seed", None)
+        if plan.is_grid and not all(params.get(key) in part.values for key, part in plan.space.items()):
+            continue
         state = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}.get(trial.state.name, "running")
         error = trial.user_attrs.get("error", "")
         runs = {int(key[len(_SEED) :]): value for key, value in trial.user_attrs.items() if key.startswith(_SEED)}
@@ -99,18 +101,14 @@ def rows(study: Any) -> list[Row]:
     return found
 
 
-def groups(study: Any) -> list[Group]:
+def groups(all_rows: Iterable[Row], is_grid: bool) -> list[Group]:
     """Return the complete configurations. The trials of a grid with different seeds are one."""
     found: dict[Any, Group] = {}
-    for row in rows(study):
+    for row in all_rows:
         if row.state == "complete" and row.seed is not None:
-            key = tuple(sorted(row.params.items())) if _is_grid_row(study, row) else row.trial
+            key = tuple(sorted(row.params.items())) if is_grid else row.trial
             found.setdefault(key, Group(row.trial, row.params, {})).figures[row.seed] = row.figures
     return list(found.values())
-
-
-def _is_grid_row(study: Any, row: Row) -> bool:
-    return "grid" in study.get_trials(deepcopy=False)[row.trial].user_attrs
 
 
 def best(complete: Sequence[Group], metric: str, seeds: Sequence[int]) -> Group | None:
@@ -120,11 +118,11 @@ def best(complete: Sequence[Group], metric: str, seeds: Sequence[int]) -> Group 
     return max(ranked, key=lambda each: sign * each.median(metric), default=None)
 
 
-def counts(study: Any) -> dict[str, int]:
+def counts(all_rows: Iterable[Row]) -> dict[str, int]:
     """Return the number of trials by state."""
     found = dict.fromkeys(("complete", "pruned", "failed", "running"), 0)
-    for number in {(row.trial, row.state) for row in rows(study)}:
-        found[number[1]] += 1
+    for _, state in {(row.trial, row.state) for row in all_rows}:
+        found[state] += 1
     return found
 
 
@@ -142,7 +140,8 @@ def text(value: Any) -> str:
 
 def write_tables(study: Any, plan: Plan, directory: Path) -> Group | None:
     """Write the CSV files and `best.toml`, and return the best group."""
-    all_rows, complete = rows(study), groups(study)
+    all_rows = rows(study, plan)
+    complete = groups(all_rows, plan.is_grid)
     names = [name for name in FIGURES if any(name in row.figures for row in all_rows)]
     head = ["trial", "state", "seed", *plan.space, *names, "epochs", "seconds", "error"]
     lines = [
@@ -161,7 +160,7 @@ def write_tables(study: Any, plan: Plan, directory: Path) -> Group | None:
     if chosen:
         config = plan.config(chosen.params, plan.seeds[0])
         number = f"{chosen.median(plan.metric):.6g}"
-        line = f"# Best of {len(study.get_trials(deepcopy=False))} trials of kvae tune: {plan.metric} {number}\n"
+        line = f"# Best of {sum(counts(all_rows).values())} trials of kvae tune: {plan.metric} {number}\n"
         atomic.write_whole(directory / storage.BEST, (line + config.to_toml()).encode(), force=True)
     return chosen
 

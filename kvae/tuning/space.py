@@ -47,7 +47,7 @@ class Range:
 
     def __str__(self) -> str:
         """Return the text form, such as `2:64:log`."""
-        return f"{self.low:g}:{self.high:g}" + (":log" if self.log else "")
+        return f"{_text(self.low)}:{_text(self.high)}" + (":log" if self.log else "")
 
     def value(self, drawn: Any) -> Any:
         """Return the value of the setting."""
@@ -166,7 +166,7 @@ def _joined(values: Any) -> str:
     """Return the value or the values of a setting as text."""
     if isinstance(values, str) or not isinstance(values, Iterable):
         return str(values)
-    return "|".join(",".join(map(str, each)) if isinstance(each, (list, tuple)) else str(each) for each in values)
+    return "|".join(_text(tuple(each)) if isinstance(each, (list, tuple)) else str(each) for each in values)
 
 
 def _declared(name: str, option: str) -> tuple[str, dataclasses.Field]:
@@ -240,16 +240,20 @@ def _typed(field: dataclasses.Field, text: str) -> Any:
 
 
 def _text(value: Any) -> str:
+    """Return the text of a value, from which it can be parsed."""
     if isinstance(value, tuple):
         return ",".join(map(str, value)) or "0"
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def default_space(config: Config) -> Space:
     """Return the space around the defaults of the data: latent_dim, the learning rate and the size of the network.
 
-    Widths are halved and doubled, numbers divided and multiplied by 4. beta is not part of it, because the elbo is
-    highest near 1 by its definition.
+    Widths are halved and doubled; latent_dim and the learning rate are divided and multiplied by 4. beta is not part of
+    it, because the elbo is highest near 1 by its definition.
 
     Args:
         config: Settings of the data, from `defaults.default_settings`.

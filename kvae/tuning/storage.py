@@ -201,8 +201,25 @@ def _storage_errors(where: str) -> Iterator[None]:
     except KvaeError:
         raise
     except Exception as error:
-        reason = printable(str(getattr(error, "orig", None) or error).partition("\n")[0], 100)
-        raise OutputError(f"The storage {where} cannot be opened ({reason}). Check --storage.") from error
+        raise OutputError(f"The storage {where} cannot be opened ({_reason(error)}). Check --storage.") from error
+
+
+@contextlib.contextmanager
+def lost_storage() -> Iterator[None]:
+    """Turn the error of Optuna that its storage cannot be reached into OutputError."""
+    import optuna
+
+    try:
+        yield
+    except optuna.exceptions.StorageInternalError as error:
+        reason = _reason(error.__cause__ or error)
+        raise OutputError(
+            f"The storage cannot be read or written ({reason}). Run the same command again to continue."
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    return printable(str(getattr(error, "orig", None) or error).partition("\n")[0], 100)
 
 
 @contextlib.contextmanager

@@ -183,6 +183,8 @@ def summary(study: Study, request: Request) -> str:
         )
     if study.interrupted:
         lines.append("Interrupted. Run the same command again to continue.")
+    elif study.counts["running"]:
+        lines.append("The trials that are still running belong to other processes. The last one writes the result.")
     if study.best:
         lines.append(f"Report: {study.directory / storage.REPORT}")
         lines.append(f"Next: kvae train --config {study.directory / storage.BEST} -o RUN")
@@ -200,16 +202,17 @@ def run(request: Request, quiet: bool = False) -> Study:
     """
     plan, directory, study = request.plan, request.directory, request.study
     interrupted = False
-    while not interrupted:
-        with _next_trial(request) as number:
-            if number is None:
-                break
-            with _tensorflow_warnings_hidden():
-                interrupted = not _train_trial(request, number, quiet)
-        if not interrupted:
-            results.write_tables(study, plan, directory)
-    written = _write(request, interrupted)
-    if not written.best and not interrupted:
+    with storage.lost_storage():
+        while not interrupted:
+            with _next_trial(request) as number:
+                if number is None:
+                    break
+                with _tensorflow_warnings_hidden():
+                    interrupted = not _train_trial(request, number, quiet)
+            if not interrupted:
+                results.write_tables(study, plan, directory)
+        written = _write(request, interrupted)
+    if not written.best and not interrupted and not written.counts["running"]:
         reason = next(
             (each.user_attrs.get("error") for each in study.trials if each.user_attrs.get("error")), "unknown"
         )
@@ -231,7 +234,7 @@ def _write(request: Request, interrupted: bool) -> Study:
     if chosen:
         params = {key: plan.space[key].value(value) for key, value in chosen.params.items()}
         found = {"trial": chosen.trial, "value": chosen.median(plan.metric), "params": params}
-    return Study(directory, found, results.counts(study), interrupted)
+    return Study(directory, found, results.counts(results.rows(study, plan)), interrupted)
 
 
 @contextlib.contextmanager
@@ -239,30 +242,32 @@ def _next_trial(request: Request) -> Iterator[int | None]:
     """Claim an interrupted trial or start a new one; yield its number, or None if no trials are left."""
     from optuna.trial import TrialState
 
-    directory, study = request.directory, request.study
+    plan, directory, study = request.plan, request.directory, request.study
     with contextlib.ExitStack() as claims:
         with storage.locked(directory):
             number = None
             trials = study.get_trials(deepcopy=False)
             for trial in trials:
                 folder = trial_folder(directory, trial.number)
-                if trial.state != TrialState.RUNNING:
-                    continue
-                if not folder.is_dir():
-                    if not request.is_shared:  # all processes share this folder: it was killed before it had one
-                        study.tell(trial.number, state=TrialState.FAIL)
-                elif claims.enter_context(storage.claim(folder)):
+                if trial.state != TrialState.RUNNING or (request.is_shared and not folder.is_dir()):
+                    continue  # finished, or started in another folder
+                has_settings = "grid" in trial.user_attrs or trial.params.keys() == plan.space.keys()
+                if not has_settings:
+                    study.tell(trial.number, state=TrialState.FAIL)  # killed while it was created
+                elif claims.enter_context(storage.claim(_create(folder))):
                     number = trial.number
                     break
-            if number is None and (new := _ask(request, trials)) is not None:
-                number = new
-                folder = trial_folder(directory, number)
-                try:
-                    folder.mkdir(exist_ok=True)
-                except OSError as error:
-                    raise OutputError(f"Cannot write {folder} ({error.strerror}). Make room.") from None
-                claims.enter_context(storage.claim(folder))
+            if number is None and (number := _ask(request, trials)) is not None:
+                claims.enter_context(storage.claim(_create(trial_folder(directory, number))))
         yield number
+
+
+def _create(folder: Path) -> Path:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"Cannot write {folder} ({error.strerror}). Make room.") from None
+    return folder
 
 
 def _ask(request: Request, trials: list[Any]) -> int | None:
@@ -278,12 +283,13 @@ def _ask(request: Request, trials: list[Any]) -> int | None:
         trial = study.ask()
         trial.set_user_attr("grid", point)
         return trial.number
-    if len(trials) >= request.trials:
+    num_begun = sum(each.state != optuna.trial.TrialState.WAITING for each in trials)
+    if num_begun >= request.trials:
         return None
     if not trials:
         study.enqueue_trial(plan.defaults())
     # A new sampler for each trial: what it draws depends on the trials before, and not on interruptions.
-    seed = (plan.seeds[0] * 7919 + len(trials)) % 2**32
+    seed = (plan.seeds[0] * 7919 + num_begun) % 2**32
     study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
     return study.ask(_distributions(plan)).number
 
@@ -319,6 +325,7 @@ def _train_trial(request: Request, number: int, quiet: bool) -> bool:
     started, values, title = time.monotonic(), [], results.words(params)
     try:
         for index, seed in enumerate(seeds):
+            run_started = time.monotonic()
             if (figures := frozen.user_attrs.get(f"seed {seed}")) is None:
                 pruning = None if plan.is_grid or not metric.curve else _pruning(trial, frozen, metric, index)
                 config = plan.config(params, seed)
@@ -333,7 +340,7 @@ def _train_trial(request: Request, number: int, quiet: bool) -> bool:
                     return True
                 from kvae.tuning.figures import measure
 
-                figures = {**measure(plan, config, trained), "seconds": round(time.monotonic() - started, 1)}
+                figures = {**measure(plan, config, trained), "seconds": round(time.monotonic() - run_started, 1)}
                 trial.set_user_attr(f"seed {seed}", figures)
             values.append(figures[plan.metric])
     except (RequestError, InputDataError, VerificationError) as error:

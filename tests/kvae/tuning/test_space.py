@@ -40,6 +40,17 @@ def test_mapping_means_the_same_as_text():
     assert space.parse_space({"latent_dim": "2:8"}) == space.parse_space("latent_dim=2:8")
 
 
+def test_text_of_a_value_has_all_its_digits():
+    parsed = space.parse_grid("learning_rate=0.00012345671,0.00012345672,1e-3")["training.learning_rate"]
+    assert parsed.values == {"0.00012345671": 0.00012345671, "0.00012345672": 0.00012345672, "0.001": 0.001}
+    assert str(space.parse_space("learning_rate=0.00012345671:0.5")["training.learning_rate"]) == "0.00012345671:0.5"
+
+
+def test_empty_widths_in_a_list_mean_a_network_without_hidden_layers():
+    parsed = space.parse_space({"encoder_hidden": [(), (8, 4)]})
+    assert parsed["model.encoder_hidden"].values == {"0": (), "8,4": (8, 4)}
+
+
 @pytest.mark.parametrize(
     ("request_text", "message"),
     [

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -82,8 +83,6 @@ def test_report_states_the_numbers_of_trials(whole):
 
 @pytest.mark.long
 def test_finished_study_continues_with_more_trials(whole, tmp_path):
-    import shutil
-
     copy = shutil.copytree(whole, tmp_path / "renamed")
     assert tune(copy).counts["complete"] == 3
     assert tune(copy, trials=4).counts["complete"] == 4
@@ -204,6 +203,57 @@ def test_study_whose_trials_all_fail_is_one_error(tmp_path):
         tune(tmp_path / "study", trials=2, space="learning_rate=1e30:1e31")
 
 
+def prepared(folder, **changes):
+    """Return a request as `tune` prepares it."""
+    request = {"trials": 1, "space": SPACE, "grid": None, "metric": "val_elbo", "seeds": 1, "storage_url": None}
+    return study.prepare(folder, None, {**SETTINGS, "data": "mnist-sample"}, factors=None, **{**request, **changes})
+
+
+def test_process_whose_trials_are_all_running_elsewhere_is_not_an_error(tmp_path):
+    request = prepared(tmp_path / "study")
+    with study._next_trial(request) as number:
+        assert number == 0
+        done = tune(tmp_path / "study", trials=1)
+    assert (done.best, done.counts["running"]) == (None, 1)
+    assert "belong to other processes" in study.summary(done, request)
+
+
+@pytest.mark.parametrize("grid", [None, {"latent_dim": [2, 3]}])
+def test_trial_that_was_killed_before_it_had_a_folder_is_claimed(tmp_path, grid):
+    request = prepared(tmp_path / "study", **({"grid": grid, "space": None, "trials": None} if grid else {}))
+    assert study._ask(request, []) == 0
+    with study._next_trial(request) as number:
+        assert number == 0
+        assert study.trial_folder(tmp_path / "study", 0).is_dir()
+
+
+def test_trial_that_was_killed_before_it_had_settings_is_failed(tmp_path):
+    request = prepared(tmp_path / "study", trials=2)
+    request.study.ask()
+    with study._next_trial(request) as number:
+        assert number == 1
+    assert [row.state for row in results.rows(request.study, request.plan)] == ["failed", "running"]
+
+
+def test_defaults_that_were_enqueued_before_a_kill_are_the_first_trial(tmp_path):
+    request = prepared(tmp_path / "study")
+    request.study.enqueue_trial(request.plan.defaults())
+    with study._next_trial(request) as number:
+        assert number == 0
+        assert request.study.trials[0].params["training.learning_rate"] == request.plan.base.training.learning_rate
+
+
+def test_lost_storage_is_one_error(tmp_path, monkeypatch):
+    import sqlite3
+
+    monkeypatch.chdir(tmp_path)
+    request = prepared(tmp_path / "study", storage_url="sqlite:///x.db")
+    with sqlite3.connect(tmp_path / "x.db") as database:
+        database.execute("DROP TABLE trials")
+    with pytest.raises(OutputError, match=r"storage cannot be read or written \(.*no such table"):
+        study.run(request, quiet=True)
+
+
 @pytest.mark.long
 def test_interrupted_study_continues_to_the_same_result(whole, tmp_path, monkeypatch):
     """Ctrl-C in the second trial; the trial is a run that resumes."""
@@ -276,6 +326,22 @@ def test_grid_measures_each_beta_and_seed(grid):
         assert all(0 <= float(row[name]) <= 1 for name in ("val_mig", "mig", "factor_vae_score", "dci_disentanglement"))
 
 
+def test_grid_without_an_earlier_value_leaves_its_runs_out_of_the_tables(grid, sprites, tmp_path):
+    copy = shutil.copytree(grid, tmp_path / "copy")
+    done = kvae.tune(sprites, copy, grid={"beta": [4]}, seeds=2, quiet=True, **_of_sprites())
+    assert (done.counts["complete"], done.best["params"]) == (2, {"objective.beta": 4.0})
+    assert {row["objective.beta"] for row in rows_of(copy / storage.RUNS)} == {"4"}
+    assert len(rows_of(grid / storage.RUNS)) == 4
+
+
+def test_figures_leave_out_mig_if_a_factor_does_not_vary_in_the_validation_data(sprites, tmp_path):
+    settings = {**_of_sprites(), "validation": 1}
+    kvae.tune(sprites, tmp_path / "study", trials=1, space="learning_rate=1e-3:1e-2", quiet=True, **settings)
+    row = rows_of(tmp_path / "study" / storage.RUNS)[0]
+    assert row["state"] == "complete"
+    assert "val_mig" not in row
+
+
 def test_medians_and_spread_are_over_seeds(grid):
     rows, medians = rows_of(grid / storage.RUNS), rows_of(grid / storage.MEDIANS)
     assert [each["objective.beta"] for each in medians] == ["1", "4"]
@@ -304,8 +370,6 @@ def test_grid_has_a_plot_of_rate_and_distortion(grid):
 
 @pytest.mark.long
 def test_grid_takes_more_values_and_seeds(grid, sprites, tmp_path):
-    import shutil
-
     copy = shutil.copytree(grid, tmp_path / "copy")
     done = kvae.tune(sprites, copy, grid={"beta": [1, 2, 4]}, seeds=2, quiet=True, **_of_sprites())
     assert done.counts["complete"] == 6
@@ -333,6 +397,13 @@ def test_factors_of_sprites_leave_out_constants(sprites):
         factors.read(str(sprites), 36, "w")
     with pytest.raises(InputDataError, match="expected factors"):
         factors.read(str(sprites), 36, "x")
+
+
+@pytest.mark.parametrize(("space", "is_tried"), [("learning_rate=1e-4:1e-2", True), ("latent_dim=3:4", False)])
+def test_report_compares_with_the_defaults_only_if_the_space_contains_them(space, is_tried, tmp_path):
+    tune(tmp_path / "study", trials=1, space=space)
+    report = (tmp_path / "study" / storage.REPORT).read_text()
+    assert ("default (trial 0)" in report, "not tried" in report) == (is_tried, not is_tried)
 
 
 def test_best_of_a_grid_is_the_best_median():
