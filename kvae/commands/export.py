@@ -71,7 +71,7 @@ def export(
     if output is None and triton is None:
         raise RequestError("The files need a folder. Give -o FOLDER, or --triton DIR for a Triton server.")
     is_exported = run_folder.is_exported(run)
-    fitted.check(is_exported, output)
+    fitted.check(is_exported, not is_exported and run.suffix != run_folder.KERAS, output)
     if is_exported and (triton is not None or fitted.prior) and weights != "float32":
         raise RequestError(f"{run} is an exported model, whose weights do not change. Leave out --weights.")
     if is_exported and triton is not None and fitted.prior is None:

@@ -25,8 +25,8 @@ class PriorArgs:
     sample_metrics: int | None
     classifier: str | None
 
-    def check(self, is_exported: bool, output: Path | None) -> None:
-        """Raise `RequestError` if the options do not fit each other."""
+    def check(self, is_exported: bool, is_run: bool, output: Path | None) -> None:
+        """Raise `RequestError` if the options do not fit each other. Only a run folder names its training data."""
         from kvae.exporting import fitted_prior
 
         if self.prior is None:
@@ -40,7 +40,7 @@ class PriorArgs:
             raise RequestError("--prior needs a folder for the files. Give -o FOLDER.")
         if self.classifier and self.sample_metrics is None:
             raise RequestError("--classifier is for --sample-metrics. Give --sample-metrics N as well.")
-        if is_exported and self.data is None:
+        if not is_run and self.data is None:
             raise RequestError("--prior needs the training data of the model. Give --data DATA.")
 
     def fit(
@@ -62,6 +62,7 @@ class PriorArgs:
         from kvae.commands import evaluate_samples
         from kvae.exporting import fitted_prior
         from kvae_serve.model import load
+        from kvae_serve.readers import MissingSplitError
 
         assert self.prior is not None
         model = load(source)
@@ -71,19 +72,20 @@ class PriorArgs:
         def compare(new: Model) -> None:
             if self.sample_metrics is None:
                 return
+            report = (lambda line: None) if quiet else (lambda line: click.echo(line, err=True))
+            options = {"num": self.sample_metrics, "classifier": self.classifier, "seed": 0, "report": report}
             for title, each in (("before", model), ("fitted", new)):
-                samples[title] = evaluate_samples.measure(
-                    each,
-                    data,
-                    None,
-                    {},
-                    num=self.sample_metrics,
-                    train_data=None,
-                    target=None,
-                    classifier=self.classifier,
-                    seed=0,
-                    report=(lambda line: None) if quiet else (lambda line: click.echo(line, err=True)),
-                )
+                try:
+                    samples[title] = evaluate_samples.measure(
+                        each, data, None, {}, train_data=None, target=None, **options
+                    )
+                except RequestError as error:
+                    if not isinstance(error.__cause__, MissingSplitError):
+                        raise
+                    raise RequestError(
+                        f"{printable(data)} does not have a test split, which --sample-metrics needs. Leave it out, "
+                        "and use kvae evaluate with --data and --train-data."
+                    ) from error
 
         request = fitted_prior.parse(self.prior)
         fitted = fitted_prior.fit_prior(

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -103,8 +103,8 @@ def fit_prior(
         x: Training data `[num, *shape]` in data units. At most 60,000 examples, evenly spaced, are used.
         conditions: Each condition by name, `[num]`; classes as indices.
         per_class: Fit a mixture to each class of the categorical condition. All have the same weights.
-        num_components: Number of Gaussians, of each class if `per_class`. By default 100, or 40 of each class, and less
-            for few examples.
+        num_components: Number of Gaussians, of each class if `per_class`. By default 100, or 40 of each class, and
+            fewer for few examples.
         held_out: Pair of validation data x and conditions, to measure on and for the quantiles of `kvae score`. By
             default up to 1,000 examples of `x` are not fitted but measured, and the quantiles are of all of `x`.
         seed: Seed of the draws from the posteriors and of the initial means.
@@ -158,7 +158,7 @@ def fit_prior(
         fewest = min(np.bincount(labels)[np.unique(labels)])
         most = COMPONENTS_PER_CLASS if per_class else COMPONENTS
         num_components = int(min(most, max(1, fewest // (_EXAMPLES_PER_DIM * z_mean.shape[1]))))
-    groups = _draws(z_mean, z_log_var, labels, num_components, seed)
+    groups = _draws(z_mean, z_log_var, labels, None if condition is None else condition.classes, num_components, seed)
     mixture = mixtures.fit(list(groups.values()), num_components, seed)
     # A class without examples keeps N(0, I).
     mean, log_var = np.zeros((2, num_groups, num_components, z_mean.shape[1]), np.float32)
@@ -241,7 +241,12 @@ def _posteriors(
 
 
 def _draws(
-    z_mean: np.ndarray, z_log_var: np.ndarray, labels: np.ndarray, num_components: int, seed: int
+    z_mean: np.ndarray,
+    z_log_var: np.ndarray,
+    labels: np.ndarray,
+    names: Sequence[str] | None,
+    num_components: int,
+    seed: int,
 ) -> dict[int, np.ndarray]:
     """Return draws from the posteriors of each class. A small class has several draws from each posterior."""
     random = np.random.default_rng(seed)
@@ -249,12 +254,8 @@ def _draws(
     classes, counts = np.unique(labels, return_counts=True)
     for label, count in zip(classes, counts, strict=True):
         if count < num_components:
-            raise InputDataError(
-                f"{num_components} Gaussians need at least as many examples, and class {label} has {count}. Use "
-                "fewer Gaussians."
-                if len(classes) > 1
-                else f"{num_components} Gaussians need at least as many examples; there are {count}. Use fewer."
-            )
+            there = f"there are {count}" if names is None else f"class {printable(names[label], 40)} has {count}"
+            raise InputDataError(f"{num_components} Gaussians need at least as many examples; {there}. Use fewer.")
         mean, sigma = z_mean[labels == label], np.exp(z_log_var[labels == label] / 2)
         repeats = max(1, _MIN_DRAWS // len(classes) // count)
         groups[int(label)] = (mean + sigma * random.standard_normal((repeats, *mean.shape))).reshape(-1, mean.shape[1])

@@ -224,7 +224,7 @@ class TrainingConfig:
     epochs: int = setting(
         30,
         "Number of passes over the training data. auto is 30; for tables the number that makes about 12,000 steps, and "
-        "for RGB images under conv one that makes at least 3,000.",
+        "for sequences and for RGB images under conv one that makes at least 3,000.",
         least=0,
         auto=0,
     )

@@ -90,9 +90,9 @@ def starting_config(dataset: Dataset, settings: Mapping[str, Any]) -> Config:
             recipe["fit_prior"] = one_class and not model.prior_hidden
             if settings.get("prior", recipe["prior"]) != recipe["prior"]:
                 recipe["fit_prior"] = False
-    if recipe and settings.get("validation") == 0:
-        recipe["patience"] = 0
-    return Config().replace(**{**recipe, **settings})
+    config = Config().replace(**{**recipe, **settings, "patience": 0})
+    patience = recipe.get("patience", 0) if _num_validation(dataset, config) else 0
+    return config.replace(patience=settings.get("patience", patience))
 
 
 def default_settings(dataset: Dataset, config: Config | None = None, **settings: Any) -> Config:
@@ -100,8 +100,7 @@ def default_settings(dataset: Dataset, config: Config | None = None, **settings:
 
     Args:
         dataset: The data, for example of `kvae.data.load`.
-        config: Settings to start from. By default those of the preset `tabular` for a table; otherwise all of them are
-            `auto` or have their default.
+        config: Settings to start from; by default those of `starting_config`.
         **settings: Settings to change first, with the names of the flags of `kvae train`.
 
     Returns:
@@ -178,10 +177,13 @@ def sigma_of(sigma: str, likelihood: str) -> str:
     return "element" if likelihood == "discretized_logistic" else "optimal"
 
 
+def _num_validation(dataset: Dataset, config: Config) -> int:
+    """Return the number of examples held out for validation: at most a tenth, so 0 of fewer than 10."""
+    return min(_MAX_VALIDATION, len(dataset.x) // 10) if config.data.validation < 0 else config.data.validation
+
+
 def _validation_and_batch_size(dataset: Dataset, config: Config) -> tuple[int, int]:
-    num, validation, batch_size = len(dataset.x), config.data.validation, config.training.batch_size
-    if validation < 0:
-        validation = min(_MAX_VALIDATION, num // 10)
+    num, validation, batch_size = len(dataset.x), _num_validation(dataset, config), config.training.batch_size
     if validation >= num:
         raise InputDataError(
             f"{dataset.source} has {num} examples, so {validation} cannot be held out for validation. "

@@ -122,7 +122,7 @@ def _downstream(
     samples: np.ndarray, like: np.ndarray, test: np.ndarray, columns: Columns, target: str | None, seed: int
 ) -> dict[str, Any]:
     if target is None:
-        return _left_out("no column to predict was chosen (--target)")
+        return _left_out("no target column was chosen")
     value, floor = (downstream_score(rows, test, columns, target, seed) for rows in (samples, like))
     about = {"target": target, "metric": value.metric, "trained_on": len(samples)}
     return {"value": value.value, "floor": floor.value, "n": len(test)} | about

@@ -8,6 +8,9 @@ import numpy as np
 
 from kvae.sample_metrics.tables.columns import Columns, checked, is_number, one_thread, position, tree_inputs
 
+#: Rows above which scikit-learn holds out a tenth of each class to stop early, and so needs two rows of each.
+_EARLY_STOPPING_ROWS = 10_000
+
 
 class Downstream(NamedTuple):
     """Result of `downstream_score`: its value, and "auc" or "r2"."""
@@ -28,7 +31,7 @@ def downstream_score(train: Any, test: Any, columns: Columns, target: str, seed:
 
     Returns:
         `Downstream`: for a class the area under the ROC curve, averaged over its values (one against the rest); for a
-        number R squared.
+        number R squared. It is 0.5 or 0 if there is nothing to learn from or to test on.
 
     Raises:
         RequestError: The target does not exist.
@@ -52,10 +55,16 @@ def downstream_score(train: Any, test: Any, columns: Columns, target: str, seed:
     options = {"categorical_features": tree_inputs([columns[index] for index in others]), "random_state": seed}
     x, y, x_test, y_test = train[:, others], train[:, at], test[:, others], test[:, at]
     if is_number(columns[at]):
+        if not others or not len(y) or len(y_test) < 2:
+            return Downstream(0.0, "r2")
         with one_thread():
             predicted = HistGradientBoostingRegressor(**options).fit(x, y).predict(x_test)
         return Downstream(float(r2_score(y_test, predicted)), "r2")
-    if len(np.unique(y)) < 2:  # nothing to learn
+    if len(y) > _EARLY_STOPPING_ROWS:
+        classes, counts = np.unique(y, return_counts=True)
+        several = np.isin(y, classes[counts > 1])
+        x, y = x[several], y[several]
+    if not others or len(np.unique(y)) < 2:
         return Downstream(0.5, "auc")
     model = HistGradientBoostingClassifier(**options)
     with one_thread():

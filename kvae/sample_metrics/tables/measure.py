@@ -19,8 +19,8 @@ from kvae_serve.readers import MissingSplitError, read_for
 from kvae_serve.sealed.manifest import Manifest
 from kvae_serve.sealed.noise import MAX_SEED
 
-NUM = 5000
-"""Default number of samples, and of test rows."""
+NUM, MIN_ROWS = 5000, 30
+"""Default and least number of samples, and of test rows."""
 
 
 class MeasuredTable(NamedTuple):
@@ -78,12 +78,14 @@ def measure_table(
     if target is not None:
         position(columns, target)
     train, test = _both(data, split, train_data, manifest)
+    if len(test.x) < MIN_ROWS:
+        raise RequestError(f"{printable(data)} has {len(test.x)} test rows; expected at least {MIN_ROWS}. Add rows.")
     if num is None:
         num = min(NUM, len(test.x))
-    if not 30 <= num <= len(test.x):
+    if not is_integer(num) or not MIN_ROWS <= num <= len(test.x):
         raise RequestError(
-            f"The number of samples is {num}; expected 30 to {len(test.x)}, the number of test rows in "
-            f"{printable(data)}."
+            f"The number of samples is {printable(num, 40)}; expected {MIN_ROWS} to {len(test.x)}, the number of test "
+            f"rows in {printable(data)}."
         )
     chosen = np.sort(np.random.Generator(np.random.Philox(key=[seed, 0])).permutation(len(test.x))[:num])
     conditions = {each.name: test.conditions[each.name][chosen] for each in manifest.conditions}

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kvae.sample_metrics.tables.columns import Columns, checked, one_thread, tree_inputs
+from kvae_serve.errors import InputDataError
 
 FOLDS = 3
 
@@ -31,6 +32,7 @@ def two_sample_auc(real: Any, samples: Any, columns: Columns, seed: int = 0) -> 
         `TwoSample`. The AUC is about 0.5 if the classifier cannot tell them apart, and 1 if it always can.
 
     Raises:
+        InputDataError: The rows do not fit the columns, or there are fewer than 3 of a kind.
         ModuleNotFoundError: scikit-learn, part of the extra `evaluate`, is not installed.
 
     Reference: Lopez-Paz and Oquab (2017), https://arxiv.org/abs/1610.06545; Hanley and McNeil (1982),
@@ -48,6 +50,10 @@ def two_sample_auc(real: Any, samples: Any, columns: Columns, seed: int = 0) -> 
     from sklearn.model_selection import StratifiedKFold
 
     real, samples = checked(real, columns, "real"), checked(samples, columns, "samples")
+    if min(len(real), len(samples)) < FOLDS:
+        raise InputDataError(
+            f"There are {len(real)} real rows and {len(samples)} samples; expected at least {FOLDS} of each."
+        )
     x = np.concatenate([real, samples])
     is_sample = np.repeat([0, 1], [len(real), len(samples)])
     areas = []

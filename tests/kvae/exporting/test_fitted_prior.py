@@ -147,6 +147,13 @@ def test_requests_that_do_not_fit_the_model_are_refused(tmp_path):
         kvae.fit_prior(linear.DATA / "linear", tmp_path / "out", x, per_class=True)
     with pytest.raises(InputDataError, match="60 Gaussians need at least as many examples; there are 45"):
         kvae.fit_prior(linear.DATA / "linear", tmp_path / "out", x, num_components=60)
+    labels = np.repeat([0, 1], 25)
+    name = kvae.load(linear.DATA / "linear_label").manifest.conditions[0].classes[0]
+    with pytest.raises(InputDataError, match=f"40 Gaussians need at least as many examples; class {name} has 2"):
+        kvae.fit_prior(
+            linear.DATA / "linear_label", tmp_path / "out", draws(50, labels), {"label": labels}, per_class=True,
+            num_components=40,
+        )  # fmt: skip
 
 
 def test_command_fits_an_exported_model_in_place(tmp_path, monkeypatch, capsys):
@@ -178,3 +185,17 @@ def test_command_fits_an_exported_model_in_place(tmp_path, monkeypatch, capsys):
 def test_options_that_do_not_fit_each_other_are_refused(arguments, message, capsys):
     assert main(["export", str(linear.DATA / "linear"), *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_prior_of_a_keras_file_needs_data(capsys):
+    assert main(["export", "model.keras", "--prior", "gmm", "-o", "out"]) == 2
+    assert "--prior needs the training data of the model. Give --data" in capsys.readouterr().err
+
+
+def test_comparison_of_samples_needs_a_test_split(tmp_path, capsys):
+    rows = kvae.load(linear.DATA / "linear_table").sample(200, seed=1, draw=True, temperature=0.3)
+    rows.save(tmp_path / "rows.csv")
+    request = ["export", linear.DATA / "linear_table", "--prior", "gmm:1", "--sample-metrics", "30"]
+    assert main([str(each) for each in (*request, "--data", tmp_path / "rows.csv", "-o", tmp_path / "out")]) == 2
+    assert "does not have a test split, which --sample-metrics needs" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

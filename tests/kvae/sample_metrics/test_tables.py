@@ -101,6 +101,24 @@ def test_downstream_auc_of_a_class_that_training_lacks_is_one_half():
     )
 
 
+def test_downstream_score_without_a_lesson_is_that_of_a_guess():
+    columns = [{"name": "x", "kind": "numeric"}, {"name": "y", "kind": "categorical", "classes": "ab"}]
+    rows = np.stack([np.arange(40.0), np.arange(40) % 2], axis=1)
+    missing = np.stack([np.full(40, np.nan), np.arange(40) % 2], axis=1)
+    assert metrics.downstream_score(rows[:, 1:], rows[:, 1:], columns[1:], "y") == (0.5, "auc")
+    assert metrics.downstream_score(missing, rows, columns, "x") == (0.0, "r2")
+    assert metrics.downstream_score(rows, missing, columns, "x") == (0.0, "r2")
+    with pytest.raises(InputDataError, match="2 real rows and 40 samples; expected at least 3"):
+        metrics.two_sample_auc(rows[:2], rows, columns)
+
+
+def test_downstream_score_of_many_rows_accepts_a_class_of_one_row():
+    columns = [{"name": "x", "kind": "numeric"}, {"name": "y", "kind": "categorical", "classes": "abc"}]
+    rows = np.stack([np.arange(10_500.0), np.arange(10_500) >= 5000], axis=1)
+    rows[0, 1] = 2
+    assert metrics.downstream_score(rows, rows[1::10], columns, "y").value == pytest.approx(1.0, abs=1e-3)
+
+
 def test_closest_distances_equal_brute_force():
     train, x = table(0)[:60], table(2)[:40]
     train[5, 1] = x[3, 1] = np.nan
@@ -181,6 +199,18 @@ def data(tmp_path_factory, tiny):
     for name, num, seed in (("train", 300, 1), ("test", 200, 2)):
         model.sample(num, seed=seed, draw=True).save(folder / f"{name}.csv")
     return folder
+
+
+def test_number_of_samples_must_fit_the_test_rows(tiny, data, tmp_path):
+    from kvae_serve.model import load
+
+    model = load(tiny / "linear_table")
+    with pytest.raises(RequestError, match="number of samples is a; expected 30 to 200"):
+        metrics.measure_table(model, data, num="a")
+    for name, num in (("train", 40), ("test", 20)):
+        model.sample(num, seed=num, draw=True).save(tmp_path / f"{name}.csv")
+    with pytest.raises(RequestError, match="has 20 test rows; expected at least 30"):
+        metrics.measure_table(model, tmp_path)
 
 
 def run(*arguments):

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 import kvae
 from kvae.commands.train import train as command
 from kvae.training import config, defaults, run_data
-from kvae_serve.errors import InputDataError
+from kvae_serve.errors import InputDataError, RequestError
 from kvae_serve.readers import Dataset
 
 RANDOM = np.random.default_rng(0)
@@ -229,6 +229,17 @@ def test_epochs_of_a_table_follow_from_its_rows(num, epochs, batch_size):
 
 def test_prior_of_a_small_table_has_fewer_components():
     assert kvae.default_settings(table(40)).model.prior_components == 10
+
+
+@pytest.mark.parametrize(
+    "data", [table(7), dataset(RANDOM.random((7, 12, 2), "float32")), dataset(photos(7, 32, 32, 3))]
+)
+def test_fewer_than_10_examples_train_without_validation(data):
+    chosen = kvae.default_settings(data)
+    assert (chosen.data.validation, chosen.training.patience) == (0, 0)
+    assert kvae.default_settings(data, validation=1).training.patience > 0
+    with pytest.raises(RequestError, match="patience needs validation data"):
+        kvae.default_settings(data, validation=0, patience=3)
 
 
 def test_data_without_the_option_is_refused_with_it():
