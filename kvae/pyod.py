@@ -48,7 +48,7 @@ class VAE(BaseEstimator):
         lr: Learning rate of Adam.
         epoch_num: Passes over the data; `"auto"` as for `kvae.sklearn.VAETransformer`.
         batch_size: Rows per step. A small data set gets smaller batches.
-        random_state: Seed, generator of NumPy, or None.
+        random_state: Seed, `numpy.random.RandomState` or None.
         verbose: 1 prints the progress of each epoch.
         preprocessing: Accepted as in PyOD. Columns are always scaled by their standard deviation.
         optimizer_name: Accepted as in PyOD. The optimizer is always Adam.
@@ -159,11 +159,9 @@ class VAE(BaseEstimator):
 
     def _ignored(self) -> list[str]:
         """Return the parameters that ask for a model that is different from this one."""
-        own = {**_IGNORED, "decoder_neuron_list": list(self.encoder_neuron_list)[::-1]}
-        given = {name: getattr(self, name) for name in _IGNORED}
-        if self.decoder_neuron_list is not None:
-            given["decoder_neuron_list"] = list(self.decoder_neuron_list)
-        return [name for name, value in given.items() if value is not None and value != own[name]]
+        own = {**_IGNORED, "decoder_neuron_list": self.encoder_neuron_list[::-1]}
+        requested = {name: getattr(self, name) for name in own}
+        return [name for name, each in requested.items() if each is not None and not np.array_equal(each, own[name])]
 
     @property
     def model_(self) -> Model:

@@ -106,6 +106,10 @@ class _VAEEstimator(BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
+    def __sklearn_is_fitted__(self) -> bool:
+        """Return whether the last `fit` succeeded."""
+        return hasattr(self, "_sealed")
+
     @property
     def model_(self) -> Model:
         """The exported model, as `kvae.load` returns it."""
@@ -165,6 +169,8 @@ class _VAEEstimator(BaseEstimator):
         return tags
 
     def _check(self, X: Any, reset: bool = False) -> np.ndarray:
+        if reset:
+            vars(self).pop("_sealed", None)  # if the new fit fails, the old model and the new offsets do not mix
         return validate_data(
             self, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan",
             ensure_min_samples=2 if reset else 1,
@@ -220,7 +226,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _VAEEsti
         epochs: Passes over the data. `"auto"` makes about 1,000 steps, in 5 to 200 passes.
         batch_size: Rows per step. A small data set gets smaller batches.
         learning_rate: Learning rate of Adam.
-        random_state: Seed, generator of NumPy, or None. A seed makes the fit reproducible.
+        random_state: Seed, `numpy.random.RandomState` or None. A seed makes the fit reproducible.
         verbose: 1 prints the progress of each epoch.
 
     Attributes:

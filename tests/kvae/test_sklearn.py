@@ -21,6 +21,7 @@ pytest.importorskip("sklearn", minversion="1.6")
 
 from sklearn.base import clone
 from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -29,6 +30,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from kvae.pyod import VAE
 from kvae.sklearn import VAEOutlierDetector, VAETransformer
+from kvae_serve.errors import VerificationError
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": python_path()}
 QUICK = {"latent_dim": 2, "hidden": (8,), "epochs": 1, "random_state": 0}
@@ -137,6 +139,8 @@ def test_parameters_of_pyod_are_accepted_and_those_without_effect_are_named():
         VAE(**quick, **silent).fit(plane(30))
     with pytest.warns(UserWarning, match="ignores capacity, decoder_neuron_list, dropout_rate: "):
         VAE(**quick, capacity=0.0, dropout_rate=0.2, decoder_neuron_list=[8, 8]).fit(plane(30))
+    with pytest.warns(UserWarning, match="ignores decoder_neuron_list, logvar_clip: "):
+        VAE(**quick, logvar_clip=np.array([-9.0, 9.0]), decoder_neuron_list=3).fit(plane(30))
 
 
 def test_exported_files_give_the_scores_of_the_estimator(detector, tmp_path):
@@ -262,6 +266,20 @@ def test_invalid_parameters_are_refused(settings, message):
 def test_messages_of_the_pyod_detector_have_its_names(settings, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         VAE(**settings).fit(plane(30))
+
+
+def test_estimator_is_not_fitted_after_a_fit_that_failed():
+    x = plane(30)
+    vae = VAETransformer(epochs=1, hidden=(8,), latent_dim=2)
+    with pytest.raises(ValueError, match="epochs is 0"):
+        vae.set_params(epochs=0).fit(x)
+    with pytest.raises(NotFittedError):
+        vae.transform(x)
+    vae.set_params(epochs=1).fit(x)
+    with pytest.raises(VerificationError, match="became NaN"):
+        vae.set_params(learning_rate=1e30, epochs=3).fit(x + 1e6)
+    with pytest.raises(NotFittedError):
+        vae.score_samples(x)
 
 
 def test_invalid_data_are_refused():
