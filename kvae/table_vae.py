@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from kvae import presets
 from kvae.data import sources
 from kvae.exporting.keras_model import KerasModel
+from kvae.training import config as configs
+from kvae.training.defaults import starting_config
 from kvae.training.train import train
 from kvae_serve.errors import RequestError
 from kvae_serve.inference.score_parts import ScoreParts
@@ -28,11 +29,11 @@ class TableVAE:
     types, bounds, classes and dates of the training table; dicts of arrays if pandas is not installed.
 
     Args:
-        **settings: Settings of `kvae train` by name, such as `epochs` or `latent_dim`. By default those of the preset
-            `tabular`.
+        **settings: Settings of `kvae train` by name, such as `epochs` or `latent_dim`. The others are those that
+            `kvae train` chooses for a table.
 
     Raises:
-        RequestError: A setting does not exist or has an invalid value.
+        RequestError: A setting does not exist, or belongs to `fit`.
 
     Example:
         >>> rows = {"size": [1.5, 2.5, 4.0, 3.5] * 25, "kind": ["cat", "dog", "ox", "cat"] * 25}
@@ -43,7 +44,13 @@ class TableVAE:
     """
 
     def __init__(self, **settings: Any) -> None:
-        self.config = presets.get("tabular").config.replace(**settings)
+        sections = {declared.name: section for section, declared in configs.settings()}
+        for name in settings:
+            if name not in sections:
+                configs.Config().replace(**{name: None})  # raises the error of an unknown setting, with a suggestion
+            if sections[name] == "data" and name != "validation":
+                raise RequestError(f"{name} is a setting of the data. Use the arguments of fit.")
+        self._settings = settings
         self._model: Any = None
 
     def __repr__(self) -> str:
@@ -56,7 +63,7 @@ class TableVAE:
     def fit(
         self,
         table: Any,
-        conditions: Sequence[str] = (),
+        conditions: str | Sequence[str] = (),
         *,
         columns: str | os.PathLike[str] | Mapping[str, Mapping[str, Any]] | None = None,
         missing_values: Sequence[str] = (),
@@ -67,7 +74,7 @@ class TableVAE:
 
         Args:
             table: The rows.
-            conditions: Names of columns to condition on. Their values can be chosen in `sample`.
+            conditions: Name or names of columns to condition on. Their values can be chosen in `sample`.
             columns: Settings of columns by name, or a `columns.toml`; see `kvae.data.load`.
             missing_values: Further texts that stand for a missing value.
             directory: Folder of the run, for `kvae export`. By default the run is not kept.
@@ -78,13 +85,12 @@ class TableVAE:
 
         Raises:
             InputDataError: A column does not exist or cannot be read.
+            RequestError: A setting has an invalid value.
+            VerificationError: The loss became NaN.
         """
-        dataset = sources.load(
-            table, condition_columns=tuple(conditions), columns=columns, missing_values=missing_values
-        )
-        # A VampPrior starts from rows of the table.
-        components = min(self.config.model.prior_components, max(1, len(dataset.x) // 2))
-        config = self.config.replace(prior_components=components)
+        names = (conditions,) if isinstance(conditions, str) else tuple(conditions)
+        dataset = sources.load(table, condition_columns=names, columns=columns, missing_values=missing_values)
+        config = starting_config(dataset, {**self._settings, "condition_columns": names})
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / "run" if directory is None else Path(directory)
             run = train(config, folder, dataset=dataset, quiet=quiet, export_check=False)

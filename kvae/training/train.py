@@ -39,7 +39,7 @@ def train(
 
     Args:
         config: Settings to start from: a `Config` (for example of a preset), or the path of a `config.toml`. By default
-            every setting has its default, and those that are `auto` are chosen by `kvae.default_settings`.
+            those of `kvae.default_settings` for the data.
         directory: Folder to write, which must be new or empty. Required.
         dataset: The data, if `run_data.read` already read them. By default the setting `data` is read.
         callbacks: Further Keras callbacks. They are called after those of kvae, so their logs contain every metric.

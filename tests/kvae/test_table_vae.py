@@ -88,6 +88,41 @@ def test_missing_columns_and_an_untrained_model_are_refused(model):
         kvae.TableVAE().sample(1)
 
 
+SMALL = {"epochs": 1, "encoder_hidden": (8,), "decoder_hidden": (8,)}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"prior": "vamp"}, {"objective": "free_bits"}, {"validation": 0}, {"prior": "conditional_gaussian"}],
+    ids=str,
+)
+def test_one_setting_changes_those_that_depend_on_it(settings):
+    rows = {"size": [1.5, 2.5, 4.0, 3.5] * 10, "kind": ["cat", "dog", "ox", "cat"] * 10}
+    model = kvae.TableVAE(**SMALL, **settings).fit(rows, conditions="kind")
+    assert len(model.sample(3, {"kind": "cat"}, seed=0)) == 3
+
+
+@pytest.mark.parametrize("num", [2, 7])
+def test_few_rows_are_a_table(num):
+    rows = {
+        "size": [1.5, 2.5, 4.0, 3.5, 7.0, 8.0, 9.5][:num],
+        "kind": ["cat", "dog", "ox", "cat", "ox", "ox", "dog"][:num],
+    }
+    assert len(kvae.TableVAE(**SMALL).fit(rows).sample(3, seed=0)) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"latent_dmi": 3}, "Did you mean latent_dim"),
+        ({"drop_columns": ("a",)}, "drop_columns is a setting of the data"),
+    ],
+)
+def test_settings_that_the_model_does_not_have_are_refused(settings, message):
+    with pytest.raises(RequestError, match=message):
+        kvae.TableVAE(**settings)
+
+
 def test_repr_states_the_size_of_a_trained_model(model):
     columns, dim = len(model.manifest.data.columns), model.manifest.latent_dim
     assert repr(model) == f"<TableVAE of {columns} columns, {dim} latent dimensions>"
