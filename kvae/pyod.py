@@ -159,7 +159,7 @@ class VAE(BaseEstimator):
 
     def _ignored(self) -> list[str]:
         """Return the parameters that ask for a model that is different from this one."""
-        own = {**_IGNORED, "decoder_neuron_list": self.encoder_neuron_list[::-1]}
+        own: dict[str, Any] = {**_IGNORED, "decoder_neuron_list": self.encoder_neuron_list[::-1]}
         requested = {name: getattr(self, name) for name in own}
         return [name for name, each in requested.items() if each is not None and not np.array_equal(each, own[name])]
 

@@ -170,7 +170,7 @@ class _VAEEstimator(BaseEstimator):
 
     def _check(self, X: Any, reset: bool = False) -> np.ndarray:
         if reset:
-            vars(self).pop("_sealed", None)  # if the new fit fails, the old model and the new offsets do not mix
+            self.__dict__.pop("_sealed", None)  # if the new fit fails, the old model and the new offsets do not mix
         return validate_data(
             self, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan",
             ensure_min_samples=2 if reset else 1,

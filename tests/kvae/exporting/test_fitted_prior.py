@@ -176,7 +176,7 @@ def test_command_fits_an_exported_model_in_place(tmp_path, monkeypatch, capsys):
     ("arguments", "message"),
     [
         (["--prior", "gmm", "-o", "out"], "Give --data"),
-        (["--data", "data.npz", "-o", "out"], "are for --prior"),
+        (["--sample-metrics", "30", "-o", "out"], "are for --prior"),
         (["--prior", "gmm", "--data", "data.npz", "--triton", "out"], "Give -o FOLDER"),
         (["--prior", "gmm", "--data", "data.npz", "--classifier", "c", "-o", "out"], "Give --sample-metrics"),
         (["--prior", "gmm", "--data", "data.npz", "--weights", "int8", "-o", "out"], "Leave out --weights"),
