@@ -6,6 +6,7 @@ accents are dropped, and a name with other characters is replaced.
 
 from __future__ import annotations
 
+import bisect
 import math
 import unicodedata
 from collections.abc import Sequence
@@ -205,9 +206,8 @@ class _Text:
         words = ascii_name(words)
         if self.width(words) <= width:
             return words
-        while words and self.width(f"{words}..") > width:
-            words = words[:-1]
-        return f"{words}.."
+        kept = bisect.bisect_right(range(len(words)), width, key=lambda num: self.width(f"{words[:num]}.."))
+        return f"{words[: max(0, kept - 1)]}.."
 
     def wrapped(self, parts: Sequence[str], width: int) -> list[str]:
         """Return lines of the parts, joined by commas."""
