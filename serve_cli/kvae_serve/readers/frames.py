@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kvae_serve.errors import InputDataError, MissingExtraError, printable
-from kvae_serve.readers.csv import MAX_CELLS
+from kvae_serve.readers.csv import MAX_CELLS, MAX_COLUMNS
 from kvae_serve.readers.dataset import Table
 
 SUFFIX = ".parquet"
@@ -57,6 +57,8 @@ def from_frame(frame: Any, source: str) -> Table:
         num_rows, num_columns = frame.shape
     if not num_rows or not num_columns:
         raise InputDataError(f"{source} is empty: it has {num_rows} rows and {num_columns} columns. Use other data.")
+    if num_columns > MAX_COLUMNS:
+        raise InputDataError(f"{source} has {num_columns} columns; the most is {MAX_COLUMNS}. Save it as .npz.")
     if num_rows * num_columns > MAX_CELLS:
         raise InputDataError(f"{source} has more than {MAX_CELLS} cells, the most that are read. Save it as .npz.")
     twice = next((name for name, count in Counter(map(str, names)).items() if count > 1), None)
