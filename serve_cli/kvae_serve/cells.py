@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from itertools import count, islice
 from typing import Any
@@ -55,8 +56,8 @@ def texts(column: Column, values: np.ndarray) -> list[str]:
     numbers = in_units(column, values)
     absent = np.isnan(numbers)
     written = _numbers(column, numbers[~absent])
-    if column.get("decimal") == ",":
-        written = [text.replace(".", ",") for text in written]
+    if "decimal" in column or "thousands" in column:
+        written = [_separated(text, column.get("decimal", "."), column.get("thousands", "")) for text in written]
     if "prefix" in column or "suffix" in column:
         written = [f"{column.get('prefix', '')}{text}{column.get('suffix', '')}" for text in written]
     if not absent.any():
@@ -129,6 +130,13 @@ def identifiers(column: Column, first: int = 0) -> Iterator[str]:
 def outside(column: Column, rows: Iterator[str] | None, num: int) -> list[str]:
     """Return `num` cells of a column that is not in the graph: the next of `rows`, or the constant."""
     return [column["value"]] * num if rows is None else list(islice(rows, num))
+
+
+def _separated(text: str, decimal: str, thousands: str) -> str:
+    whole, point, rest = text.partition(".")
+    if thousands:
+        whole = re.sub(r"(?<=\d)(?=(?:\d{3})+$)", thousands, whole)
+    return whole + (point and decimal) + rest
 
 
 def _numbers(column: Column, numbers: np.ndarray) -> list[str]:

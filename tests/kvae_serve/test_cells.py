@@ -22,6 +22,12 @@ WRITTEN = {
     "whole numbers": ({"decimals": 1, "step": 1}, [2.4], ["2.0"]),
     "full hours": ({"format": "%H:%M:%S", "step": 3600}, [5000], ["01:00:00"]),
     "a suffix": ({"decimals": 1, "suffix": "%", "missing": ""}, [2.44, np.nan], ["2.4%", ""]),
+    "thousands": (
+        {"decimals": 2, "prefix": "$", "thousands": ","},
+        [-1234567.5, 999, 1000],
+        ["$-1,234,567.50", "$999.00", "$1,000.00"],
+    ),
+    "thousands and a decimal comma": ({"decimals": 1, "thousands": ".", "decimal": ","}, [12345.5], ["12.345,5"]),
     "an offset": ({"decimals": 0, "offset": 2**53 - 100}, [0, 99], [str(2**53 - 100), str(2**53 - 1)]),
     "a date": ({"format": "%d.%m.%Y", "offset": 86400}, [0, 86_400 * 2.4], ["02.01.1970", "04.01.1970"]),
     "a missing number": ({"decimals": 0, "missing": "?"}, [1, np.nan], ["1", "?"]),

@@ -236,8 +236,9 @@ class _Inference:
         if kind == "number" and all(value.is_integer() for value in distinct):
             schema["step"] = 1
         if note:
-            has_comma = any("," in cell and "." in text for cell, text in numbers.items())
-            schema |= _affixes(numbers, has_comma) | ({"decimal": ","} if has_comma else {})
+            decimal, thousands = csv_numbers.separators(numbers)
+            schema |= _affixes(numbers, decimal, thousands)
+            schema |= ({"decimal": decimal} if decimal != "." else {}) | ({"thousands": thousands} if thousands else {})
         widths = {len(cell) for cell in numbers}
         if kind == "integer" and len(widths) == 1 and any(re.fullmatch(r"0\d+", cell) for cell in numbers):
             schema["width"] = widths.pop()
@@ -524,7 +525,7 @@ def _short(value: float) -> float | int:
     return int(value) if float(value).is_integer() and abs(value) < _MAX_SAFE else float(value)
 
 
-def _affixes(numbers: Mapping[str, str], has_comma: bool) -> dict[str, str]:
+def _affixes(numbers: Mapping[str, str], decimal: str, thousands: str) -> dict[str, str]:
     """Return the text before and after all numbers, such as $ and %, if the rest of each cell is a plain number."""
     first = next(iter(numbers))
     match = re.fullmatch(r"([^\d+.-]*)([\d+.-].*?)([^\d.]*)", first)
@@ -533,7 +534,7 @@ def _affixes(numbers: Mapping[str, str], has_comma: bool) -> dict[str, str]:
     before, after = match[1], match[3]
     for cell in numbers:
         rest = cell.removeprefix(before).removesuffix(after)
-        plain = rest.replace(",", ".") if has_comma else rest
+        plain = rest.replace(thousands, "").replace(decimal, ".")
         if len(rest) != len(cell) - len(before) - len(after) or not NUMBER.fullmatch(plain):
             return {}
     return {key: text for key, text in (("prefix", before), ("suffix", after)) if text}

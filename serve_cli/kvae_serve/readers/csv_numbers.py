@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from kvae_serve.csv_escape import NUMBER
@@ -18,6 +18,7 @@ _CELL = re.compile(
 _SPACES = re.compile(r"\d{1,3}(?:([ \u00a0\u202f'’])\d{3})(?:\1\d{3})*(?:[.,]\d*)?", re.ASCII)
 _POINT = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d*)?|\d+(?:\.\d*)?|\.\d+", re.ASCII)
 _COMMA = re.compile(r"\d{1,3}(?:\.\d{3})+(?:,\d*)?|\d+(?:,\d*)?|,\d+", re.ASCII)
+_THOUSANDS = re.compile(r"(?<=\d)[,.'’ \u00a0\u202f](?=\d{3}(?!\d))", re.ASCII)
 # Numbers such as 1,234, which are both 1234 and 1.234.
 _BOTH = re.compile(r"[1-9]\d{0,2}[.,]\d{3}", re.ASCII)
 
@@ -87,6 +88,27 @@ def shows_decimal_comma(cells: Sequence[str]) -> bool:
         "," in cell and "." in text and text.partition(".")[2] == re.sub(r"[^\d]", "", cell.partition(",")[2])
         for cell, text in zip(cells, found.cells, strict=True)
     )
+
+
+def separators(numbers: Mapping[str, str]) -> tuple[str, str]:
+    """Return the decimal mark of a column, and its separator of thousands: an empty text if it is not always the same.
+
+    Args:
+        numbers: Plain number of each cell.
+
+    Example:
+        >>> separators({"$1,200.50": "1200.50", "$7.00": "7.00"})
+        ('.', ',')
+    """
+    has_comma = any("." in text and cell.rfind(",") > cell.rfind(".") for cell, text in numbers.items())
+    decimal = "," if has_comma else "."
+    found = set()
+    for cell, text in numbers.items():
+        if len(text.lstrip("+-").partition(".")[0]) > 3:
+            whole = cell.rpartition(decimal)[0] if "." in text else cell
+            found.add("".join(sorted(set(_THOUSANDS.findall(whole)))))
+    thousands = found.pop() if len(found) == 1 else ""
+    return decimal, thousands if len(thousands) == 1 else ""
 
 
 def check_points(cells: Sequence[str]) -> None:

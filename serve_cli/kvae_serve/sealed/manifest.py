@@ -32,6 +32,7 @@ COLUMN_TYPES = ("integer", "number", "category", "boolean", "datetime")
 """Types of the columns of a table, which decide how they are written."""
 
 DELIMITERS = (",", ";", "\t", "|", " ")
+THOUSANDS = (",", ".", "'", "’", " ", "\u00a0", "\u202f")
 MAX_COLUMN_TEXT = 200
 MAX_DECIMALS = 15
 MAX_QUANTILES = 1001
@@ -313,6 +314,8 @@ class _Checker:
             self.fail("a column's step", step, "a number above 0")
         if column.get("decimal", ".") not in (".", ","):
             self.fail("a column's decimal", column["decimal"], "a point or a comma")
+        if "thousands" in column:
+            self.choice(column, "thousands", THOUSANDS)
         for key in ("prefix", "suffix"):
             if key in column:
                 self.text(column, key, MAX_AFFIX)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from collections import Counter
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kvae_serve import cells
 from kvae_serve.errors import InputDataError
 from kvae_serve.readers import Dataset, ReadOptions, column_types, read_dataset, read_for
 from kvae_serve.row_stream import Array, RowStream
@@ -224,3 +226,29 @@ def test_first_column_of_row_numbers_with_gaps_is_an_identifier(tmp_path):
 def test_measurements_are_not_identifiers(name, cell, tmp_path):
     data = read(tmp_path, [{name: f"{cell(i)}", "b": f"{i % 7}"} for i in range(ROWS)])
     assert data.columns[0]["name"] == name
+
+
+@pytest.mark.parametrize(
+    ("form", "keys"),
+    [
+        ("${:,.2f}", {"prefix": "$", "thousands": ","}),
+        ("{:,.2f} EUR", {"suffix": " EUR", "thousands": ","}),
+        ("{:.2f}", {}),
+        ("{:,.0f}", {"thousands": ","}),
+        ("{:_.2f}", {"thousands": "'"}),
+        ("{:!.2f}", {"thousands": ".", "decimal": ","}),
+    ],
+)
+def test_separators_of_numbers_are_written_back(tmp_path, form, keys):
+    values = [1234567.25, 7.5, 1234.75, 12345.0, 250.0, 99999.5, 1000.25]
+    if "!" in form:
+        swapped = str.maketrans(",.", ".,")
+        texts = [form.replace("!", ",").format(each).translate(swapped) for each in values]
+    else:
+        texts = [form.format(each).replace("_", "'") for each in values]
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        csv.writer(file, delimiter=";").writerows([["price", "kind"], *([each, "p"] for each in texts * 4)])
+    data = read_dataset(tmp_path / "a.csv", options=ReadOptions(delimiter=";"))
+    column = data.columns[0]
+    assert {key: column[key] for key in ("prefix", "suffix", "thousands", "decimal") if key in column} == keys
+    assert cells.texts(column, data.x[:7, 0]) == texts

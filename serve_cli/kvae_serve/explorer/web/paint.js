@@ -143,7 +143,9 @@ export class Painter {
     if (column.format) return dateText(number, column.format);
     let text = Number.isInteger(column.decimals) ? number.toFixed(Math.min(column.decimals, 20)) : short(number);
     if (column.width > 0) text = text.padStart(Math.min(column.width, 40), "0");
-    if (column.decimal === ",") text = text.replace(".", ",");
+    const [whole, ...rest] = text.split(".");
+    const groups = column.thousands ? whole.replace(/\B(?=(\d{3})+$)/g, column.thousands) : whole;
+    text = [groups, ...rest].join(column.decimal ?? ".");
     return `${column.prefix ?? ""}${text}${column.suffix ?? ""}`;
   }
 
