@@ -58,9 +58,9 @@ def check(command: str, request: Mapping[str, Any], fields: Mapping[str, Types])
 
 def plan(model: Model, request: Mapping[str, Any], batch_size: int) -> Plan:
     """Return the checked plan of a `sample` request."""
-    given = bool(request.get("label") is not None or request.get("condition"))
+    has_values = bool(request.get("label") is not None or request.get("condition"))
     is_table = model.manifest.data.kind == "table"
-    default = 1 if model.manifest.conditions and not given and not is_table else 16
+    default = 1 if model.manifest.conditions and not has_values and not is_table else 16
     seed = request.get("seed")
     return model.plan(
         integer(request.get("n", default), "n", 1, noise.MAX_INDEX),

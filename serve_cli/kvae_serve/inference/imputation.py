@@ -90,8 +90,8 @@ def impute(
     parts = []
     for start, end in spans(len(x), max(1, _CHUNK_DRAWS // num_samples)):
         part = slice(start, end)
-        given = {name: values[part] for name, values in columns.items()}
-        chunk = _Chunk(model, np.asarray(x[part], np.float32), observed[part], given, batch_size)
+        conditions = {name: values[part] for name, values in columns.items()}
+        chunk = _Chunk(model, np.asarray(x[part], np.float32), observed[part], conditions, batch_size)
         parts.append(chunk.impute(index[part], num, num_samples, seed))
         if progress is not None:
             progress(end, len(x))

@@ -68,12 +68,13 @@ def stream(
     log_prior = _log_prior(condition, class_prior)
     num = len(condition.classes)
     for chunk in scoring.chunks(model, x, {condition.name: 0}, **options):
-        found = np.empty((len(chunk.x), num))
+        log_likelihood = np.empty((len(chunk.x), num))
         for label in range(num):
-            found[:, label] = _log_likelihood(model, chunk, {condition.name: np.full(len(chunk.x), label, np.int64)})
-        joint = log_prior + found
+            columns = {condition.name: np.full(len(chunk.x), label, np.int64)}
+            log_likelihood[:, label] = _log_likelihood(model, chunk, columns)
+        joint = log_prior + log_likelihood
         evidence = log_sum_exp(joint)
-        yield chunk, LabelScores(found, np.exp(joint - evidence[:, None]), evidence)
+        yield chunk, LabelScores(log_likelihood, np.exp(joint - evidence[:, None]), evidence)
 
 
 def only_class(manifest: Manifest) -> Condition:

@@ -181,14 +181,14 @@ def _shares(unknown: np.ndarray) -> np.ndarray:
 
 
 def _check(
-    manifest: Manifest, name: str, total: np.ndarray, found: np.ndarray, num: int, room: np.ndarray | float = 0.0
+    manifest: Manifest, name: str, total: np.ndarray, sums: np.ndarray, num: int, room: np.ndarray | float = 0.0
 ) -> None:
     """Raise `VerificationError` unless the parts add up to the total, up to `room` and the rounding of float32."""
-    wrong = np.abs(found - total) > _TOLERANCE * (1 + 0.01 * num) + _RELATIVE * np.abs(total) + room
+    wrong = np.abs(sums - total) > _TOLERANCE * (1 + 0.01 * num) + _RELATIVE * np.abs(total) + room
     if wrong.any():
         at = int(wrong.argmax())
         raise VerificationError(
-            f"The parts of the {name} of {printable(manifest.name, 60)} add up to {found[at]:.6g} nats, expected "
+            f"The parts of the {name} of {printable(manifest.name, 60)} add up to {sums[at]:.6g} nats, expected "
             f"{total[at]:.6g}. The decoder and the likelihood disagree; export the model again."
         )
 

@@ -66,15 +66,15 @@ def _one_reading(condition: Condition | None, values: Any) -> Any:
     array = np.asarray(values)
     if array.dtype.kind not in "iu" or not array.size:
         return values
-    found = np.unique(array).tolist()
-    both = [value for value in found if str(value) in classes and 0 <= value < len(classes)]
+    distinct = np.unique(array).tolist()
+    both = [value for value in distinct if str(value) in classes and 0 <= value < len(classes)]
     differ = next((value for value in both if classes[value] != str(value)), None)
     if differ is not None:
         raise RequestError(
             f"{condition.name} has the integer {differ}, which is the class {differ}, or the index of the class "
             f"{classes[differ]}. Give class names as texts, such as {str(differ)!r}."
         )
-    return array.astype(str) if all(str(value) in classes for value in found) else values
+    return array.astype(str) if all(str(value) in classes for value in distinct) else values
 
 
 def _by_name(manifest: Manifest, conditions: Any) -> dict[str, Any]:
@@ -134,14 +134,14 @@ def split_data(
     for condition in manifest.conditions:
         is_known = bool(condition.shares or condition.quantiles)
         value = requested.get(condition.name)
-        asked = isinstance(value, str) and value == DATA and DATA not in condition.classes
-        asked = asked or (isinstance(value, list | tuple) and list(value) == [DATA] and DATA not in condition.classes)
-        if asked and not is_known:
+        only = value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
+        is_drawn = isinstance(only, str) and only == DATA and DATA not in condition.classes
+        if is_drawn and not is_known:
             raise RequestError(
                 f"{condition.name} is {DATA}, but {manifest.name} does not contain the shares of its values in the "
                 "training data. Give its values, or export the model again."
             )
-        if asked or (condition.name not in requested and manifest.data.kind == "table" and is_known):
+        if is_drawn or (condition.name not in requested and manifest.data.kind == "table" and is_known):
             drawn.append(condition)
             requested[condition.name] = condition.classes[0] if condition.categorical else condition.quantiles[0]
     return requested, tuple(drawn)
@@ -169,7 +169,7 @@ def from_data(
     for axis, condition in enumerate(manifest.conditions):
         if len(joint) and condition.name in fixed and (condition.classes or condition.quantiles):
             indices[axis] = joint_index(fixed[condition.name], condition.quantiles)
-    found = {}
+    columns = {}
     for axis, condition in enumerate(manifest.conditions):
         if condition not in drawn:
             continue
@@ -180,8 +180,8 @@ def from_data(
             index, within = _given(joint, axis, indices, condition, uniforms[:, axis])
             indices[axis] = index
             values = index if condition.categorical else _from_marginal(condition, (index + within) / JOINT_BINS)
-        found[condition.name] = values
-    return found
+        columns[condition.name] = values
+    return columns
 
 
 def joint_index(values: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:

@@ -47,19 +47,19 @@ def to_arrays(
     objects, None if missing.
     """
     data = manifest.data
-    found = {
+    arrays = {
         str(column["name"]): (_values(column, values), column) for column, values in zip(data.columns, x.T, strict=True)
     }
     for column in data.outside:
         rows = cells.identifiers(column, first) if column["type"] == "id" else None
         texts = list(islice(rows, len(x))) if rows is not None else [column["value"]] * len(x)
-        found[column["name"] or _NAMELESS] = (_parsed(texts, column), column)
+        arrays[column["name"] or _NAMELESS] = (_parsed(texts, column), column)
     for condition in manifest.conditions:
         if condition.name in conditions:
             column = {**condition.column, **({"classes": condition.classes} if condition.categorical else {})}
-            found[column.get("name", condition.name)] = (_values(column, conditions[condition.name]), column)
-    order = [name for name in (each or _NAMELESS for each in data.order or found) if name in found]
-    return {name: found[name] for name in order}
+            arrays[column.get("name", condition.name)] = (_values(column, conditions[condition.name]), column)
+    order = [name for name in (each or _NAMELESS for each in data.order or arrays) if name in arrays]
+    return {name: arrays[name] for name in order}
 
 
 def write_parquet(path: Any, rows: RowStream) -> None:

@@ -55,8 +55,8 @@ def page(rows: RowStream) -> bytes:
             for name in (rows.main[0], *(each.name for each in manifest.conditions if each.name in rows.arrays)):
                 parts.setdefault(name, []).append(chunk[name][: MAX_ROWS - kept])
             kept += len(chunk[rows.main[0]])
-    made = {name: np.concatenate(each) for name, each in parts.items()}
-    x = made[rows.main[0]]
+    generated = {name: np.concatenate(each) for name, each in parts.items()}
+    x = generated[rows.main[0]]
     if real is not None:
         source = f"{len(real['x']):,} rows of the given data"
     else:
@@ -67,7 +67,7 @@ def page(rows: RowStream) -> bytes:
         blocks.append(_block(column, x[:, at], truth))
         unknown += [column["name"]] if truth is None else []
     for condition in manifest.conditions:
-        if condition.name not in made:
+        if condition.name not in generated:
             continue
         column = {"name": condition.name, **condition.column, "kind": condition.kind}
         column |= {"classes": condition.classes} if condition.categorical else {}
@@ -76,9 +76,9 @@ def page(rows: RowStream) -> bytes:
             stored = _Shares(np.array(condition.shares))
         elif real is None and condition.quantiles:
             stored = _Quantiles(np.array(condition.quantiles), np.linspace(0.0, 1.0, len(condition.quantiles)))
-        blocks.append(_block(column, made[condition.name], stored))
+        blocks.append(_block(column, generated[condition.name], stored))
         unknown += [condition.name] if stored is None else []
-    if any(len(np.unique(each)) == 1 and len(each) > 1 for name, each in made.items() if name != rows.main[0]):
+    if any(len(np.unique(each)) == 1 and len(each) > 1 for name, each in generated.items() if name != rows.main[0]):
         source += ", under all conditions"
     headline = f'<b class="made">Generated</b> beside <b class="real">real</b>: {source}.'
     if unknown and real is None:
@@ -97,7 +97,7 @@ def page(rows: RowStream) -> bytes:
 <p>{headline}</p>
 <div class="columns">{"".join(blocks)}</div>
 <h2>{"Rows" if rows.num_rows <= SHOWN_ROWS else f"First {SHOWN_ROWS} rows"}</h2>
-<div class="scroll">{_table(rows, {name: each[:SHOWN_ROWS] for name, each in made.items()})}</div>
+<div class="scroll">{_table(rows, {name: each[:SHOWN_ROWS] for name, each in generated.items()})}</div>
 </body></html>
 """
     return document.encode()
@@ -201,19 +201,19 @@ def _stored(column: Mapping[str, Any]) -> _Real | None:
 
 def _block(column: Mapping[str, Any], values: np.ndarray, real: _Real | None) -> str:
     """Return the distribution of a column."""
-    made = _Values(values)
+    generated = _Values(values)
     notes = []
-    if made.missing or (real and real.missing):
+    if generated.missing or (real and real.missing):
         known = "" if real is None or real.missing is None else f", real {real.missing:.1%}"
-        notes.append(f"Missing: generated {made.missing:.1%}{known}.")
-    body = _classes(column["classes"], made, real) if "classes" in column else _histogram(column, made, real)
+        notes.append(f"Missing: generated {generated.missing:.1%}{known}.")
+    body = _classes(column["classes"], generated, real) if "classes" in column else _histogram(column, generated, real)
     text = "".join(f"<p>{note}</p>" for note in notes)
     return f'<section class="column"><h3>{html.escape(str(column["name"]))}</h3>{body}{text}</section>'
 
 
-def _classes(classes: Sequence[str], made: _Real, real: _Real | None) -> str:
+def _classes(classes: Sequence[str], generated: _Real, real: _Real | None) -> str:
     """Return a pair of bars for each of the most frequent classes."""
-    shares = [("made", made.class_shares(len(classes)))]
+    shares = [("made", generated.class_shares(len(classes)))]
     if real is not None:
         shares.insert(0, ("real", real.class_shares(len(classes))))
     order = np.argsort(-shares[0][1], kind="stable")[:_CLASSES]
@@ -232,13 +232,13 @@ def _classes(classes: Sequence[str], made: _Real, real: _Real | None) -> str:
     return "".join(lines) + more
 
 
-def _histogram(column: Mapping[str, Any], made: _Values, real: _Real | None) -> str:
+def _histogram(column: Mapping[str, Any], generated: _Values, real: _Real | None) -> str:
     """Return the histogram of a number: bars of the generated values, a line of the real ones."""
-    ends = [made.bounds(), *([real.bounds()] if real is not None else [])]
+    ends = [generated.bounds(), *([real.bounds()] if real is not None else [])]
     low, high = min(each[0] for each in ends), max(each[1] for each in ends)
     high = high if high > low else low + 1.0
     edges = cells.bin_edges(column, low, high, _BINS)
-    shares = made.shares(edges)
+    shares = generated.shares(edges)
     truth = real.shares(edges) if real is not None else None
     highest = max(float(shares.max()), 0.0 if truth is None else float(truth.max()), 1e-9)
     width = _WIDTH / len(shares)

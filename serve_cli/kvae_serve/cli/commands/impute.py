@@ -83,7 +83,7 @@ def impute(
     drawn = np.empty((num, 0, len(manifest.data.columns)), np.float32)
     if len(incomplete):
         with Progress("Filling in rows", output.quiet) as progress:
-            found = draw(
+            imputed = draw(
                 loaded,
                 rows.x[incomplete],
                 rows.observed[incomplete],
@@ -95,8 +95,8 @@ def impute(
                 batch_size=runtime.batch_size,
                 progress=progress,
             )
-        drawn = found.x
-        facts["effective_sample_size"] = summary(found.effective, num_samples)
+        drawn = imputed.x
+        facts["effective_sample_size"] = summary(imputed.effective, num_samples)
     if output.path is not None:
         atomic.write_text(output.path, lambda file: _write(file, rows, incomplete, drawn, manifest), output.force)
     elif output.shows_text:
@@ -109,14 +109,14 @@ def impute(
     )
 
 
-def _conditions(rows: Partial, given: dict[str, str], manifest: Manifest, conditions_of: Any) -> dict[str, np.ndarray]:
-    missing = [each.name for each in manifest.conditions if each.name not in (rows.conditions | given)]
+def _conditions(rows: Partial, fixed: dict[str, str], manifest: Manifest, conditions_of: Any) -> dict[str, np.ndarray]:
+    missing = [each.name for each in manifest.conditions if each.name not in (rows.conditions | fixed)]
     if missing:
         raise InputDataError(
             f"{rows.table.source} does not have {printable(missing[0], 40)}, a condition of the model. "
             "Add the column, or give --condition."
         )
-    return conditions_of.columns(manifest, rows.conditions | given, len(rows.x))
+    return conditions_of.columns(manifest, rows.conditions | fixed, len(rows.x))
 
 
 def _write(file: Any, rows: Partial, incomplete: np.ndarray, drawn: np.ndarray, manifest: Manifest) -> None:

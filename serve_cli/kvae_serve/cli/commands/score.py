@@ -114,8 +114,8 @@ def score(
     loaded = runtime.load(model)
     manifest = loaded.manifest
     complexity.check(method, manifest)
-    kept = thresholds.draws(manifest) or (scoring.NUM_SAMPLES, scoring.SEED)
-    num_samples, seed = num_samples or kept[0], kept[1] if seed is None else seed
+    default = thresholds.draws(manifest) or (scoring.NUM_SAMPLES, scoring.SEED)
+    num_samples, seed = num_samples or default[0], default[1] if seed is None else seed
     below = thresholds.threshold(threshold, manifest, num_samples, seed, method) if threshold is not None else None
     examples = dataset.read_for_any_label(loaded) if over_labels else dataset.read(loaded, conditions.for_all_rows())
     total = row_stream.count_rows(len(examples.x), rows.start, rows.num)
@@ -132,10 +132,10 @@ def score(
             atomic.write_whole(output.path, lambda file: file.write(picture), output.force)
         else:
             if over_labels:
-                found = source.labels(summary, over_labels, method, settings)
+                results = source.labels(summary, over_labels, method, settings)
             else:
-                found = source.scores(summary, method, parts, settings)
-            scored = _with_progress(found, total, progress)
+                results = source.scores(summary, method, parts, settings)
+            scored = _with_progress(results, total, progress)
             if output.path is not None and to_file:
                 write = _WRITERS[suffix]
                 atomic.write_text(output.path, lambda text: write(text, scored), output.force)
