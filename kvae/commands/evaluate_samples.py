@@ -33,16 +33,16 @@ def measure(model: Model, data: str, split: str | None, values: dict[str, Any], 
     if options.pop(unused) is not None:
         kind = "images" if unused == "classifier" else "tables"
         raise RequestError(f"--{unused} is for {kind}; {model.manifest.name} models {model.manifest.data.kind} data.")
-    found: Any
+    result: Any
     if model.manifest.data.kind == "table":
         from kvae.sample_metrics.tables.measure import measure_table
 
-        found = measure_table(model, data, split=split, **options)
+        result = measure_table(model, data, split=split, **options)
     else:
         from kvae.sample_metrics.measure import measure as measure_images
 
-        found = measure_images(model, data, split=split, **options)
-    return {"samples": found.figures, "samples_measured": found.about}
+        result = measure_images(model, data, split=split, **options)
+    return {"samples": result.figures, "samples_measured": result.about}
 
 
 def lines(document: dict[str, Any]) -> list[str]:

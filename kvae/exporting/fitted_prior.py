@@ -197,14 +197,14 @@ def fit_prior(
 
 
 def _class_condition(model: Model) -> Any:
-    found = [each for each in model.manifest.conditions if each.categorical]
-    if len(found) != 1:
-        names = ", ".join(printable(each.name, 40) for each in found) or "none"
+    categorical = [each for each in model.manifest.conditions if each.categorical]
+    if len(categorical) != 1:
+        names = ", ".join(printable(each.name, 40) for each in categorical) or "none"
         raise RequestError(
             f"A mixture per class needs one condition with classes; {printable(model.manifest.name, 60)} has {names}. "
             "Use gmm for one mixture."
         )
-    return found[0]
+    return categorical[0]
 
 
 def _hold_out(x: Any, columns: Mapping[str, np.ndarray]) -> tuple[Any, dict[str, np.ndarray], tuple[Any, Any]]:
@@ -334,8 +334,8 @@ def _weights(source: Model) -> list[str]:
     """Return the section about the stored weights of the card of the original model, if it has one."""
     card = Path(source.path, "README.md")
     text = card.read_text("utf-8") if card.is_file() else ""
-    found = re.search(r"^## Weights\n.*?(?=^## )", text, re.DOTALL | re.MULTILINE)
-    return [f"{found[0].strip()} Bytes and elbo are those before the prior was fitted."] if found else []
+    section = re.search(r"^## Weights\n.*?(?=^## )", text, re.DOTALL | re.MULTILINE)
+    return [f"{section[0].strip()} Bytes and elbo are those before the prior was fitted."] if section else []
 
 
 def _inspection(

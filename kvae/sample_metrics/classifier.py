@@ -72,10 +72,10 @@ class Classifier:
         features, labels = [], []
         for start in range(0, len(x), size):
             part = np.asarray(x[start : start + size])
-            found = self._run(part, size if self._batch else len(part))
-            features.append(found[0].reshape(len(found[0]), -1)[: len(part)])
+            outputs = self._run(part, size if self._batch else len(part))
+            features.append(outputs[0].reshape(len(outputs[0]), -1)[: len(part)])
             if self._logits is not None:
-                labels.append(found[1][: len(part)].argmax(axis=1).astype(np.int64))
+                labels.append(outputs[1][: len(part)].argmax(axis=1).astype(np.int64))
         return Prediction(np.concatenate(features), np.concatenate(labels) if labels else None)
 
     def _run(self, x: np.ndarray, num: int) -> list[np.ndarray]:
@@ -91,10 +91,10 @@ class Classifier:
             x = x.reshape(num, *self.shape[:2])
         names = [self._features] if self._logits is None else [self._features, self._logits]
         try:
-            found = self._session.run(names, {self._input.name: np.ascontiguousarray(x)})
+            outputs = self._session.run(names, {self._input.name: np.ascontiguousarray(x)})
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise ModelFileError(f"{self._name} fails when ONNX Runtime runs it ({type(error).__name__}).") from error
-        for name, value in zip(names, found, strict=True):
+        for name, value in zip(names, outputs, strict=True):
             shape: Sequence[int] = getattr(value, "shape", ())
             if len(shape) < 2 or shape[0] != num or value.dtype.kind != "f":
                 raise ModelFileError(
@@ -103,19 +103,19 @@ class Classifier:
                 )
             if not np.isfinite(value).all():
                 raise ModelFileError(f"{self._name} returns NaN or infinite values in {printable(name, 60)}.")
-        if self._logits is not None and found[1].shape[1:] != (self.num_classes,):
+        if self._logits is not None and outputs[1].shape[1:] != (self.num_classes,):
             raise ModelFileError(
-                f"{self._name} returns logits {list(found[1].shape[1:])}; expected {self.num_classes} classes."
+                f"{self._name} returns logits {list(outputs[1].shape[1:])}; expected {self.num_classes} classes."
             )
-        return found
+        return outputs
 
     def _find_input(self) -> tuple[Any, str, int]:
         """Return the input, its image layout, and its batch size if that is fixed (else 0)."""
         inputs = self._session.get_inputs()
         if len(inputs) != 1 or inputs[0].type not in _DTYPES:
-            found = ", ".join(f"{printable(each.name, 40)} {each.type}" for each in inputs[:4]) or "nothing"
+            listed = ", ".join(f"{printable(each.name, 40)} {each.type}" for each in inputs[:4]) or "nothing"
             raise ModelFileError(
-                f"{self._name} has the inputs {found}; expected one input for images, float32, float64 or uint8."
+                f"{self._name} has the inputs {listed}; expected one input for images, float32, float64 or uint8."
             )
         height, width, channels = self.shape
         forms = {"channels last": self.shape, "channels first": (channels, height, width)}
@@ -156,9 +156,9 @@ class Classifier:
             return only, only if fitting else None
         if len(outputs) == 2 and len(fitting) == 1:
             return next(name for name in outputs if name != fitting[0]), fitting[0]
-        found = ", ".join(f"{printable(name, 40)} {printable(shape, 40)}" for name, shape in list(outputs.items())[:6])
+        listed = ", ".join(f"{printable(name, 40)} {printable(shape, 40)}" for name, shape in list(outputs.items())[:6])
         raise ModelFileError(
-            f"{self._name} has the outputs {found}, which are ambiguous. Name them features and logits."
+            f"{self._name} has the outputs {listed}, which are ambiguous. Name them features and logits."
         )
 
 

@@ -84,12 +84,12 @@ def figures(
     num, seed = check_request(num, seed, train, test)
     rng = np.random.Generator(np.random.Philox(key=[seed, 0]))
     chosen = np.sort(rng.permutation(len(test.x))[:num])
-    given = {each.name: needed(test, each.name)[chosen] for each in manifest.conditions}
+    conditions = {each.name: needed(test, each.name)[chosen] for each in manifest.conditions}
     name = predicted_condition(manifest)
     if name is None:
         label, rows = None, rng.permutation(len(train.x))[:num]
     else:
-        label, rows = given[name], take_like(needed(train, name), given[name], rng)
+        label, rows = conditions[name], take_like(needed(train, name), conditions[name], rng)
     rows = np.sort(rows)
 
     def classified(x: Any, labels: np.ndarray | None) -> _Set:
@@ -97,23 +97,27 @@ def figures(
 
     real = classified(test.x[chosen], label)
     other = classified(train.x[rows], None if name is None else train.conditions[name][rows])
-    samples = classified(matched_samples.like(model, given, num, seed, temperature=temperature, draw=draw), label)
+    samples = classified(matched_samples.like(model, conditions, num, seed, temperature=temperature, draw=draw), label)
 
     if name is None:
-        why = "the model is unconditional" if not manifest.conditions else "the model has no categorical condition"
-        found = {each: _left_out(why) for each in OF_LABELS}
+        reason = (
+            "the model is unconditional"
+            if not manifest.conditions
+            else "the model does not have a condition with classes"
+        )
+        results = {each: _left_out(reason) for each in OF_LABELS}
     else:
-        found = _consistency(samples, real, manifest.condition(name).classes, classifier)
+        results = _consistency(samples, real, manifest.condition(name).classes, classifier)
         fit = fit or _default_fit(manifest, name, train)
-        found["classification_accuracy_score"] = _accuracy_score(samples, other, test, test.conditions[name], fit)
+        results["classification_accuracy_score"] = _accuracy_score(samples, other, test, test.conditions[name], fit)
     ours, floor = _against(samples, real), _against(other, real)
     for each, value in ours.items():
-        found[each] = {"value": value, "floor": floor[each], "n": num}
+        results[each] = {"value": value, "floor": floor[each], "n": num}
     for each in Manifolds._fields:
-        found[each]["k"] = NEIGHBOUR
-    found["squared_mmd"]["kernel"] = "(a.b / dim + 1)^3"
-    found["within_class_spread"]["classes"] = 1 if label is None else len(np.unique(label))
-    return found
+        results[each]["k"] = NEIGHBOUR
+    results["squared_mmd"]["kernel"] = "(a.b / dim + 1)^3"
+    results["within_class_spread"]["classes"] = 1 if label is None else len(np.unique(label))
+    return results
 
 
 def check_image_model(manifest: Manifest) -> None:
@@ -144,8 +148,8 @@ def _consistency(
     samples: _Set, real: _Set, classes: Sequence[str], classifier: Classifier
 ) -> dict[str, dict[str, Any]]:
     if samples.predicted is None or real.predicted is None:
-        why = f"{classifier.source} lacks an output with {len(classes)} columns"
-        return {each: _left_out(why) for each in OF_LABELS[:2]}
+        reason = f"{classifier.source} lacks an output with {len(classes)} columns"
+        return {each: _left_out(reason) for each in OF_LABELS[:2]}
     one, other = label_consistency(samples.label, samples.predicted), label_consistency(real.label, real.predicted)
     return {
         "label_consistency": {
@@ -217,8 +221,8 @@ def _relative_spread(images: _Set, real: _Set) -> float:
     return within_class_spread(images.x[several], label[several]) / whole
 
 
-def _left_out(why: str) -> dict[str, Any]:
-    return {"value": None, "floor": None, "left_out": why}
+def _left_out(reason: str) -> dict[str, Any]:
+    return {"value": None, "floor": None, "left_out": reason}
 
 
 def _error(share: float, num: int) -> float:

@@ -38,17 +38,17 @@ def like(
         return model.sample(num, **options).x
     names = list(conditions)
     rows = np.stack([np.asarray(conditions[name], np.float64) for name in names], axis=1)
-    wanted, group = np.unique(rows, axis=0, return_inverse=True)
+    combinations, group = np.unique(rows, axis=0, return_inverse=True)
     group = group.reshape(-1)
     classes = {each.name: each.classes for each in model.manifest.conditions if each.categorical}
     x = np.empty((num, *model.manifest.data.shape), np.float32)
     start = 0
-    for index, values in enumerate(wanted):
+    for index, combination in enumerate(combinations):
         places = np.flatnonzero(group == index)
-        given = {
+        requested = {
             name: classes[name][int(value)] if name in classes else float(value)
-            for name, value in zip(names, values, strict=True)
+            for name, value in zip(names, combination, strict=True)
         }
-        x[places] = model.sample(len(places), conditions=given, start=start, **options).x
+        x[places] = model.sample(len(places), conditions=requested, start=start, **options).x
         start += len(places)
     return x

@@ -64,11 +64,11 @@ def measure(
     num, seed = check_request(num, seed, train, test)  # before minutes of training
     judge = _classifier(classifier, manifest, train, report)
     report(f"Comparing samples with real images of {test.source}")
-    found = figures(model, train, test, judge, num, seed, draw=draw, temperature=temperature)
+    results = figures(model, train, test, judge, num, seed, draw=draw, temperature=temperature)
     return Measured(
-        found,
+        results,
         {
-            "n": found["coverage"]["n"],
+            "n": results["coverage"]["n"],
             "seed": seed,
             "temperature": float(temperature),
             "images": "draws from p(x given z)" if draw else "means of p(x given z)",

@@ -74,9 +74,9 @@ def _number(value: float) -> str:
 
 
 def _left_out(figures: dict[str, dict[str, Any]]) -> Iterator[str]:
-    whys: dict[str, list[str]] = {}
+    by_reason: dict[str, list[str]] = {}
     for name, figure in figures.items():
         if figure["value"] is None:
-            whys.setdefault(figure["left_out"], []).append(name.replace("_", " "))
-    for why, names in whys.items():
-        yield f"skipped: {', '.join(names)}, because {printable(why, 200)}."
+            by_reason.setdefault(figure["left_out"], []).append(name.replace("_", " "))
+    for reason, names in by_reason.items():
+        yield f"skipped: {', '.join(names)}, because {printable(reason, 200)}."

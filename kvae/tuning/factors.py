@@ -42,11 +42,11 @@ def read(source: str, num: int, name: str | None = None) -> Factors | None:
         InputDataError: If `name` is given and the file does not contain such factors.
     """
     arrays = _arrays(source, [name] if name else NAMES)
-    for found, array in arrays.items():
+    for array_name, array in arrays.items():
         if array.ndim != 2 or len(array) != num or (not name and array.dtype.kind not in "iu"):
             if name:
                 raise InputDataError(
-                    f"{source} contains {printable(found, 40)} {list(array.shape)}; expected factors "
+                    f"{source} contains {printable(array_name, 40)} {list(array.shape)}; expected factors "
                     f"[{num}, num_factors]. Name another array with --factors."
                 )
             continue

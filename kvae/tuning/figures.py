@@ -61,8 +61,8 @@ def _disentanglement(model: Any, dataset: Dataset, factors: Factors, seed: int) 
         sampler, sizes = metrics.grid_sampler(codes, factors.classes)
         figures["factor_vae_score"] = metrics.factor_vae_score(sampler, sizes, seed=seed)
     if codes.shape[1] > 1:
-        some = np.random.default_rng(0).permutation(len(codes))[:DCI_ROWS]
-        dci = metrics.dci(codes[some], factors.classes[some], estimator="random_forest", seed=seed)
+        rows = np.random.default_rng(0).permutation(len(codes))[:DCI_ROWS]
+        dci = metrics.dci(codes[rows], factors.classes[rows], estimator="random_forest", seed=seed)
         figures["dci_disentanglement"] = dci.disentanglement
     return figures
 
@@ -71,7 +71,7 @@ def _encode(model: Any, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
     """Return z_mean of some examples, float32 `[rows, latent_dim]`."""
     parts = []
     for start in range(0, len(rows), _BATCH):
-        some = rows[start : start + _BATCH]
-        conditions = {name: values[some] for name, values in dataset.conditions.items()}
-        parts.append(model.encode(np.asarray(disk.take(dataset.x, some)), conditions or None)[0])
+        chunk = rows[start : start + _BATCH]
+        conditions = {name: values[chunk] for name, values in dataset.conditions.items()}
+        parts.append(model.encode(np.asarray(disk.take(dataset.x, chunk)), conditions or None)[0])
     return np.concatenate(parts)

@@ -95,14 +95,14 @@ class Plan:
 
     def defaults(self) -> Params:
         """Return the defaults of the data that lie in the space, as Optuna stores them."""
-        found = {}
+        values = {}
         for key, part in self.space.items():
             section, _, name = key.partition(".")
             value = getattr(getattr(self.base, section), name)
             if part.contains(value):
                 texts = {each: text for text, each in part.values.items()} if isinstance(part, spaces.Choices) else {}
-                found[key] = texts.get(value, value)
-        return found
+                values[key] = texts.get(value, value)
+        return values
 
     def identity(self) -> dict[str, Any]:
         """Return what cannot change when a study continues, as JSON.

@@ -85,7 +85,7 @@ class Study:
 
 def rows(study: Any, plan: Plan) -> list[Row]:
     """Return all runs of a plan, by trial and seed. Runs of grid values that are not in the plan are left out."""
-    found = []
+    all_rows = []
     for trial in study.get_trials(deepcopy=False):
         params = dict(trial.user_attrs.get("grid") or trial.params)
         seed = params.pop("seed", None)
@@ -95,20 +95,20 @@ def rows(study: Any, plan: Plan) -> list[Row]:
         error = trial.user_attrs.get("error", "")
         runs = {int(key[len(_SEED) :]): value for key, value in trial.user_attrs.items() if key.startswith(_SEED)}
         for each in sorted(runs):
-            found.append(Row(trial.number, state, each, params, runs[each], error))
+            all_rows.append(Row(trial.number, state, each, params, runs[each], error))
         if not runs:
-            found.append(Row(trial.number, state, seed, params, {}, error))
-    return found
+            all_rows.append(Row(trial.number, state, seed, params, {}, error))
+    return all_rows
 
 
 def groups(all_rows: Iterable[Row], is_grid: bool) -> list[Group]:
     """Return the complete configurations. The trials of a grid with different seeds are one."""
-    found: dict[Any, Group] = {}
+    by_settings: dict[Any, Group] = {}
     for row in all_rows:
         if row.state == "complete" and row.seed is not None:
             key = tuple(sorted(row.params.items())) if is_grid else row.trial
-            found.setdefault(key, Group(row.trial, row.params, {})).figures[row.seed] = row.figures
-    return list(found.values())
+            by_settings.setdefault(key, Group(row.trial, row.params, {})).figures[row.seed] = row.figures
+    return list(by_settings.values())
 
 
 def best(complete: Sequence[Group], metric: str, seeds: Sequence[int]) -> Group | None:
@@ -120,10 +120,10 @@ def best(complete: Sequence[Group], metric: str, seeds: Sequence[int]) -> Group 
 
 def counts(all_rows: Iterable[Row]) -> dict[str, int]:
     """Return the number of trials by state."""
-    found = dict.fromkeys(("complete", "pruned", "failed", "running"), 0)
+    numbers = dict.fromkeys(("complete", "pruned", "failed", "running"), 0)
     for _, state in {(row.trial, row.state) for row in all_rows}:
-        found[state] += 1
-    return found
+        numbers[state] += 1
+    return numbers
 
 
 def words(params: Mapping[str, Any]) -> str:

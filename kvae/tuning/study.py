@@ -230,11 +230,11 @@ def _write(request: Request, interrupted: bool) -> Study:
     study, plan, directory = request.study, request.plan, request.directory
     chosen = results.write_tables(study, plan, directory)
     page.write(study, plan, directory, chosen)
-    found = None
+    best = None
     if chosen:
         params = {key: plan.space[key].value(value) for key, value in chosen.params.items()}
-        found = {"trial": chosen.trial, "value": chosen.median(plan.metric), "params": params}
-    return Study(directory, found, results.counts(results.rows(study, plan)), interrupted)
+        best = {"trial": chosen.trial, "value": chosen.median(plan.metric), "params": params}
+    return Study(directory, best, results.counts(results.rows(study, plan)), interrupted)
 
 
 @contextlib.contextmanager
@@ -297,14 +297,14 @@ def _ask(request: Request, trials: list[Any]) -> int | None:
 def _distributions(plan: Plan) -> dict[str, Any]:
     from optuna import distributions
 
-    found: dict[str, Any] = {}
+    by_key: dict[str, Any] = {}
     for key, part in plan.space.items():
         if hasattr(part, "values"):
-            found[key] = distributions.CategoricalDistribution(list(part.values))
+            by_key[key] = distributions.CategoricalDistribution(list(part.values))
         else:
             kind = distributions.IntDistribution if isinstance(part.low, int) else distributions.FloatDistribution
-            found[key] = kind(part.low, part.high, log=part.log)
-    return found
+            by_key[key] = kind(part.low, part.high, log=part.log)
+    return by_key
 
 
 def trial_folder(directory: Path, number: int) -> Path:
@@ -336,7 +336,7 @@ def _train_trial(request: Request, number: int, quiet: bool) -> bool:
                     return False
                 if pruning and pruning.pruned:
                     study.tell(number, state=TrialState.PRUNED)
-                    _say(quiet, number, title, "pruned", started)
+                    _print_result(quiet, number, title, "pruned", started)
                     return True
                 from kvae.tuning.figures import measure
 
@@ -346,7 +346,7 @@ def _train_trial(request: Request, number: int, quiet: bool) -> bool:
     except (RequestError, InputDataError, VerificationError) as error:
         trial.set_user_attr("error", str(error))
         study.tell(number, state=TrialState.FAIL)
-        _say(quiet, number, title, f"failed: {error}", started)
+        _print_result(quiet, number, title, f"failed: {error}", started)
         return True
     value = plans.median(values)
     if math.isfinite(value):
@@ -354,7 +354,7 @@ def _train_trial(request: Request, number: int, quiet: bool) -> bool:
     else:
         trial.set_user_attr("error", f"{plan.metric} is not finite")
         study.tell(number, state=TrialState.FAIL)
-    _say(quiet, number, title, f"{plan.metric} {value:.6g}", started)
+    _print_result(quiet, number, title, f"{plan.metric} {value:.6g}", started)
     return True
 
 
@@ -372,7 +372,7 @@ def _tensorflow_warnings_hidden() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _say(quiet: bool, number: int, title: str, result: str, started: float) -> None:
+def _print_result(quiet: bool, number: int, title: str, result: str, started: float) -> None:
     from kvae.training.callbacks.progress import print_line
 
     if not quiet:

@@ -68,33 +68,33 @@ def table_figures(
         position(columns, target)
     num = len(samples)
     like = train[np.sort(np.random.default_rng(seed).permutation(len(train))[:num])]
-    found: dict[str, dict[str, Any]] = {
+    results: dict[str, dict[str, Any]] = {
         "column_shapes": _similarity(column_shapes, test, samples, like, columns, seed),
         "pair_trends": _similarity(pair_trends, test, samples, like, columns, seed),
     }
     one, other = (two_sample_auc(test, rows, columns, seed) for rows in (samples, like))
-    found["two_sample_auc"] = {
+    results["two_sample_auc"] = {
         "value": one.auc,
         "floor": other.auc,
         "n": num + len(test),
         "standard_error": one.standard_error,
     }
-    found["downstream"] = _downstream(samples, like, test, columns, target, seed)
+    results["downstream"] = _downstream(samples, like, test, columns, target, seed)
     valid = [valid_cells(train, rows, columns) for rows in (samples, test)]
-    found["valid_rows"] = _share(valid[0].all(axis=1), valid[1].all(axis=1)) | {
+    results["valid_rows"] = _share(valid[0].all(axis=1), valid[1].all(axis=1)) | {
         "columns": {str(each["name"]): float(share) for each, share in zip(columns, valid[0].mean(axis=0), strict=True)}
     }
     near = [closest_distances(train, rows, columns) for rows in (samples, test)]
     limit = float(np.quantile(near[1], CLOSE))
-    found["distance_to_closest_record"] = {"value": _median(near[0]), "floor": _median(near[1]), "n": num}
+    results["distance_to_closest_record"] = {"value": _median(near[0]), "floor": _median(near[1]), "n": num}
     # Not strictly below: test rows often have many exact copies, and then the limit is 0.
-    found["close_rows"] = _share(near[0] <= limit, near[1] <= limit)
-    found["exact_copies"] = _share(*(exact_copies(train, rows, columns) for rows in (samples, test)))
+    results["close_rows"] = _share(near[0] <= limit, near[1] <= limit)
+    results["exact_copies"] = _share(*(exact_copies(train, rows, columns) for rows in (samples, test)))
     lost, total = lost_classes(train, samples, columns)
-    found["lost_classes"] = {"value": lost, "floor": lost_classes(train, test, columns)[0], "n": num, "of": total}
+    results["lost_classes"] = {"value": lost, "floor": lost_classes(train, test, columns)[0], "n": num, "of": total}
     if not total:
-        found["lost_classes"] = _left_out("none of the columns contains classes")
-    return found
+        results["lost_classes"] = _left_out("none of the columns contains classes")
+    return results
 
 
 def _similarity(
@@ -138,5 +138,5 @@ def _median(values: np.ndarray) -> float:
     return float(np.median(values))
 
 
-def _left_out(why: str) -> dict[str, Any]:
-    return {"value": None, "floor": None, "left_out": why}
+def _left_out(reason: str) -> dict[str, Any]:
+    return {"value": None, "floor": None, "left_out": reason}

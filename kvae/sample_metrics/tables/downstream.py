@@ -68,8 +68,8 @@ def downstream_score(train: Any, test: Any, columns: Columns, target: str, seed:
         return Downstream(0.5, "auc")
     model = HistGradientBoostingClassifier(**options)
     with one_thread():
-        found = model.fit(x, y).predict_proba(x_test)
-    probability = dict(zip(model.classes_.tolist(), found.T, strict=True))
+        probabilities = model.fit(x, y).predict_proba(x_test)
+    probability = dict(zip(model.classes_.tolist(), probabilities.T, strict=True))
     return Downstream(_mean_auc(y_test, probability), "auc")
 
 

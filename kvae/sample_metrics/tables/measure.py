@@ -91,7 +91,7 @@ def measure_table(
     conditions = {each.name: test.conditions[each.name][chosen] for each in manifest.conditions}
     report(f"Comparing {num} samples with real rows of {test.source}")
     drawn = like(model, conditions, num, seed, temperature=temperature, draw=True)
-    found = table_figures(
+    results = table_figures(
         rows(train.x, train.conditions, manifest),
         rows(test.x[chosen], conditions, manifest),
         rows(as_written(drawn, manifest.data.columns), conditions, manifest),
@@ -109,7 +109,7 @@ def measure_table(
         "test": printable(test.source),
         "target": target,
     }
-    return MeasuredTable(found, about)
+    return MeasuredTable(results, about)
 
 
 def all_columns(manifest: Manifest) -> list[dict[str, Any]]:
@@ -125,8 +125,8 @@ def all_columns(manifest: Manifest) -> list[dict[str, Any]]:
 
 def rows(x: np.ndarray, conditions: Mapping[str, np.ndarray], manifest: Manifest) -> np.ndarray:
     """Return data and conditions as float64 `[rows, columns]`, in the order of `all_columns`."""
-    given = [np.asarray(conditions[each.name], np.float64)[:, None] for each in manifest.conditions]
-    return np.concatenate([np.asarray(x, np.float64), *given], axis=1)
+    values = [np.asarray(conditions[each.name], np.float64)[:, None] for each in manifest.conditions]
+    return np.concatenate([np.asarray(x, np.float64), *values], axis=1)
 
 
 def as_written(x: np.ndarray, columns: Sequence[Mapping[str, Any]]) -> np.ndarray:
