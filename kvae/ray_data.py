@@ -199,7 +199,7 @@ class Scorer(_ExampleActor):
     ) -> None:
         super().__init__(model, x, label, conditions, threads, model_id)
         manifest = self._model.manifest
-        default = thresholds.draws(manifest) or (scoring.NUM_SAMPLES, scoring.SEED)
+        default = thresholds.draws(manifest)
         self._num_samples = default[0] if num_samples is None else num_samples
         self._seed = default[1] if seed is None else seed
         self._threshold = None

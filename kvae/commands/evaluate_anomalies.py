@@ -84,7 +84,7 @@ def measure(
     from kvae.metrics import detection
     from kvae_serve.inference import complexity, scoring, thresholds
 
-    draws = thresholds.draws(model.manifest) or (scoring.NUM_SAMPLES, scoring.SEED)
+    draws = thresholds.draws(model.manifest)
     scores = scoring.score(model, x, conditions, num_samples=draws[0], seed=draws[1])
     ranked = {"elbo": -scores.elbo, "reconstruction": scores.reconstruction, "kl": scores.kl}
     if complexity.applies(model.manifest):

@@ -15,6 +15,7 @@ from kvae_serve.sealed import noise
 if TYPE_CHECKING:
     from kvae_serve.inference.sampling import Plan
     from kvae_serve.model import Model
+    from kvae_serve.sealed.manifest import Manifest
 
 MAX_INLINE = 10**6
 """Maximum number of values in one answer."""
@@ -56,18 +57,25 @@ def check(command: str, request: Mapping[str, Any], fields: Mapping[str, Types])
         raise RequestError(f"dtype is {printable(request['dtype'], 40)}; expected float32 or uint8.")
 
 
+def default_num(manifest: Manifest, has_values: bool) -> int:
+    """Return the default number of samples per label, of a request with or without values of conditions."""
+    return 1 if manifest.conditions and not has_values and manifest.data.kind != "table" else 16
+
+
+def seed(request: Mapping[str, Any]) -> int:
+    """Return the seed of a request. A random one has 53 bits, so that JavaScript can read it exactly."""
+    value = request.get("seed")
+    return noise.random_seed() >> 11 if value is None else integer(value, "seed", 0, noise.MAX_SEED)
+
+
 def plan(model: Model, request: Mapping[str, Any], batch_size: int) -> Plan:
     """Return the checked plan of a `sample` request."""
-    has_values = bool(request.get("label") is not None or request.get("condition"))
-    is_table = model.manifest.data.kind == "table"
-    default = 1 if model.manifest.conditions and not has_values and not is_table else 16
-    seed = request.get("seed")
+    has_values = request.get("label") is not None or bool(request.get("condition"))
     return model.plan(
-        integer(request.get("n", default), "n", 1, noise.MAX_INDEX),
+        integer(request.get("n", default_num(model.manifest, has_values)), "n", 1, noise.MAX_INDEX),
         label=request.get("label"),
         conditions=request.get("condition"),
-        # 53 bits, so that JavaScript can read the seed exactly.
-        seed=noise.random_seed() >> 11 if seed is None else seed,
+        seed=seed(request),
         start=request.get("start", 0),
         temperature=request.get("temperature", 1.0),
         draw=request.get("draw"),

@@ -96,7 +96,7 @@ def _sample(model: Model, request: dict[str, Any], max_rows: int) -> Answer:
 
 def _encode(model: Model, request: dict[str, Any], max_rows: int) -> Answer:
     x, conditions = _examples(model, request, max_rows)
-    draw, seed = request.get("draw", False), _seed(request)
+    draw, seed = request.get("draw", False), request_fields.seed(request)
     rows = transforms.encode(model, x, conditions, seed=seed, draw=draw, batch_size=BATCH_SIZE)
     return Answer({"rows": len(x)} | ({"seed": seed} if draw else {}), rows)
 
@@ -104,7 +104,7 @@ def _encode(model: Model, request: dict[str, Any], max_rows: int) -> Answer:
 def _decode(model: Model, request: dict[str, Any], max_rows: int) -> Answer:
     z = request_fields.latent_vectors(request)
     _check_rows(len(z), max_rows)
-    draw, seed = request.get("draw", False), _seed(request)
+    draw, seed = request.get("draw", False), request_fields.seed(request)
     conditions = model.with_label(request.get("label"), request.get("condition"))
     rows = transforms.decode(model, z, conditions, seed=seed, draw=draw, batch_size=BATCH_SIZE)
     return Answer({"rows": len(z)} | ({"seed": seed} if draw else {}), rows)
@@ -168,8 +168,7 @@ OPERATIONS: dict[str, Operation] = {
 
 def score_defaults(manifest: Manifest) -> dict[str, int]:
     """Return the draws of z and the seed of scores: those of the quantiles in the manifest, if it has any."""
-    draws = thresholds.draws(manifest) or (scoring.NUM_SAMPLES, scoring.SEED)
-    return dict(zip(("num_samples", "seed"), draws, strict=True))
+    return dict(zip(("num_samples", "seed"), thresholds.draws(manifest), strict=True))
 
 
 def available(model: Model) -> list[str]:
@@ -228,11 +227,6 @@ def _columns(x: Any, max_rows: int) -> dict[str, list[Any]]:
             raise InputDataError(f"Column {printable(name, 60)} of x is not a list; expected one value per row.")
         _check_rows(len(values), max_rows)
     return x
-
-
-def _seed(request: Mapping[str, Any]) -> int:
-    seed = request.get("seed")
-    return noise.random_seed() >> 11 if seed is None else integer(seed, "seed", 0, noise.MAX_SEED)
 
 
 def _check_rows(num: int, max_rows: int) -> None:

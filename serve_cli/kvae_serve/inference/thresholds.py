@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kvae_serve.errors import RequestError, printable
+from kvae_serve.inference.scoring import NUM_SAMPLES, SEED
 from kvae_serve.sealed.manifest import Manifest
 
 HELD_OUT = "validation"
@@ -165,9 +166,9 @@ def share_interval(share: float, num: int, confidence: float = _CONFIDENCE) -> t
     return float(low), float(high)
 
 
-def draws(manifest: Manifest) -> tuple[int, int] | None:
-    """Return number of draws and seed of the quantiles in the manifest; None if it does not contain any."""
-    return _quantiles(manifest)[1:] if manifest.raw.get("score") is not None else None
+def draws(manifest: Manifest) -> tuple[int, int]:
+    """Return number of draws and seed of the quantiles in the manifest; the defaults if it does not contain any."""
+    return _quantiles(manifest)[1:] if manifest.raw.get("score") is not None else (NUM_SAMPLES, SEED)
 
 
 def _quantiles(manifest: Manifest, method: str = "elbo") -> tuple[dict[float, float], int, int]:

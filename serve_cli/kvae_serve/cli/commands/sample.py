@@ -102,6 +102,7 @@ def sample(
         option = "-m" if os.path.exists(ctx.args[0]) else "--label"  # noqa: PTH110 - pathlib is slow to import
         raise RequestError(f"Unexpected argument {extra}. Did you mean {option} {extra}?")
     # Imported here, so that --help imports neither numpy nor onnxruntime.
+    from kvae_serve import request_fields
     from kvae_serve.sealed.noise import SCHEME
     from kvae_serve.writers import dispatch
 
@@ -127,7 +128,7 @@ def sample(
     values = conditions.values()
     loaded = runtime.load(model)
     if num is None:
-        num = 1 if loaded.manifest.conditions and not values and loaded.manifest.data.kind != "table" else 16
+        num = request_fields.default_num(loaded.manifest, bool(values))
     plan = loaded.plan(num, conditions=values, batch_size=runtime.batch_size, **draws)
     facts = {"num": num, "conditions": plan.names(), "seed": plan.seed, "start": start, "scheme": SCHEME}
     facts["draw"] = plan.likelihood is not None or bool(given)

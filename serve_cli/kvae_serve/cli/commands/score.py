@@ -98,7 +98,7 @@ def score(
     """
     # Imported here, so that --help imports neither numpy nor onnxruntime.
     from kvae_serve import row_stream
-    from kvae_serve.inference import complexity, scoring, thresholds
+    from kvae_serve.inference import complexity, thresholds
     from kvae_serve.progress import Progress
     from kvae_serve.writers import atomic, stdout
 
@@ -114,7 +114,7 @@ def score(
     loaded = runtime.load(model)
     manifest = loaded.manifest
     complexity.check(method, manifest)
-    default = thresholds.draws(manifest) or (scoring.NUM_SAMPLES, scoring.SEED)
+    default = thresholds.draws(manifest)
     num_samples, seed = num_samples or default[0], default[1] if seed is None else seed
     below = thresholds.threshold(threshold, manifest, num_samples, seed, method) if threshold is not None else None
     examples = dataset.read_for_any_label(loaded) if over_labels else dataset.read(loaded, conditions.for_all_rows())
