@@ -2,7 +2,8 @@ r"""Are rows of kvae closer to real rows than those of TVAE, CTGAN and a Gaussia
 
 Each method trains on the same rows with its defaults and draws as many rows; the same test rows judge all. kvae gets no
 options but data, output and seed. TVAE and CTGAN of SDV train for as many epochs as the budget allows. The figures are
-those of `kvae evaluate --sample-metrics`, see docs/samples.md. Everything runs on one thread.
+those of `kvae evaluate --sample-metrics`, see docs/samples.md, of as many drawn rows as there are test rows. Everything
+runs on one thread.
 
     python -m venv peers && peers/bin/pip install sdv==2.0.0
     python benchmarks/tables.py --table adult=ADULT:income --table diamonds=DIAMONDS:price --table made \\
@@ -10,8 +11,8 @@ those of `kvae evaluate --sample-metrics`, see docs/samples.md. Everything runs 
 
 A table is a folder with train.csv and test.csv, and after a colon the column to predict. Adult is adult.data and
 adult.test of https://archive.ics.uci.edu/dataset/2/adult with a header, without the full stops of adult.test; diamonds
-is in the package pydataset, shuffled, two thirds to train on. `made` is generated: see `made_table`. FOLDER keeps drawn
-rows and figures. They are not computed again.
+is in the package pydataset, in the order of `numpy.random.default_rng(0).permutation`, two thirds to train on. `made` is
+generated: see `made_table`. FOLDER keeps drawn rows and figures. They are not computed again.
 """
 
 from __future__ import annotations
@@ -107,18 +108,21 @@ def run(command):
 
 
 def kvae_rows(table, output, work, rows, seed):
-    """Train, export and sample with defaults. Write `output`; return CPU seconds, and bytes of the exported files."""
+    """Train, export and sample with defaults. Write `output`; return CPU seconds, and bytes of the exported folder."""
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     kvae = [sys.executable, "-m", "kvae"]
     _, train = run([*kvae, "train", "--data", table / "train.csv", "-o", work / "run", "--seed", seed])
     _, export = run([*kvae, "export", work / "run", "-o", work / "model"])
     _, sample = run([*kvae, "sample", "-m", work / "model", "-n", rows, "--seed", seed, "-o", output, "--force"])
-    size = sum(path.stat().st_size for path in (work / "model").glob("*.onnx"))
+    many = [*kvae, "sample", "-m", work / "model", "-n", 100_000, "--seed", seed, "-o", work / "many.csv"]
+    _, hundred_thousand = run(many)
+    size = sum(path.stat().st_size for path in (work / "model").iterdir())
     return {
         "fit_seconds": round(train, 1),
         "export_seconds": round(export, 1),
         "sample_seconds": round(sample, 1),
+        "sample_100000_seconds": round(hundred_thousand, 1),
         "bytes": size,
     }
 
@@ -142,7 +146,7 @@ def measured(method, name, table, target, arguments, seed):
             about = json.loads(text.splitlines()[-1])
         about_file.write_text(json.dumps(about))
     columns, (x, test, samples) = encode(train, read_csv(table / "test.csv"), in_order(read_csv(rows), train))
-    found = table_figures(x, test, samples, columns, target=target, seed=seed)
+    found = table_figures(x, test, samples[: len(test)], columns, target=target, seed=seed)
     document = {"method": method, "table": name, "seed": seed, **json.loads(about_file.read_text()), "figures": found}
     figures.write_text(json.dumps(document, indent=1))
     return document

@@ -81,6 +81,9 @@ def test_sampled_rows_replace_the_original_file(table, model, tmp_path):
     original, rows = read(table), read(tmp_path / "rows.csv")
     assert list(rows[0]) == list(original[0])
     assert len(rows) == NUM
+    pandas = pytest.importorskip("pandas")
+    frames = [pandas.read_csv(path) for path in (table, tmp_path / "rows.csv")]
+    assert frames[0].dtypes.equals(frames[1].dtypes)
     for name in ("", "Person", "country"):
         assert [row[name] for row in rows] == [row[name] for row in original]
     for name in ("work", "Pay class", "active"):
