@@ -11,8 +11,8 @@ runs on one thread.
 
 A table is a folder with train.csv and test.csv, and after a colon the column to predict. Adult is adult.data and
 adult.test of https://archive.ics.uci.edu/dataset/2/adult with a header, without the full stops of adult.test; diamonds
-is in the package pydataset, in the order of `numpy.random.default_rng(0).permutation`, two thirds to train on. `made` is
-generated: see `made_table`. FOLDER keeps drawn rows and figures. They are not computed again.
+is in the package pydataset, in the order of `numpy.random.default_rng(0).permutation`, two thirds to train on. `made`
+is generated: see `made_table`. FOLDER keeps drawn rows and figures. They are not computed again.
 """
 
 from __future__ import annotations

@@ -58,6 +58,7 @@ _DATES: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = (
     (re.compile(r"\d{1,2}([- ])[A-Z][a-z]+\1\d{4}", re.ASCII), ("%d{0}%b{0}%Y", "%d{0}%B{0}%Y")),
     (re.compile(r"\d{1,2}([- ])[A-Z][a-z]+\1\d{2}", re.ASCII), ("%d{0}%b{0}%y", "%d{0}%B{0}%y")),
     (re.compile(r"[A-Z][a-z]+( )\d{1,2}, \d{4}", re.ASCII), ("%b %d, %Y", "%B %d, %Y")),
+    (re.compile(r"[A-Z][a-z]+( )\d{1,2} \d{4}", re.ASCII), ("%b %d %Y", "%B %d %Y")),
 )
 
 

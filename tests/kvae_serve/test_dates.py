@@ -12,7 +12,7 @@ from kvae_serve import dates
 DAYS = [datetime(2024, 2, 29, 23, 59, 58), datetime(1969, 7, 20, 9, 5, 7), datetime(2013, 11, 3, 0, 0, 0)]
 FORMATS = [
     "%Y-%m-%d", "%Y/%m/%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%b-%Y",
-    "%b %d, %Y", "%d %B %Y", "%m/%d/%Y %I:%M %p", "%H:%M:%S",
+    "%b %d, %Y", "%B %d %Y", "%d %B %Y", "%m/%d/%Y %I:%M %p", "%H:%M:%S",
 ]  # fmt: skip
 
 
