@@ -6,6 +6,8 @@ import json
 import numpy as np
 import pytest
 
+from kvae_serve.cli import dataset_args
+from kvae_serve.cli.commands import score
 from kvae_serve.errors import ModelFileError, RequestError
 from kvae_serve.evaluation import evaluate
 from kvae_serve.inference import scoring
@@ -220,6 +222,15 @@ def test_threshold_of_a_shipped_model_flags_its_share_of_test_digits(name, metho
     document = json.loads(done.stdout)
     assert document["threshold"]["held_out"] is True
     assert 2 <= document["anomalies"] <= 20
+
+
+def test_identifier_named_like_a_score_is_kept(tiny):
+    examples = dataset_args.Examples(np.zeros((2, 5), np.float32), {}, {"elbo": ["a", "b"], "name": ["c", "d"]})
+    settings = {"num_samples": 2, "seed": 0, "batch_size": 64, "first": 1, "num": 1}
+    source = score._Source(load(tiny / "linear"), examples, 1)
+    (row,) = source.scores(score._Summary(None, "elbo"), "elbo", with_parts=False, settings=settings)
+    assert list(row) == ["index", "elbo of the data", "name", "elbo", "reconstruction", "kl"]
+    assert (row["elbo of the data"], row["name"], type(row["elbo"])) == ("b", "d", float)
 
 
 def test_over_labels_finds_the_wrong_label(kvae, tmp_path):

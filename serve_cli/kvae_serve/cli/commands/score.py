@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from kvae_serve.sealed.manifest import Manifest
 
 _NAMES = ("elbo", "reconstruction", "kl")
+_COLUMNS = (*_NAMES, "complexity", "score", "anomaly", "label", "probability", "likeliest", "log_likelihood")
+"""Columns of scores. An identifier of the rows with such a name gets another."""
+
 _MAP = ".png"
 _MOST_IN_MAP = 100
 
@@ -155,7 +158,8 @@ class _Source:
 
     def _row(self) -> dict[str, Any]:
         row: dict[str, Any] = {"index": self._index}
-        row |= {name: values[self._index] for name, values in self._examples.row_names.items()}
+        for name, values in self._examples.row_names.items():
+            row[f"{name} of the data" if name in _COLUMNS else name] = values[self._index]
         self._index += 1
         return row
 
