@@ -135,6 +135,9 @@ def fit_prior(
     atomic.refuse_existing(directory, force)
     if num_components is not None:
         num_components = integer(num_components, "num_components", 1, _MOST)
+    seed = integer(seed, "seed", 0)
+    if held_out is not None and (not isinstance(held_out, Sequence) or len(held_out) != 2):
+        raise RequestError("held_out is not a pair; expected (x, conditions), with None for no conditions.")
     for each in (conditions, None if held_out is None else held_out[1]):
         if each is not None and not isinstance(each, Mapping):
             raise RequestError(
@@ -143,11 +146,15 @@ def fit_prior(
     model = load(model) if isinstance(model, (str, Path)) else model
     for graph in ("encoder", "decoder", "likelihood"):
         model.need(graph)
+    x = np.asarray(x) if isinstance(x, Sequence) else x
+    if len(x) < (fewest := 2 if held_out is None else 1):
+        raise InputDataError(f"The number of examples in x is {len(x)}; expected at least {fewest}.")
     condition = _class_condition(model) if per_class else None
     columns = conditions_of.columns(model.manifest, conditions, len(x))
     scored, split = (x, columns), "training"
     if held_out is not None:
-        scored, split = (held_out[0], _take(held_out[1], np.arange(len(held_out[0])))), "validation"
+        held_out = held_out[0], conditions_of.columns(model.manifest, held_out[1], len(held_out[0]))
+        scored, split = held_out, "validation"
     else:
         x, columns, held_out = _hold_out(x, columns)
     rows = evenly_spaced(len(x), _MAX_FITTED)
@@ -155,9 +162,9 @@ def fit_prior(
     labels = np.zeros(len(rows), np.int64) if condition is None else columns[condition.name][rows]
     num_groups = 1 if condition is None else len(condition.classes)
     if num_components is None:
-        fewest = min(np.bincount(labels)[np.unique(labels)])
+        smallest = min(np.bincount(labels)[np.unique(labels)])
         most = COMPONENTS_PER_CLASS if per_class else COMPONENTS
-        num_components = int(min(most, max(1, fewest // (_EXAMPLES_PER_DIM * z_mean.shape[1]))))
+        num_components = int(min(most, max(1, smallest // (_EXAMPLES_PER_DIM * z_mean.shape[1]))))
     groups = _draws(z_mean, z_log_var, labels, None if condition is None else condition.classes, num_components, seed)
     mixture = mixtures.fit(list(groups.values()), num_components, seed)
     # A class without examples keeps N(0, I).
@@ -209,8 +216,6 @@ def _class_condition(model: Model) -> Any:
 
 def _hold_out(x: Any, columns: Mapping[str, np.ndarray]) -> tuple[Any, dict[str, np.ndarray], tuple[Any, Any]]:
     """Split off a tenth of the examples, at most `_MAX_MEASURED`, evenly spaced."""
-    if len(x) < 2:
-        raise InputDataError(f"x has {len(x)} rows; expected at least 2.")
     held = evenly_spaced(len(x), max(1, min(_MAX_MEASURED, len(x) // 10)))
     rest = np.setdiff1d(np.arange(len(x)), held)
     return x[rest], _take(columns, rest), (x[held], _take(columns, held))

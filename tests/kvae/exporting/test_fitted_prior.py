@@ -59,6 +59,21 @@ def test_conditions_need_names(tmp_path):
             kvae.fit_prior("mnist", tmp_path / "out", np.zeros((2, 28, 28, 1)), conditions, held_out=held_out)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"held_out": np.zeros((5, 28, 28, 1))}, "held_out is not a pair"),
+        ({"held_out": (np.zeros((5, 28, 28, 1)), {"label": np.zeros(4, int)})}, r"label has the shape \[4\]; expected one value, or one for each of 5 rows"),
+        ({"x": [], "conditions": {"label": []}}, "number of examples in x is 0; expected at least 2"),
+        ({"seed": -1}, "seed is -1; expected an integer of at least 0"),
+    ],
+)
+def test_arguments_of_the_fit_are_checked(changes, message, tmp_path):
+    request = {"x": np.zeros((4, 28, 28, 1)), "conditions": {"label": np.zeros(4, int)}, **changes}
+    with pytest.raises((InputDataError, RequestError), match=message):
+        kvae.fit_prior("mnist", tmp_path / "out", **request)
+
+
 def test_fitted_model_is_complete(fitted):
     directory, result = fitted
     model = kvae.load(directory)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import kvae
+from kvae.commands import tune
 from kvae.data import sources
 from kvae.training.config import settings
 from kvae.tuning import plan, space
@@ -150,6 +151,10 @@ def test_grid_has_every_combination_with_the_first_seed_first(digits):
 def test_wrong_request_is_one_error(digits, changes, message):
     with pytest.raises((RequestError, InputDataError), match=message):
         make(digits, **changes)
+
+
+def test_metrics_of_the_command_are_those_of_plans():
+    assert tuple(plan.METRICS) == tune._METRICS
 
 
 def test_help_of_settings_that_need_a_choice_names_it():
