@@ -1,8 +1,9 @@
-"""The `Example:` blocks in the docstrings of the public names run and print what they show."""
+"""The `Example:` blocks in docstrings run and print what they show; public names have them."""
 
 import doctest
+import importlib
 import inspect
-import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,47 +12,23 @@ import pytest
 import kvae
 import kvae.pyod
 import kvae.sklearn
+import kvae_export
+import kvae_serve
 
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
-def public_objects():
-    """Public classes and functions of `kvae` and of its public modules, by their public name."""
-    found = {}
-    for name in (*kvae.__all__, "pyod", "sklearn"):
-        value = getattr(kvae, name)
-        if not inspect.ismodule(value):
-            found[f"kvae.{name}"] = value
-            continue
-        for inner in getattr(value, "__all__", vars(value)):
-            each = getattr(value, inner)
-            if not inner.startswith("_") and callable(each) and _is_of(each, value):
-                found[f"kvae.{name}.{inner}"] = each
-    return found
-
-
-def _is_of(value, module):
-    return f"{getattr(value, '__module__', '')}.".startswith(f"{module.__name__}.")
-
-
-def documented(value):
-    """A class or function and, of a class, its own public methods, which may have examples too."""
-    yield "", value
-    if inspect.isclass(value):
-        for name, method in vars(value).items():
-            if not name.startswith("_") and inspect.getdoc(method):
-                yield f".{name}", method
-
-
 def examples():
-    finder = doctest.DocTestParser()
-    for name, value in sorted(public_objects().items()):
-        for suffix, each in documented(value):
-            module = vars(sys.modules[value.__module__])
-            names = {**module, "kvae": kvae, "np": np, "keras": keras}
-            test = finder.get_doctest(inspect.getdoc(each) or "", names, name + suffix, None, None)
-            if test.examples:
-                yield pytest.param(test, id=name + suffix)
+    finder = doctest.DocTestFinder()
+    for package in (kvae, kvae_export, kvae_serve):
+        root = Path(package.__file__).parent
+        for path in sorted(root.rglob("*.py")):
+            if ">>>" in path.read_text(encoding="utf-8"):
+                parts = path.relative_to(root.parent).with_suffix("").parts
+                module = importlib.import_module(".".join(parts).removesuffix(".__init__"))
+                for test in finder.find(module, extraglobs={"kvae": kvae, "np": np, "keras": keras}):
+                    if test.examples:
+                        yield pytest.param(test, id=test.name)
 
 
 @pytest.mark.parametrize("test", list(examples()))

@@ -55,7 +55,7 @@ def learn(atoms: np.ndarray, counts: np.ndarray, step: float = 1.0) -> dict[str,
     Example:
         >>> learned = learn(np.array([1.0, 2.0, 4.0]), np.array([50, 9, 1]))
         >>> learned["share"]
-        [0.01, 0.0555556, 0.5]
+        [0.015, 0.0833333, 0.5]
     """
     gaps = np.diff(atoms) / step
     tail = float(np.median(gaps))
