@@ -2,8 +2,8 @@ r"""Does the elbo of kvae with its defaults find anomalies in tables as well as 
 
 One-class protocol: half of the normal rows, at most 5,000, are for training; the other half and all anomalies are for
 testing. With --contamination, anomalies replace that share of the training rows and are not tested. kvae gets no
-options but data and seed: the settings of `kvae train`, or kvae.sklearn. The score is that of `kvae score`. Peers have
-their defaults. All run on one thread.
+options but data and seed: `kvae train` with and without the preset `anomalies`, and kvae.sklearn. The score is that of
+`kvae score`. Peers have their defaults. All run on one thread. Imports do not count as seconds.
 
     python -m venv peers && peers/bin/pip install pyod==3.6.7 torch==2.14.1 tqdm
     python benchmarks/anomalies.py FOLDER --peers peers/bin/python -o results.jsonl
@@ -24,10 +24,13 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import beta, betabinom
 
 PEERS = ("knn", "iforest", "ecod", "vae", "autoencoder")
-KVAE = {"kvae": {}, "kvae --numbers standard": {"numbers": "standard"}}
+KVAE = {"kvae train": "tabular", "kvae train --preset anomalies": "anomalies"}
 DETECTOR = "VAEOutlierDetector"
+#: Quantiles of the held-out rows as thresholds; the lowest possible one of a set with fewer rows.
+SHARES = (0.01, 0.05)
 MOST = 5000
 
 
@@ -47,8 +50,9 @@ def split(path, seed, contamination):
     return x[train], x[rows], y[rows]
 
 
-def kvae_scores(train, test, seed, settings):
-    """Train on a table with defaults and return -elbo of the test rows, and what a threshold of 1 % flags."""
+def kvae_scores(train, test, seed, preset):
+    """Train on a table with a preset and return -elbo of the test rows, and the thresholds of the held-out rows."""
+    from kvae import presets
     from kvae.data import sources
     from kvae.dataloaders import batches
     from kvae.training import defaults
@@ -57,15 +61,17 @@ def kvae_scores(train, test, seed, settings):
 
     table = {f"c{at}": train[:, at] for at in range(train.shape[1])}
     dataset = sources.load(table)
-    config = defaults.starting_config(dataset, {**settings, "seed": seed})
+    settings = {} if preset == "tabular" else presets.get(preset).config
+    config = defaults.starting_config(dataset, {"seed": seed}) if not settings else settings.replace(seed=seed)
     with tempfile.TemporaryDirectory() as folder:
         run = fit(config, Path(folder) / "run", dataset=dataset, quiet=True, export_check=False)
         chosen = defaults.default_settings(dataset, config)
         _, held_out = batches.hold_out(len(dataset.x), chosen.data.validation, chosen.training.seed)
         limits = run.model.score({name: values[held_out] for name, values in table.items()}).elbo
         elbo = run.model.score({f"c{at}": test[:, at] for at in range(test.shape[1])}).elbo
-    share = max(0.01, 1 / (len(limits) + 1))
-    return -elbo, {"share": share, "held_out": len(limits), "limit": -thresholds.quantile(limits, share)}
+    shares = [max(share, 1 / (len(limits) + 1)) for share in SHARES]
+    highest = [-thresholds.quantile(limits, share) for share in shares]
+    return -elbo, {"shares": shares, "held_out": len(limits), "limits": highest}
 
 
 def detector_scores(train, test, seed):
@@ -95,15 +101,26 @@ def peer_scores(name, train, test, seed):
     return detectors[name]().fit(train).decision_function(test)
 
 
+def import_framework(method):
+    """Import the framework of a method, which is not part of its seconds."""
+    if method in PEERS:
+        import pyod.models.auto_encoder
+        import pyod.models.iforest  # noqa: F401
+    else:
+        import kvae.sklearn
+        import kvae.training.train  # noqa: F401
+
+
 def measure(method, path, seed, contamination):
     """Return one row of the results."""
     train, test, labels = split(path, seed, contamination)
+    import_framework(method)
     started, about = time.process_time(), {}
     if method in KVAE:
         scores, limit = kvae_scores(train, test, seed, KVAE[method])
         normal = scores[labels == 0]
-        about = {"share": limit["share"], "held_out": limit["held_out"], "normal": len(normal)}
-        about["flagged"] = int((normal > limit["limit"]).sum())
+        about = {"shares": limit["shares"], "held_out": limit["held_out"], "normal": len(normal)}
+        about["flagged"] = [int((normal > each).sum()) for each in limit["limits"]]
     elif method == DETECTOR:
         scores = detector_scores(train, test, seed)
     else:
@@ -135,7 +152,7 @@ def main():
     output = Path(arguments.output)
     rows = [json.loads(line) for line in output.read_text().splitlines()] if output.exists() else []
     known = {(row["set"], row["seed"], row["contamination"], row["method"]) for row in rows}
-    methods = arguments.methods or ("kvae", DETECTOR, *(PEERS if arguments.peers else ()))
+    methods = arguments.methods or (*KVAE, DETECTOR, *(PEERS if arguments.peers else ()))
     for seed in arguments.seeds:
         for method in methods:
             if method in PEERS and not arguments.here:
@@ -164,13 +181,34 @@ def show(rows, contamination):
     for method in methods:
         means = [np.mean(found[method, name]) if found[method, name] else np.nan for name in sets]
         print(f"| {method} |", " | ".join(f"{value:.3f}" for value in means), f"| {np.mean(means):.3f} |")
+    if flags := [row for row in rows if "flagged" in row]:
+        show_thresholds(flags)
+
+
+def show_thresholds(rows):
+    """Print how many normal test rows each threshold flags, and the interval that such counts have."""
+    print("\n| set | seed | method | held-out rows | quantile | flagged | share, 95 % interval | expected, 95 % |")
+    print("|---" * 8 + "|")
+    inside = []
     for row in rows:
-        if "flagged" in row:
+        num, normal = row["held_out"], row["normal"]
+        for share, flagged in zip(row["shares"], row["flagged"], strict=True):
+            low, high = binomial_interval(flagged, normal)
+            # A fresh row is below the r-th lowest of n held-out scores with a probability of Beta(r, n + 1 - r).
+            rank = share * (num + 1)
+            first, last = (int(each) for each in betabinom(normal, rank, num + 1 - rank).ppf([0.025, 0.975]))
+            inside.append(first <= flagged <= last)
             print(
-                f"{row['set']}, seed {row['seed']}, {row['method']}: a threshold of {100 * row['share']:.3g} % from "
-                f"{row['held_out']} held-out rows flags {row['flagged']} of {row['normal']} normal rows "
-                f"({100 * row['flagged'] / row['normal']:.2f} %)"
+                f"| {row['set']} | {row['seed']} | {row['method']} | {num} | {share:.3g} | {flagged} of {normal} | "
+                f"{flagged / normal:.2%} ({low:.2%} to {high:.2%}) | {first} to {last} |"
             )
+    print(f"\n{sum(inside)} of {len(inside)} counts are in their interval.")
+
+
+def binomial_interval(count, num):
+    """Return the 95 % interval of Clopper and Pearson of a share."""
+    low = beta(count, num - count + 1).ppf(0.025) if count else 0.0
+    return low, beta(count + 1, num - count).ppf(0.975) if count < num else 1.0
 
 
 if __name__ == "__main__":

@@ -41,9 +41,10 @@ class VAE(BaseEstimator):
     """Detector of outliers with the conventions of PyOD: higher scores and the label 1 mean an outlier.
 
     Args:
-        contamination: Share of the training rows that are labelled as outliers, above 0 and up to 0.5.
-        latent_dim: Size of z.
-        encoder_neuron_list: Widths of the encoder's hidden layers; the decoder has them in reverse order.
+        contamination: Share of the training rows that are labelled as outliers, above 0 and up to 0.5. The training
+            leaves out as many.
+        latent_dim: Size of z, without the dimensions of the columns.
+        encoder_neuron_list: Widths of the decoder's hidden layers in reverse order. The encoder is linear.
         beta: Weight of the kl.
         lr: Learning rate of Adam.
         epoch_num: Passes over the data; `"auto"` as for `kvae.sklearn.VAETransformer`.
@@ -54,7 +55,7 @@ class VAE(BaseEstimator):
         optimizer_name: Accepted as in PyOD. The optimizer is always Adam.
         optimizer_params: Accepted as in PyOD, without effect.
         capacity: Accepted as in PyOD, without effect. The kl is not limited.
-        decoder_neuron_list: Accepted as in PyOD. The decoder always has the encoder's layers in reverse order.
+        decoder_neuron_list: Accepted as in PyOD. The decoder always has `encoder_neuron_list` in reverse order.
         hidden_activation_name: Accepted as in PyOD. The activation is always relu.
         output_activation_name: Accepted as in PyOD. The output is always linear.
         batch_norm: Accepted as in PyOD, without effect.

@@ -43,6 +43,10 @@ _STEPS_PER_EXECUTION = 16
 _EAGER_STEPS = 50
 #: Columns whose mean is this many standard deviations away from 0 are trained without an offset.
 _MAX_SHIFT = 100.0
+#: Shares of a detector's epochs after which it selects the rows with the highest elbo again.
+_TRIMMED = (0.1, 0.25, 0.5)
+#: Least standard deviation of a column in the latents of a detector, in units of that of all training rows.
+_LEAST_SCALE = 0.1
 #: Share of the rows that `novelty=True` holds out.
 _HELD_OUT = 0.2
 #: Least rows for `novelty=True`.
@@ -309,16 +313,29 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _VAEEsti
 class VAEOutlierDetector(OutlierMixin, _VAEEstimator):
     """Detector of rows that the model of the other rows finds unlikely.
 
+    The model differs from that of `VAETransformer` in three ways:
+
+    - Its encoder is linear, so that the kl of a row grows with its distance.
+    - Rows may be outliers during training. After a tenth, a quarter and a half of the epochs, `fit` leaves out the
+      share `contamination` of the rows with the lowest elbo at that time (iterative trimming, Shen and Sanghavi 2019,
+      https://arxiv.org/abs/1810.11874), and trains on the others. `novelty=True` trains on all rows but the held-out
+      ones.
+    - z has one more dimension per column, with the standardised value as the mean of q and 1 as its variance. The
+      decoder ignores these dimensions. Their kl is half the squared distance of the row from the means of the columns,
+      so a row with several unusual values has a low elbo even if the decoder reconstructs it. The elbo remains a lower
+      bound of the log density, but is less tight than that of `VAETransformer`.
+
     The conventions are those of scikit-learn: `predict` returns -1 for an outlier and 1 for other rows, and
     `decision_function` is negative for outliers. `kvae.pyod.VAE` is the same detector with the conventions of PyOD.
 
     Args:
-        contamination: Share of the training rows, above 0 and up to 0.5, that are labelled as outliers. With
-            `novelty`, the share of new normal rows that may be, at least 1 / (held-out rows + 1).
+        contamination: Share of the training rows, above 0 and up to 0.5, that are labelled as outliers, and that the
+            training leaves out. With `novelty`, the share of new normal rows that may be labelled, at least
+            1 / (held-out rows + 1).
         novelty: Whether all training rows are normal. A fifth of them is then held out of the training, and the
             threshold is a quantile of their scores, because the scores of rows that were trained on are too high.
-        latent_dim: Size of z.
-        hidden: As for `VAETransformer`.
+        latent_dim: Size of z, without the dimensions of the columns.
+        hidden: Widths of the decoder's hidden layers in reverse order.
         beta: As for `VAETransformer`.
         numbers: As for `VAETransformer`.
         epochs: As for `VAETransformer`.
@@ -475,17 +492,20 @@ def _train(estimator: _VAEEstimator, x: np.ndarray, columns: list[dict[str, Any]
     from kvae.dataloaders.batches import training_batches
     from kvae.likelihoods import Mixed
     from kvae.models.vae import VAE, BetaVAE
+    from kvae.networks import dense_encoder
     from kvae.optimizers import Adam
 
     spec = TableSpec.learn(columns, x, order=[column["name"] for column in columns], numbers=estimator.numbers)
     batch_size = int(min(estimator.batch_size, max(_MIN_BATCH, len(x) // _STEPS_PER_EPOCH)))
     options: dict[str, Any] = {"data": spec, "likelihood": Mixed.from_spec(spec), "seed": seed}
-    sizes: dict[str, Any] = {"latent_dim": int(estimator.latent_dim), "hidden": tuple(map(int, estimator.hidden))}
+    kind: Any = VAE
+    if estimator.beta != 1.0:
+        kind, options["beta"] = BetaVAE, float(estimator.beta)
+    is_detector = isinstance(estimator, VAEOutlierDetector)
     with _seeded(seed):
-        if estimator.beta == 1.0:
-            model = VAE.dense(**sizes, **options)
-        else:
-            model = BetaVAE.dense(beta=float(estimator.beta), **sizes, **options)
+        model = kind.dense(latent_dim=int(estimator.latent_dim), hidden=tuple(map(int, estimator.hidden)), **options)
+        if is_detector:
+            model = kind(dense_encoder(spec.unit_shape, model.latent_dim, ()), model.decoder, **options)
         batches = training_batches(x, None, batch_size, seed)
         epochs: Any = estimator.epochs
         if epochs == "auto":
@@ -494,13 +514,61 @@ def _train(estimator: _VAEEstimator, x: np.ndarray, columns: list[dict[str, Any]
         is_short = epochs * batches.steps <= _EAGER_STEPS
         per_call = 1 if is_short else min(_STEPS_PER_EXECUTION, batches.steps)
         model.compile(Adam(float(estimator.learning_rate)), run_eagerly=is_short, steps_per_execution=per_call)
-        history = model.fit(
-            batches.dataset, epochs=int(epochs), callbacks=[batches.callback], shuffle=False,
-            verbose=2 if estimator.verbose else 0,
-        ).history["loss"]  # fmt: skip
-    if not np.isfinite(history).all():
+        num_outliers = int(estimator.contamination * len(x)) if is_detector and not estimator.novelty else 0
+        stages = sorted({round(share * epochs) for share in _TRIMMED} - {0}) if num_outliers else []
+        first, losses, normal = 0, [], x
+        for last in (*stages, int(epochs)):
+            if first:
+                elbo = model.score(x, num_samples=1).elbo
+                normal = x[np.sort(np.argsort(-elbo, kind="stable")[: len(x) - num_outliers])]
+                batches = training_batches(normal, None, batch_size, seed)
+            losses += model.fit(
+                batches.dataset, initial_epoch=first, epochs=last, callbacks=[batches.callback], shuffle=False,
+                verbose=2 if estimator.verbose else 0,
+            ).history.get("loss", [])  # fmt: skip
+            first = last
+    if not np.isfinite(losses).all():
         raise VerificationError("The loss became NaN. Lower learning_rate, or rescale the features.")
-    return model
+    return _with_column_latents(model, spec, normal) if is_detector and spec.numbers else model
+
+
+def _with_column_latents(model: Any, spec: Any, x: np.ndarray) -> Any:
+    """Add a latent dimension per column, whose posterior mean is the standardised column. The decoder ignores it.
+
+    Args:
+        model: Trained model with a linear encoder.
+        spec: `TableSpec` of the columns.
+        x: Rows that have the mean 0 and the standard deviation 1 in the added dimensions.
+    """
+    from kvae.networks import dense_decoder, dense_encoder
+
+    unit = spec.unit_array(x)
+    num, start = len(spec.numbers), unit.shape[1] - len(spec.may_miss)
+    present = np.ones((len(x), num))
+    kernel, bias = np.zeros((unit.shape[1], num)), np.zeros(num)
+    flags = {column: start + at for at, column in enumerate(spec.may_miss)}
+    missing = {at: flags[column] for at, column in enumerate(spec.numbers) if column in flags}
+    for at, flag in missing.items():
+        present[:, at] -= unit[:, flag]
+    counts = np.maximum(present.sum(axis=0), 1.0)
+    mean = unit[:, :num].sum(axis=0) / counts
+    scale = np.sqrt((present * np.square(unit[:, :num] - mean)).sum(axis=0) / counts)
+    weight = 1.0 / np.maximum(scale, _LEAST_SCALE)
+    kernel[:num], bias = np.diag(weight), -mean * weight
+    for at, flag in missing.items():
+        kernel[flag, at] = -bias[at]  # a missing value has the mean
+    latent_dim = model.latent_dim + num
+    encoder = dense_encoder(spec.unit_shape, latent_dim, ())
+    for name, added in (("z_mean", (kernel, bias)), ("z_log_var", (0.0 * kernel, 0.0 * bias))):
+        learned = model.encoder.get_layer(name).get_weights()
+        weights = [np.concatenate([a, b], axis=-1) for a, b in zip(learned, added, strict=True)]
+        encoder.get_layer(name).set_weights(weights)
+    widths = [layer.units for layer in model.decoder.layers if hasattr(layer, "units")][:-1]
+    likelihood = model.likelihood
+    decoder = dense_decoder(spec.unit_shape, latent_dim, widths, num_extra=likelihood.num_extra)
+    first, *others = model.decoder.get_weights()
+    decoder.set_weights([np.pad(first, ((0, num), (0, 0))), *others])
+    return type(model)(encoder, decoder, data=spec, likelihood=likelihood, seed=model.seed)
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
+from kvae.dataloaders import batches
 from kvae.pyod import VAE
 from kvae.sklearn import VAEOutlierDetector, VAETransformer
 from kvae_serve.errors import VerificationError
@@ -91,6 +92,40 @@ def test_contamination_is_the_share_of_outliers_among_training_rows(detector):
     assert detector.threshold_ == -detector.offset_
     far = x + x.std(axis=0) * 20
     assert roc_auc_score(np.repeat([1, 0], len(x)), np.r_[scores, detector.score_samples(far)]) > 0.99
+
+
+def test_added_latents_are_standardised_columns_and_do_not_reach_the_decoder():
+    x = plane()
+    x[::9, 1] = np.nan
+    fitted = VAEOutlierDetector(1e-3, **QUICK).fit(x)  # less than one row of 400 is left out
+    model = fitted.model_
+    rows = x[:50] - fitted._offsets
+    z_mean, z_log_var = model.encode(rows.astype("float32"))
+    assert z_mean.shape == (50, 2 + 4)
+    expected = np.nan_to_num((x[:50] - np.nanmean(x, axis=0)) / np.nanstd(x, axis=0))
+    np.testing.assert_allclose(z_mean[:, 2:], expected, atol=2e-4)
+    np.testing.assert_array_equal(z_log_var[:, 2:], 0.0)
+    noise = np.random.default_rng(0).normal(size=(50, 4)).astype("float32")
+    np.testing.assert_array_equal(model.decode(z_mean), model.decode(np.c_[z_mean[:, :2], noise]))
+
+
+@pytest.mark.parametrize(("novelty", "sizes"), [(False, [400, 360, 360, 360]), (True, [320])])
+def test_training_leaves_out_as_many_rows_as_are_outliers(novelty, sizes, monkeypatch):
+    x = plane()
+    x[::10, 0] += 30.0
+    trained = []
+    original = batches.training_batches
+
+    def record(rows, *arguments):
+        trained.append(rows)
+        return original(rows, *arguments)
+
+    monkeypatch.setattr(batches, "training_batches", record)
+    VAEOutlierDetector(0.1, novelty=novelty, latent_dim=2, hidden=(8,), epochs=10, random_state=0).fit(x)
+    assert [len(rows) for rows in trained] == sizes
+    assert (trained[0][:, 0] > 20).any()
+    if not novelty:
+        assert not (trained[-1][:, 0] > 20).any()
 
 
 def test_detector_of_pyod_has_higher_scores_and_label_1_for_outliers(detector):

@@ -16,6 +16,7 @@ from kvae_serve.errors import RequestError
 
 def test_names_are_the_documented_presets():
     assert presets.names() == [
+        "anomalies",
         "beta-sprites",
         "beta-sprites-conv",
         "fashion",
@@ -35,8 +36,8 @@ def data(tmp_path_factory):
     np.savez(folder / "sprites.npz", x=render.render(factors))
     rows = [f"{i * 0.1},{'rain' if i % 3 else 'sun'},{i % 7}" for i in range(240)]
     (folder / "table.csv").write_text("\n".join(["hours,weather,day", *rows]) + "\n")
-    sprites_file = str(folder / "sprites.npz")
-    return {"beta-sprites": sprites_file, "beta-sprites-conv": sprites_file, "tabular": str(folder / "table.csv")}
+    table, sprites = str(folder / "table.csv"), str(folder / "sprites.npz")
+    return {"beta-sprites": sprites, "beta-sprites-conv": sprites, "tabular": table, "anomalies": table}
 
 
 def test_every_preset_has_a_short_description_and_a_valid_configuration():
