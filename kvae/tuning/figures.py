@@ -31,7 +31,7 @@ def measure(plan: Plan, config: Config, run: Run) -> dict[str, float]:
     `val_elbo`, `val_reconstruction` and `val_kl` (nats per example) and `val_active_units` are those of the validation
     data at the end of training. `val_nll` is estimated only if it is the metric. `val_mig` is the mutual information
     gap on the validation data, if all factors vary there; `mig`, `factor_vae_score` and `dci_disentanglement` are those
-    of all data, as published ones are, and only of a grid.
+    of all data, as published ones are, and only of a grid. The gap and DCI need at least two dimensions of z.
     """
     validation = run.metadata["training"]["validation"]
     figures = {f"val_{name}": float(validation[name]) for name in ("elbo", "reconstruction", "kl", "active_units")}
@@ -45,7 +45,7 @@ def measure(plan: Plan, config: Config, run: Run) -> dict[str, float]:
     if plan.factors:
         try:
             figures["val_mig"] = metrics.mig(_encode(run.model, dataset, rows), plan.factors.classes[rows])
-        except InputDataError:  # a factor does not vary among so few examples
+        except InputDataError:  # z has one dimension, or a factor does not vary among so few examples
             if plan.metric == "val_mig":
                 raise
         if plan.is_grid:
@@ -56,11 +56,12 @@ def measure(plan: Plan, config: Config, run: Run) -> dict[str, float]:
 def _disentanglement(model: Any, dataset: Dataset, factors: Factors, seed: int) -> dict[str, float]:
     """Return the scores of the mean codes (`z_mean`) of all data."""
     codes = _encode(model, dataset, np.arange(len(dataset.x)))
-    figures = {"mig": metrics.mig(codes, factors.classes)}
+    figures = {}
     if len(codes) == np.prod(factors.sizes) == len(np.unique(factors.classes, axis=0)):
         sampler, sizes = metrics.grid_sampler(codes, factors.classes)
         figures["factor_vae_score"] = metrics.factor_vae_score(sampler, sizes, seed=seed)
     if codes.shape[1] > 1:
+        figures["mig"] = metrics.mig(codes, factors.classes)
         rows = np.random.default_rng(0).permutation(len(codes))[:DCI_ROWS]
         dci = metrics.dci(codes[rows], factors.classes[rows], estimator="random_forest", seed=seed)
         figures["dci_disentanglement"] = dci.disentanglement

@@ -342,6 +342,16 @@ def test_figures_leave_out_mig_if_a_factor_does_not_vary_in_the_validation_data(
     assert "val_mig" not in row
 
 
+def test_grid_over_the_size_of_z_may_begin_with_one_dimension(sprites, tmp_path):
+    settings = {name: value for name, value in _of_sprites().items() if name != "latent_dim"}
+    done = kvae.tune(sprites, tmp_path / "study", grid={"latent_dim": [1, 2]}, quiet=True, **settings)
+    assert done.counts["complete"] == 2
+    one, two = rows_of(tmp_path / "study" / storage.RUNS)
+    assert one["mig"] == one["val_mig"] == one["dci_disentanglement"] == ""
+    assert 0 <= float(two["mig"]) <= 1
+    assert 0 <= float(one["factor_vae_score"]) <= 1
+
+
 def test_medians_and_spread_are_over_seeds(grid):
     rows, medians = rows_of(grid / storage.RUNS), rows_of(grid / storage.MEDIANS)
     assert [each["objective.beta"] for each in medians] == ["1", "4"]
