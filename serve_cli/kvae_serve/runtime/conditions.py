@@ -353,7 +353,8 @@ def _check_names(manifest: Manifest, requested: Mapping[str, Any]) -> None:
     missing = [name for name in known if name not in requested]
     if missing:
         raise RequestError(
-            f"{manifest.name} needs {_listed(missing)}, which is missing. Give one value, or one for each row."
+            f"{manifest.name} needs {_listed(missing)}, which {'is' if len(missing) == 1 else 'are'} missing. Give one "
+            "value, or one for each row."
         )
 
 

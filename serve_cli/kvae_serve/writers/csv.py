@@ -19,15 +19,15 @@ def write(stream: TextIO, rows: RowStream) -> None:
     """Write the main arrays of a stream.
 
     Rows of a table have the columns of the training table in their order, with their types, decimals, bounds, class
-    names and date formats. Latent vectors, and rows of a table whose manifest has no order, also get a column per
-    condition first, and those that name each row: `file` for image files, or identifiers of a table.
+    names and date formats. Other rows get a column per condition first, and those that name each row: `file` for image
+    files, or identifiers of a table.
     """
     data = rows.manifest.data
     if rows.data_names and data.order:
         _write_table(stream, rows)
         return
     latent = not rows.data_names
-    conditions = [each for each in rows.manifest.conditions if each.name in rows.arrays and (data.columns or latent)]
+    conditions = [each for each in rows.manifest.conditions if each.name in rows.arrays]
     header = [*map(escape, rows.row_names), *(each.name for each in conditions)]
     for name in rows.main:
         header += [f"{name}_{index}" for index in range(rows.arrays[name].shape[0])] if latent else column_names(data)

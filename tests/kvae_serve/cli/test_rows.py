@@ -17,7 +17,7 @@ from kvae_serve.errors import InputDataError, RequestError
 from kvae_serve.inference import latent_files, transforms
 from kvae_serve.inference.sampling import Draws
 from kvae_serve.model import load
-from kvae_serve.readers import read_dataset
+from kvae_serve.readers import read_dataset, read_for
 from kvae_serve.runtime import providers
 from kvae_serve.sealed import noise
 from kvae_serve.sealed.manifest import Manifest
@@ -465,3 +465,14 @@ def test_commands_read_the_training_split_by_default(kvae, tiny, tmp_path, comma
     assert first
     assert first == kvae(*arguments, "-n", 1, "--split", "train").stdout
     assert first != kvae(*arguments, "-n", 1, "--split", "test").stdout
+
+
+def test_csv_of_vectors_has_the_conditions_and_is_read_back(kvae, tiny, tmp_path):
+    model = tiny / "linear_several"
+    values = ("--label", "all", "--condition", "tilt=0.5", "--condition", "tilt=-1")
+    assert kvae("sample", "-m", model, *values, "-n", 2, "--seed", 0, "-o", "rows.csv").returncode == 0
+    data = read_for(tmp_path / "rows.csv", load(model).manifest)
+    assert data.conditions["label"].tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert data.conditions["tilt"].tolist() == [0.5, 0.5, -1, -1] * 3
+    drawn = load(model).sample(2, conditions={"label": "all", "tilt": [0.5, -1]}, seed=0)
+    np.testing.assert_allclose(data.x, drawn.x, rtol=1e-6)

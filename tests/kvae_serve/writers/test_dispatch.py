@@ -158,8 +158,8 @@ def test_vector_data_is_shown_as_csv_and_not_written_as_pictures(draws, tmp_path
     stream = io.StringIO()
     dispatch.show(vector, stream)
     lines = stream.getvalue().splitlines()
-    assert lines[0].startswith("x0,x1,")
-    np.testing.assert_allclose([float(each) for each in lines[1].split(",")], vector.x[0], rtol=1e-7)
+    assert lines[0].startswith("label,x0,x1,")
+    np.testing.assert_allclose([float(each) for each in lines[1].split(",")[1:]], vector.x[0], rtol=1e-7)
     assert list(tmp_path.iterdir()) == []
 
 
