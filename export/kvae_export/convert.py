@@ -40,7 +40,11 @@ HINTS = {
     "Lgamma": "Use Stirling's series",
     "ScaleAndTranslate": "Resize bilinearly without antialias",
     "CudnnRNNV3": "Build the layer with use_cudnn=False",
-    "StatefulPartitionedCall": "Grouped convolution: use a DepthwiseConv2D or a SeparableConv2D",
+    "StatefulPartitionedCall": "Leave out jit_compile=True of tf.function",
+    **dict.fromkeys(
+        ("Compress", "ScatterElements"),
+        "Symmetric padding: use the mode reflect, or keras.ops.concatenate with flipped slices",
+    ),
     "Erfinv": "Transform the data before they reach the model",
     "Bucketize": "keras.ops.digitize: count with keras.ops.sum(keras.ops.cast(x[..., None] >= edges, 'int32'), -1)",
     "Loop": "Use keras.layers.LSTM, GRU or SimpleRNN without a mask and with a fixed number of steps",
@@ -71,6 +75,15 @@ HINTS = {
 """Alternatives to ops that cannot be exported, by their TensorFlow or ONNX name."""
 
 SMALL_KERNEL = "Give a transposed convolution a kernel that is at least as large as its stride"
+
+SHAPE_HINTS = {
+    "as 'pads'": SMALL_KERNEL,
+    "smaller than its stride": SMALL_KERNEL,
+    "computes with elements": "Build the layer with dtype='float32'",
+    "has limits that depend on data": "keras.ops.diagonal: multiply by an identity matrix and sum",
+    "has weights for": "Grouped Conv3D: split the channels with keras.ops.split and convolve each group",
+}
+"""Alternatives by a part of the message of the shape inference."""
 
 
 def convert(graph: Graph | Traced, large: int = LARGE) -> onnx.ModelProto:
@@ -202,11 +215,11 @@ def _fix_shapes(traced: Traced, model: onnx.ModelProto) -> None:
     """Apply the shape inference of the reader, while the names of nodes still lead to their layers."""
     try:
         computation = validate.computation(model.SerializeToString())
-        one, two = shapes.infer(computation, 1), shapes.infer(computation, 2)
+        one, two = (shapes.infer(computation, batch, allow_empty=True) for batch in (1, 2))
         shapes.check_batch_axes(one, two)
     except validate.WalkError as error:
         place = f"{traced.layers.describe(error.node)}: " if error.node else ""
-        hint = f" {SMALL_KERNEL}." if "as 'pads'" in str(error) or "smaller than its stride" in str(error) else ""
+        hint = next((f" {hint}." for text, hint in SHAPE_HINTS.items() if text in str(error)), "")
         raise RequestError(f"{traced.graph.name} cannot be exported. {place}{_one_line(error)}.{hint}") from error
     name = mixing_node(model.graph, one, two)
     if name is not None:

@@ -6,6 +6,7 @@ would drop changes of variables, as made by layers that are called with `trainin
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
@@ -78,7 +79,8 @@ class Traced:
             large: Number of elements from which a Keras weight of at least two axes becomes an input; None for no such
                 inputs.
         """
-        function, specs, weights = self.function, self.specs, {}
+        has_calls = any(op.type.endswith("PartitionedCall") for op in self.concrete.graph.get_operations())
+        function, specs, weights = self._tf_function() if has_calls else self.function, self.specs, {}
         variables = self._read_variables(large) if large is not None else []
         if variables:
             import keras
@@ -94,7 +96,8 @@ class Traced:
             function = tf.function(call, input_signature=specs, autograph=False)
             weights = {name: variable.numpy() for name, variable in zip(names, variables, strict=True)}
         # tf2onnx makes inputs of captured tensors too, such as the mean of `keras.layers.Normalization`.
-        captures = function.get_concrete_function(*specs).graph.captures
+        with _without_xla():
+            captures = function.get_concrete_function(*specs).graph.captures
         captured = {inner.name: outer.numpy() for outer, inner in captures if outer.dtype != tf.resource}
         return ForConversion(function, specs, weights | captured)
 
@@ -187,6 +190,21 @@ class Traced:
             for node in library[called].node_def:
                 yield name, node.op
                 functions.extend((name, inner) for inner in _functions_of(node))
+
+
+@contextlib.contextmanager
+def _without_xla() -> Iterator[None]:
+    """Trace without functions for XLA, which tf2onnx cannot read. Keras compiles grouped convolutions in this way."""
+    original = tf.function
+
+    def function(*args: Any, **options: Any) -> Any:
+        return original(*args, **{name: value for name, value in options.items() if name != "jit_compile"})
+
+    tf.function = function
+    try:
+        yield
+    finally:
+        tf.function = original
 
 
 def _functions_of(node: Any) -> Iterator[str]:

@@ -215,9 +215,9 @@ IMAGE, STEPS = (8, 8, 4), (6, 4)
             ["Loop", "without a mask"],
         ),
         (
-            lambda: keras.layers.Conv2D(8, 3, groups=2, name="culprit"),
-            IMAGE,
-            ["Grouped convolution", "SeparableConv2D"],
+            lambda: keras.layers.Conv3D(4, 2, groups=2, name="culprit"),
+            (3, 3, 3, 4),
+            ["Grouped Conv3D", "keras.ops.split"],
         ),
         (
             lambda: keras.layers.Resizing(4, 4, antialias=True, name="culprit"),

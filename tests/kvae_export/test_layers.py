@@ -28,7 +28,16 @@ HINTS = {
     "mixed float16": "dtype policy float32",
 }
 # One of each kind of shape arithmetic: upsampling, a normalisation, one axis, unrolled steps.
-FAST = ("UpSampling2D bilinear, Conv2D", "GroupNormalization, Conv2D", "Conv1D", "SimpleRNN", "ops.roll")
+FAST = (
+    "UpSampling2D bilinear, Conv2D",
+    "GroupNormalization, Conv2D",
+    "Conv1D",
+    "SimpleRNN",
+    "ops.roll",
+    "ops.roll by 0",
+    "ops.einsum of vectors",
+    "Conv2D, groups",
+)
 
 
 def export(shape: tuple[int, ...], layer) -> bytes:

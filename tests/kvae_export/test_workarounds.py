@@ -47,3 +47,11 @@ def test_tf2onnx_returns_a_model_with_unsupported_ops():
     finally:
         logging.getLogger("tf2onnx").setLevel(logging.NOTSET)
     assert "Erfc" in {node.op_type for node in model.graph.node}
+
+
+def test_keras_compiles_grouped_convolutions_so_functions_for_xla_are_traced_without_it():
+    layer = keras.layers.Conv1D(3, 1, groups=3)
+    trace = traced(lambda z: keras.ops.reshape(layer(keras.ops.reshape(z, (-1, 1, 3))), (-1, 3)))
+    assert "StatefulPartitionedCall" in {op.type for op in trace.concrete.graph.get_operations()}
+    (node,) = [node for node in convert.convert(trace).graph.node if node.op_type == "Conv"]
+    assert {each.name: each.i for each in node.attribute}["group"] == 3

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
 from keras import layers, ops
 
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "networks.json"
 IMAGE, STEPS, VECTOR = (8, 8, 4), (6, 4), (12,)
 Case = tuple[tuple[int, ...], Callable[[Any], Any]]
 
@@ -69,7 +72,26 @@ Recurrent layers need a fixed number of steps. The export unrolls GRU and Simple
         names = ", ".join(f"`{name}`" for name, (each, _) in exported.items() if each == shape)
         text += f"| {' x '.join(map(str, shape))} | {names} |\n"
     text += "\n## Refused\n\nThe error names the layer and an alternative, before training.\n\n"
-    return text + "".join(f"- {name}\n" for name in refused_cases())
+    return text + "".join(f"- {name}\n" for name in refused_cases()) + _networks()
+
+
+def _networks() -> str:
+    """Return the section about whole networks, from the results of benchmarks/network_export.py."""
+    results = json.loads(RESULTS.read_text())
+    names = [name for name, result in results.items() if result["kvae"] == "right"]
+    others = [name for name, result in results.items() if result["kvae"] != "right"]
+    keras_right = sum(result["keras"] == "right" for result in results.values())
+    return f"""
+## Networks
+
+`benchmarks/network_export.py` exports {len(results)} small networks with random weights, and compares the files with
+Keras at batch sizes 1, 7 and 64. kvae exports {len(names)} of them, and `keras.Model.export(format="onnx")`
+{keras_right}; [RESULTS.md](../benchmarks/RESULTS.md#networks-of-users) has the outcomes by kind.
+
+Exported: {"; ".join(names)}.
+
+Not exported: {"; ".join(others)}.
+"""
 
 
 def layer_cases() -> dict[str, Case]:
@@ -78,6 +100,7 @@ def layer_cases() -> dict[str, Case]:
     images = {
         "Conv2D": conv(),
         "Conv2D, strides": layers.Conv2D(3, 3, 2),
+        "Conv2D, groups": layers.Conv2D(6, 3, groups=2),
         "Conv2D, dilation": layers.Conv2D(3, 3, dilation_rate=2),
         "SeparableConv2D": layers.SeparableConv2D(3, 3),
         "DepthwiseConv2D": layers.DepthwiseConv2D(3),
@@ -174,6 +197,7 @@ def op_cases() -> dict[str, Case]:
     """Return functions of `keras.ops` on images or sequences."""
     found = {
         "einsum": lambda x: ops.einsum("bij,bkj->bik", x, x),
+        "einsum of vectors": lambda x: ops.einsum("bi,bij->bj", x[..., 0], x),
         "sort": lambda x: ops.sort(x, axis=-1),
         "top_k": lambda x: ops.top_k(x, 2)[0],
         "take": lambda x: ops.take(x, [2, 0, 1], axis=1),
@@ -183,6 +207,7 @@ def op_cases() -> dict[str, Case]:
         "logsumexp": lambda x: ops.logsumexp(x, axis=-1),
         "one_hot": lambda x: ops.one_hot(ops.cast(ops.top_k(x, 1)[1][..., 0], "int32"), 4),
         "roll": lambda x: ops.roll(x, 1, axis=1),
+        "roll by 0": lambda x: ops.roll(x, 0, axis=1),
         "cumsum": lambda x: ops.cumsum(x, axis=1),
         "softmax": lambda x: ops.softmax(x, axis=1),
         "pad": lambda x: ops.pad(x, ((0, 0), (1, 2), (0, 0))),
@@ -198,6 +223,7 @@ def op_cases() -> dict[str, Case]:
         "concatenate": lambda x: ops.concatenate([x, x], axis=1),
         "stack": lambda x: ops.stack([x, 2 * x], axis=1),
         "repeat": lambda x: ops.repeat(x, 2, axis=1),
+        "repeat of the last axis": lambda x: ops.repeat(x[..., None], 2, axis=-1),
         "tile": lambda x: ops.tile(x, (1, 2, 1)),
         "expand_dims": lambda x: ops.expand_dims(x, 1),
         "squeeze": lambda x: ops.squeeze(x[:, :1], 1),
@@ -258,6 +284,4 @@ def refused_cases() -> dict[str, Case]:
 
 
 if __name__ == "__main__":
-    from pathlib import Path
-
     Path(__file__).parents[2].joinpath("docs", "layers.md").write_text(page())

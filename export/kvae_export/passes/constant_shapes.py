@@ -2,9 +2,9 @@
 
 TensorFlow traces a batch of unknown size, and tf2onnx computes shapes from it with many small nodes. Shape inference at
 two batch sizes yields the results of these nodes. Those that do not depend on the batch become constants, and a
-`Reshape` infers the batch axis itself (-1). A number that is repeated in the shape of another value, as by
-`keras.ops.zeros_like`, becomes that value clipped to the number. `canonical` then drops the nodes that are not used
-anymore.
+`Reshape` infers the batch axis itself (-1). Empty values are left out. A number that is repeated in the shape of
+another value, as by `keras.ops.zeros_like`, becomes that value clipped to the number. `canonical` then drops the nodes
+that are not used anymore.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ def constant_shapes(graph: onnx.GraphProto, one: Shapes, two: Shapes) -> None:
             )
             if expanded is not None:
                 _set_sizes(graph, node, expanded)
+        elif node.op_type in ("Concat", "Squeeze", "Unsqueeze"):
+            _drop_empty(node, one)
         elif node.op_type == "ConstantOfShape":
             _clip(graph, node, makers.get(node.input[0]), one)
         kept.append(onnx.NodeProto.FromString(node.SerializeToString()))
@@ -108,6 +110,14 @@ def _expansion(data: list[tuple[int, ...]], one: tuple[int, ...], two: tuple[int
         else:
             return None
     return sizes
+
+
+def _drop_empty(node: onnx.NodeProto, one: Shapes) -> None:
+    """Leave out empty parts of a `Concat` and empty lists of axes, as `keras.ops.roll` by 0 and `einsum` make them."""
+    node.input[:] = [name for name in node.input if 0 not in one[name].shape]
+    if len(node.input) == 1 and (node.op_type != "Squeeze" or one[node.input[0]].shape == one[node.output[0]].shape):
+        node.op_type = "Identity"
+        del node.attribute[:]
 
 
 def _clip(graph: onnx.GraphProto, node: onnx.NodeProto, sizes: onnx.NodeProto | None, one: Shapes) -> None:

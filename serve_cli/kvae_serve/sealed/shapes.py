@@ -114,8 +114,14 @@ def constant(tensor: Tensor, reader: Reader) -> Value:
     return Value(tensor.dtype, tuple(tensor.dims), numbers)
 
 
-def infer(graph: Graph, batch: int) -> dict[str, Value]:
+def infer(graph: Graph, batch: int, *, allow_empty: bool = False) -> dict[str, Value]:
     """Return every value of a graph at one batch size.
+
+    Args:
+        graph: The computation of a file.
+        batch: Batch size.
+        allow_empty: Accept empty values, such as `shape[3:]` of three axes. The exporter removes them; a file may not
+            contain them.
 
     Raises:
         WalkError: A value is not defined before its use, or its shape is unknown, empty or contradictory. The attribute
@@ -129,7 +135,7 @@ def infer(graph: Graph, batch: int) -> dict[str, Value]:
         values[name] = value
     for node in graph.nodes:
         try:
-            for name, value in zip(node.outputs, _outputs(node, values), strict=False):
+            for name, value in zip(node.outputs, _outputs(node, values, allow_empty), strict=False):
                 if name:
                     _expect(name not in values, f"produces {name!r}, which is produced twice")
                     values[name] = value
@@ -164,7 +170,7 @@ def _declared(name: str, shape: Sequence[int | str | None], batch: int) -> tuple
     return tuple(size for size in sizes if size)
 
 
-def _outputs(node: Node, values: dict[str, Value]) -> list[Value]:
+def _outputs(node: Node, values: dict[str, Value], allow_empty: bool) -> list[Value]:
     inputs: Inputs = []
     for name in node.inputs:
         _expect(not name or name in values, f"uses {name!r} before it is produced")
@@ -173,7 +179,7 @@ def _outputs(node: Node, values: dict[str, Value]) -> list[Value]:
     # The shape of a scalar is the only empty value, and other operators than these do not always expect it.
     empty = [index for index, value in enumerate(inputs) if value is not None and 0 in value.shape]
     _expect(
-        all((node.op, index) in _EMPTY or (node.op[:6] == "Reduce" and index == 1) for index in empty),
+        allow_empty or all((node.op, index) in _EMPTY or (node.op[:6] == "Reduce" and index == 1) for index in empty),
         "has an empty input",
     )
     if node.op != "Cast":
@@ -183,14 +189,16 @@ def _outputs(node: Node, values: dict[str, Value]) -> list[Value]:
         )
     found = SHAPES[node.op](node, inputs)
     outputs = found if isinstance(found, list) else [found]
+    out = outputs[0]
+    if allow_empty and out.shape == (0,) and all(value.numbers is not None for value in known):
+        return [out._replace(numbers=()), *outputs[1:]]
     for value in outputs:
         # Only the shape of a scalar is empty.
-        _expect(all(size > 0 for size in value.shape) or value.numbers == (), "has an empty output")
+        _expect(allow_empty or 0 not in value.shape or value.numbers == (), "has an empty output")
         _expect(len(value.shape) <= MAX_RANK, f"has an output of more than {MAX_RANK} axes")
         _expect(
             math.prod(value.shape) < MAX_ELEMENTS, f"has an output of shape {list(value.shape)}, which is too large"
         )
-    out = outputs[0]
     small = out.numbers is None and out.dtype in _EXACT and math.prod(out.shape) <= MAX_NUMBERS
     exact = all(value.numbers is not None and value.dtype in _EXACT for value in known)
     if node.op in _EVALUATE and small and exact:
@@ -241,7 +249,7 @@ def _broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     rank = max(map(len, shapes))
     sizes = []
     for column in zip(*((1,) * (rank - len(shape)) + shape for shape in shapes), strict=True):
-        size = max(column)
+        size = 0 if 0 in column else max(column)  # Only the exporter computes with empty values.
         _expect(
             all(each in (1, size) for each in column),
             f"combines the shapes {' and '.join(map(str, map(list, shapes)))}",
@@ -814,7 +822,7 @@ def _fold(function: Callable) -> Callable:
         # ONNX Runtime adds float32 numbers in any order, and integers with the precision of float64.
         found = [abs(number) for number in inputs[0].numbers]
         exact = sum(found) <= 2**53 and math.prod(number or 1 for number in found) <= 2**53
-        known = out.dtype != FLOAT32 and math.prod(out.shape) == 1 and exact
+        known = found and out.dtype != FLOAT32 and math.prod(out.shape) == 1 and exact
         return [function(inputs[0].numbers)] if known else None
 
     return numbers
