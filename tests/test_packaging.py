@@ -117,7 +117,7 @@ def test_wheel_installs_three_packages_and_nothing_else(built):
     (info,) = {name.split("/")[0] for name in names if ".dist-info/" in name}
     assert re.fullmatch(r"kvae_onnx-[0-9.]+\.dist-info", info)
     assert {name.split("/")[0] for name in names} == {"kvae", "kvae_export", "kvae_serve", info}
-    for name in ("mnist", "mnist-vae", "fashion", "sprites"):
+    for name in ("mnist", "mnist-vae", "fashion", "sprites", "emoji-faces"):
         assert f"kvae_serve/saved_models/{name}/decoder.onnx" in names
     assert {f"{package}/py.typed" for package in ("kvae", "kvae_export", "kvae_serve")} <= set(names)
     assert "kvae_serve/readers/mnist_sample/t10k-images-idx3-ubyte.gz" in names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import re
 import tomllib
@@ -20,6 +21,7 @@ from kvae_serve.runtime import locate
 
 # Name, kind, and the preset that trained it.
 MODELS = {
+    "emoji-faces": ("conditional-vae", "emoji-faces"),
     "fashion": ("conditional-vae", "fashion"),
     "mnist": ("conditional-vae", "mnist-cvae"),
     "mnist-vae": ("vae", "mnist-vae"),
@@ -33,7 +35,7 @@ LARGEST = 2_000_000
 # The curves of the first model that shipped were not kept.
 WITHOUT_HISTORY = {"mnist"}
 # The prior was fitted after training.
-WITH_PRIOR = {"fashion"}
+WITH_PRIOR = {"emoji-faces", "fashion"}
 
 
 def folder(name: str) -> Path:
@@ -61,7 +63,7 @@ def test_one_of_each_kind_ships_and_is_listed(kvae):
     assert {model["name"]: model["kind"] for model in listed} == {name: kind for name, (kind, _) in MODELS.items()}
     lines = kvae("models").stdout.splitlines()
     assert [line.split()[0] for line in lines] == NAMES
-    assert [line for line in lines if line.endswith("(default)")] == [lines[1]]
+    assert [line.split()[0] for line in lines if line.endswith("(default)")] == ["mnist"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -93,11 +95,12 @@ def test_a_card_says_what_the_files_are(name):
     whole = sum(path.stat().st_size for path in graphs)
     halved = re.search(r"^\| float16 \| ([0-9,]+) \|", text, flags=re.MULTILINE)
     assert halved
-    assert 0 <= whole - int(halved[1].replace(",", "")) < (4000 if name in WITH_PRIOR else 1000)
+    assert 0 <= whole - int(halved[1].replace(",", "")) < (12_000 if name in WITH_PRIOR else 1000)
     assert re.search(rf"by `kvae evaluate -m {name} --data ", text)
-    mean, _ = figure(name, "elbo")
+    mean, error = figure(name, "elbo")
     reconstruction, kl = figure(name, "reconstruction")[0], figure(name, "kl")[0]
-    assert mean == pytest.approx(-reconstruction - kl, abs=0.11)  # Of figures with one decimal.
+    # Of figures with one decimal, or with none beside a standard error of tens of nats.
+    assert mean == pytest.approx(-reconstruction - kl, abs=0.11 if error < 10 else 1.1)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in WITHOUT_HISTORY])
@@ -182,3 +185,20 @@ def test_clothes_of_a_name_look_like_that_and_no_other():
     assert mean["bag"][:, 10:18].sum() < 0.5 * mean["bag"].sum()
     for other in ("sandal", "sneaker"):
         assert mean["ankle boot"][4:10].sum() > 2 * mean[other][4:10].sum()
+
+
+def test_faces_have_the_skin_tone_of_their_label():
+    # Without a classifier: luminance in the middle of the face, by the skin tones of Unicode from light to dark.
+    model = kvae.load("emoji-faces")
+    tones = ("light skin", "medium-light skin", "medium skin", "medium-dark skin", "dark skin")
+    assert kvae_labels("emoji-faces") == ("animal", *sorted((*tones, "smiley")))
+    assert sum(path.stat().st_size for path in folder("emoji-faces").glob("*.onnx")) <= 2 * 2**20
+    middle = {
+        name: model.sample(64, label=name, seed=0).x[:, 12:22, 12:20].mean(axis=(0, 1, 2))
+        for name in (*tones, "smiley")
+    }
+    luminance = [middle[tone] @ (0.299, 0.587, 0.114) for tone in tones]
+    assert all(lighter > darker + 10 for lighter, darker in itertools.pairwise(luminance))
+    # Smileys are yellow.
+    red, green, blue = middle["smiley"]
+    assert min(red, green) > blue + 80

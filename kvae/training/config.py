@@ -412,7 +412,7 @@ def from_document(document: dict[str, Any], path: str | Path) -> Config:
 
 def _completed(table: dict[str, Any]) -> dict[str, Any]:
     """Add what an earlier version meant to the [model] that it wrote: all keys of then, thus never `numbers`."""
-    if "numbers" in table or "sigma" not in table or "decoder_filters" not in table:
+    if "numbers" in table or not {"sigma", "decoder_filters", "lstm_units", "binarize"} <= table.keys():
         return table
     earlier = {"numbers": "standard"}
     if table.get("likelihood") == "discretized_logistic":

@@ -25,7 +25,7 @@ from support.tiny import binary_images, resealed
 pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = ("mnist", "mnist-vae", "fashion", "sprites")
+SHIPPED = ("mnist", "mnist-vae", "fashion", "sprites", "emoji-faces")
 DRAW = (
     "async ([seed, start, num, values, heat]) => Array.from(await explorer.model.draw(seed, start, num, values, heat))"
 )

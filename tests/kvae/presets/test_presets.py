@@ -19,6 +19,7 @@ def test_names_are_the_documented_presets():
         "anomalies",
         "beta-sprites",
         "beta-sprites-conv",
+        "emoji-faces",
         "fashion",
         "gated",
         "iwae-paper",
@@ -36,8 +37,17 @@ def data(tmp_path_factory):
     np.savez(folder / "sprites.npz", x=render.render(factors))
     rows = [f"{i * 0.1},{'rain' if i % 3 else 'sun'},{i % 7}" for i in range(240)]
     (folder / "table.csv").write_text("\n".join(["hours,weather,day", *rows]) + "\n")
-    table, sprites = str(folder / "table.csv"), str(folder / "sprites.npz")
-    return {"beta-sprites": sprites, "beta-sprites-conv": sprites, "tabular": table, "anomalies": table}
+    random = np.random.default_rng(0)
+    x = random.integers(0, 256, (240, 32, 32, 3), dtype=np.uint8)
+    np.savez(folder / "emoji-faces.npz", x=x, y=random.choice(["smiley", "animal"], 240))
+    table, sprites, faces = (str(folder / name) for name in ("table.csv", "sprites.npz", "emoji-faces.npz"))
+    return {
+        "anomalies": table,
+        "beta-sprites": sprites,
+        "beta-sprites-conv": sprites,
+        "emoji-faces": faces,
+        "tabular": table,
+    }
 
 
 def test_every_preset_has_a_short_description_and_a_valid_configuration():
