@@ -2,8 +2,7 @@ r"""Are rows of kvae closer to real rows than those of TVAE, CTGAN and a Gaussia
 
 Each method trains on the same rows with its defaults and draws as many rows; the same test rows judge all. kvae gets no
 options but data, output and seed. TVAE and CTGAN of SDV train for as many epochs as the budget allows. The figures are
-those of `kvae evaluate --sample-metrics`, see docs/samples.md, of as many drawn rows as there are test rows. Everything
-runs on one thread.
+those of `kvae evaluate --sample-metrics`, see docs/samples.md. Everything runs on one thread.
 
     python -m venv peers && peers/bin/pip install sdv==2.0.0
     python benchmarks/tables.py --table adult=ADULT:income --table diamonds=DIAMONDS:price --table made \\
@@ -146,7 +145,7 @@ def measured(method, name, table, target, arguments, seed):
             about = json.loads(text.splitlines()[-1])
         about_file.write_text(json.dumps(about))
     columns, (x, test, samples) = encode(train, read_csv(table / "test.csv"), in_order(read_csv(rows), train))
-    found = table_figures(x, test, samples[: len(test)], columns, target=target, seed=seed)
+    found = table_figures(x, test, samples, columns, target=target, seed=seed)
     document = {"method": method, "table": name, "seed": seed, **json.loads(about_file.read_text()), "figures": found}
     figures.write_text(json.dumps(document, indent=1))
     return document
