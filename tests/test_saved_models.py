@@ -22,7 +22,7 @@ from kvae_serve.runtime import locate
 # Name, kind, and the preset that trained it.
 MODELS = {
     "emoji-faces": ("conditional-vae", "emoji-faces"),
-    "fashion": ("conditional-vae", "fashion"),
+    "fashion": ("conditional-beta-vae", "fashion"),
     "mnist": ("conditional-vae", "mnist-cvae"),
     "mnist-vae": ("vae", "mnist-vae"),
     "sprites": ("beta-vae", "beta-sprites"),
@@ -89,7 +89,7 @@ def test_a_card_says_what_the_files_are(name):
     assert {file: int(size.replace(",", "")) for file, size in sizes.items()} == {
         path.name: path.stat().st_size for path in folder(name).glob("*.onnx")
     }
-    # Weights of two bytes each, and what that cost; measured before the quantiles of the data, and the log weights of a
+    # Weights of two bytes each, and what that cost; measured before the quantiles of the data and of scores, and a
     # prior that was fitted later, went into the manifests.
     graphs = [path for path in folder(name).glob("*.onnx") if path.name not in priors(name)]
     whole = sum(path.stat().st_size for path in graphs)
