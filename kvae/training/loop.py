@@ -123,6 +123,8 @@ def fit(
         if early:
             early.restore_best(model)
             num_epochs, row = early.state["epoch"], history.rows[early.state["epoch"] - 1]
+        if not early and not quiet and (note := overfitting(history.rows)):
+            print_line(note)
         if setup.prior_examples is not None:
             before, row = row, _fit_prior(setup, row)
             if "val_elbo" in row and not quiet:
@@ -152,6 +154,21 @@ def fit(
             print_line(f"Stopped early; the model is saved. Continue with kvae train --resume {directory}")
         signal.raise_signal(interrupt.pending)
     return Run(directory, setup.saved_model, metadata, interrupted, stopped_early, resumable)
+
+
+def overfitting(rows: Sequence[dict[str, float]]) -> str:
+    """Return a note if the validation elbo of the last epoch is far below the best one, otherwise an empty text.
+
+    Args:
+        rows: Rows of the history. The note needs a difference of 1 nat and of 5 %, which noise rarely reaches.
+    """
+    elbos = [row["val_elbo"] for row in rows if "val_elbo" in row]
+    if len(elbos) < len(rows) or not rows or max(elbos) - elbos[-1] <= max(1.0, 0.05 * abs(max(elbos))):
+        return ""
+    return (
+        f"The validation elbo was best after epoch {elbos.index(max(elbos)) + 1} ({max(elbos):.2f} nats) and is "
+        f"{elbos[-1]:.2f} now. To score new data, train with --patience 30, which keeps the best weights."
+    )
 
 
 def _fit_prior(setup: Setup, row: dict[str, Any]) -> dict[str, Any]:

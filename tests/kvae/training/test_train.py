@@ -16,7 +16,7 @@ from kvae.commands.train import train as train_command
 from kvae.data import sources
 from kvae.dataloaders import batches
 from kvae.exporting import pictures
-from kvae.training import config, factory, saved_run
+from kvae.training import config, factory, loop, saved_run
 from kvae.training import train as training
 from kvae_serve.errors import InputDataError, OutputError, RequestError, VerificationError
 from support.pictures import places, text_places
@@ -269,3 +269,19 @@ def test_prior_that_cannot_be_fitted_is_refused_before_training(changes, tmp_pat
     settings = {"prior": "conditional_gaussian", "conditional": True, "fit_prior": True, **changes}
     with pytest.raises(RequestError, match="fit_prior"):
         train(tmp_path / "run", epochs=1, **settings)
+
+
+def test_lower_validation_elbo_than_before_is_stated():
+    rows = [{"val_elbo": elbo} for elbo in (-120.0, -100.0, -104.9)]
+    assert loop.overfitting(rows) == ""
+    assert loop.overfitting([{"elbo": -5.0}, {"elbo": -9.0}]) == ""
+    note = loop.overfitting([*rows, {"val_elbo": -105.5}])
+    assert note.startswith("The validation elbo was best after epoch 2 (-100.00 nats) and is -105.50 now.")
+
+
+def test_training_on_few_examples_warns_of_overfitting(tmp_path, capsys):
+    x = np.random.default_rng(0).normal(size=(20, 30)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    settings = {"data": str(tmp_path / "x.npy"), "epochs": 150, "validation": 8, "sigma": "element", "quiet": False}
+    assert kvae.train(directory=tmp_path / "run", export_check=False, **settings).metadata["finished"]
+    assert "train with --patience 30" in capsys.readouterr().err
