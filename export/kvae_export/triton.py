@@ -57,7 +57,7 @@ def write(model: Model, directory: atomic.StrPath, *, name: str | None = None, f
         sealed, manifest = model.sealed(graph)
         model_name = f"{prefix}_{graph}"
         contents[model_name] = config(model_name, manifest, sealed.inputs, sealed.outputs), sealed.data
-    refuse_existing(root, prefix, force)
+    check_target(root, prefix, force)
     try:
         root.mkdir(exist_ok=True)
     except OSError as error:
@@ -73,7 +73,7 @@ def write(model: Model, directory: atomic.StrPath, *, name: str | None = None, f
     return [root / model_name / part for model_name in contents for part in ("config.pbtxt", "1/model.onnx")]
 
 
-def refuse_existing(directory: atomic.StrPath, name: str, force: bool) -> None:
+def check_target(directory: atomic.StrPath, name: str, force: bool) -> None:
     """Raise `OutputError` if the repository contains a model of that name or cannot be created.
 
     Call it before long work.
@@ -83,8 +83,8 @@ def refuse_existing(directory: atomic.StrPath, name: str, force: bool) -> None:
         raise OutputError(
             f"{printable(root)} cannot be a model repository: it is a file, or its parent folder does not exist."
         )
-    for graph in GRAPHS:
-        atomic.refuse_existing(root / f"{_prefix(name)}_{graph}", force)
+    for graph in GRAPHS if root.exists() else ():
+        atomic.check_target(root / f"{_prefix(name)}_{graph}", force)
 
 
 def config(name: str, manifest: Manifest, inputs: dict[str, TensorInfo], outputs: dict[str, TensorInfo]) -> str:

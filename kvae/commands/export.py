@@ -90,14 +90,14 @@ def export(
     if triton is not None:
         from kvae_export import triton as repository
 
-        repository.refuse_existing(triton, model_name, force)
+        repository.check_target(triton, model_name, force)
     if output is None:
         assert triton is not None
         with tempfile.TemporaryDirectory() as folder:
             _export(run, Path(folder) / "model", model_name, weights, False, quiet)
             _report(_to_triton(Path(folder) / "model", triton, None, force), triton, as_json, quiet)
         return
-    atomic.refuse_existing(output, force)
+    atomic.check_target(output, force)
     document: dict[str, Any] = {"output": str(output)}
     prior_lines: list[str] = []
     if fitted.prior is None:

@@ -68,7 +68,7 @@ def sprites(
     from kvae_serve.writers import atomic
 
     files.check_request(output, as_condition)
-    atomic.refuse_existing(output, force)
+    atomic.check_target(output, force)
     if num is None and seed is not None:
         raise RequestError("--seed applies to a random subset. Give -n as well.")
     if num is not None and seed is None:

@@ -214,7 +214,7 @@ def _write_columns(path, dataset, force):
 
     if not dataset.order:
         raise RequestError(f"{dataset.source} is not a table. -o writes the types of columns of a table; leave it out.")
-    atomic.refuse_existing(str(path), force)
+    atomic.check_target(str(path), force)
     atomic.write_text(str(path), lambda file: file.write(column_file.text(dataset)), force)
     click.echo(f"Wrote {path}; edit it, and pass it with --columns {path}.", err=True)
 

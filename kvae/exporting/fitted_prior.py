@@ -132,7 +132,7 @@ def fit_prior(
     from kvae_serve.runtime import conditions as conditions_of
     from kvae_serve.writers import atomic
 
-    atomic.refuse_existing(directory, force)
+    atomic.check_target(directory, force)
     if num_components is not None:
         num_components = integer(num_components, "num_components", 1, _MOST)
     seed = integer(seed, "seed", 0)

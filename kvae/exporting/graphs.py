@@ -217,7 +217,7 @@ def export(
     name = name or directory.resolve().name
     training = metadata.from_model(model) if training is None else _plain(training)
     quantize.check(weights)
-    atomic.refuse_existing(directory, force)
+    atomic.check_target(directory, force)
 
     def write(form: str, folder: Path, **options: Any) -> list[Path]:
         with quantize.rounded(model, form), unrolled(model):

@@ -14,8 +14,40 @@ from kvae_serve.model import load
 from kvae_serve.readers import read_dataset
 from support import hostile_files, wire
 
-FORMULAS = ["=1+2", "+1+2", "-1+2", "@SUM(A1)", "=cmd|' /C calc'!A0", "\t=1", "\r=1", "'=1", "''=1", "-", "=-1", "-x"]
-HARMLESS = ["cat", "1", "-1", "+2.5e-3", "-.5", "1=2", "a-b", "'", "'cat", "'1", "x@y", "", "ä"]
+FORMULAS = [
+    "=1+2",
+    "+1+2",
+    "-1+2",
+    "@SUM(A1)",
+    "=cmd|' /C calc'!A0",
+    "\t=1",
+    "\r=1",
+    "'=1",
+    "''=1",
+    "=-1",
+    "-x",
+    "+A1",
+    "'-",
+]
+HARMLESS = [
+    "cat",
+    "1",
+    "-1",
+    "+2.5e-3",
+    "-.5",
+    "1=2",
+    "a-b",
+    "'",
+    "'cat",
+    "'1",
+    "x@y",
+    "",
+    "ä",
+    "-",
+    "--",
+    "+41 79 123 45 67",
+    "+1 (555) 010-99",
+]
 
 
 @pytest.mark.parametrize("text", FORMULAS)

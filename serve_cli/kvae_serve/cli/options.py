@@ -317,10 +317,7 @@ def _check_file(path: str, suffixes: Collection[str], force: bool) -> None:
 
     if os.path.splitext(path)[1].lower() not in suffixes:  # noqa: PTH122
         raise RequestError(f"{printable(path)} has an unknown suffix; expected {' or '.join(suffixes)}.")
-    atomic.refuse_existing(path, force)
-    folder = os.path.dirname(path)  # noqa: PTH120
-    if folder and not os.path.isdir(folder):  # noqa: PTH112
-        raise OutputError(f"{printable(path)} cannot be written: the folder {printable(folder)} does not exist.")
+    atomic.check_target(path, force)
     if os.path.isdir(path):  # noqa: PTH112
         raise OutputError(f"{printable(path)} is a folder; expected the name of a file.")
 

@@ -124,7 +124,7 @@ def write(
     """
     runtime.check()
     page = render(model, examples, name=name, runtime=runtime).encode()
-    atomic.refuse_existing(path, force)
+    atomic.check_target(path, force)
     written = [path]
     if runtime.source == BESIDE:
         beside = os.path.join(os.path.dirname(path), runtime.file_name)  # noqa: PTH118, PTH120

@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import Any, TypeGuard
 
 from kvae_serve.numbers import is_number
-from kvae_serve.sealed.unseen import unseen_fault
 
 FORMS = ("standard", "quantile", "classes")
 MAX_KNOTS = 4096
@@ -35,7 +34,7 @@ def form_fault(column: Mapping[str, Any]) -> str:
         atoms = column.get("atoms")
         if not _is_list(atoms) or not all(a < b for a, b in pairwise(atoms)):
             return f"invalid atoms; expected 1 to {MAX_KNOTS} increasing numbers."
-        return unseen_fault(column, _is_list) if "unseen" in column else ""
+        return _unseen_fault(column) if "unseen" in column else ""
     if form == "quantile":
         knots, scores = column.get("knots"), column.get("scores")
         if not _is_list(knots) or not all(a <= b for a, b in pairwise(knots)) or knots[0] == knots[-1]:
@@ -44,6 +43,22 @@ def form_fault(column: Mapping[str, Any]) -> str:
             return "invalid knots; expected a value at most twice."
         if not _is_list(scores, MAX_SCORE) or len(scores) != len(knots) or not all(a < b for a, b in pairwise(scores)):
             return "invalid scores; expected one per knot, increasing."
+    return ""
+
+
+def _unseen_fault(column: Mapping[str, Any]) -> str:
+    """Return the fault of the entry `unseen` of a column with valid atoms, or an empty text."""
+    entry, atoms = column["unseen"], column["atoms"]
+    if not isinstance(entry, dict) or len(atoms) < 2:
+        return "an invalid entry unseen; expected step, tail, share and weight, and at least two atoms."
+    if not _is_list([entry.get("step"), entry.get("tail")]) or min(entry["step"], entry["tail"]) <= 0:
+        return "an invalid step or tail of unseen; expected positive numbers."
+    for name in ("share", "weight"):
+        values: Any = entry.get(name)
+        if not _is_list(values) or len(values) != len(atoms) or min(values) < 0 or max(values) > 1:
+            return f"an invalid {name} of unseen; expected a number from 0 to 1 for each atom."
+    if max(entry["share"]) == 1:
+        return "an invalid share of unseen; expected numbers below 1."
     return ""
 
 

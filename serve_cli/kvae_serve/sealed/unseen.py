@@ -15,7 +15,7 @@ so the probabilities of all integers sum to 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,22 +112,6 @@ def log_probs(probability: np.ndarray, values: np.ndarray, column: Mapping[str, 
     picked = (close * probability).sum(axis=1)
     possible = close.max(axis=1) > 0
     return np.where(possible, np.log(np.maximum(picked, 1e-300)), np.nan)
-
-
-def unseen_fault(column: Mapping[str, Any], is_list: Callable[[Any], bool]) -> str:
-    """Return the fault of the entry `unseen` of a column with valid atoms, or an empty text."""
-    entry, atoms = column["unseen"], column["atoms"]
-    if not isinstance(entry, dict) or len(atoms) < 2:
-        return "an invalid entry unseen; expected step, tail, share and weight, and at least two atoms."
-    if not is_list([entry.get("step"), entry.get("tail")]) or min(entry["step"], entry["tail"]) <= 0:
-        return "an invalid step or tail of unseen; expected positive numbers."
-    for name in ("share", "weight"):
-        values: Any = entry.get(name)
-        if not is_list(values) or len(values) != len(atoms) or min(values) < 0 or max(values) > 1:
-            return f"an invalid {name} of unseen; expected a number from 0 to 1 for each atom."
-    if max(entry["share"]) == 1:
-        return "an invalid share of unseen; expected numbers below 1."
-    return ""
 
 
 def rounded(values: np.ndarray) -> list[float]:

@@ -48,7 +48,7 @@ def write_whole(path: StrPath, data: bytes | Callable[[BinaryIO], object], force
         OutputError: The file exists, is not a regular file, or cannot be written.
     """
     target = os.fspath(path)
-    refuse_existing(target, force)
+    check_target(target, force)
     target = _resolve(target, force)
     try:
         permissions = _permissions(target)
@@ -161,8 +161,15 @@ def below(root: str, path: str) -> Iterator[str]:
         os.close(descriptor)
 
 
-def refuse_existing(path: StrPath, force: bool) -> None:
-    """Raise `OutputError` if `path` exists and `force` is not set. Call it before long work."""
+def check_target(path: StrPath, force: bool) -> None:
+    """Raise `OutputError` if `path` exists and `force` is not set, or if its folder is missing.
+
+    Call it before long work.
+    """
+    target = os.fspath(path).rstrip("/" + os.sep)
+    folder = os.path.dirname(target) or "."
+    if target and "\0" not in folder and not os.path.isdir(folder):
+        raise _cannot_write(target, FileNotFoundError(folder))
     if not force and os.path.lexists(path):
         raise OutputError(f"{printable(path)} exists already and was kept. Choose another name, or give --force.")
 
@@ -177,7 +184,7 @@ def _refuse_folder(target: str, force: bool) -> None:
     if os.path.lexists(target) and not os.path.isdir(target) and force:
         raise OutputError(f"{printable(target)} is a file; expected a folder or a new name.")
     if not (os.path.isdir(target) and not os.listdir(target)):
-        refuse_existing(target, force)
+        check_target(target, force)
 
 
 def _aside(target: str, suffix: str) -> str:
@@ -204,7 +211,7 @@ def _name_file(aside: str, target: str, force: bool) -> None:
             os.link(aside, target)  # Unlike a rename, fails if another process has just created the target.
             return
         except OSError:  # The target exists, or the file system does not have hard links.
-            refuse_existing(target, force)
+            check_target(target, force)
     os.replace(aside, target)
 
 

@@ -56,7 +56,7 @@ def check(path: str, force: bool = False) -> None:
     """
     _writer(path)
     if path != STDOUT and not (_is_folder(path) and os.path.isdir(path) and not os.listdir(path)):  # noqa: PTH208
-        atomic.refuse_existing(path, force)
+        atomic.check_target(path, force)
 
 
 def write(

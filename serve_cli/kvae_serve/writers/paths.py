@@ -61,7 +61,7 @@ def check(path: str, force: bool = False) -> None:
             f"{printable(path)} has an unknown suffix. Expected {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, "
             "or - for standard output."
         )
-    atomic.refuse_existing(path, force)
+    atomic.check_target(path, force)
 
 
 def write(path: str, latent_path: LatentPath, style: Style | None = None, force: bool = False) -> None:

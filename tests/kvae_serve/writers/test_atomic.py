@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kvae_serve.errors import OutputError
-from kvae_serve.writers.atomic import new_folder, write_whole
+from kvae_serve.writers.atomic import check_target, new_folder, write_whole
 
 
 def names(folder: Path) -> list[str]:
@@ -155,3 +155,10 @@ def test_folder_does_not_replace_a_file(tmp_path):
     with pytest.raises(OutputError, match="does not exist"), new_folder(tmp_path / "no" / "made"):
         pass
     assert names(tmp_path) == ["made"]
+
+
+@pytest.mark.parametrize("name", ["no/model", "no/model/"])
+def test_missing_folder_is_found_before_long_work(name, tmp_path):
+    with pytest.raises(OutputError, match=r"the folder .*no does not exist\. Create it first"):
+        check_target(f"{tmp_path}/{name}", force=True)
+    check_target(f"{tmp_path}/model/", force=False)

@@ -26,7 +26,7 @@ def pull(address: str, output: str, force: bool, as_json: bool) -> None:
     from kvae_serve.sealed.file import MAX_BYTES
     from kvae_serve.writers import atomic
 
-    atomic.refuse_existing(output, force)
+    atomic.check_target(output, force)
     folder, pinned = fetch(address, mebibytes("KVAE_MAX_FILE") or MAX_BYTES)
     with atomic.new_folder(output, force) as new:
         for name in sorted(os.listdir(folder)):  # noqa: PTH208
