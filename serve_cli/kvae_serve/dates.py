@@ -1,7 +1,8 @@
 """Dates as text: find the format of a column, read its cells as seconds since 1970, and write them back.
 
-A format has the directives of `strftime` that `DIRECTIVES` lists; `%-d` is a day without a leading zero. Months have
-English names. A time zone is literal text, so every value is in the time zone of its column.
+A format has the directives of `strftime` that `DIRECTIVES` lists; `%-d` is a day without a leading zero, and `%3f` a
+fraction of a second with three digits. Months have English names. A time zone is literal text, so every value is in the
+time zone of its column.
 """
 
 from __future__ import annotations
@@ -42,9 +43,10 @@ FIRST, LAST = -62_135_596_800.0, 253_402_300_799.0
 """Seconds of the first and the last moment that a date can have: the years 1 to 9999."""
 MAX_FORMAT = 60
 
-_DIRECTIVE = re.compile(r"%(-?)([A-Za-z%])")
+_DIRECTIVE = re.compile(r"%(-?|[1-6](?=f))([A-Za-z%])")
 _UNPADDED = "mdHI"
-_STEPS = (("f", 1e-6), ("S", 1.0), ("M", 60.0), ("HI", 3600.0))
+_STEPS = (("S", 1.0), ("M", 60.0), ("HI", 3600.0))
+_DIGITS = 6
 _DAY = 86_400.0
 _ZONE = r"(?P<zone>Z|[+-]\d\d:?\d\d)?"
 _TIME = re.compile(
@@ -81,8 +83,23 @@ def formats(cells: Iterable[str]) -> list[str]:
         for name in _UNPADDED:
             if f"%{name}" in candidate and any(each is not None and len(each[name]) == 1 for each in matches):
                 written = written.replace(f"%{name}", f"%-{name}")
-        found.append(written)
+        found.append(with_digits(distinct, written))
     return found
+
+
+def with_digits(cells: Iterable[str], form: str) -> str:
+    """Return a format in which a fraction of a second has as many digits as in the cells.
+
+    Example:
+        >>> with_digits(["12:30:59.274"], "%H:%M:%S.%f")
+        '%H:%M:%S.%3f'
+    """
+    if ("", "f") not in _DIRECTIVE.findall(form):
+        return form
+    matches = [_pattern(form).fullmatch(cell) for cell in cells]
+    most = max((len(each["f"]) for each in matches if each is not None), default=_DIGITS)
+    fraction = "%f" if most == _DIGITS else f"%{most}f"
+    return _DIRECTIVE.sub(lambda match: fraction if match[0] == "%f" else match[0], form)
 
 
 def is_format(text: object) -> bool:
@@ -92,7 +109,7 @@ def is_format(text: object) -> bool:
     names = _DIRECTIVE.findall(text)
     rest = _DIRECTIVE.sub("", text)
     used = [name for _, name in names if name != "%"]
-    known = all(name == "%" or (name in DIRECTIVES and (not dash or name in _UNPADDED)) for dash, name in names)
+    known = all(name == "%" or (name in DIRECTIVES and (flag != "-" or name in _UNPADDED)) for flag, name in names)
     return bool(used) and known and "%" not in rest and len(set(used)) == len(used)
 
 
@@ -123,20 +140,23 @@ def write(values: np.ndarray, form: str) -> list[str]:
     last = 0
     for match in _DIRECTIVE.finditer(form):
         pieces.append(form[last : match.start()])
-        pieces.append("%" if match[2] == "%" else functools.partial(_part, match[2], bool(match[1])))
+        pieces.append("%" if match[2] == "%" else functools.partial(_part, match[2], match[1]))
         last = match.end()
     pieces.append(form[last:])
-    texts = {
-        value: "".join(each if isinstance(each, str) else each(_EPOCH + timedelta(seconds=value)) for each in pieces)
-        for value in np.unique(rounded).tolist()
-    }
+    micros = round(min(step(form), 1.0) * 1e6)
+    texts = {}
+    for value in np.unique(rounded).tolist():
+        moment = _EPOCH + timedelta(microseconds=micros * round(value * 1e6 / micros))
+        texts[value] = "".join(each if isinstance(each, str) else each(moment) for each in pieces)
     return [texts[value] for value in rounded.tolist()]
 
 
 def step(form: str) -> float:
     """Return the smallest unit of a format in seconds: 86,400 for a date without a time."""
-    used = {name for _, name in _DIRECTIVE.findall(form)}
-    return next((seconds for names, seconds in _STEPS if used & set(names)), _DAY)
+    used = {name: flag for flag, name in _DIRECTIVE.findall(form)}
+    if "f" in used:
+        return 10.0 ** -int(used["f"] or _DIGITS)
+    return next((seconds for names, seconds in _STEPS if set(used) & set(names)), _DAY)
 
 
 def _candidates(cell: str) -> list[str]:
@@ -199,16 +219,16 @@ def _seconds(parts: dict[str, str]) -> float:
     return (moment - _EPOCH).total_seconds()
 
 
-def _part(name: str, unpadded: bool, moment: datetime) -> str:
+def _part(name: str, flag: str, moment: datetime) -> str:
     hour = moment.hour % 12 or 12
     numbers = {"m": moment.month, "d": moment.day, "H": moment.hour, "I": hour, "M": moment.minute, "S": moment.second}
     if name in numbers:
-        return str(numbers[name]) if unpadded else f"{numbers[name]:02d}"
+        return str(numbers[name]) if flag == "-" else f"{numbers[name]:02d}"
     return {
         "Y": f"{moment.year:04d}",
         "y": f"{moment.year % 100:02d}",
         "b": _SHORT[moment.month - 1],
         "B": _MONTHS[moment.month - 1],
-        "f": f"{moment.microsecond:06d}",
+        "f": f"{moment.microsecond:06d}"[: int(flag or _DIGITS)],
         "p": "PM" if moment.hour >= 12 else "AM",
     }[name]

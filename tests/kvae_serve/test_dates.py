@@ -38,6 +38,9 @@ def test_formats_agree_with_the_standard_library(form):
         ["2024-01-01T00:00:00Z", "2024-01-02T10:30:00Z"],
         ["2024-01-01T00:00:00+02:00", "2024-01-02T10:30:00+02:00"],
         ["2024-01-01 00:00:00.250000", "2024-01-02 10:30:00.000001"],
+        ["2024-01-01 00:00:00.250", "2024-01-02 10:30:00.001", "9998-12-31 23:59:59.274", "2199-01-01 00:00:00.999"],
+        ["00:00:00.2", "10:30:00.9"],
+        ["2024-01-01T00:00:00.25Z", "2024-01-02T10:30:00.07Z"],
         ["9:05 AM", "12:30 PM"],
         ["0001-01-01", "9999-12-31"],
     ],
@@ -45,6 +48,16 @@ def test_formats_agree_with_the_standard_library(form):
 def test_dates_are_written_as_they_were(cells):
     form = dates.formats(cells)[0]
     assert dates.write(dates.parse(cells, form), form) == cells
+
+
+def test_fraction_of_a_second_has_the_digits_of_the_cells():
+    assert dates.formats(["12:30:59.274", "01:02:03.001"]) == ["%H:%M:%S.%3f"]
+    assert dates.formats(["12:30:59.274000", "01:02:03.001000"]) == ["%H:%M:%S.%f"]
+    assert dates.with_digits(["%f 59.27"], "%%f %S.%f") == "%%f %S.%2f"
+    assert dates.is_format("%S.%3f")
+    assert not any(map(dates.is_format, ("%S.%7f", "%3S", "%S.%0f")))
+    # Carried to the next second.
+    assert dates.write(np.array([59.9996, 1.00049]), "%M:%S.%3f") == ["01:00.000", "00:01.000"]
 
 
 def test_ambiguous_days_and_months_have_two_formats():

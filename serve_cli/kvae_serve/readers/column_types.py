@@ -298,7 +298,7 @@ class _Inference:
                     f"{self.table.where(self.name, self.cells.index(wrong))} contains {printable(wrong, 40)}",
                     f"expected the format {form}",
                 )
-            forms = [form]
+            forms = [dates.with_digits(present, form)]
         else:
             forms = dates.formats(present)
         if not forms:
@@ -316,9 +316,10 @@ class _Inference:
         if len(present) == 1:
             return self._categorical("category")
         values = dict(zip(present, dates.parse(present, forms[0]).tolist(), strict=True))
-        schema = {"name": self.name, "kind": "numeric", "type": "datetime", "format": forms[0]}
-        for step in (_DAY, 3600, 60):
-            if step > dates.step(forms[0]) and all(value % step == 0 for value in values.values()):
+        schema: dict[str, Any] = {"name": self.name, "kind": "numeric", "type": "datetime", "format": forms[0]}
+        micros = [round(value * 1e6) for value in values.values()]
+        for step in (_DAY, 3600, 60, 1, 0.001):
+            if step > dates.step(forms[0]) and all(each % round(step * 1e6) == 0 for each in micros):
                 schema["step"] = step
                 break
         note = f"Column {self.shown}: {printable(present[0], 40)} is read as {_english(forms[0])}." if forms[1:] else ""

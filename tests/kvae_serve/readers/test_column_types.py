@@ -44,6 +44,15 @@ COLUMNS = {
     "dates": (lambda i: f"2024-01-{1 + i % 28:02d}", "datetime", {"format": "%Y-%m-%d", "offset": 1_704_067_200}),
     "missing dates": (lambda i: "NaT" if i % 5 == 3 else f"2024-01-{1 + i % 28:02d}", "datetime", {"missing": "NaT"}),
     "times": (lambda i: f"2013-03-0{1 + i % 9} {i % 24:02d}:30", "datetime", {"format": "%Y-%m-%d %H:%M"}),
+    "milliseconds": (
+        lambda i: f"2020-09-20 01:02:{i % 60:02d}.{(i * 277) % 1000:03d}", "datetime",
+        {"format": "%Y-%m-%d %H:%M:%S.%3f"},
+    ),
+    "milliseconds of pandas": (
+        lambda i: f"2020-09-20 01:02:{i % 60:02d}.{(i * 277) % 1000:03d}000", "datetime",
+        {"format": "%Y-%m-%d %H:%M:%S.%f", "step": 0.001},
+    ),
+    "seconds with a point": (lambda i: f"01:02:{i % 60:02d}.000", "datetime", {"step": 1}),
 }  # fmt: skip
 OUTSIDE = {
     "constants": (lambda i: "DE", {"type": "constant", "value": "DE"}),
