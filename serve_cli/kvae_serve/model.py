@@ -433,7 +433,7 @@ class Model(Graphs):
             return values
         from kvae_serve.inference import scoring
 
-        return values - np.float32(scoring.UNSEEN_NATS) * scoring.num_unseen(feeds["x"], self.manifest.data)
+        return values + scoring.class_correction(feeds["x"], self.manifest.data).astype(np.float32)
 
     def score(
         self,

@@ -280,8 +280,8 @@ def _unknown(values: np.ndarray, data: Data, missing: np.ndarray) -> np.ndarray:
     for at, column in enumerate(data.columns):
         each = values[:, at]
         if column["kind"] == "categorical":
-            cost[:, at] = np.where(each == UNSEEN, 6 * math.log(10.0) + scoring.UNSEEN_NATS, 0.0)
+            cost[:, at] = np.where(each == UNSEEN, scoring.WITHOUT_CLASS_NATS + scoring.UNSEEN_NATS, 0.0)
         elif "atoms" in column:
             possible = unseen.closeness(each.astype(np.float32), column).max(axis=1) > 0
-            cost[:, at] = np.where(possible | missing[:, at], 0.0, 6 * math.log(10.0))
+            cost[:, at] = np.where(possible | missing[:, at], 0.0, scoring.WITHOUT_CLASS_NATS)
     return cost

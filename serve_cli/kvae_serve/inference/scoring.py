@@ -6,6 +6,7 @@ same draw to black and white, so scores are comparable. An anomaly has a low elb
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -32,6 +33,9 @@ SEED = 0
 
 UNSEEN_NATS = 100.0
 """-log p of a class that the training data did not have. Its probability is 0; PyTorch limits such losses to 100."""
+
+WITHOUT_CLASS_NATS = 6 * math.log(10.0)
+"""-log p that likelihood.onnx adds for a cell that is not a class of the model (docs/format.md)."""
 
 _CHUNK_ROWS = 256
 """Rows per chunk of scores, and first rows of x that are checked for pixels divided by 255."""
@@ -204,13 +208,20 @@ def log_likelihoods(
         row = np.arange(start, end) // draws
         feeds = {"x": x[row], "z": flat[start:end]} | {name: column[row] for name, column in columns.items()}
         values[start:end] = model.run("likelihood", feeds, batch_size)["log_likelihood"]
-    return values.reshape(num, draws) - UNSEEN_NATS * num_unseen(x, model.manifest.data)[:, None]
+    return values.reshape(num, draws) + class_correction(x, model.manifest.data)[:, None]
 
 
-def num_unseen(x: np.ndarray, data: Data) -> np.ndarray:
-    """Return how many cells of each row of a table are classes that the model does not have, int64 `[rows]`."""
+def class_correction(x: np.ndarray, data: Data) -> np.ndarray:
+    """Return what to add to log p(x|z) of likelihood.onnx for the classes of each row of a table, float64 `[rows]`.
+
+    The graph charges `WITHOUT_CLASS_NATS` for a class that the model does not have and for a missing class. Here the
+    former costs `UNSEEN_NATS` more, and the latter is skipped.
+    """
     columns = [index for index, column in enumerate(data.columns) if column["kind"] == "categorical"]
-    return (x[:, columns] == UNSEEN).sum(axis=1) if columns else np.zeros(len(x), np.int64)
+    if not columns:
+        return np.zeros(len(x))
+    classes = x[:, columns]
+    return WITHOUT_CLASS_NATS * np.isnan(classes).sum(axis=1) - UNSEEN_NATS * (classes == UNSEEN).sum(axis=1)
 
 
 def score_chunk(model: Graphs, chunk: Chunk) -> Scores:

@@ -468,7 +468,10 @@ def _known_classes(table: Table, name: str, schema: Mapping[str, Any], missing: 
             "and scores as unlike the training data"
         )
     if num := int(np.isnan(values).sum()):
-        notes.append(f"{num:,} of {len(cells):,} values are missing")
+        notes.append(
+            f"{num:,} of {len(cells):,} values are missing; the model was trained without missing values, so they are "
+            "skipped"
+        )
     return values, f"Column {printable(name, 60)}: {'; '.join(notes)}." if notes else ""
 
 

@@ -145,6 +145,25 @@ def test_unseen_class_scores_as_unlike_the_training_data(table, model, tmp_path)
     np.testing.assert_allclose(np.array(scores)[[0, 1, 3, 5]], np.array(known)[[0, 1, 3, 5]])
 
 
+def test_missing_class_is_skipped_if_training_had_none(table, model, tmp_path):
+    rows = read(table)[:4]
+    rows[1]["active"] = ""
+    with (tmp_path / "missing.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    output = call(score_command, "-m", model, tmp_path / "missing.csv", "--parts", "-o", tmp_path / "parts.csv")
+    assert "Column active: 1 of 4 values are missing; the model was trained without missing values, so" in output
+    call(score_command, "-m", model, tmp_path / "missing.csv", "-o", tmp_path / "scores.csv")
+    parts, scores = read(tmp_path / "parts.csv"), read(tmp_path / "scores.csv")
+    assert [row["elbo"] for row in parts] == [row["elbo"] for row in scores]
+    assert float(parts[1]["reconstruction active"]) == pytest.approx(0.0, abs=1e-3)
+    assert all(float(parts[at]["reconstruction active"]) > 0.1 for at in (0, 2, 3))
+    for row in parts:
+        each = sum(float(value) for name, value in row.items() if name.startswith("reconstruction "))
+        assert each == pytest.approx(float(row["reconstruction"]), abs=1e-3)
+
+
 def test_scores_and_codes_keep_the_identifiers_of_their_rows(table, model, tmp_path):
     output = call(score_command, "-m", model, table, "--start", 3, "-n", 4, "-o", tmp_path / "scores.csv")
     call(encode_command, "-m", model, table, "--start", 3, "-n", 4, "-o", tmp_path / "codes.csv")

@@ -186,7 +186,7 @@ def test_missing_cells_of_later_data_are_nan_and_are_counted(tmp_path):
     assert data.notes == (
         "Column a: 1 of 2 values are missing.",
         "Column b: row 3, column b contains z, which is not a class of the model and scores as unlike the training "
-        "data; 1 of 2 values are missing.",
+        "data; 1 of 2 values are missing; the model was trained without missing values, so they are skipped.",
         "Column c: 1 of 2 values are missing.",
     )
 
