@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, islice
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -121,8 +122,18 @@ def describe(column: Column) -> str:
     return kind
 
 
-def identifiers(column: Column, first: int = 0) -> Iterator[str]:
-    """Yield the texts of a column of identifiers from row `first` on."""
+def identifiers(
+    column: Column, first: int = 0, known: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> Iterator[str]:
+    """Yield the texts of a column of identifiers: those of `known`, or a sequence from row `first` on.
+
+    Args:
+        column: The column.
+        first: Index of the first row.
+        known: Identifiers of the rows by name of the column.
+    """
+    if column["name"] in known:
+        return iter(known[column["name"]])
     prefix, width = column["prefix"], column["width"]
     return (prefix + str(number).zfill(width) for number in count(column["start"] + first))
 

@@ -343,9 +343,10 @@ class Model(Graphs):
         reconstructed = sampling.reconstruct(self, feeds, batch_size)
         if rows is x:
             return reconstructed
+        from kvae_serve.inference import inputs
         from kvae_serve.writers import frames
 
-        return frames.to_frame(self.manifest, reconstructed, feeds)
+        return frames.to_frame(self.manifest, reconstructed, feeds, ids=inputs.identifiers(self.manifest, x))
 
     def impute(
         self,

@@ -58,6 +58,7 @@ class RowStream:
         pairs: Whether pictures show `x` and `x_mean` side by side.
         real: Real rows `x` and conditions, beside which an .html shows the rows. None for what the model file stores.
         row_names: Texts that name each row in a .csv, by column: the image file, or identifiers of a table.
+        ids: Identifiers of rows that were read, by column of the table. They are a sequence for other rows.
     """
 
     manifest: Manifest
@@ -72,6 +73,7 @@ class RowStream:
     pairs: bool = False
     real: Mapping[str, np.ndarray] | None = None
     row_names: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    ids: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
     @property
     def holds_images(self) -> bool:

@@ -29,12 +29,14 @@ IN_MEMORY_IN_ORDER = 2**24
 class Examples(NamedTuple):
     """Examples, float32 or uint8 `[rows, *shape]` in data units, and their conditions by name.
 
-    `row_names` tells which row is which: `file` of a folder of images, and the identifiers of a table.
+    `row_names` tells which row is which: `file` of a folder of images, and the identifiers of a table. `ids` are all
+    columns of identifiers of a table.
     """
 
     x: np.ndarray
     conditions: dict[str, Any]
     row_names: Mapping[str, Sequence[str]] = MappingProxyType({})
+    ids: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class DatasetArgs:
                 f"{printable(self.data)} does not hold {', '.join(printable(name, 40) for name in missing)}, which "
                 f"{printable(model.manifest.name, 60)} needs. Give --label or --condition, or add it to the data."
             )
-        return Examples(dataset.x, dataset.conditions | dict(conditions), _row_names(dataset))
+        return Examples(dataset.x, dataset.conditions | dict(conditions), _row_names(dataset), dataset.ids)
 
     def _dataset(self, manifest: Manifest, default_split: Split | None, read_options: ReadOptions) -> Dataset:
         from kvae_serve.readers import MissingSplitError, read_for

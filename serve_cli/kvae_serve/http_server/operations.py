@@ -112,7 +112,10 @@ def _decode(model: Model, request: dict[str, Any], max_rows: int) -> Answer:
 
 def _reconstruct(model: Model, request: dict[str, Any], max_rows: int) -> Answer:
     x, conditions = _examples(model, request, max_rows)
-    return Answer({"rows": len(x)}, transforms.reconstruct(model, x, conditions, batch_size=BATCH_SIZE))
+    rows = transforms.reconstruct(model, x, conditions, batch_size=BATCH_SIZE)
+    if _are_objects(request["x"]):
+        rows = dataclasses.replace(rows, ids=inputs.identifiers(model.manifest, _columns(request["x"], max_rows)))
+    return Answer({"rows": len(x)}, rows)
 
 
 def _score(model: Model, request: dict[str, Any], max_rows: int) -> Answer:
@@ -178,7 +181,7 @@ def available(model: Model) -> list[str]:
 
 def records(rows: RowStream, arrays: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     """Return rows of a table as one object per row, with the columns of the training table; a missing cell is None."""
-    columns = frames.to_arrays(rows.manifest, arrays[rows.main[0]], arrays, rows.start)
+    columns = frames.to_arrays(rows.manifest, arrays[rows.main[0]], arrays, rows.start, rows.ids)
     values = {name: _plain(array, column) for name, (array, column) in columns.items()}
     return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
 
@@ -199,7 +202,7 @@ def _examples(model: Model, request: dict[str, Any], max_rows: int) -> tuple[np.
         raise RequestError(f"x is missing; expected rows of the shape {list(manifest.data.shape)} as nested lists.")
     x = request["x"]
     conditions = model.with_label(request.get("label"), request.get("condition"))
-    if isinstance(x, dict) or (x and all(isinstance(each, dict) for each in x)):
+    if _are_objects(x):
         columns = _columns(x, max_rows)
         if manifest.data.kind != "table":
             raise InputDataError(f"x is an object; expected nested lists, because the data are {manifest.data.kind}s.")
@@ -209,6 +212,11 @@ def _examples(model: Model, request: dict[str, Any], max_rows: int) -> tuple[np.
     if not rows.size:
         raise InputDataError("x is empty; expected at least one row.")
     return (rows[None] if rows.shape == manifest.data.shape else rows), conditions
+
+
+def _are_objects(x: Any) -> bool:
+    """Return whether x is rows that are objects, or an object of columns."""
+    return isinstance(x, dict) or (bool(x) and all(isinstance(each, dict) for each in x))
 
 
 def _columns(x: Any, max_rows: int) -> dict[str, list[Any]]:

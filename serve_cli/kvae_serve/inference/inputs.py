@@ -26,6 +26,15 @@ def from_frame(manifest: Manifest, x: Any, conditions: Mapping[str, Any]) -> tup
     return dataset.x, dataset.conditions | dict(conditions)
 
 
+def identifiers(manifest: Manifest, x: Any) -> dict[str, list[str]]:
+    """Return the texts of each column of identifiers that a DataFrame, or a dict of columns, has; {} for other x."""
+    if manifest.data.kind != "table" or not frames.is_frame(x):
+        return {}
+    texts = frames.from_frame(x, "The table").cells
+    names = [each["name"] for each in manifest.data.outside if each["type"] == "id"]
+    return {name: texts[name] for name in names if name in texts}
+
+
 def feeds(
     manifest: Manifest,
     conditions: Mapping[str, Any] | None,

@@ -54,7 +54,8 @@ def _write_table(stream: TextIO, rows: RowStream) -> None:
     }
     order = [name for name in data.order if name in known]
     sequences = {
-        each["name"]: cells.identifiers(each, rows.start) if each["type"] == "id" else None for each in data.outside
+        each["name"]: cells.identifiers(each, rows.start, rows.ids) if each["type"] == "id" else None
+        for each in data.outside
     }
 
     def columns() -> Iterable[list[list[str]]]:

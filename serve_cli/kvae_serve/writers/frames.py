@@ -6,8 +6,9 @@ if none of the rows misses one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,16 @@ _NAMELESS = "Unnamed: 0"
 """Name that pandas gives to a first column without one."""
 
 
-def to_frame(manifest: Manifest, x: np.ndarray, conditions: Mapping[str, np.ndarray], first: int = 0) -> Any:
+_SEQUENCES: Mapping[str, Sequence[str]] = MappingProxyType({})
+
+
+def to_frame(
+    manifest: Manifest,
+    x: np.ndarray,
+    conditions: Mapping[str, np.ndarray],
+    first: int = 0,
+    ids: Mapping[str, Sequence[str]] = _SEQUENCES,
+) -> Any:
     """Return rows as a DataFrame; a dict of arrays if pandas is not installed.
 
     Args:
@@ -29,8 +39,9 @@ def to_frame(manifest: Manifest, x: np.ndarray, conditions: Mapping[str, np.ndar
         x: `[rows, columns]` in data units.
         conditions: Conditions by name, `[rows]`; those that are missing do not have a column.
         first: Index of the first row, for identifiers.
+        ids: Identifiers of rows that were read, by column. They are a sequence for other rows.
     """
-    arrays = to_arrays(manifest, x, conditions, first)
+    arrays = to_arrays(manifest, x, conditions, first, ids)
     try:
         import pandas
     except ImportError:
@@ -39,7 +50,11 @@ def to_frame(manifest: Manifest, x: np.ndarray, conditions: Mapping[str, np.ndar
 
 
 def to_arrays(
-    manifest: Manifest, x: np.ndarray, conditions: Mapping[str, np.ndarray], first: int = 0
+    manifest: Manifest,
+    x: np.ndarray,
+    conditions: Mapping[str, np.ndarray],
+    first: int = 0,
+    ids: Mapping[str, Sequence[str]] = _SEQUENCES,
 ) -> dict[str, tuple[np.ndarray, Mapping[str, Any]]]:
     """Return the values of each column `[rows]` and its description, in the order of written rows.
 
@@ -51,7 +66,7 @@ def to_arrays(
         str(column["name"]): (_values(column, values), column) for column, values in zip(data.columns, x.T, strict=True)
     }
     for column in data.outside:
-        rows = cells.identifiers(column, first) if column["type"] == "id" else None
+        rows = cells.identifiers(column, first, ids) if column["type"] == "id" else None
         texts = list(islice(rows, len(x))) if rows is not None else [column["value"]] * len(x)
         arrays[column["name"] or _NAMELESS] = (_parsed(texts, column), column)
     for condition in manifest.conditions:
@@ -77,7 +92,7 @@ def write_parquet(path: Any, rows: RowStream) -> None:
         ) from error
     chunks = list(rows.chunks)
     joined = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in rows.arrays}
-    arrays = to_arrays(rows.manifest, joined[rows.main[0]], joined, rows.start)
+    arrays = to_arrays(rows.manifest, joined[rows.main[0]], joined, rows.start, rows.ids)
     table = {}
     for name, (values, column) in arrays.items():
         array = _arrow(pyarrow, values, column)

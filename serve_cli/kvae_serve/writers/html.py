@@ -271,7 +271,7 @@ def _table(rows: RowStream, values: Mapping[str, np.ndarray]) -> str:
     texts = {str(each["name"]): cells.texts(each, x[:, at]) for at, each in enumerate(data.columns)}
     numeric = {str(each["name"]) for each in data.columns if "classes" not in each}
     for each in data.outside:
-        ids = cells.identifiers(each, rows.start) if each["type"] == "id" else None
+        ids = cells.identifiers(each, rows.start, rows.ids) if each["type"] == "id" else None
         texts[each["name"]] = cells.outside(each, ids, len(x))
     for condition in rows.manifest.conditions:
         if condition.name in values:

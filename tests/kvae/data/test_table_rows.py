@@ -14,8 +14,10 @@ from click.testing import CliRunner
 
 import kvae
 from kvae_serve.cli.commands.encode import encode as encode_command
+from kvae_serve.cli.commands.reconstruct import reconstruct as reconstruct_command
 from kvae_serve.cli.commands.sample import sample as sample_command
 from kvae_serve.cli.commands.score import score as score_command
+from kvae_serve.http_server import operations
 
 NUM = 400
 SMALL = {"encoder_hidden": (16,), "decoder_hidden": (16,), "latent_dim": 2, "epochs": 1, "validation": 50}
@@ -171,3 +173,34 @@ def test_scores_and_codes_keep_the_identifiers_of_their_rows(table, model, tmp_p
         assert [row["Person"] for row in read(tmp_path / f"{name}.csv")] == ["p0004", "p0005", "p0006", "p0007"]
     median = np.median([float(row["elbo"]) for row in read(tmp_path / "scores.csv")])
     assert f"median elbo {median:.2f} nats" in output
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".html", ".parquet"])
+def test_reconstructions_keep_the_identifiers_of_their_rows(table, model, tmp_path, suffix):
+    path = tmp_path / f"rows{suffix}"
+    if suffix == ".parquet":
+        parquet = pytest.importorskip("pyarrow.parquet")
+    with (tmp_path / "turned.csv").open("w", newline="") as file:
+        rows = read(table)[::-1]
+        writer = csv.DictWriter(file, [name for name in rows[0] if name])
+        writer.writeheader()
+        writer.writerows({name: cell for name, cell in row.items() if name} for row in rows)
+    call(reconstruct_command, "-m", model, tmp_path / "turned.csv", "--start", 3, "-n", 2, "-o", path)
+    if suffix == ".csv":
+        assert [row["Person"] for row in read(path)] == ["p0397", "p0396"]
+    elif suffix == ".parquet":
+        assert parquet.read_table(path)["Person"].to_pylist() == ["p0397", "p0396"]
+    else:
+        assert "<td>p0397</td>" in path.read_text()
+        assert "p0004" not in path.read_text()
+
+
+def test_reconstructions_in_python_and_of_a_server_keep_identifiers(table, model):
+    rows = read(table)[7:9]
+    columns = {name: [row[name] for row in rows] for name in rows[0] if name}
+    served = kvae.load(model)
+    assert list(served.reconstruct(columns)["Person"]) == ["p0008", "p0009"]
+    for x in (columns, [{name: row[name] for name in columns} for row in rows]):
+        answer = operations.answer("reconstruct", served, {"x": x, "records": True}, 10)
+        chunk = next(iter(answer.rows.chunks))
+        assert [each["Person"] for each in operations.records(answer.rows, chunk)] == ["p0008", "p0009"]

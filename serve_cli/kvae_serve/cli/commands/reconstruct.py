@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import click
 
 from kvae_serve.cli import dataset_args, options, row_output
@@ -49,4 +51,6 @@ def reconstruct(
         first=rows.start,
         num=row_output.num_rows(rows, output, loaded.manifest),
     )
+    ids = {name: values[rows.start : rows.start + stream.num_rows] for name, values in examples.ids.items()}
+    stream = dataclasses.replace(stream, ids=ids)
     row_output.deliver(stream, output, {"data": dataset.data, "start": rows.start}, picture)
