@@ -148,12 +148,10 @@ def train(
     if dry_run:
         _refuse_beside("--dry-run", resume=resume)
         wanted = starting_point(preset, config).replace(**flags)
-        if output and output.suffix != ".toml":
-            raise RequestError(f"{output} is not a .toml file; with --dry-run, -o is the columns.toml to write.")
         dataset = run_data.read(wanted)
         wanted = wanted if preset or config else defaults.starting_config(dataset, flags)
         click.echo("\n".join(defaults.describe(dataset, defaults.default_settings(dataset, wanted), wanted)))
-        if output:
+        if output and output.suffix == ".toml":  # Another path is the folder of the run, which is not made.
             _write_columns(output, dataset, force)
         return
     # Checked before the backend starts, which takes seconds.

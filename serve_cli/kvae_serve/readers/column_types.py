@@ -50,6 +50,9 @@ _TIME_NAME = re.compile(r"year|month|week|day|date|time|hour|minute|second|step|
 _MIN_DENSITY = 0.2
 MAX_DECIMALS = 9
 _MIN_IDS = 20
+# A sign, the text before the digits, the digits, and the text after them.
+_SIGN = r"(?:[+\-\u2212\ufe63\uff0d]\s?)?"
+_AFFIXES = re.compile(rf"{_SIGN}([^\d+\-\u2212\ufe63\uff0d.,]*){_SIGN}[\d.,].*?([^\d.,]*)")
 _DAY = 86_400
 _MAX_SAFE = 2**53
 
@@ -236,9 +239,7 @@ class _Inference:
         if kind == "number" and all(value.is_integer() for value in distinct):
             schema["step"] = 1
         if note:
-            decimal, thousands = csv_numbers.separators(numbers)
-            schema |= _affixes(numbers, decimal, thousands)
-            schema |= ({"decimal": decimal} if decimal != "." else {}) | ({"thousands": thousands} if thousands else {})
+            schema |= self._form(schema, numbers, np.array(list(values.values())))
         widths = {len(cell) for cell in numbers}
         if kind == "integer" and len(widths) == 1 and any(re.fullmatch(r"0\d+", cell) for cell in numbers):
             schema["width"] = widths.pop()
@@ -264,6 +265,27 @@ class _Inference:
                 "write the numbers with a decimal point and without separators",
             ) from None
         return None if found is None else (dict(zip(cells, found.cells, strict=True)), found.note)
+
+    def _form(self, schema: dict[str, Any], numbers: Mapping[str, str], values: np.ndarray) -> dict[str, str]:
+        """Return the marks and the affixes with which numbers are written, if they are read as the same numbers.
+
+        The sign is written between the prefix and the digits, as in $-5. Affixes, then marks, are left out if the
+        written texts do not have the values of the column.
+        """
+        decimal, thousands = csv_numbers.separators(numbers)
+        marks = ({"decimal": decimal} if decimal != "." else {}) | ({"thousands": thousands} if thousands else {})
+        plain = np.array(written.texts(schema, values), np.float64)
+        for form in (_affixes(numbers) | marks, marks):
+            texts = written.texts(schema | form, values)
+            if all(NUMBER.fullmatch(text) for text in texts):
+                return form
+            try:
+                read = csv_numbers.recognise(texts, self.table.delimiter, self.decimal_comma)
+            except csv_numbers.AmbiguousError:
+                continue
+            if read is not None and np.array_equal(np.array(read.cells, np.float64), plain):
+                return form
+        return {}
 
     def _is_id(self, values: Mapping[str, float]) -> bool:
         """Return whether integers identify the rows: all differ, and they count the rows or have such a name."""
@@ -529,18 +551,13 @@ def _short(value: float) -> float | int:
     return int(value) if float(value).is_integer() and abs(value) < _MAX_SAFE else float(value)
 
 
-def _affixes(numbers: Mapping[str, str], decimal: str, thousands: str) -> dict[str, str]:
-    """Return the text before and after all numbers, such as $ and %, if the rest of each cell is a plain number."""
-    first = next(iter(numbers))
-    match = re.fullmatch(r"([^\d+.-]*)([\d+.-].*?)([^\d.]*)", first)
-    if match is None or not (match[1] or match[3]) or len(match[1] + match[3]) > MAX_AFFIX:
+def _affixes(cells: Iterable[str]) -> dict[str, str]:
+    """Return the most frequent text before and after the numbers of cells, such as $ and %, without the sign."""
+    matches = [_AFFIXES.fullmatch(cell) for cell in cells]
+    pairs = Counter((match[1], match[2]) for match in matches if match)
+    before, after = pairs.most_common(1)[0][0] if pairs else ("", "")
+    if len(before + after) > MAX_AFFIX:
         return {}
-    before, after = match[1], match[3]
-    for cell in numbers:
-        rest = cell.removeprefix(before).removesuffix(after)
-        plain = rest.replace(thousands, "").replace(decimal, ".")
-        if len(rest) != len(cell) - len(before) - len(after) or not NUMBER.fullmatch(plain):
-            return {}
     return {key: text for key, text in (("prefix", before), ("suffix", after)) if text}
 
 

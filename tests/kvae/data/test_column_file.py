@@ -33,6 +33,14 @@ def write(table):
     return path
 
 
+def test_dry_run_ignores_the_folder_of_the_run(table):
+    folder = table.parent / "run"
+    done = CliRunner().invoke(train_command, ["--data", str(table), "-o", str(folder), "--dry-run"])
+    assert done.exit_code == 0, done.output
+    assert f"{ROWS} rows of" in done.output
+    assert not folder.exists()
+
+
 def test_unchanged_file_gives_the_same_columns(table):
     path = write(table)
     inferred, chosen = kvae.data.load(str(table)), kvae.data.load(str(table), columns=path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -261,3 +262,41 @@ def test_separators_of_numbers_are_written_back(tmp_path, form, keys):
     column = data.columns[0]
     assert {key: column[key] for key in ("prefix", "suffix", "thousands", "decimal") if key in column} == keys
     assert cells.texts(column, data.x[:7, 0]) == texts
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("\u2212{:.2f}", "-{:.2f}"),
+        ("\uff0d{:.2f}", "-{:.2f}"),
+        ("\ufe63{:.2f}", "-{:.2f}"),
+        ("\u2212 {:.2f}", "-{:.2f}"),
+        ("\u2212{:.2f}%", "-{:.2f}%"),
+        ("\u2212{:.2f} EUR", "-{:.2f} EUR"),
+        ("\u2212{:,.2f}", "-{:,.2f}"),
+        ("-${:.2f}", "$-{:.2f}"),
+        ("\u2212${:,.2f}", "$-{:,.2f}"),
+        ("$ -{:.2f}", "$ -{:.2f}"),
+        ("+{:.2f}%", "{:.2f}%"),
+    ],
+)
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_signs_and_affixes_are_written_as_they_are_read(tmp_path, form, expected, missing, mixed):
+    sizes = [17.25, 36.5, 1234.75, 0.5, 12345.0]
+    # The sign is left out of every second cell of a mixed column.
+    unsigned = [re.sub("[-+\u2212\uff0d\ufe63] ?", "", each) if mixed else each for each in (form, expected)]
+    forms = [(form, expected) if i % 2 else unsigned for i in range(5)]
+    negative = not form.startswith("+")
+    values = [-size if negative and (i % 2 or not mixed) else size for i, size in enumerate(sizes)]
+    cell = [each[0].format(size) for each, size in zip(forms, sizes, strict=True)]
+    rows = [["a", "b"], *(["" if missing and i % 7 == 6 else cell[i % 5], f"{i % 3}.5"] for i in range(ROWS))]
+    with (tmp_path / "a.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    data = read_dataset(tmp_path / "a.csv")
+    np.testing.assert_array_equal(data.x[:5, 0], np.array(values, np.float32))
+    assert cells.texts(data.columns[0], data.x[:5, 0]) == [
+        each[1].format(size) for each, size in zip(forms, sizes, strict=True)
+    ]
+    (tmp_path / "a.csv").write_text(written(data), encoding="utf-8")
+    np.testing.assert_array_equal(read_for(tmp_path / "a.csv", table(data)).x, data.x)
