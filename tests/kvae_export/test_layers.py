@@ -83,8 +83,13 @@ def test_layer_without_an_onnx_form_is_refused_by_name(name):
 
 
 def test_network_that_mixes_examples_across_the_batch_is_refused():
-    with pytest.raises(VerificationError, match="row 0 at batch 1 and batch 64"):
+    with pytest.raises(VerificationError, match="row 0 of a batch of 64 beside the same row alone"):
         export(*REFUSED["flip of the batch"])
+
+
+def test_running_sum_over_the_batch_is_refused_although_row_0_is_the_same():
+    with pytest.raises(VerificationError, match="row 63 of a batch of 64 beside the same row alone"):
+        export(*REFUSED["cumsum over the batch"])
 
 
 def test_page_of_layers_lists_the_tested_ones():

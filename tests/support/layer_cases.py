@@ -270,6 +270,7 @@ def refused_cases() -> dict[str, Case]:
         "mean over the batch": (STEPS, _op(lambda x: x - ops.mean(x, axis=0, keepdims=True))),
         "minibatch standard deviation": (IMAGE, Minibatch()),
         "flip of the batch": (STEPS, _op(lambda x: ops.flip(x, axis=0))),
+        "cumsum over the batch": (STEPS, _op(lambda x: ops.cumsum(x, axis=0))),
         "ops.while_loop": (
             STEPS,
             _op(lambda x: ops.while_loop(lambda y: ops.all(y < 9), lambda y: (y * 2 + 1,), (x,))[0]),

@@ -22,6 +22,9 @@ MAX_CLASSES = 10_000
 # Arrays that `kvae sample`, `encode` and `reconstruct` write next to x, and that are not conditions.
 _NOT_CONDITIONS = {"x", "x_mean", "z", "z_mean", "z_log_var", "seed", "scheme", "start"}
 
+_MOST_LOST = 1e-3
+"""Largest rounding error of a feature, relative to the range of its values."""
+
 # Names of x and of the labels that other programs use, in lower case.
 _X_NAMES = ("x", "images", "image", "imgs", "data", "features", "samples", "arr_0")
 _LABEL_NAMES = ("label", "labels", "y", "target", "targets", "class", "classes")
@@ -113,12 +116,17 @@ def as_dataset(
     value_range = (0.0, 255.0) if x.dtype == np.uint8 else None
     if isinstance(x, np.memmap):
         _check_mapped(x, source)
+        if options is None or options.check_digits:
+            _check_digits(x, source)
     else:
         check_finite(x, "x", source)
+        full = x
         if x.dtype != np.uint8:
             with np.errstate(over="ignore"):
                 x = x.astype(np.float32, copy=False)
             check_finite(x, "x", source)
+        if options is None or options.check_digits:
+            _check_digits(full, source)
     columns: dict[str, np.ndarray] = {}
     class_names: dict[str, tuple[str, ...]] = {}
     for name, values in conditions.items():
@@ -135,6 +143,33 @@ def as_dataset(
         if names is not None:
             class_names[name] = names
     return Dataset(x, columns, class_names, source, value_range)
+
+
+def _check_digits(x: np.ndarray, source: str) -> None:
+    """Raise `InputDataError` if float32 loses the differences between the values of a feature.
+
+    A gray image may also be a sequence, so its columns are checked as features.
+    """
+    if x.dtype == np.float32 or x.dtype.itemsize <= 2:
+        return
+    axis = x.ndim - 1 - (x.ndim == 4 and x.shape[-1] == 1)
+    others = tuple(each for each in range(x.ndim) if each != axis)
+    low, high, lost = np.array(np.inf), np.array(-np.inf), np.array(0.0)
+    rows = max(1, 2**20 // max(1, x[0].size))
+    for start in range(0, len(x), rows):
+        part = np.asarray(x[start : start + rows], np.float64)
+        low, high = np.minimum(low, part.min(others)), np.maximum(high, part.max(others))
+        lost = np.maximum(lost, np.abs(part - part.astype(np.float32)).max(others))
+        if isinstance(x, np.memmap):
+            release(x)
+    # Smaller differences are rounding noise of float64.
+    differ = high - low > 1e-12 * np.maximum(np.abs(low), np.abs(high))
+    bad = np.flatnonzero(differ & (lost > _MOST_LOST * (high - low)))
+    if bad.size:
+        raise InputDataError(
+            f"x in {source} has a feature with values from {low[bad[0]]:.12g} to {high[bad[0]]:.12g}, whose "
+            "differences float32 cannot store. Subtract the lowest value of each feature first."
+        )
 
 
 def load_npz(path: Path, source: str) -> dict[str, np.ndarray]:

@@ -129,6 +129,8 @@ class ReadOptions:
             `missing`.
         skip_bad: Whether to leave out images that cannot be read.
         in_memory: Size of x in bytes above which arrays and image folders stay on disk. None reads everything.
+        check_digits: Whether to refuse arrays whose values float32 cannot tell apart. A model needs no such check of
+            the few rows that it reads.
         has_flags: Whether the command has the options above, so that messages may name them.
     """
 
@@ -143,6 +145,7 @@ class ReadOptions:
     column_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
     skip_bad: bool = False
     in_memory: int | None = None
+    check_digits: bool = True
     has_flags: bool = True
 
     def advice(self, with_flag: str, without: str) -> str:

@@ -61,7 +61,7 @@ def read_for(
     Raises:
         InputDataError: As for `read_dataset`, or the data does not fit the model.
     """
-    return _marked(_read_for(Path(path), manifest, split, options or ReadOptions()))
+    return _marked(_read_for(Path(path), manifest, split, replace(options or ReadOptions(), check_digits=False)))
 
 
 def _marked(dataset: Dataset) -> Dataset:

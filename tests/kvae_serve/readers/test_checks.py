@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from kvae_serve.errors import InputDataError
+from kvae_serve.readers import ReadOptions, read_dataset
 from kvae_serve.readers.checks import check_range, check_units
 
 PIXELS = (0.0, 255.0)
@@ -63,3 +64,36 @@ def test_range_allows_the_rounding_of_float32():
 def test_refusal_of_a_larger_scale_names_the_factor(highest, value_range, advice):
     with pytest.raises(InputDataError, match=f"values from 0 to {highest}; expected .*{advice}"):
         check_range(np.array([[0, highest]], np.uint8), value_range, "x")
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        1.7e9 + np.arange(300.0).reshape(150, 2),
+        (1.7e9 + np.arange(60.0) * 1e-3).reshape(30, 2),
+        np.array([[16777216, 1], [16777217, 2]]),
+        np.stack([np.full((40, 7), 3.0), 1.7e9 + np.arange(280.0).reshape(40, 7)], axis=-1),
+    ],
+    ids=["seconds", "milliseconds", "integers", "a feature of sequences"],
+)
+def test_differences_that_float32_loses_are_refused(tmp_path, x):
+    np.savez(tmp_path / "x.npz", x=x)
+    np.save(tmp_path / "x.npy", x)
+    for name in ("x.npz", "x.npy"):
+        with pytest.raises(InputDataError, match="differences float32 cannot store"):
+            read_dataset(tmp_path / name, options=ReadOptions(in_memory=1))
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.full((30, 2), 0.1),
+        1.7e9 + np.arange(0.0, 3e7, 1e5).reshape(150, 2),
+        np.random.default_rng(0).normal(size=(20, 3)) * [1.0, 1e6, 1e-6],
+        np.arange(80).reshape(5, 4, 4),
+    ],
+    ids=["constant", "days", "scales", "images"],
+)
+def test_values_that_float32_can_tell_apart_are_read(tmp_path, x):
+    np.savez(tmp_path / "x.npz", x=x)
+    assert read_dataset(tmp_path / "x.npz").x.dtype == np.float32
