@@ -432,12 +432,10 @@ def known_values(
         return _known_classes(table, name, schema, missing)
     missing |= {cell for cell in set(cells) if cell.casefold() in _MAYBE_MISSING}
     present = [cell for cell in dict.fromkeys(cells) if cell not in missing]
+    expected = "expected a number"
     if "format" in schema:
-        numbers = dates.parse(present, schema["format"])
         expected = f"expected a date such as {dates.write(np.array([schema.get('offset', 0.0)]), schema['format'])[0]}"
-    else:
-        has_comma = decimal_comma or schema.get("decimal") == ","
-        numbers, expected = _known_numbers(table, name, present, has_comma), "expected a number"
+    numbers = exact_numbers(table, name, schema, present, decimal_comma)
     with np.errstate(over="ignore"):
         values = dict(zip(present, (numbers - schema.get("offset", 0.0)).astype(np.float32).tolist(), strict=True))
     for cell, value in values.items():
@@ -458,6 +456,26 @@ def known_values(
             notes.append(f"the model was trained without missing values, so the mean ({mean}) is used")
     note = f"Column {shown}: {'; '.join(notes)}." if notes else ""
     return np.array([values.get(cell, absent) for cell in cells], np.float32), note
+
+
+def exact_numbers(
+    table: Table, name: str, schema: Mapping[str, Any], present: Sequence[str], decimal_comma: bool = False
+) -> np.ndarray:
+    """Return the numbers, or the seconds since 1970, of cells of a known column before an offset and float32.
+
+    Args:
+        table: The table, for messages.
+        name: Name of the column.
+        schema: The column.
+        present: The cells.
+        decimal_comma: Whether numbers of other columns have a decimal comma.
+
+    Returns:
+        float64 `[cells]`; NaN for a text that is not a date of the column's format.
+    """
+    if "format" in schema:
+        return dates.parse(present, schema["format"])
+    return _known_numbers(table, name, present, decimal_comma or schema.get("decimal") == ",")
 
 
 def _unseen_numbers(table: Table, name: str, schema: Mapping[str, Any], values: Mapping[str, float]) -> str:

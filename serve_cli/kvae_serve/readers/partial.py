@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isclose
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from kvae_serve import cells
 from kvae_serve.errors import InputDataError, RequestError, printable
-from kvae_serve.readers import csv, frames
+from kvae_serve.readers import column_types, csv, frames
 from kvae_serve.readers.column_types import UNSEEN
 from kvae_serve.readers.dataset import ReadOptions, Table
+from kvae_serve.sealed import unseen
 from kvae_serve.sealed.manifest import Manifest
 
 
@@ -85,41 +88,85 @@ def missing_class(column: Mapping[str, Any]) -> int | None:
     return classes.index(column["missing"]) if column.get("missing") in classes else None
 
 
-def given_values(texts: Mapping[str, str], manifest: Manifest) -> np.ndarray:
-    """Return values given by name as a row, float32 `shape` in data units, NaN for all others.
+class Given(NamedTuple):
+    """Values of some columns, given by name.
+
+    Attributes:
+        x: One row, float32 `shape` in data units, NaN for the values that are not given.
+        columns: Columns of the table that write x as the given values, also beyond the bounds of the training data.
+    """
+
+    x: np.ndarray
+    columns: tuple[dict[str, Any], ...]
+
+
+def given_values(texts: Mapping[str, str], manifest: Manifest) -> Given:
+    """Read values given by name.
 
     Args:
         texts: Value of each column, as a CSV has it. Columns of vectors are x0, x1, ...
         manifest: Manifest of the model.
 
     Raises:
-        RequestError: A column or a class does not exist, or a value is not a number.
+        RequestError: A column or a class does not exist, or a value is not a number that the column can have.
     """
     data = manifest.data
     columns = data.columns or tuple({"name": f"x{at}", "kind": "numeric"} for at in range(data.num_values))
     names = [str(column["name"]) for column in columns]
-    row = np.full(len(names), np.nan, np.float32)
+    row, written = np.full(len(names), np.nan, np.float32), list(data.columns)
     for name, text in texts.items():
         if manifest.condition(name) is not None:
             raise RequestError(f"{printable(name, 60)} is a condition of the model. Give it with --condition.")
         if name not in names:
             listed = ", ".join(printable(each, 40) for each in names[:12]) + (", ..." if len(names) > 12 else "")
             raise RequestError(f"Column {printable(name, 60)} does not exist. Use one of {listed}.")
-        column = columns[names.index(name)]
+        at = names.index(name)
+        column = columns[at]
+        table = Table({name: [text]}, "The given row")
         try:
             schema = {key: value for key, value in column.items() if key != "mean"}  # A missing number stays NaN.
-            value = csv.apply(Table({name: [text]}, "The given row"), [schema]).x[0, 0]
+            row[at] = csv.apply(table, [schema]).x[0, 0]
         except InputDataError:
-            value = np.float32(np.nan)
-        if np.isnan(value) or ("classes" in column and value == UNSEEN):
-            classes = column.get("classes")
-            expected = "a number"
-            if classes is not None:
-                known = [repr(printable(each, 40)) if each else "an empty cell" for each in classes[:12]]
-                expected = f"one of {', '.join(known)}"
-            if "format" in column:
-                expected = f"a date in the format {column['format']}"
-            shown = printable(text, 40) or "an empty text"
-            raise RequestError(f"{printable(name, 60)} is given as {shown}; expected {expected}.")
-        row[names.index(name)] = value
-    return row.reshape(data.shape)
+            row[at] = np.nan
+        if np.isnan(row[at]) or ("classes" in column and row[at] == UNSEEN):
+            raise _unexpected(name, text, _expected(column))
+        if data.columns and "classes" not in column:
+            number = float(column_types.exact_numbers(table, name, column, [text])[0])
+            _check_number(name, text, number, row[at], column)
+            written[at] = _exactly(column, number, float(row[at]))
+    return Given(row.reshape(data.shape), tuple(written))
+
+
+def _unexpected(name: str, text: str, expected: str) -> RequestError:
+    shown = printable(text, 40) or "an empty text"
+    return RequestError(f"{printable(name, 60)} is given as {shown}; expected {expected}.")
+
+
+def _expected(column: Mapping[str, Any]) -> str:
+    if "format" in column:
+        return f"a date in the format {column['format']}"
+    if "classes" not in column:
+        return "a number"
+    known = [repr(printable(each, 40)) if each else "an empty cell" for each in column["classes"][:12]]
+    return f"one of {', '.join(known)}"
+
+
+def _check_number(name: str, text: str, number: float, value: np.float32, column: Mapping[str, Any]) -> None:
+    """Raise `RequestError` if a number has more decimals than its column, or is impossible under the model."""
+    decimals = None if "format" in column else column.get("decimals")
+    if decimals is not None and not isclose(np.round(number, decimals), number, rel_tol=1e-15):
+        most = f"a number with at most {decimals} decimal{'s' if decimals > 1 else ''}"
+        raise _unexpected(name, text, (most if decimals else "an integer") + ", as in the training data")
+    if "atoms" in column and not unseen.closeness(np.array([value]), column).any():
+        known = ", ".join(cells.texts(column, np.array(column["atoms"][:12])))
+        more = ", ..." if len(column["atoms"]) > 12 else ""
+        raise _unexpected(name, text, f"a number that the model can make, such as {known}{more}")
+
+
+def _exactly(column: Mapping[str, Any], number: float, value: float) -> dict[str, Any]:
+    """Return a column that writes a value of the graph as a number of float64, without clipping it."""
+    low, high = column.get("minimum", -np.inf), column.get("maximum", np.inf)
+    # The type of the column in a DataFrame may be too small for other numbers.
+    dropped = ("minimum", "maximum", "step", *(() if low <= number <= high else ("dtype",)))
+    kept = {key: each for key, each in column.items() if key not in dropped}
+    return kept | {"offset": number - value}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from kvae_serve.cli.commands.encode import encode as encode_command
 from kvae_serve.cli.commands.reconstruct import reconstruct as reconstruct_command
 from kvae_serve.cli.commands.sample import sample as sample_command
 from kvae_serve.cli.commands.score import score as score_command
+from kvae_serve.errors import RequestError
 from kvae_serve.http_server import operations
 
 NUM = 400
@@ -173,6 +175,47 @@ def test_scores_and_codes_keep_the_identifiers_of_their_rows(table, model, tmp_p
         assert [row["Person"] for row in read(tmp_path / f"{name}.csv")] == ["p0004", "p0005", "p0006", "p0007"]
     median = np.median([float(row["elbo"]) for row in read(tmp_path / "scores.csv")])
     assert f"median elbo {median:.2f} nats" in output
+
+
+@pytest.mark.parametrize(
+    ("column", "given", "written"),
+    [
+        ("hours", "400", "400.0"),
+        ("hours", "-3.5", "-3.5"),
+        ("account", "1", "1"),
+        ("account", "4999999999", "4999999999"),
+        ("since", "01/02/1999", "01/02/1999"),
+        ("work", "state", "state"),
+    ],
+)
+def test_given_values_beyond_the_training_data_are_written(model, tmp_path, column, given, written):
+    arguments = ("-m", model, "--given", f"{column}={given}", "-n", 2, "--seed", 0)
+    call(sample_command, *arguments, "-o", tmp_path / "rows.csv")
+    assert {row[column] for row in read(tmp_path / "rows.csv")} == {written}
+    call(sample_command, *arguments, "-o", tmp_path / "rows.html")
+    assert f"{written}</td>" in (tmp_path / "rows.html").read_text()
+    parquet = pytest.importorskip("pyarrow.parquet")
+    call(sample_command, *arguments, "-o", tmp_path / "rows.parquet")
+    value = parquet.read_table(tmp_path / "rows.parquet")[column].to_pylist()[0]
+    if column == "since":
+        assert value == datetime.datetime(1999, 2, 1)
+    else:
+        assert value == (written if column == "work" else float(written))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("hours=40.25", "a number with at most 1 decimal, as in the training data"),
+        ("account=4500000000.5", "an integer, as in the training data"),
+        ("since=1999-02-01", "a date in the format %d/%m/%Y"),
+    ],
+)
+def test_given_values_that_the_column_cannot_have_are_refused(model, given, expected):
+    with pytest.raises(RequestError, match=re.escape(f"{given.replace('=', ' is given as ')}; expected {expected}.")):
+        CliRunner().invoke(
+            sample_command, ["-m", str(model), "--given", given, "-n", "2"], catch_exceptions=False,
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".html", ".parquet"])

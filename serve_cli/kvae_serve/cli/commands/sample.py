@@ -152,6 +152,8 @@ def _beside(rows: RowStream, path: str, model: Model) -> RowStream:
 
 def _given(model: Model, rows: RowStream, given: tuple[str, ...], plan: Plan, facts: dict[str, Any]) -> RowStream:
     """Return the samples with draws given some of their values. `facts` receives the effective sample size."""
+    import dataclasses
+
     import numpy as np
 
     from kvae_serve.inference import imputation
@@ -161,9 +163,9 @@ def _given(model: Model, rows: RowStream, given: tuple[str, ...], plan: Plan, fa
     if plan.temperature != 1.0:
         raise RequestError("--given draws from the model itself. Leave out --temperature.")
     require(model.manifest)
-    values = given_values(_texts(given), model.manifest)
+    values, columns = given_values(_texts(given), model.manifest)
     facts["given"] = _texts(given)
-    return imputation.conditioned(
+    drawn = imputation.conditioned(
         model,
         rows,
         values,
@@ -171,6 +173,8 @@ def _given(model: Model, rows: RowStream, given: tuple[str, ...], plan: Plan, fa
         seed=plan.seed,
         report=lambda size: facts.update(effective_sample_size=size),
     )
+    data = dataclasses.replace(model.manifest.data, columns=columns)
+    return dataclasses.replace(drawn, manifest=dataclasses.replace(model.manifest, data=data))
 
 
 def _texts(given: tuple[str, ...]) -> dict[str, str]:
