@@ -16,10 +16,7 @@ from kvae.training.train import train
 from kvae_serve.errors import RequestError
 from kvae_serve.inference.score_parts import ScoreParts
 from kvae_serve.inference.scoring import Scores
-from kvae_serve.readers import frames
-from kvae_serve.readers.partial import partial_rows
 from kvae_serve.sealed.manifest import Manifest
-from kvae_serve.writers.frames import to_frame
 
 
 class TableVAE:
@@ -145,7 +142,7 @@ class TableVAE:
         return self.model.encode(table)
 
     def reconstruct(self, table: Any) -> Any:
-        """Return the mean of p(x|z) at the mean of q(z|x) as a DataFrame.
+        """Return the mean of p(x|z) at the mean of q(z|x) as a DataFrame with the index of the table.
 
         Args:
             table: Rows with the columns of the training table, in any order.
@@ -162,17 +159,10 @@ class TableVAE:
             seed: Seed, 0 to 2**64 - 1; a random one if None.
 
         Returns:
-            A DataFrame in which no value of the model's columns is missing; a list of them if `num` is above 1.
+            A DataFrame with the index of the table in which no value of the model's columns is missing; a list of them
+            if `num` is above 1.
         """
-        rows = partial_rows(frames.from_frame(table, "The table"), self.manifest)
-        drawn = self.model.impute(rows.x, rows.conditions, num=num, num_samples=num_samples, seed=seed).x
-        results = [to_frame(self.manifest, x, rows.conditions) for x in drawn]
-        for column in self.manifest.data.outside:
-            if column["name"] in rows.table.cells:
-                values = table[column["name"]]
-                for result in results:
-                    result[column["name"]] = values.to_numpy() if hasattr(values, "to_numpy") else values
-        return results[0] if num == 1 else results
+        return self.model.impute(table, num=num, num_samples=num_samples, seed=seed)
 
     def export(self, folder: str | os.PathLike[str], **options: Any) -> Any:
         """Write a folder of sealed ONNX files, which `kvae.load` and the command `kvae` read.

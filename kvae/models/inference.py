@@ -7,7 +7,6 @@ import numpy as np
 
 from kvae.backends.current import to_numpy
 from kvae.exporting.keras_model import BATCH_SIZE, KerasModel
-from kvae_serve.inference.imputation import Imputed
 from kvae_serve.inference.sampling import Draws
 from kvae_serve.inference.score_parts import ScoreParts
 from kvae_serve.inference.scoring import Scores
@@ -162,13 +161,14 @@ class Inference:
         seed: int | None = None,
         start: int = 0,
         batch_size: int = BATCH_SIZE,
-    ) -> Imputed:
+    ) -> Any:
         """Draw missing values from p(missing|observed), by importance resampling of z.
 
         It works for tables, and for vectors and sequences under a Gaussian.
 
         Args:
-            x: `[rows, *shape]` in data units. By default NaN is a missing value.
+            x: `[rows, *shape]` in data units. By default NaN is a missing value. Of a table also a DataFrame, or a dict
+                of columns by name.
             conditions: One value, or one per row, for each condition.
             label: Short for `conditions={"label": ...}`.
             observed: Mask of the observed values, bool, same shape. The others are ignored.
@@ -179,7 +179,8 @@ class Inference:
             batch_size: Rows per run.
 
         Returns:
-            `Imputed`: x float32 `[num, rows, *shape]`, z, and the effective sample size of each row.
+            `Imputed`: x float32 `[num, rows, *shape]`, z, and the effective sample size of each row. Of a DataFrame or
+            a dict the same kind, or a list of them if `num` is above 1.
 
         Example:
             >>> spec = kvae.DataSpec.learn_features(np.eye(4, dtype="float32"))
@@ -188,7 +189,7 @@ class Inference:
             (3, 1, 4)
         """
         return KerasModel(self).impute(
-            to_numpy(x),
+            _rows(x),
             conditions,
             label=label,
             observed=observed,

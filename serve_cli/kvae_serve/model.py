@@ -33,7 +33,6 @@ from kvae_serve.sealed import golden
 
 # The other modules are imported when they are used, because `kvae sample` shall start quickly.
 if TYPE_CHECKING:
-    from kvae_serve.inference.imputation import Imputed
     from kvae_serve.inference.label_scores import LabelScores
     from kvae_serve.inference.score_parts import ScoreParts
     from kvae_serve.inference.scoring import Scores
@@ -330,7 +329,8 @@ class Model(Graphs):
         """Return the mean of p(x|z) at the mean of q(z|x), float32 `[rows, *shape]` in data units.
 
         Args:
-            x: `[rows, *shape]` in data units. Of a table also a DataFrame, or a dict of columns by name.
+            x: `[rows, *shape]` in data units. Of a table also a DataFrame, or a dict of columns by name; then the
+                result is a DataFrame with the same index, or a dict of arrays if pandas is not installed.
             conditions: Value of each condition, or one value per row.
             label: Short for `conditions={"label": ...}`.
             batch_size: Rows per run.
@@ -346,11 +346,12 @@ class Model(Graphs):
         from kvae_serve.inference import inputs
         from kvae_serve.writers import frames
 
-        return frames.to_frame(self.manifest, reconstructed, feeds, ids=inputs.identifiers(self.manifest, x))
+        ids = inputs.identifiers(self.manifest, x)
+        return frames.to_frame(self.manifest, reconstructed, feeds, ids=ids, like=x)
 
     def impute(
         self,
-        x: np.ndarray,
+        x: Any,
         conditions: Any = None,
         *,
         label: Any = None,
@@ -360,13 +361,14 @@ class Model(Graphs):
         seed: int | None = None,
         start: int = 0,
         batch_size: int = BATCH_SIZE,
-    ) -> Imputed:
+    ) -> Any:
         """Draw missing values from p(missing|observed), by importance resampling of z.
 
         It works for tables, and for vectors and sequences under a Gaussian.
 
         Args:
-            x: `[rows, *shape]` in data units. By default NaN is a missing value.
+            x: `[rows, *shape]` in data units. By default NaN is a missing value. Of a table also a DataFrame, or a dict
+                of columns by name, which may lack some of the columns.
             conditions: Value of each condition, or one value per row.
             label: Short for `conditions={"label": ...}`.
             observed: Mask of the observed values, bool, same shape. The others are ignored.
@@ -377,7 +379,9 @@ class Model(Graphs):
             batch_size: Rows per run of a graph.
 
         Returns:
-            `Imputed`: x float32 `[num, rows, *shape]`, z, and the effective sample size of each row.
+            `Imputed`: x float32 `[num, rows, *shape]`, z, and the effective sample size of each row. Of a DataFrame or
+            a dict a DataFrame with the same index, or a dict of arrays if pandas is not installed, in which no value of
+            the model's columns is missing; a list of them if `num` is above 1.
 
         Raises:
             InputDataError: x has the wrong shape, or an observed value is not finite or out of range.
@@ -386,6 +390,13 @@ class Model(Graphs):
         """
         from kvae_serve.inference import imputation, inputs
 
+        options = {"observed": observed, "num": num, "num_samples": num_samples, "seed": seed, "start": start}
+        if self.manifest.data.kind == "table" and not isinstance(x, np.ndarray):
+            from kvae_serve.readers import frames
+
+            if frames.is_frame(x):
+                requested = self.with_label(label, conditions)
+                return imputation.impute_frame(self, x, requested, batch_size=batch_size, **options)
         x = np.asarray(x)
         observed = inputs.observed_values(x, observed, self.manifest.data)
         filled = inputs.with_placeholders(x, observed, self.manifest.data)

@@ -122,7 +122,8 @@ PAGES = {
     "docs/hub.md": Page(not_run={"hf://": HUB}, fast=True),
     "docs/imputation.md": Page(
         before="import kvae\nfrom kvae_serve.readers import read_for\n"
-        'x = read_for("people.csv", kvae.load("people").manifest).x[:20]'
+        'x = read_for("people.csv", kvae.load("people").manifest).x[:20]\n'
+        'frame = kvae.load("people").sample(20, seed=0).to_frame()'
     ),
     "docs/index.md": Page(
         not_run={

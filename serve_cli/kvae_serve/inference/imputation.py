@@ -16,18 +16,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from kvae_serve.class_indices import marked
 from kvae_serve.inference.column_densities import log_probs, require, without_missing
 from kvae_serve.inference.densities import Prior, log_normal, log_sum_exp
 from kvae_serve.inference.likelihoods import get_likelihood
 from kvae_serve.inference.sampling import encode, under_prior
+from kvae_serve.readers import frames
+from kvae_serve.readers.partial import partial_rows
 from kvae_serve.row_stream import RowStream, spans
+from kvae_serve.runtime import conditions as conditions_of
 from kvae_serve.runtime.graphs import Graphs
 from kvae_serve.runtime.session import BATCH_SIZE
 from kvae_serve.sealed import noise
+from kvae_serve.writers.frames import to_frame
 
 NUM_SAMPLES = 256
 """Default number of draws of z per row."""
@@ -96,6 +101,32 @@ def impute(
         if progress is not None:
             progress(end, len(x))
     return Imputed(*(np.concatenate(each, axis=-1 if each[0].ndim == 1 else 1) for each in zip(*parts, strict=True)))
+
+
+def impute_frame(model: Any, frame: Any, conditions: Mapping[str, Any], **options: Any) -> Any:
+    """Draw the missing values of rows of a DataFrame, or of a dict of columns.
+
+    Args:
+        model: A `kvae_serve.model.Model` of a table.
+        frame: The rows. Some of the columns may be missing.
+        conditions: Conditions by name that the rows do not have.
+        **options: As of `Model.impute`.
+
+    Returns:
+        A table of the same kind; a list of them if `num` is above 1. Constants and identifiers are those of the rows.
+    """
+    manifest = model.manifest
+    rows = partial_rows(frames.from_frame(frame, "The table", frames.model_columns(manifest)), manifest)
+    known = marked(rows.conditions, [each.name for each in manifest.conditions if each.categorical])
+    requested = conditions_of.columns(manifest, known | dict(conditions), len(rows.x))
+    drawn = model.impute(rows.x, known | dict(conditions), **options).x
+    results = [to_frame(manifest, x, requested, like=frame) for x in drawn]
+    for column in manifest.data.outside:
+        if column["name"] in rows.table.cells:
+            values = frame[column["name"]]
+            for result in results:
+                result[column["name"]] = values.to_numpy() if hasattr(values, "to_numpy") else values
+    return results[0] if len(results) == 1 else results
 
 
 class _Chunk:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kvae_serve.class_indices import marked
 from kvae_serve.errors import InputDataError
 from kvae_serve.readers import csv, frames
 from kvae_serve.readers.checks import check_data, check_units
@@ -22,8 +23,9 @@ def from_frame(manifest: Manifest, x: Any, conditions: Mapping[str, Any]) -> tup
     """
     if manifest.data.kind != "table" or not frames.is_frame(x):
         return x, dict(conditions)
-    dataset = csv.apply(frames.from_frame(x, "The table"), manifest.data.columns, manifest.conditions)
-    return dataset.x, dataset.conditions | dict(conditions)
+    table = frames.from_frame(x, "The table", frames.model_columns(manifest))
+    dataset = csv.apply(table, manifest.data.columns, manifest.conditions)
+    return dataset.x, marked(dataset.conditions, dataset.class_names) | dict(conditions)
 
 
 def identifiers(manifest: Manifest, x: Any) -> dict[str, list[str]]:

@@ -82,7 +82,7 @@ def _read_for(path: Path, manifest: Manifest, split: Split | None, options: Read
                 f"{printable(path)} does not have a test split. Use a folder with train.csv and test.csv."
             )
         if path.suffix.lower() == frames.SUFFIX:
-            table = frames.read_parquet(path, printable(path))
+            table = frames.read_parquet(path, printable(path), frames.model_columns(manifest))
         else:
             table = csv.parse(path, printable(path), options)
         if data.kind == "table":

@@ -5,21 +5,37 @@ The type of each column is kept, so that rows of a model have the types of the t
 
 from __future__ import annotations
 
+import datetime
 import math
+import re
+import zoneinfo
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from kvae_serve import dates
+from kvae_serve.csv_escape import NUMBER
 from kvae_serve.errors import InputDataError, MissingExtraError, printable
 from kvae_serve.readers.csv import MAX_CELLS, MAX_COLUMNS
 from kvae_serve.readers.dataset import Table
+from kvae_serve.sealed.manifest import Manifest
 
 SUFFIX = ".parquet"
 
+_EPOCH = datetime.datetime(1970, 1, 1)
+_ELEMENTS = {bool: "bool", int: "int", float: "float", datetime.date: "date", datetime.time: "time"}
 
-def read_parquet(path: Path, source: str) -> Table:
+
+def read_parquet(path: Path, source: str, columns: Sequence[Mapping[str, Any]] = ()) -> Table:
     """Read all cells of a Parquet file.
+
+    Args:
+        path: The file.
+        source: Its name in messages.
+        columns: As of `from_frame`.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
@@ -32,7 +48,7 @@ def read_parquet(path: Path, source: str) -> Table:
             f"{source} needs pyarrow, which is not installed. Install it with: pip install 'kvae-onnx[tables]'"
         ) from error
     try:
-        return from_frame(parquet.read_table(path), source)
+        return from_frame(parquet.read_table(path), source, columns)
     except (ArrowException, OSError) as error:
         raise InputDataError(f"{source} is not a readable Parquet file: {printable(error, 80)}.") from error
 
@@ -44,8 +60,15 @@ def is_frame(value: Any) -> bool:
     )
 
 
-def from_frame(frame: Any, source: str) -> Table:
-    """Convert a DataFrame, a table of pyarrow or a dict of columns to the cells of a CSV."""
+def from_frame(frame: Any, source: str, columns: Sequence[Mapping[str, Any]] = ()) -> Table:
+    """Convert a DataFrame, a table of pyarrow or a dict of columns to the cells of a CSV.
+
+    Args:
+        frame: The rows.
+        source: Their name in messages.
+        columns: Columns of a model, of data and of conditions. Their dates get the format of the model, and numbers and
+            booleans that are classes get the text of the class. Columns of other names are for training.
+    """
     if isinstance(frame, Mapping):
         names = list(frame)
         lengths = {len(column) for column in frame.values()}
@@ -67,6 +90,7 @@ def from_frame(frame: Any, source: str) -> Table:
     cells: dict[str, list[str]] = {}
     dtypes: dict[str, str] = {}
     settings: dict[str, dict[str, Any]] = {}
+    known = {str(column["name"]): column for column in columns}
     for name in names:
         column = frame[name]
         values = _values(column)
@@ -77,7 +101,9 @@ def from_frame(frame: Any, source: str) -> Table:
                 "numbers and texts. Leave the column out."
             )
         dtype = _dtype(column)
-        cells[str(name)] = _texts(values, dtype)
+        if dtype in ("object", "") and (element := _element(values)) and (dtype or element == "date"):
+            dtype = f"object[{element}]"
+        cells[str(name)] = _texts(values, dtype, known.get(str(name), {}))
         if dtype:
             dtypes[str(name)] = dtype
         if dtype.startswith("category"):
@@ -87,9 +113,20 @@ def from_frame(frame: Any, source: str) -> Table:
     return Table(cells, source, first_row=0, dtypes=dtypes, settings=settings)
 
 
+def model_columns(manifest: Manifest) -> list[Mapping[str, Any]]:
+    """Return the columns of the table of a model, of data and of conditions."""
+    conditions = [
+        {"name": each.name, **each.column, **({"classes": each.classes} if each.categorical else {})}
+        for each in manifest.conditions
+    ]
+    return [*manifest.data.columns, *conditions]
+
+
 def _values(column: Any) -> list[Any]:
     if hasattr(column, "to_pylist"):
         return column.to_pylist()
+    if isinstance(column, np.ndarray) and column.dtype.kind in "Mm":
+        column = column.astype(f"{column.dtype.kind}8[us]")  # A list of nanoseconds would contain integers.
     return column.tolist() if hasattr(column, "tolist") else list(column)
 
 
@@ -98,19 +135,92 @@ def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value)) or str(value) in ("<NA>", "NaT")
 
 
-def _texts(values: list[Any], dtype: str) -> list[str]:
-    """Return values as cells of a CSV: dates of one format, float32 with its own digits."""
-    if dtype == "float32":
-        return ["" if _is_missing(value) else f"{float(f'{value:.9g}'):.7g}" for value in values]
-    dates = [value for value in values if hasattr(value, "strftime") and not _is_missing(value)]
-    if not dates:
-        return ["" if _is_missing(value) else str(value).strip() for value in values]
-    form = "%Y-%m-%d" + (" %H:%M:%S" if any(hasattr(value, "hour") for value in dates) else "")
-    form += ".%f" if any(getattr(value, "microsecond", 0) for value in dates) else ""
-    return [
-        "" if _is_missing(value) else value.strftime(form) if hasattr(value, "strftime") else str(value)
-        for value in values
-    ]
+def _element(values: list[Any]) -> str:
+    """Return the type that all values of a column of objects have; an empty text for texts and several types."""
+    present = (value.item() if isinstance(value, np.generic) else value for value in values if not _is_missing(value))
+    names = {"datetime" if isinstance(each, datetime.datetime) else _ELEMENTS.get(type(each), "") for each in present}
+    return names.pop() if len(names) == 1 else ""
+
+
+def _texts(values: list[Any], dtype: str, column: Mapping[str, Any]) -> list[str]:
+    """Return values as cells of a CSV, as a column of a model writes them; those of an unknown column by their type.
+
+    Dates of an unknown column have one format. Durations are in seconds. float32 has its own digits.
+    """
+    present = [value for value in values if not _is_missing(value)]
+    moments = [value for value in present if isinstance(value, datetime.date | datetime.time)]
+    texts = iter(_date_texts(moments, column) if moments else ())
+    classes = _classes_by_value(column)
+    cells = []
+    for value in values:
+        if _is_missing(value):
+            cells.append("")
+        elif isinstance(value, datetime.date | datetime.time):
+            cells.append(next(texts))
+        elif isinstance(value, str):
+            cells.append(value.strip())
+        else:
+            if isinstance(value, datetime.timedelta):
+                text = f"{value.total_seconds():.6f}".rstrip("0").rstrip(".")
+            elif dtype == "float32":
+                text = f"{float(f'{value:.9g}'):.7g}"
+            else:
+                text = str(value).strip()
+            cells.append(classes.get(float(text) if NUMBER.fullmatch(text) else text.casefold(), text))
+    return cells
+
+
+def _classes_by_value(column: Mapping[str, Any]) -> dict[float | str, str]:
+    """Return the classes of a column that are numbers or booleans, by value: 1 and 1.0 are one class, as in pandas."""
+    found: dict[float | str, str] = {}
+    for name in column.get("classes", ()):
+        if NUMBER.fullmatch(name):
+            found.setdefault(float(name), name)
+        elif name.casefold() in ("true", "false"):
+            found.setdefault(name.casefold(), name)
+    return found
+
+
+def _date_texts(moments: Sequence[Any], column: Mapping[str, Any]) -> list[str]:
+    """Return dates and times in the format of a column, or of its classes; by default in an ISO format.
+
+    A smaller unit than that of the format is dropped.
+    """
+    form = column.get("format") or next(
+        iter(dates.formats([each for each in column.get("classes", ()) if each != column.get("missing")])), None
+    )
+    if form is None:
+        parts = (("%Y-%m-%d", "year"), ("%H:%M:%S", "hour"))
+        form = " ".join(text for text, part in parts if any(hasattr(each, part) for each in moments))
+        form += ".%f" if any(getattr(each, "microsecond", 0) for each in moments) else ""
+    zone = _zone(str(column.get("dtype", "")), form)
+    seconds = np.array([_seconds(each, zone) for each in moments], np.float64)
+    unit = dates.step(form)
+    return dates.write(np.floor(seconds / unit) * unit if unit >= 1 else seconds, form)
+
+
+def _seconds(moment: Any, zone: datetime.tzinfo | None) -> float:
+    """Return the seconds since 1970 of a date or a time in its time zone, or in the given one."""
+    if zone is not None and getattr(moment, "tzinfo", None) is not None and hasattr(moment, "astimezone"):
+        moment = moment.astimezone(zone)
+    year, month, day = (getattr(moment, part, first) for part, first in (("year", 1970), ("month", 1), ("day", 1)))
+    hour, minute, second, micro = (getattr(moment, part, 0) for part in ("hour", "minute", "second", "microsecond"))
+    return (datetime.datetime(year, month, day, hour, minute, second, micro) - _EPOCH).total_seconds()
+
+
+def _zone(dtype: str, form: str) -> datetime.tzinfo | None:
+    """Return the time zone of a column: that of its type, or the text at the end of its format."""
+    name = dtype[:-1].partition(", ")[2] if dtype.startswith("datetime64[") else ""
+    offset = re.search(r"([+-])(\d\d):?(\d\d)$", name or form, re.ASCII)
+    if offset:
+        shift = datetime.timedelta(hours=int(offset[2]), minutes=int(offset[3]))
+        return datetime.timezone(-shift if offset[1] == "-" else shift)
+    if name == "UTC" or (not name and form.endswith("Z")):
+        return datetime.UTC
+    try:
+        return zoneinfo.ZoneInfo(name) if name else None
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
+        return None
 
 
 def _dtype(column: Any) -> str:
@@ -122,16 +232,17 @@ def _dtype(column: Any) -> str:
     arrow = getattr(column, "type", None)
     if arrow is None:
         return ""
-    if hasattr(arrow, "value_type"):  # a dictionary
-        return "category[object]"
+    value_type = getattr(arrow, "value_type", None)  # of a dictionary
+    return _arrow_name(arrow) if value_type is None else f"category[{_arrow_name(value_type)}]"
+
+
+def _arrow_name(arrow: Any) -> str:
+    if str(arrow).startswith(("date", "time32", "time64")):
+        return f"object[{str(arrow)[:4]}]"
     try:
         name = str(arrow.to_pandas_dtype())
     except NotImplementedError:
         return "object"
-    return {"string": "object"}.get(str(arrow), name if name.startswith("datetime") else _numpy_name(arrow))
-
-
-def _numpy_name(arrow: Any) -> str:
-    import numpy as np
-
-    return np.dtype(arrow.to_pandas_dtype()).name
+    if str(arrow) in ("string", "large_string"):
+        return "object"
+    return name if name.startswith(("datetime", "timedelta")) else np.dtype(arrow.to_pandas_dtype()).name

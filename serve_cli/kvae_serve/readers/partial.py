@@ -50,7 +50,7 @@ def read_partial(path: str | Path, manifest: Manifest, options: ReadOptions | No
     """
     path, options = Path(path), options or ReadOptions()
     if path.suffix.lower() == frames.SUFFIX:
-        table = frames.read_parquet(path, printable(path))
+        table = frames.read_parquet(path, printable(path), frames.model_columns(manifest))
     elif path.suffix.lower() in csv.SUFFIXES:
         table = csv.parse(path, printable(path), options)
     else:

@@ -6,7 +6,8 @@ if none of the rows misses one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import datetime
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from types import MappingProxyType
 from typing import Any
@@ -31,6 +32,7 @@ def to_frame(
     conditions: Mapping[str, np.ndarray],
     first: int = 0,
     ids: Mapping[str, Sequence[str]] = _SEQUENCES,
+    like: Any = None,
 ) -> Any:
     """Return rows as a DataFrame; a dict of arrays if pandas is not installed.
 
@@ -40,13 +42,17 @@ def to_frame(
         conditions: Conditions by name, `[rows]`; those that are missing do not have a column.
         first: Index of the first row, for identifiers.
         ids: Identifiers of rows that were read, by column. They are a sequence for other rows.
+        like: Table that the rows belong to. The result has its index, if it is a DataFrame.
     """
     arrays = to_arrays(manifest, x, conditions, first, ids)
     try:
         import pandas
     except ImportError:
-        return {name: values for name, (values, _) in arrays.items()}
-    return pandas.DataFrame({name: _series(pandas, *each) for name, each in arrays.items()})
+        return {name: _typed(*each) for name, each in arrays.items()}
+    frame = pandas.DataFrame({name: _series(pandas, *each) for name, each in arrays.items()})
+    if isinstance(like, pandas.DataFrame):
+        frame.index = like.index
+    return frame
 
 
 def to_arrays(
@@ -58,8 +64,8 @@ def to_arrays(
 ) -> dict[str, tuple[np.ndarray, Mapping[str, Any]]]:
     """Return the values of each column `[rows]` and its description, in the order of written rows.
 
-    Integers are int64, or float64 if they may be missing; numbers float64; dates datetime64; booleans bool; texts
-    objects, None if missing.
+    Integers are int64, or float64 if they may be missing; numbers float64; dates datetime64; booleans bool, or objects
+    if they may be missing; texts objects. Missing objects are None.
     """
     data = manifest.data
     arrays = {
@@ -95,19 +101,41 @@ def write_parquet(path: Any, rows: RowStream) -> None:
     arrays = to_arrays(rows.manifest, joined[rows.main[0]], joined, rows.start, rows.ids)
     table = {}
     for name, (values, column) in arrays.items():
-        array = _arrow(pyarrow, values, column)
-        table[name] = array.dictionary_encode() if str(column.get("dtype", "")).startswith("category") else array
+        table[name] = _arrow(pyarrow, values, column)
     parquet.write_table(pyarrow.table(table), path)
 
 
 def _arrow(pyarrow: Any, values: np.ndarray, column: Mapping[str, Any]) -> Any:
     """Return a column of Parquet, whose integers may be missing."""
     dtype = str(column.get("dtype", "")).lower()
+    if dtype.startswith("category"):
+        return _dictionary(pyarrow, values, column)
     is_integer = dtype.startswith(("int", "uint")) or (not dtype and column.get("type") == "integer")
     if values.dtype.kind == "f" and is_integer and "classes" not in column:
         absent = np.isnan(values)
         return pyarrow.array(np.where(absent, 0, values).astype(dtype or np.int64), mask=absent)
-    return pyarrow.array(_as_dtype(values, column), from_pandas=True)
+    array = pyarrow.array(_typed(values, column), from_pandas=True)
+    if dtype.startswith("datetime64[") and "," in dtype:  # with a time zone
+        from pyarrow import ArrowInvalid, compute
+
+        zone = str(column["dtype"])[:-1].partition(", ")[2]
+        try:
+            return compute.assume_timezone(array, zone, ambiguous="latest", nonexistent="latest")
+        except ArrowInvalid:  # This machine does not know the time zone.
+            return array
+    return array
+
+
+def _dictionary(pyarrow: Any, values: np.ndarray, column: Mapping[str, Any]) -> Any:
+    """Return a category of Parquet with all categories of the training table and their order."""
+    from pyarrow import compute
+
+    array = pyarrow.array(_typed(values, column), from_pandas=True)
+    if "categories" not in column:
+        return array.dictionary_encode()
+    categories = pyarrow.array(_typed(_parsed(column["categories"], {**column, "missing": None}), column))
+    indices = compute.index_in(array, categories)
+    return pyarrow.DictionaryArray.from_arrays(indices, categories, ordered=column.get("ordered", False))
 
 
 def _values(column: Mapping[str, Any], values: np.ndarray) -> np.ndarray:
@@ -123,18 +151,24 @@ def _values(column: Mapping[str, Any], values: np.ndarray) -> np.ndarray:
     return numbers.astype(np.int64) if is_integer else numbers
 
 
+def _inner(column: Mapping[str, Any]) -> str:
+    """Return the type of the values of a column of objects, of a category, or of another column."""
+    dtype = str(column.get("dtype", ""))
+    return dtype.partition("[")[2][:-1] if dtype.startswith(("object[", "category[")) else dtype
+
+
 def _parsed(texts: list[str], column: Mapping[str, Any]) -> np.ndarray:
     """Return classes, identifiers or constants as the type that their texts have."""
-    missing = column.get("missing")
-    dtype = str(column.get("dtype", ""))
+    missing, inner = column.get("missing"), _inner(column)
     present = {text for text in texts if text != missing}
-    is_text = dtype in ("object", "str", "string", "category[object]", "category[str]")
-    if not is_text and present <= {"True", "False"} and missing is None:
-        return np.array([text == "True" for text in texts])
+    is_text = inner in ("object", "str") or inner.startswith("string")
+    if not is_text and {text.casefold() for text in present} <= {"true", "false"}:
+        booleans = [None if text == missing else text.casefold() == "true" for text in texts]
+        return np.array(booleans, bool if missing is None else object)
     kind = {"integer": int, "number": float, "id": int}.get(column["type"]) if "type" in column else None
-    if kind is None and any(name in dtype for name in ("int", "float")):
-        kind = float if "float" in dtype else int
-    if kind is not None and not is_text:
+    if kind is None and any(name in inner for name in ("int", "float", "timedelta")):
+        kind = int if "int" in inner else float
+    if kind is not None and (not is_text or column["type"] in ("integer", "number")):
         try:
             values = [float("nan") if text == missing else kind(text) for text in texts]
             return np.array(values, np.int64 if kind is int and missing is None else np.float64)
@@ -145,42 +179,83 @@ def _parsed(texts: list[str], column: Mapping[str, Any]) -> np.ndarray:
     return array
 
 
-def _as_dtype(values: np.ndarray, column: Mapping[str, Any]) -> np.ndarray:
-    """Return values with a numeric type of the training table, if it can hold them."""
-    dtype = str(column.get("dtype", "")).lower()
+def _typed(values: np.ndarray, column: Mapping[str, Any]) -> np.ndarray:
+    """Return values with the type of the training table, if NumPy has it and it can hold them."""
+    dtype, inner = str(column.get("dtype", "")).lower(), _inner(column)
+    if inner.startswith("timedelta64") and values.dtype.kind in "iuf":
+        return (values * 1e6).round().astype("timedelta64[us]")  # NaN becomes NaT.
+    if inner in ("date", "time", "datetime") or inner.startswith("datetime64"):
+        values = _moments(values)
+        return _objects(values, inner) if dtype.startswith("object[") else values
+    if dtype.startswith("object["):
+        return _objects(values, inner)
     try:
         target = np.dtype(dtype)
     except TypeError:
         return values
     if target.kind not in "iufb" or values.dtype.kind not in "iufb":
         return values
-    if target.kind in "iub" and values.dtype.kind == "f" and not np.isfinite(values).all():
+    if target.kind in "iub" and values.dtype.kind == "f" and ("missing" in column or not np.isfinite(values).all()):
         return values
     return values.astype(target)
+
+
+def _moments(values: np.ndarray) -> np.ndarray:
+    """Return ISO texts of dates and times as datetime64; other values unchanged."""
+    if values.dtype != object:
+        return values
+    try:
+        moments = [
+            None if text is None else datetime.datetime.fromisoformat(text if "-" in text else f"1970-01-01 {text}")
+            for text in values.tolist()
+        ]
+    except (TypeError, ValueError):
+        return values
+    return np.array(moments, "datetime64[us]")
+
+
+def _objects(values: np.ndarray, inner: str) -> np.ndarray:
+    """Return values as objects of Python, None if missing."""
+    if values.dtype.kind == "M":
+        values = values.astype("datetime64[D]" if inner == "date" else "datetime64[us]")
+    convert: dict[str, Callable[[Any], Any]] = {"int": int, "float": float, "time": lambda value: value.time()}
+    array = np.empty(len(values), object)
+    element = convert.get(inner, lambda value: value)
+    array[:] = [None if value is None or value != value else element(value) for value in values.tolist()]
+    return array
 
 
 def _series(pandas: Any, values: np.ndarray, column: Mapping[str, Any]) -> Any:
     """Return a column as pandas has it, with the type of the training table."""
     dtype = str(column.get("dtype", ""))
-    # pandas 3 makes texts of the type str, unless a type is given; in pandas 2 str would make texts of missing values.
-    series = pandas.Series(values, dtype=object if dtype == "object" and values.dtype == object else None)
     if dtype.startswith("datetime64[") and "," in dtype:  # with a time zone
         zone = dtype[:-1].partition(", ")[2]
-        return series.dt.tz_localize(zone, ambiguous=True, nonexistent="shift_forward").astype(dtype)
+        local = pandas.Series(_typed(values, column)).dt
+        return local.tz_localize(zone, ambiguous=True, nonexistent="shift_forward").astype(dtype)
     if dtype.startswith("category["):
-        if "classes" in column:
-            known = [text for text in column["classes"] if text != column.get("missing")]
-            categories = _parsed(known, {**column, "missing": None})
-            return pandas.Series(pandas.Categorical(values, categories=pandas.Index(categories)))
-        return series.astype("category")
+        return pandas.Series(_categories(pandas, values, column))
     if dtype == "object" and column.get("type") == "datetime":
         return pandas.Series(cells.texts({**column, "offset": 0}, _seconds(values)), dtype=object)
+    values = _typed(values, column)
+    # pandas 3 makes texts of the type str, unless a type is given; in pandas 2 str would make texts of missing values.
+    is_object = dtype.startswith("object") and values.dtype == object
+    series = pandas.Series(values, dtype=object if is_object else None)
     if dtype.startswith(("int", "uint")) and "missing" in column and values.dtype.kind == "f":
         return series  # pandas has a table of pyarrow with missing integers as floats
+    if dtype in ("", "str") or dtype.startswith("object[") or (dtype == "bool" and values.dtype == object):
+        return series
     try:
-        return series.astype(dtype) if dtype not in ("", "str") else series
+        return series.astype(dtype)
     except (TypeError, ValueError):
         return series
+
+
+def _categories(pandas: Any, values: np.ndarray, column: Mapping[str, Any]) -> Any:
+    """Return a categorical with the categories of the training table and their order."""
+    known = [text for text in column.get("classes", ()) if text != column.get("missing")]
+    known = column.get("categories", known)
+    categories = _typed(_parsed(known, {**column, "missing": None}), column) if known else None
+    return pandas.Categorical(_typed(values, column), categories=categories, ordered=column.get("ordered", False))
 
 
 def _seconds(values: np.ndarray) -> np.ndarray:

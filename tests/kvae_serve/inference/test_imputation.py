@@ -135,3 +135,29 @@ def test_unsuitable_models_and_inputs_are_refused(tiny):
         model.impute([[10.0, 1, 0, 0.5]], observed=[[1, 0, 1, 1]])
     with pytest.raises(RequestError, match="num_samples is 3"):
         model.impute([[10.0, 1, np.nan, 0.5]], num_samples=3)
+
+
+def test_frames_and_dicts_are_imputed_like_arrays_and_keep_their_index():
+    pandas = pytest.importorskip("pandas")
+    model = load(table.FOLDER)
+    columns = {"age": [9.5, np.nan], "sex": ["male", None], "debt": [0.25, 1.0], "pay": [np.nan, -2.0]}
+    frame = pandas.DataFrame(columns, index=["p", "q"])
+    x = model.impute(np.array([[9.5, 1, np.nan, 0.25], [np.nan, np.nan, -2.0, 1.0]]), seed=0).x[0]
+    result = model.impute(frame, seed=0)
+    assert list(result.index) == ["p", "q"]
+    numbers = ["age", "pay", "debt"]
+    np.testing.assert_allclose(result[numbers].to_numpy(), x[:, table.NUMBERS], rtol=1e-6)
+    assert result["sex"].tolist() == [table.CLASSES[int(each)] for each in x[:, 1]]
+    filled = frame.fillna(result)
+    assert not filled.isna().any().any()
+    assert filled.loc["p", "pay"] == result.loc["p", "pay"]
+    pandas.testing.assert_frame_equal(model.impute(columns, seed=0), result.reset_index(drop=True))
+    assert list(model.reconstruct(frame.assign(sex="male").fillna(1.0)).index) == ["p", "q"]
+    assert len(model.impute(frame.drop(columns="age"), num=2, seed=0)) == 2
+
+
+def test_dicts_are_imputed_as_dicts_without_pandas(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pandas", None)
+    result = load(table.FOLDER).impute({"age": [9.5], "sex": ["male"], "debt": [0.25]}, seed=0)
+    assert {name: len(values) for name, values in result.items()} == {"age": 1, "sex": 1, "pay": 1, "debt": 1}
+    assert np.isfinite(result["pay"]).all()

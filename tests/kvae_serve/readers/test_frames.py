@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+
 import numpy as np
 import pytest
 
@@ -83,3 +85,65 @@ def test_missing_pyarrow_names_the_extra(tmp_path, monkeypatch):
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
     with pytest.raises(MissingExtraError, match=r"kvae-onnx\[tables\]"):
         read_dataset(tmp_path / "a.parquet")
+
+
+MOMENTS = [datetime.datetime(2015, 11, 24, 13, 45, 10) + datetime.timedelta(days=day) for day in range(8)]
+MIDNIGHTS = [datetime.datetime(each.year, each.month, each.day) for each in MOMENTS]
+
+
+@pytest.mark.parametrize(
+    ("form", "moments"),
+    [
+        ("%d/%m/%Y", MIDNIGHTS),
+        ("%b %d, %Y", MIDNIGHTS),
+        ("%Y-%m-%d %H:%M:%S", MOMENTS),
+        ("%Y-%m-%d %H:%M:%S.%f", MOMENTS),
+        ("%Y-%m-%dT%H:%M:%SZ", MOMENTS),
+        ("%m/%d/%y %I:%M:%S %p", MOMENTS),
+    ],
+)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        list,
+        lambda moments: np.array(moments, "datetime64[ns]"),
+        lambda moments: np.array(moments, "datetime64[s]"),
+        lambda moments: pytest.importorskip("pandas").Series(moments),
+        lambda moments: [each.replace(tzinfo=datetime.UTC) for each in moments],
+    ],
+    ids=["datetime", "ns", "s", "pandas", "aware"],
+)
+def test_dates_of_a_frame_are_read_in_the_format_of_the_model(form, moments, kind):
+    columns = {"a": [each.strftime(form) for each in moments], "b": [each / 8 for each in range(8)]}
+    if form.endswith("%f"):
+        columns["a"][0] = columns["a"][0][:-6] + "250000"  # The model has milliseconds; most rows do not.
+    data = csv.infer(frames.from_frame(columns, "a"), ReadOptions(column_settings={"a": {"format": form}}))
+    frame = {**columns, "a": kind(moments)}
+    again = csv.apply(frames.from_frame(frame, "a", data.columns), data.columns)
+    np.testing.assert_array_equal(again.x[1:], data.x[1:])
+
+
+def test_dates_without_a_time_and_times_of_dates_fit_a_model_of_the_other():
+    days = [each.date() for each in MOMENTS]
+    numbers = [each / 8 for each in range(8)]
+    for trained, scored in ((days, MOMENTS), (days, MIDNIGHTS), (MIDNIGHTS, days)):
+        data = csv.infer(frames.from_frame({"a": trained, "b": numbers}, "a"), ReadOptions())
+        again = csv.apply(frames.from_frame({"a": scored, "b": numbers}, "a", data.columns), data.columns)
+        np.testing.assert_array_equal(again.x, data.x)
+
+
+def test_dates_of_another_time_zone_are_the_same_moments():
+    pandas = pytest.importorskip("pandas")
+    zone = pandas.DataFrame({"a": pandas.Series(MOMENTS).dt.tz_localize("Europe/Zurich"), "b": np.arange(8) / 8})
+    data = csv.infer(frames.from_frame(zone, "a"), ReadOptions())
+    utc = zone.assign(a=zone["a"].dt.tz_convert("UTC"))
+    again = csv.apply(frames.from_frame(utc, "a", data.columns), data.columns)
+    np.testing.assert_array_equal(again.x, data.x)
+
+
+def test_numbers_and_booleans_are_the_classes_of_the_same_value():
+    columns = {"a": ["0", "1", ""] * 8, "b": ["true", "false", ""] * 8, "c": ["07", "7", "x"] * 8, "d": range(24)}
+    data = csv.infer(frames.from_frame(columns, "a"), ReadOptions())
+    frame = columns | {"a": [0.0, 1.0, float("nan")] * 8, "b": [True, False, None] * 8}
+    again = csv.apply(frames.from_frame(frame, "a", data.columns), data.columns)
+    np.testing.assert_array_equal(again.x, data.x)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+
 import numpy as np
 import pytest
 
@@ -58,13 +60,74 @@ def test_types_and_values_survive(name):
     pandas.testing.assert_frame_equal(result, frame)
 
 
+def objects():
+    """Columns whose values NumPy has no type for, or that the Python type decides."""
+    index = np.arange(ROWS)
+    gap, second = index % 5 == 3, index % 2 == 1
+    days = [datetime.date(2024, 1, 1) + datetime.timedelta(i % 20) for i in index.tolist()]
+    columns = {
+        "boolean": pandas.array(np.where(gap, None, second), "boolean"),
+        "bool gaps": pandas.Series(np.where(gap, None, second), dtype=object),
+        "bool object": pandas.Series(second, dtype=object),
+        "int object": pandas.Series((index % 2).tolist(), dtype=object),
+        "int gaps": pandas.Series([None if gap[i] else i % 9 for i in index.tolist()], dtype=object),
+        "date": pandas.Series(days, dtype=object),
+        "date gaps": pandas.Series(np.where(gap, None, np.array(days)), dtype=object),
+        "one date": pandas.Series(days[:1] * ROWS, dtype=object),
+        "time": pandas.Series([datetime.time(i % 20, 0, 5) for i in index.tolist()], dtype=object),
+        "datetime": pandas.Series([datetime.datetime(2024, 1, 1, i % 20) for i in index.tolist()], dtype=object),
+        "duration": pandas.to_timedelta(index % 20 * 0.5, unit="s"),
+        "two durations": pandas.to_timedelta(index % 2 * 1.5, unit="s"),
+        "duration gaps": pandas.Series(pandas.to_timedelta(index % 20, unit="min")).where(~gap),
+        "one moment": pandas.Series(np.where(gap, np.datetime64("NaT"), np.datetime64("2024-01-01T05:00:00"))),
+    }
+    return pandas.DataFrame({**columns, "float": (index % 9) / 8})
+
+
+@pytest.mark.parametrize("name", [name for name in objects() if name != "float"])
+def test_objects_and_durations_survive_and_can_be_read_again(name):
+    frame = objects()[[name, "float"]]
+    data = csv.infer(frames.from_frame(frame, "a"), ReadOptions())
+    result = to_frame(manifest(data), data.x, {})
+    pandas.testing.assert_frame_equal(result, frame)
+    assert [type(value) for value in result[name]] == [type(value) for value in frame[name]]
+    again = csv.apply(frames.from_frame(result, "a", data.columns), data.columns)
+    np.testing.assert_array_equal(again.x, data.x)
+
+
+def test_booleans_of_a_csv_with_empty_cells_are_booleans_as_in_pandas(tmp_path):
+    (tmp_path / "a.csv").write_text("a,b\n" + "true,1.5\n,2.5\nfalse,3.5\n" * 8)
+    data = read_dataset(tmp_path / "a.csv")
+    values = to_frame(manifest(data), data.x, {})["a"].tolist()
+    expected = pandas.read_csv(tmp_path / "a.csv")["a"]
+    assert values == [None if pandas.isna(value) else value for value in expected.tolist()]
+
+
+def parquet_of(data, rows, path):
+    array = {"x": Array(rows.dtype, rows.shape[1:])}
+    stream = RowStream(manifest(data), len(rows), array, ("x",), iter([{"x": rows}]))
+    dispatch.stream(str(path), stream, quiet=True, force=True)
+
+
+def test_parquet_files_keep_objects_durations_and_time_zones(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    frame = objects().drop(columns="int gaps").assign(zone=table()["zone"])
+    frame.to_parquet(tmp_path / "a.parquet")
+    data = read_dataset(tmp_path / "a.parquet")
+    parquet_of(data, data.x, tmp_path / "b.parquet")
+    result, expected = (parquet.read_table(tmp_path / f"{name}.parquet") for name in "ab"[::-1])
+    for name in frame:
+        assert result[name].to_pylist() == expected[name].to_pylist(), name
+        kinds = [str(each[name].type).partition("[")[0] for each in (result, expected)]
+        assert kinds[0] == kinds[1], name
+
+
 def test_parquet_files_keep_types_and_values(tmp_path):
     pytest.importorskip("pyarrow")
     frame = table().drop(columns=["nullable", "zone"])
     frame.to_parquet(tmp_path / "a.parquet")
     data = read_dataset(tmp_path / "a.parquet")
-    rows = RowStream(manifest(data), ROWS, {"x": Array(data.x.dtype, data.x.shape[1:])}, ("x",), iter([{"x": data.x}]))
-    dispatch.stream(str(tmp_path / "b.parquet"), rows, quiet=True)
+    parquet_of(data, data.x, tmp_path / "b.parquet")
     result = pandas.read_parquet(tmp_path / "b.parquet")
     expected = pandas.read_parquet(tmp_path / "a.parquet")
     pandas.testing.assert_frame_equal(result, expected, check_dtype=False)
@@ -93,9 +156,7 @@ def test_type_of_integers_does_not_depend_on_missing_cells_of_the_rows(tmp_path)
         for rows in (data.x, data.x[8:]):
             result = to_frame(manifest(data), rows, {})
             assert result["a"].dtype == {"int64": "float64"}.get(dtype, dtype)
-            array = {"x": Array(rows.dtype, rows.shape[1:])}
-            stream = RowStream(manifest(data), len(rows), array, ("x",), iter([{"x": rows}]))
-            dispatch.stream(str(tmp_path / "b.parquet"), stream, quiet=True, force=True)
+            parquet_of(data, rows, tmp_path / "b.parquet")
             written = arrow.parquet.read_table(tmp_path / "b.parquet").column("a")
             assert str(written.type) == {"float64": "double"}.get(dtype, "int64")
             assert written.to_pylist() == cells[-len(rows) :]
