@@ -45,6 +45,7 @@ class TableSpec(DataSpec):
         outside: Columns that are written but not modelled: constants and identifiers.
         order: Names of all written columns in order, conditions included.
         delimiter: Delimiter of written CSV files.
+        header: Names of `order` as in written CSV files, if blanks are at their ends.
 
     Raises:
         ValueError: If a column is invalid, or two have the same name.
@@ -65,10 +66,11 @@ class TableSpec(DataSpec):
         outside: Sequence[dict[str, Any]] = (),
         order: Sequence[str] = (),
         delimiter: str = ",",
+        header: Sequence[str] = (),
     ) -> None:
         self.columns = [dict(column) for column in columns]
         self.outside, self.order = [dict(column) for column in outside], list(order)
-        self.delimiter = delimiter
+        self.delimiter, self.header = delimiter, list(header)
         names = [column["name"] for column in self.columns]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"The columns are {names}; expected at least one, all with different names.")
@@ -99,6 +101,7 @@ class TableSpec(DataSpec):
         *,
         numbers: str = "standard",
         delimiter: str = ",",
+        header: Sequence[str] = (),
     ) -> "TableSpec":
         """Create a spec with the statistics of rows.
 
@@ -108,6 +111,7 @@ class TableSpec(DataSpec):
             outside: Columns as in `kvae_serve.readers.Dataset.outside`.
             order: As `kvae_serve.readers.Dataset.order`.
             delimiter: As `kvae_serve.readers.Dataset.delimiter`.
+            header: As `kvae_serve.readers.Dataset.header`.
             numbers: `"standard"`, or `"quantile"` for the quantile form of numbers, and classes for integers with few
                 different values.
 
@@ -139,7 +143,7 @@ class TableSpec(DataSpec):
                 learned[-1] |= _form(values, num_numeric, _step(column))
             if len(values) < len(every):
                 learned[-1].setdefault("missing", "")
-        return cls(learned, outside, order, delimiter)
+        return cls(learned, outside, order, delimiter, header)
 
     @property
     def num_classes(self) -> list[int]:
@@ -279,11 +283,12 @@ class TableSpec(DataSpec):
         """Return kind, shape and columns as JSON."""
         written: dict[str, Any] = {"outside": self.outside, "order": self.order} if self.order else {}
         written |= {"delimiter": self.delimiter} if self.delimiter != "," else {}
+        written |= {"header": self.header} if self.header else {}
         return {"kind": "table", "shape": list(self.shape), "range": None, "columns": self.columns, **written}
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""
-        written = {"outside": self.outside, "order": self.order, "delimiter": self.delimiter}
+        written = {"outside": self.outside, "order": self.order, "delimiter": self.delimiter, "header": self.header}
         return {"columns": self.columns, **written}
 
 

@@ -269,8 +269,9 @@ def spec_of(
         x = dataset.x if rows is None else dataset.x[rows]
         try:
             return TableSpec.learn(
-                dataset.columns, x, dataset.outside, dataset.order, numbers=numbers, delimiter=dataset.delimiter
-            )
+                dataset.columns, x, dataset.outside, dataset.order, numbers=numbers, delimiter=dataset.delimiter,
+                header=dataset.header,
+            )  # fmt: skip
         except ValueError as error:
             raise InputDataError(f"{dataset.source}: {error}") from None
     shape = dataset.x.shape[1:]

@@ -101,8 +101,19 @@ def infer(
     Raises:
         ColumnError: The column cannot be read.
     """
-    chosen = chosen or {}
-    return _Inference(table, name, decimal_comma, missing_values, chosen, is_condition).column()
+    options = (decimal_comma, missing_values, chosen or {}, is_condition)
+    column = _Inference(table, name, table.cells[name], *options).column()
+    if name not in table.untrimmed:
+        return column
+    texts, kind = table.untrimmed[name], column.schema.get("type")
+    is_text = not all(cell.casefold() in MISSING or NUMBER.fullmatch(cell) for cell in set(table.cells[name]))
+    if kind in ("category", "boolean", "constant") and (is_text or len(set(texts)) == 1):
+        # Blanks at the ends of texts are part of them. Numbers and dates are read without them.
+        return _Inference(table, name, texts, *options).column()
+    if kind == "datetime":
+        note = f"Column {printable(name, 60)} is written without blanks at the ends of dates."
+        return column._replace(note=f"{column.note} {note}".strip())
+    return column
 
 
 class _Inference:
@@ -112,13 +123,15 @@ class _Inference:
         self,
         table: Table,
         name: str,
+        cells: list[str],
         decimal_comma: bool,
         missing_values: Iterable[str],
         chosen: Mapping[str, Any],
         is_condition: bool,
     ) -> None:
         self.table, self.name, self.decimal_comma, self.is_condition = table, name, decimal_comma, is_condition
-        self.cells, self.chosen, self.type = table.cells[name], chosen, chosen.get("type")
+        self.cells, self.chosen, self.type = cells, chosen, chosen.get("type")
+        self.has_blanks = name in table.untrimmed
         self.shown = printable(name, 60)
         self.counts = Counter(self.cells)
         own = chosen.get("missing", ())
@@ -128,6 +141,8 @@ class _Inference:
         self.missing = {cell for cell in self.counts if self._is_missing(cell)}
 
     def _is_missing(self, cell: str) -> bool:
+        if self.has_blanks and cell not in self.exact:
+            cell = cell.strip()
         return cell in self.exact or (self.usual and cell.casefold() in MISSING)
 
     @property
@@ -494,10 +509,13 @@ def _unseen_numbers(table: Table, name: str, schema: Mapping[str, Any], values: 
 
 
 def _known_classes(table: Table, name: str, schema: Mapping[str, Any], missing: set[str]) -> tuple[np.ndarray, str]:
-    index = {each: float(number) for number, each in enumerate(schema["classes"])}
-    absent = index.get(schema["missing"], float("nan")) if "missing" in schema else float("nan")
-    cells = table.cells[name]
-    values = np.array([index.get(cell, absent if cell in missing else UNSEEN) for cell in cells], np.float32)
+    cells, classes = table.texts(name), list(schema["classes"])
+    index = class_indices(cells, classes)
+    absent = float(classes.index(schema["missing"])) if schema.get("missing") in classes else float("nan")
+    unknown = {
+        cell: absent if cell.strip() in missing or cell in missing else UNSEEN for cell in set(cells) - set(index)
+    }
+    values = np.array([index.get(cell, unknown.get(cell)) for cell in cells], np.float32)
     unseen = values == UNSEEN
     notes = []
     if unseen.any():
@@ -532,6 +550,27 @@ def _known_numbers(table: Table, name: str, present: Sequence[str], decimal_comm
             )
         plain = found.cells
     return np.array(plain, np.float64)
+
+
+def class_indices(cells: Iterable[str], classes: Sequence[str]) -> dict[str, int]:
+    """Return the index of the class of each distinct cell that has one.
+
+    A cell that is not a class may differ from one class by blanks at the ends.
+
+    Example:
+        >>> class_indices(["b", " a", "c"], ["a", "b "])
+        {' a': 0, 'b': 1}
+    """
+    index = {each: number for number, each in enumerate(classes)}
+    by_text: dict[str, list[int]] = {}
+    for number, each in enumerate(classes):
+        by_text.setdefault(each.strip(), []).append(number)
+    found = {}
+    for cell in sorted(set(cells)):
+        similar = by_text.get(cell.strip(), [])
+        if cell in index or len(similar) == 1:
+            found[cell] = index.get(cell, similar[0])
+    return found
 
 
 def sorted_classes(distinct: Iterable[str]) -> tuple[str, ...]:
@@ -593,8 +632,10 @@ def _odd_classes(distinct: Iterable[str]) -> str:
         return f"{printable(odd[0], 40)} is read as a class, not as a missing value"
     by_case: dict[str, str] = {}
     for cell in cells:
-        if (other := by_case.setdefault(cell.casefold(), cell)) != cell:
-            return f"{printable(other, 40)} and {printable(cell, 40)} are different classes"
+        if (other := by_case.setdefault(cell.strip().casefold(), cell)) != cell:
+            quote = "" if cell.strip() == cell and other.strip() == other else '"'
+            shown = " and ".join(f"{quote}{printable(each, 40)}{quote}" for each in (other, cell))
+            return f"{shown} are different classes"
     return ""
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from kvae_serve.csv_escape import NUMBER, unescape
 from kvae_serve.errors import InputDataError, printable
 from kvae_serve.readers import csv_numbers
-from kvae_serve.readers.column_types import ColumnError, known_values, sorted_classes
+from kvae_serve.readers.column_types import ColumnError, class_indices, known_values, sorted_classes
 from kvae_serve.readers.column_types import infer as infer_column
 from kvae_serve.readers.dataset import Dataset, MissingSplitError, ReadOptions, Split, Table
 from kvae_serve.sealed.manifest import DELIMITERS, RESERVED, Condition
@@ -164,7 +164,8 @@ def infer(table: Table, options: ReadOptions) -> Dataset:
         (*table.notes, *read.notes),
         outside=tuple(read.outside),
         order=tuple(read.order),
-        delimiter=table.delimiter if table.delimiter in DELIMITERS else ",",
+        delimiter=_written_delimiter(table),
+        header=tuple(table.header.get(name, name) for name in read.order) if table.header else (),
         condition_columns=read.condition_columns,
     )
 
@@ -265,7 +266,7 @@ def apply(
     class_names = {each.name: each.classes for each in conditions if each.name in values_by_name and each.categorical}
     x = np.stack(stacked, axis=1)
     read = Dataset(x, values_by_name, class_names, table.source, None, tuple(columns), tuple(notes))
-    return read._replace(ids={name: table.cells[name] for name in ids if name in table.cells})
+    return read._replace(ids={name: table.texts(name) for name in ids if name in table.cells})
 
 
 def as_numbers(table: Table, condition_names: Sequence[str], options: ReadOptions) -> Dataset:
@@ -352,19 +353,52 @@ def _parse(file: IO[str], source: str, options: ReadOptions) -> Table:
                     f"{source} has more than {MAX_CELLS} cells, the most that are read. Save it as .npz."
                 )
             for column, cell in zip(columns, row, strict=True):
-                column.append(unescape(cell.strip()))
+                column.append(cell)
     except csv.Error as error:
         raise InputDataError(f"{source}, row {number + 1} is not valid CSV: {printable(error, 80)}.") from error
     if not header:
         raise InputDataError(f"{source} is empty; expected a first row with column names.")
-    names = _header(header, columns, source, notes)
+    trimmed = [[unescape(cell.strip()) for cell in column] for column in columns]
+    names = _header(header, trimmed, source, notes)
     if not columns[0]:
         raise InputDataError(f"{source} does not contain any rows below its header.")
-    cells = {name: column for name, column in zip(names, columns, strict=True) if name}
+    cells = {name: column for name, column in zip(names, trimmed, strict=True) if name}
     if not cells:
         raise InputDataError(f"{source} does not contain a column with a name. The first row must contain the names.")
-    first_number = int(columns[0][0]) if not names[0] and columns[0][0] else None
-    return Table(cells, source, skipped + 2, delimiter, tuple(notes), first_number=first_number)
+    first_number = int(columns[0][0]) if not names[0] and trimmed[0][0] else None
+    spaced, untrimmed = _blanks(names, columns, delimiter)
+    with_blanks = {name: text.replace(text.strip(), name) for name, text in zip(names, header, strict=True) if name}
+    return Table(
+        cells, source, skipped + 2, delimiter, tuple(notes), first_number=first_number, untrimmed=untrimmed,
+        spaced=spaced,
+        header={name: text for name, text in with_blanks.items() if text != name and text.isprintable()},
+    )  # fmt: skip
+
+
+def _blanks(
+    names: Sequence[str], columns: Sequence[Sequence[str]], delimiter: str
+) -> tuple[bool, dict[str, list[str]]]:
+    """Return whether a blank follows each delimiter, and the cells of columns with blanks at the ends of cells."""
+    later = [column for name, column in zip(names[1:], columns[1:], strict=True) if name]
+    spaced = bool(later) and delimiter != " " and all(cell.startswith(" ") for column in later for cell in column)
+    untrimmed = {}
+    for index, (name, column) in enumerate(zip(names, columns, strict=True)):
+        cells = [cell[1:] for cell in column] if spaced and index else column
+        # White space of other kinds, such as line ends, cannot be part of a class.
+        if name and any(cell != cell.strip() for cell in cells) and all(map(_has_only_blanks, set(cells))):
+            untrimmed[name] = [unescape(cell) for cell in cells]
+    return spaced, untrimmed
+
+
+def _has_only_blanks(cell: str) -> bool:
+    return cell.strip(" ") == cell.strip()
+
+
+def _written_delimiter(table: Table) -> str:
+    """Return the delimiter of written rows."""
+    if table.delimiter not in DELIMITERS:
+        return ","
+    return f"{table.delimiter} " if table.spaced else table.delimiter
 
 
 def _detect(sample: Sequence[str], complete: bool) -> str:
@@ -544,8 +578,8 @@ def _images(table: Table, pixels: Sequence[str], options: ReadOptions) -> tuple[
 
 
 def _indices(table: Table, name: str, classes: Sequence[str]) -> np.ndarray:
-    index = {each: number for number, each in enumerate(classes)}
-    cells = table.cells[name]
+    cells = table.texts(name)
+    index = class_indices(cells, classes)
     try:
         return np.array([index[cell] for cell in cells], np.float32)
     except KeyError:

@@ -39,6 +39,9 @@ class Table(NamedTuple):
         dtypes: Types of the columns of a DataFrame.
         settings: Settings of columns that follow from these types, as `ReadOptions.column_settings`.
         first_number: First number of a first column without a name that numbers the rows, which is not in `cells`.
+        untrimmed: Cells with their blanks at both ends, of the columns that have any. `cells` does not have them.
+        spaced: Whether a blank follows each delimiter in rows. It is not part of the cells.
+        header: Names with their blanks at both ends, of the columns whose names have any.
     """
 
     cells: dict[str, list[str]]
@@ -49,6 +52,13 @@ class Table(NamedTuple):
     dtypes: Mapping[str, str] = MappingProxyType({})
     settings: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     first_number: int | None = None
+    untrimmed: Mapping[str, list[str]] = MappingProxyType({})
+    spaced: bool = False
+    header: Mapping[str, str] = MappingProxyType({})
+
+    def texts(self, name: str) -> list[str]:
+        """Return the cells of a column with their blanks at both ends."""
+        return self.untrimmed.get(name, self.cells[name])
 
     def where(self, name: str, row: int) -> str:
         """Return the position of a cell for a message."""
@@ -69,7 +79,8 @@ class Dataset(NamedTuple):
         columns: Columns of a table, as `data.columns` in docs/format.md. Empty for other data.
         outside: Columns of a table that are not in x, as `data.outside` in docs/format.md: constants and identifiers.
         order: Names of all columns of a table in the order of the file, conditions included.
-        delimiter: Delimiter of the file of a table.
+        delimiter: Delimiter of the file of a table, with the blank after it if all rows have one.
+        header: Names of `order` as the file has them, if blanks are at their ends; else empty.
         condition_columns: Columns of the conditions of a table by the name of the condition, like `columns`.
         notes: Sentences about how the data was read, such as columns that were left out.
         files: Name of the image file of each example, relative to the folder. Empty for other data.
@@ -89,6 +100,7 @@ class Dataset(NamedTuple):
     delimiter: str = ","
     condition_columns: Mapping[str, dict[str, Any]] = MappingProxyType({})
     ids: Mapping[str, Sequence[str]] = MappingProxyType({})
+    header: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         source = printable(os.path.basename(str(self.source)) or self.source, 60)  # noqa: PTH119

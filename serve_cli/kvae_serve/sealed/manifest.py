@@ -31,7 +31,8 @@ RESERVED = frozenset({"x", "z", "component", "seed", "start", "scheme"})
 COLUMN_TYPES = ("integer", "number", "category", "boolean", "datetime")
 """Types of the columns of a table, which decide how they are written."""
 
-DELIMITERS = (",", ";", "\t", "|", " ")
+DELIMITERS = (",", ";", "\t", "|", " ", ", ", "; ", "\t ", "| ")
+"""Delimiters of written CSV files. The blank of `, ` precedes each cell of a row but the first."""
 THOUSANDS = (",", ".", "'", "’", " ", "\u00a0", "\u202f")
 MAX_COLUMN_TEXT = 200
 MAX_DECIMALS = 15
@@ -100,8 +101,8 @@ class Data:
     """Description of x: `shape` without the batch axis, and `range` in data units or None.
 
     If `bounded` is false, the range is only a scale, and values may lie outside. Of a table, `outside` are the columns
-    that are not in x but in written rows, and `order` are the names of all columns of written rows, and `delimiter`
-    is that of a CSV.
+    that are not in x but in written rows, and `order` are the names of all columns of written rows, `delimiter` is
+    that of a CSV, and `header` are the names as a CSV has them, or nothing.
     """
 
     kind: str
@@ -114,6 +115,7 @@ class Data:
     outside: tuple[dict[str, Any], ...] = ()
     order: tuple[str, ...] = ()
     delimiter: str = ","
+    header: tuple[str, ...] = ()
 
     @property
     def num_values(self) -> int:
@@ -283,10 +285,23 @@ class _Checker:
         mean, scale = self.features(raw, shape[-1]) if "scale" in raw or "mean" in raw else ((), ())
         if (delimiter := raw.get("delimiter", ",")) not in DELIMITERS:
             self.fail("data.delimiter", delimiter, "a comma, semicolon, tab, vertical bar or blank")
+        header = self.header(raw, order) if "header" in raw and kind == "table" else ()
         value_range = self.range(raw)
         return Data(
-            kind, tuple(shape), value_range, tuple(columns), bounded, mean, scale, outside, tuple(order), delimiter
-        )
+            kind, tuple(shape), value_range, tuple(columns), bounded, mean, scale, outside, tuple(order), delimiter,
+            header,
+        )  # fmt: skip
+
+    def header(self, raw: dict[str, Any], order: list[str]) -> tuple[str, ...]:
+        """Return the names of all columns with blanks at their ends."""
+        header = self.list(raw, "header", limit=MAX_CLASSES)
+        if len(header) != len(order):
+            self.fail("data.header of length", len(header), str(len(order)))
+        for text, name in zip(header, order, strict=True):
+            key = "a name of data.header"
+            if text != name and self.text({key: text}, key, 2 * MAX_COLUMN_TEXT).strip() != name:
+                self.fail(key, text, f"{printable(name, 60)} and blanks")
+        return tuple(header)
 
     def written_form(self, column: dict[str, Any]) -> None:
         """Check the keys that decide how the values of a column are written."""

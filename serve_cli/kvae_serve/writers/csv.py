@@ -68,16 +68,22 @@ def _write_table(stream: TextIO, rows: RowStream) -> None:
                 by_name[condition.column["name"]] = condition_texts(condition, chunk[condition.name])
             yield [by_name[name] for name in order]
 
-    write_columns(stream, order, columns(), data.delimiter)
+    write_columns(stream, data.header or order, columns(), data.delimiter)
 
 
 def write_columns(
     stream: TextIO, header: Sequence[str], chunks: Iterable[Sequence[Sequence[str]]], delimiter: str = ","
 ) -> None:
-    """Write a header line, then the lines of each chunk, which is given as columns of texts."""
-    writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
+    """Write a header line, then the lines of each chunk, which is given as columns of texts.
+
+    A blank after the delimiter is written in the lines of chunks only.
+    """
+    writer = csv.writer(stream, delimiter=delimiter[0], lineterminator="\n")
     writer.writerow(map(escape, header))
+    blank = delimiter[1:]
     for columns in chunks:
+        if blank:
+            columns = [columns[0], *([blank + text for text in each] for each in columns[1:])]
         writer.writerows(zip(*columns, strict=True))
 
 

@@ -59,8 +59,10 @@ def test_scales_are_learned_from_rows():
     assert (spec.columns[2]["mean"], spec.columns[2]["scale"]) == (7, 1)
     shares = [pytest.approx((x[:, 0] == index).mean(), rel=1e-5) for index in range(3)]
     assert spec.columns[0] == {**COLUMNS[0], "shares": shares}
+    spec.order, spec.header, spec.delimiter = ["a", "b", "c"], ["a", " b", " c"], ", "
     again = TableSpec.from_config(spec.get_config())
     assert again.manifest() == spec.manifest()
+    assert (again.manifest()["header"], again.manifest()["delimiter"]) == (["a", " b", " c"], ", ")
 
 
 @pytest.mark.parametrize("sigma", ["optimal", "shared", 0.3])

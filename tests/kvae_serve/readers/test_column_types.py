@@ -74,6 +74,7 @@ def table(data: Dataset) -> Manifest:
     described = {
         "kind": "table", "shape": [data.x.shape[1]], "range": None, "columns": list(data.columns),
         "outside": list(data.outside), "order": list(data.order), "delimiter": data.delimiter,
+        **({"header": list(data.header)} if data.header else {}),
     }  # fmt: skip
     conditions = [
         {"name": name, "kind": "categorical", "classes": list(classes), "column": dict(data.condition_columns[name])}
@@ -107,6 +108,70 @@ def test_type_is_inferred_and_written_back_unchanged(name, tmp_path):
     assert written(data) == (tmp_path / "a.csv").read_text()
     again = read_for(tmp_path / "a.csv", table(data))
     np.testing.assert_array_equal(again.x, data.x)
+
+
+ADULT = ["39, State-gov, 77516, Bachelors, <=50K", "50, Self, 83311, Bachelors, >50K", "38, ?, 215646, HS-grad, <=50K"]
+SPACED = {
+    "all lines": ["age, workclass, fnlwgt, education, income", *ADULT * 4],
+    "rows": ["age,workclass,fnlwgt,education,income", *ADULT * 4],
+    "header": ["a, b", *["1,x", "2,y", "3,z"] * 4],
+    "semicolons": ["a; b", *["1,50; x", "2,50; ", "3,25; z"] * 4],
+    "quotes": ["a,b", *['1," x, 1"', '2, "y"', "3, z"] * 4],
+    "ends": ["a ,b", *["b ,1", "b,2", " b,3"] * 4],
+    "some rows": ["a,b,c", *["1, x,u", "2,y, u", "3, ?,u", "4,?, "] * 4],
+    "constants": ["a,b,c", *["1, ,u ", "2, ,u ", "3, ,u "] * 4],
+    "booleans": ["a,b,c", *["1, True,p", "2, False,q"] * 6],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPACED)
+def test_blanks_at_the_ends_of_texts_are_written_back(name, tmp_path):
+    (tmp_path / "a.csv").write_text("\n".join(SPACED[name]) + "\n")
+    data = read_dataset(tmp_path / "a.csv")
+    # The standard library reads the same cells from the written file as from the original.
+    original, again = (
+        list(csv.reader(io.StringIO(text), delimiter=data.delimiter[0]))
+        for text in ((tmp_path / "a.csv").read_text(), written(data))
+    )
+    assert again == original
+    np.testing.assert_array_equal(read_for(tmp_path / "a.csv", table(data)).x, data.x)
+
+
+def test_blank_after_every_delimiter_is_not_part_of_names_and_classes(tmp_path):
+    (tmp_path / "a.csv").write_text("\n".join(SPACED["all lines"]) + "\n")
+    data = read_dataset(tmp_path / "a.csv", options=ReadOptions(condition_columns=("income",)))
+    assert data.delimiter == ", "
+    assert data.order == ("age", "workclass", "fnlwgt", "education", "income")
+    assert data.columns[1]["classes"] == ["Self", "State-gov", "?"]
+    assert data.class_names == {"income": ("<=50K", ">50K")}
+    assert written(data) == (tmp_path / "a.csv").read_text()
+    # The same rows without blanks are the same values.
+    (tmp_path / "a.csv").write_text("\n".join(SPACED["all lines"]).replace(", ", ",") + "\n")
+    again = read_for(tmp_path / "a.csv", table(data))
+    np.testing.assert_array_equal(again.x, data.x)
+    np.testing.assert_array_equal(again.conditions["income"], data.conditions["income"])
+
+
+def test_classes_that_differ_by_blanks_have_a_note(tmp_path):
+    (tmp_path / "a.csv").write_text("\n".join(SPACED["ends"]) + "\n")
+    data = read_dataset(tmp_path / "a.csv")
+    assert data.columns[0]["classes"] == [" b", "b", "b "]
+    assert 'Column a: " b" and "b" are different classes.' in data.notes
+
+
+def test_numbers_and_dates_are_read_without_blanks(tmp_path):
+    rows = "".join(f" {i * 7 % 5}, 2024-01-0{1 + i % 9},{i % 2} \n" for i in range(ROWS))
+    (tmp_path / "a.csv").write_text("a,b,c\n" + rows)
+    data = read_dataset(tmp_path / "a.csv")
+    assert [column["type"] for column in data.columns] == ["integer", "datetime", "integer"]
+    assert "Column b is written without blanks at the ends of dates." in data.notes
+    assert written(data) == (tmp_path / "a.csv").read_text().replace(" ", "")
+
+
+def test_class_with_a_line_end_is_read_without_it(tmp_path):
+    (tmp_path / "a.csv").write_text("a,b\n" + '1,"x\n"\n2,y\n' * 6)
+    data = read_dataset(tmp_path / "a.csv")
+    assert data.columns[1]["classes"] == ["x", "y"]
 
 
 @pytest.mark.parametrize("name", OUTSIDE)

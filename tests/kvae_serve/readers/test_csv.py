@@ -13,7 +13,7 @@ from kvae_serve.readers import ReadOptions, column_types, csv, read_dataset
 from kvae_serve.sealed.manifest import Condition
 
 GOOD = """Age,city,weight,Species,label
-21, Bern ,60.5,cat,0
+21,Bern, 60.5 ,cat,0
 45,"Zug, Unter",-7e1,dog,1
 33,Bern,.5,ox,10
 33,Aarau,5.,cat,2

@@ -264,6 +264,7 @@ def parse_table(**changes) -> Manifest:
         "columns": [AGE | changes.get("age", {}), DAY | changes.get("day", {}), CITY | changes.get("city", {})],
         "outside": [OUTSIDE[0] | changes.get("id", {}), OUTSIDE[1] | changes.get("land", {})],
         "order": changes.get("order", ORDER),
+        **{key: changes[key] for key in ("header", "delimiter") if key in changes},
     }  # fmt: skip
     return parse(GOOD | {"data": data, "conditions": [SEX | changes.get("sex", {})], "golden": None})
 
@@ -274,11 +275,18 @@ def test_written_form_of_columns_is_read():
     assert manifest.data.outside == tuple(OUTSIDE)
     assert manifest.conditions[0].shares == (0.25, 0.75)
     assert manifest.conditions[0].column["name"] == "Sex"
+    assert (manifest.data.header, manifest.data.delimiter) == ((), ",")
+    header = ["id", *(f" {name} " for name in ORDER[1:])]
+    manifest = parse_table(header=header, delimiter="; ")
+    assert (manifest.data.header, manifest.data.delimiter) == (tuple(header), "; ")
 
 
 @pytest.mark.parametrize(
     "changes",
     [
+        {"header": ORDER[1:]}, {"header": "id"}, {"header": [*ORDER[:-1], "Land"]}, {"header": [*ORDER[:-1], 1]},
+        {"header": [*ORDER[:-1], "land\n"]}, {"header": [*ORDER[:-1], "land" + " " * 400]},
+        {"delimiter": ",  "}, {"delimiter": "  "}, {"delimiter": ""}, {"delimiter": None},
         {"age": {"type": "category"}}, {"age": {"type": "money"}}, {"age": {"decimals": 16}}, {"age": {"decimals": -1}},
         {"age": {"decimals": 1.5}},
         {"age": {"width": 41}}, {"age": {"step": 0}}, {"age": {"decimal": ";"}},

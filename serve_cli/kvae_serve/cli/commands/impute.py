@@ -135,7 +135,7 @@ def _write(file: Any, rows: Partial, incomplete: np.ndarray, drawn: np.ndarray, 
     def imputation(number: int) -> list[list[str]]:
         texts = [[str(number + 1)] * len(rows.x)] if several else []
         for name in names:
-            column = list(rows.table.cells.get(name, [""] * len(rows.x)))
+            column = list(rows.table.texts(name)) if name in rows.table.cells else [""] * len(rows.x)
             if (at := positions.get(name)) is not None and len(incomplete):
                 written = cells.texts(manifest.data.columns[at], drawn[number, :, at])
                 for row, text in zip(incomplete.tolist(), written, strict=True):
