@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -35,6 +36,10 @@ _SHOWN_PROBLEMS = 5
 
 _DELIMITERS = (",", ";", "\t", "|")
 _DELIMITER_NAMES = {"tab": "\t", "\\t": "\t", "space": " "}
+# Characters that may separate columns, and that are rare in a name and at the same places of all of its cells.
+_RARE_DELIMITERS = ":^/~!&*=@\\<>\xa6\xa7\xac\u3001\uff0c\uff1a\uff1b\uff5c"
+# Share of the lines of a sample with as many of them as the header.
+_MOST_LINES = 0.95
 _SAMPLE_LINES = 50
 _LABELS = ("label", "labels", "class", "target", "y")
 _PIXEL = re.compile(r"(?:pixel|pix|px)[_ ]?(\d{1,6})|(\d{1,4})x(\d{1,4})", re.ASCII | re.IGNORECASE)
@@ -70,8 +75,14 @@ def read_folder(folder: Path, split: Split, options: ReadOptions, source: str) -
     return read._replace(conditions=values, class_names=train.class_names)
 
 
-def parse(path: Path, source: str, options: ReadOptions | None = None) -> Table:
+def parse(path: Path, source: str, options: ReadOptions | None = None, may_be_single: bool = False) -> Table:
     """Read all cells of a file.
+
+    Args:
+        path: The file.
+        source: Name of the file in messages.
+        options: `delimiter`, if it is known.
+        may_be_single: Whether to accept a single column with a character that may separate columns, such as a colon.
 
     Raises:
         InputDataError: The file is not a CSV with a header and rows of equal length. The message has the row.
@@ -83,14 +94,14 @@ def parse(path: Path, source: str, options: ReadOptions | None = None) -> Table:
             # Excel's "Unicode text" is UTF-16 with a byte order mark.
             wide = raw.read(2) in (b"\xff\xfe", b"\xfe\xff")
         with path.open(encoding="utf-16" if wide else "utf-8-sig", newline="") as file:
-            return _parse(file, source, options or ReadOptions())
+            return _parse(file, source, options or ReadOptions(), may_be_single)
     except UnicodeError as error:
         if wide or not (example := _latin_word(path)):
             raise InputDataError(f"{source} is not a text in UTF-8 or UTF-16. Save it as CSV in UTF-8.") from error
     except OSError as error:
         raise InputDataError(f"{source} cannot be read: {error.strerror or 'it is damaged'}.") from error
     with path.open(encoding="cp1252", newline="") as file:
-        table = _parse(file, source, options or ReadOptions())
+        table = _parse(file, source, options or ReadOptions(), may_be_single)
     note = f"{source} is not in UTF-8, so it is read as Windows-1252 (Latin-1): {printable(example, 40)}. "
     return table._replace(notes=(f"{note}If this text is wrong, save the file in UTF-8.", *table.notes))
 
@@ -148,8 +159,11 @@ def infer(table: Table, options: ReadOptions) -> Dataset:
         return Dataset(x, read.conditions, read.class_names, table.source, value_range, (), notes)
     read = _columns(table, options.condition_columns, options)
     if not read.columns:
+        is_single = len(table.cells) == 1 and not options.delimiter
+        hint = options.advice(" Set --delimiter if the file has more than one column.", "") if is_single else ""
         raise InputDataError(
-            f"All columns of {table.source} are conditions, dropped or constant; expected at least one column of data."
+            f"All columns of {table.source} are conditions, dropped, identifiers or constant; expected at least one "
+            f"column of data.{hint}"
         )
     if table.first_number is not None:
         read.outside.insert(0, {"name": "", "type": "id", "prefix": "", "start": table.first_number, "width": 0})
@@ -309,7 +323,7 @@ def _with_graph_names(table: Table) -> dict[str, str]:
     return {graph_name(name): name for name in table.cells}
 
 
-def _parse(file: IO[str], source: str, options: ReadOptions) -> Table:
+def _parse(file: IO[str], source: str, options: ReadOptions, may_be_single: bool) -> Table:
     lines = _lines(file, source)
     sample = [line for _, line in zip(range(_SAMPLE_LINES), lines, strict=False)]
     complete = len(sample) < _SAMPLE_LINES
@@ -323,7 +337,10 @@ def _parse(file: IO[str], source: str, options: ReadOptions) -> Table:
     while len(sample) > 1 and sample[0].startswith("#") and _is_comment(sample, delimiter, complete):
         notes.append(f"{printable(sample.pop(0).strip(), 60)} is read as a comment.")
         skipped += 1
-    delimiter = delimiter or _detect(sample, complete)
+    if not delimiter:
+        delimiter = _detect(sample, complete)
+        if not may_be_single:
+            _check_single_column(sample, delimiter, source, options)
     kept: Iterable[str] = chain(sample, lines)
     if delimiter == " ":
         kept = (line.strip(" \r\n") + "\n" for line in kept)
@@ -410,6 +427,23 @@ def _detect(sample: Sequence[str], complete: bool) -> str:
         return best
     first = re.sub(r'"[^"]*"', "", sample[0]) if sample else ""
     return next((each for each in _DELIMITERS if each in first), " " if blank > 1 else ",")
+
+
+def _check_single_column(sample: Sequence[str], delimiter: str, source: str, options: ReadOptions) -> None:
+    """Raise `InputDataError` if a single column has a character as often in the header as in nearly all lines."""
+    text = re.sub(r'"[^"]*"', '""', "".join(sample).replace("\r", "\n"))
+    header, *lines = [line for line in text.split("\n") if line.strip()] or [""]
+    if not lines or delimiter in header:
+        return
+    for each in dict.fromkeys(header):
+        num = header.count(each)
+        if each in _RARE_DELIMITERS and sum(line.count(each) == num for line in lines) >= _MOST_LINES * len(lines):
+            times = "once" if num == 1 else f"{num} times"
+            flag = f"Set --delimiter {shlex.quote(each)} if it separates columns, and --delimiter , if there is one."
+            raise InputDataError(
+                f"{source} has a single column, with the character {each} {times} in nearly every line, also in the "
+                f"header. {options.advice(flag, 'Separate the columns with commas.')}"
+            )
 
 
 def _num_cells(lines: Sequence[str], delimiter: str, complete: bool) -> int:

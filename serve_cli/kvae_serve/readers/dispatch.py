@@ -84,7 +84,7 @@ def _read_for(path: Path, manifest: Manifest, split: Split | None, options: Read
         if path.suffix.lower() == frames.SUFFIX:
             table = frames.read_parquet(path, printable(path), frames.model_columns(manifest))
         else:
-            table = csv.parse(path, printable(path), options)
+            table = csv.parse(path, printable(path), options, may_be_single=data.num_values == 1)
         if data.kind == "table":
             ids = [each["name"] for each in data.outside if each["type"] == "id" and each["name"]]
             return csv.apply(table, data.columns, manifest.conditions, options.missing_values, ids)

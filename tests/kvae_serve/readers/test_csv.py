@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "infinite": ("a,b\n1,2\n2,3\ninf,4\n", "row 4, column a contains inf"),
     "beyond float32": ("a,b\n1,2\n2,1e39\n", "row 3, column b contains 1e39; expected a number in the range"),
     "grouped digits": ("a,b\n1,2\n2,3\n1_000,4\n", "contains 1_000"),
-    "all constant": ("a,b\n1,x\n1.0,x\n", "are conditions, dropped or constant"),
+    "all constant": ("a,b\n1,x\n1.0,x\n", "are conditions, dropped, identifiers or constant"),
     "NUL": (b"a,b\n1,2\n3,\x004\n", "line 3 contains a NUL byte"),
     "damaged UTF-8": ("a,b\n1,Zürich\n2,Genève\n".encode().replace(b"\xa8", b""), "not a text in UTF-8"),
     "a byte outside Windows-1252": (b"a,b\n1,Z\x81rich\n2,Bern\n", "not a text in UTF-8"),
@@ -139,7 +140,7 @@ def test_number_of_cells_is_limited(tmp_path, monkeypatch):
         ({"condition_columns": ("Age",), "drop_columns": ("Age",)}, "cannot be both a condition and dropped"),
         (
             {"condition_columns": ("Age", "city", "weight", "Species", "label")},
-            "are conditions, dropped or constant",
+            "are conditions, dropped, identifiers or constant",
         ),
     ],
 )
@@ -232,6 +233,39 @@ def test_delimiter_is_detected_outside_quotes(tmp_path, delimiter):
             ("hum", "numeric"),
             ("a|b; c", "categorical"),
         ]
+
+
+@pytest.mark.parametrize("delimiter", [":", "^", "/", "~", "\uff0c", "::"])
+@pytest.mark.parametrize("quote", ["", '"'])
+@pytest.mark.parametrize("num", [12, 2000])
+def test_rare_delimiter_is_named(tmp_path, delimiter, quote, num):
+    lines = [f"{quote}p{i % 3}, q{quote}{delimiter}{i % num}.5" for i in range(num)]
+    if num > 20:
+        lines[7] = "a line without it"
+    text = "\n".join([f"{quote}name{quote}{delimiter}v", *lines])
+    with pytest.raises(InputDataError, match="has a single column") as error:
+        read(tmp_path, text)
+    times = "once" if len(delimiter) == 1 else "2 times"
+    assert f"the character {delimiter[0]} {times} in nearly every line" in str(error.value)
+    assert f"Set --delimiter {shlex.quote(delimiter[0])} if" in str(error.value)
+
+
+def test_single_column_with_a_rare_character_can_be_read(tmp_path):
+    text = "speed in km/h\n" + "".join(f"{i % 9} km/h\n" for i in range(50))
+    with pytest.raises(InputDataError, match=r"--delimiter , if there is one"):
+        read(tmp_path, text)
+    data = read(tmp_path, text, delimiter=",")
+    assert len(data.columns[0]["classes"]) == 9
+    text = text.replace("speed in km/h", "speed")
+    assert read(tmp_path, text).columns[0]["classes"] == data.columns[0]["classes"]
+
+
+def test_single_column_of_identifiers_advises_a_delimiter(tmp_path):
+    text = "name_v\n" + "".join(f"p_{i}\n" for i in range(50))
+    with pytest.raises(InputDataError, match=r"identifiers or constant.*Set --delimiter if the file has more"):
+        read(tmp_path, text)
+    with pytest.raises(InputDataError, match=r"at least one column of data\.$"):
+        read(tmp_path, text, delimiter=",")
 
 
 def test_delimiter_can_be_set(tmp_path):
