@@ -220,7 +220,7 @@ def _columns(
             continue
         schema = column.schema
         if name in table.dtypes:
-            schema |= {"dtype": table.dtypes[name]}
+            schema |= {"dtype": table.dtypes[name], **table.categories.get(name, {})}
         if column.note:
             read.notes.append(column.note)
         if schema:

@@ -37,6 +37,8 @@ class Table(NamedTuple):
         delimiter: Delimiter of the file.
         notes: Sentences about how the file was read.
         dtypes: Types of the columns of a DataFrame.
+        categories: Categories of the columns of a DataFrame that are ordered, or that have categories in another order
+            than classes or without rows: `categories` and `ordered`, as in `data.columns` in docs/format.md.
         settings: Settings of columns that follow from these types, as `ReadOptions.column_settings`.
         first_number: First number of a first column without a name that numbers the rows, which is not in `cells`.
         untrimmed: Cells with their blanks at both ends, of the columns that have any. `cells` does not have them.
@@ -50,6 +52,7 @@ class Table(NamedTuple):
     delimiter: str = ","
     notes: tuple[str, ...] = ()
     dtypes: Mapping[str, str] = MappingProxyType({})
+    categories: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     settings: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     first_number: int | None = None
     untrimmed: Mapping[str, list[str]] = MappingProxyType({})

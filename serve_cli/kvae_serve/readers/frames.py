@@ -19,6 +19,7 @@ import numpy as np
 from kvae_serve import dates
 from kvae_serve.csv_escape import NUMBER
 from kvae_serve.errors import InputDataError, MissingExtraError, printable
+from kvae_serve.readers.column_types import MAX_CLASSES, sorted_classes
 from kvae_serve.readers.csv import MAX_CELLS, MAX_COLUMNS
 from kvae_serve.readers.dataset import Table
 from kvae_serve.sealed.manifest import Manifest
@@ -90,6 +91,7 @@ def from_frame(frame: Any, source: str, columns: Sequence[Mapping[str, Any]] = (
     cells: dict[str, list[str]] = {}
     dtypes: dict[str, str] = {}
     settings: dict[str, dict[str, Any]] = {}
+    categories: dict[str, dict[str, Any]] = {}
     known = {str(column["name"]): column for column in columns}
     for name in names:
         column = frame[name]
@@ -108,9 +110,11 @@ def from_frame(frame: Any, source: str, columns: Sequence[Mapping[str, Any]] = (
             dtypes[str(name)] = dtype
         if dtype.startswith("category"):
             settings[str(name)] = {"type": "category"}
+            if described := _categories(column, set(cells[str(name)])):
+                categories[str(name)] = described
         elif any(isinstance(value, str) for value in values):
             settings[str(name)] = {"is_text": all(isinstance(value, str) or _is_missing(value) for value in values)}
-    return Table(cells, source, first_row=0, dtypes=dtypes, settings=settings)
+    return Table(cells, source, first_row=0, dtypes=dtypes, categories=categories, settings=settings)
 
 
 def model_columns(manifest: Manifest) -> list[Mapping[str, Any]]:
@@ -140,6 +144,22 @@ def _element(values: list[Any]) -> str:
     present = (value.item() if isinstance(value, np.generic) else value for value in values if not _is_missing(value))
     names = {"datetime" if isinstance(each, datetime.datetime) else _ELEMENTS.get(type(each), "") for each in present}
     return names.pop() if len(names) == 1 else ""
+
+
+def _categories(column: Any, present: set[str]) -> dict[str, Any]:
+    """Return the categories of a column as texts, and whether they are ordered; nothing if the cells show them all."""
+    dtype = getattr(column, "dtype", None)
+    if dtype is not None:
+        ordered = bool(getattr(dtype, "ordered", False))
+        texts = _texts(_values(dtype.categories), str(dtype.categories.dtype), {})
+    else:
+        array = column.unify_dictionaries().chunks[0] if hasattr(column, "chunks") else column
+        ordered, texts = bool(column.type.ordered), _texts(array.dictionary.to_pylist(), "", {})
+    if len(texts) > MAX_CLASSES or len(set(texts)) < len(texts) or not all(text.isprintable() for text in texts):
+        return {}
+    if not ordered and tuple(texts) == sorted_classes(present & set(texts)):
+        return {}
+    return {"categories": texts} | ({"ordered": True} if ordered else {})
 
 
 def _texts(values: list[Any], dtype: str, column: Mapping[str, Any]) -> list[str]:

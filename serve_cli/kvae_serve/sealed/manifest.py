@@ -334,11 +334,22 @@ class _Checker:
         for key in ("prefix", "suffix"):
             if key in column:
                 self.text(column, key, MAX_AFFIX)
+        self.categories(column)
         for key in ("missing", "dtype"):
             if column.get(key) and self.text(column, key, MAX_COLUMN_TEXT):
                 continue
             if column.get(key, "") != "":
                 self.fail(f"a column's {key}", column[key], "a text")
+
+    def categories(self, column: dict[str, Any]) -> None:
+        """Check the categories of a column that was a categorical of pandas."""
+        names = self.list(column, "categories", limit=MAX_CLASSES) if "categories" in column else []
+        if not all(isinstance(name, str) and not _CONTROLS.search(name) for name in names):
+            self.fail("a column's categories", names, "texts without control characters")
+        if len(set(names)) != len(names) or ("categories" in column and not names):
+            self.fail("a column's categories", names, "distinct texts, at least one")
+        if not isinstance(column.get("ordered", False), bool):
+            self.fail("a column's ordered", column["ordered"], "true or false")
 
     def outside(self, raw: dict[str, Any]) -> tuple[dict[str, Any], ...]:
         """Return the columns of a table that are not in x: constants and identifiers."""
@@ -346,6 +357,7 @@ class _Checker:
         for column in columns:
             if not isinstance(column, dict):
                 self.fail("a column outside", column, "an object")
+            self.categories(column)
             if column.get("name") != "":  # Row numbers may have no name.
                 self.text(column, "name")
             key = "value" if self.choice(column, "type", ("constant", "id")) == "constant" else "prefix"

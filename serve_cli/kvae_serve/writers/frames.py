@@ -7,6 +7,7 @@ if none of the rows misses one.
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from types import MappingProxyType
@@ -186,7 +187,7 @@ def _typed(values: np.ndarray, column: Mapping[str, Any]) -> np.ndarray:
         return (values * 1e6).round().astype("timedelta64[us]")  # NaN becomes NaT.
     if inner in ("date", "time", "datetime") or inner.startswith("datetime64"):
         values = _moments(values)
-        return _objects(values, inner) if dtype.startswith("object[") else values
+        return _objects(values, inner) if dtype.startswith("object[") and values.dtype.kind == "M" else values
     if dtype.startswith("object["):
         return _objects(values, inner)
     try:
@@ -220,7 +221,7 @@ def _objects(values: np.ndarray, inner: str) -> np.ndarray:
         values = values.astype("datetime64[D]" if inner == "date" else "datetime64[us]")
     convert: dict[str, Callable[[Any], Any]] = {"int": int, "float": float, "time": lambda value: value.time()}
     array = np.empty(len(values), object)
-    element = convert.get(inner, lambda value: value)
+    element = convert.get(inner, lambda value: value) if values.dtype != object else lambda value: value
     array[:] = [None if value is None or value != value else element(value) for value in values.tolist()]
     return array
 
@@ -255,7 +256,28 @@ def _categories(pandas: Any, values: np.ndarray, column: Mapping[str, Any]) -> A
     known = [text for text in column.get("classes", ()) if text != column.get("missing")]
     known = column.get("categories", known)
     categories = _typed(_parsed(known, {**column, "missing": None}), column) if known else None
-    return pandas.Categorical(_typed(values, column), categories=categories, ordered=column.get("ordered", False))
+    if categories is not None and len(set(categories.tolist())) < len(categories):
+        categories = None
+    intervals = None if categories is None else _intervals(pandas, list(categories), _inner(column))
+    if intervals is None:
+        return pandas.Categorical(_typed(values, column), categories=categories, ordered=column.get("ordered", False))
+    numbers = {text: number for number, text in enumerate(known)}
+    codes = [numbers.get(text, -1) for text in values.tolist()]
+    return pandas.Categorical.from_codes(codes, categories=intervals, ordered=column.get("ordered", False))
+
+
+def _intervals(pandas: Any, texts: list[Any], inner: str) -> Any:
+    """Return texts such as `(0.5, 2.0]` as an IntervalIndex, which `pandas.cut` makes; None if they are others."""
+    matches = [re.fullmatch(r"[(\[](\S+), (\S+)[)\]]", str(text)) for text in texts]
+    kind = re.fullmatch(r"interval\[(int64|float64), (right|left|both|neither)\]", inner)
+    if kind is None or None in matches:
+        return None
+    number = int if kind[1] == "int64" else float
+    try:
+        bounds = [(number(match[1]), number(match[2])) for match in matches if match]
+        return pandas.IntervalIndex.from_tuples(bounds, closed=kind[2], dtype=inner)
+    except ValueError:
+        return None
 
 
 def _seconds(values: np.ndarray) -> np.ndarray:

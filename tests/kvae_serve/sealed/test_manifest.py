@@ -248,7 +248,9 @@ CITY = {
     "type": "category",
     "classes": ["a", ""],
     "missing": "",
-    "dtype": "string",
+    "dtype": "category[object]",
+    "categories": ["b", "a"],
+    "ordered": True,
 }
 OUTSIDE = [
     {"name": "id", "type": "id", "prefix": "", "start": 1, "width": 4},
@@ -294,7 +296,10 @@ def test_written_form_of_columns_is_read():
         {"age": {"minimum": 91}}, {"age": {"minimum": "17"}}, {"age": {"offset": None}},
         {"age": {"offset": True}}, {"age": {"missing": 3}}, {"age": {"missing": "x" * 201}}, {"age": {"missing": "\n"}},
         {"age": {"format": "%Y"}}, {"day": {"format": "%Q"}}, {"day": {"format": "%Y" * 40}}, {"day": {"format": 1}},
-        {"city": {"type": "datetime"}}, {"city": {"missing": "a"}}, {"city": {"dtype": 7}}, {"id": {"start": -1}},
+        {"city": {"type": "datetime"}}, {"city": {"missing": "a"}}, {"city": {"dtype": 7}},
+        {"city": {"categories": []}}, {"city": {"categories": ["a", "a"]}}, {"city": {"categories": ["a", 1]}},
+        {"city": {"categories": ["a", "\n"]}}, {"city": {"ordered": 1}}, {"land": {"categories": "a"}},
+        {"id": {"start": -1}},
         {"id": {"start": 2**53 + 1}}, {"id": {"width": 41}}, {"id": {"prefix": "\x1b"}}, {"id": {"type": "money"}},
         {"land": {"value": None}}, {"land": {"value": "x" * 201}}, {"land": {"name": ""}}, {"order": ORDER[1:]},
         {"order": [*ORDER, "more"]}, {"order": ["id", *ORDER[:-1]]}, {"order": "id"}, {"sex": {"shares": [0.5]}},

@@ -84,6 +84,56 @@ def objects():
     return pandas.DataFrame({**columns, "float": (index % 9) / 8})
 
 
+def categoricals():
+    """Categoricals with an order, or with categories in another order or without rows."""
+    index = np.arange(ROWS)
+    letters, gap = np.array(list("cab"))[index % 3], index % 5 == 3
+    columns = {
+        "ordered": pandas.Categorical(letters, list("abc"), ordered=True),
+        "unused": pandas.Categorical(letters, list("abcd")),
+        "turned": pandas.Categorical(letters, list("dcba"), ordered=True),
+        "gaps": pandas.Categorical(np.where(gap, None, letters), list("dcba"), ordered=True),
+        "integers": pandas.Categorical(index % 3, [2, 1, 0, 9], ordered=True),
+        "moments": pandas.Categorical(np.datetime64("2024-01-01T00:00:00", "us") + index % 3 * np.timedelta64(1, "D")),
+        "constant": pandas.Categorical(["a"] * ROWS, list("ba")),
+        "cut": pandas.cut(index, 3),
+        "cut gaps": pandas.cut(np.where(gap, np.nan, index), [0, 9.5, 30, 1000], right=False),
+    }
+    return pandas.DataFrame({**columns, "float": (index % 9) / 8})
+
+
+@pytest.mark.parametrize("name", [name for name in categoricals() if name != "float"])
+def test_categories_and_their_order_survive(name, tmp_path):
+    frame = categoricals()[[name, "float"]]
+    data = csv.infer(frames.from_frame(frame, "a"), ReadOptions())
+    pandas.testing.assert_frame_equal(to_frame(manifest(data), data.x, {}), frame)
+    if name.startswith("cut"):
+        return  # pandas cannot write categories of intervals to Parquet.
+    pytest.importorskip("pyarrow")
+    frame.to_parquet(tmp_path / "a.parquet")
+    expected = pandas.read_parquet(tmp_path / "a.parquet")  # Categories of numbers and dates are lost by pandas, too.
+    parquet_of(data, data.x, tmp_path / "b.parquet")
+    pandas.testing.assert_frame_equal(pandas.read_parquet(tmp_path / "b.parquet"), expected)
+    data = read_dataset(tmp_path / "a.parquet")
+    pandas.testing.assert_frame_equal(to_frame(manifest(data), data.x, {}), expected)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dtype": "object[date]"}, {"dtype": "object[time]"}, {"dtype": "datetime64[ns]"}, {"dtype": "object[int]"},
+        {"dtype": "timedelta64[ns]"}, {"dtype": "category[interval[float64, right]]"},
+        {"dtype": "category[float64]", "categories": ["1", "1.0", "x", "y"]},
+        {"dtype": "category[float64]", "categories": ["1", "1.0"]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_types_that_the_classes_do_not_have_leave_texts(changes):
+    data = csv.infer(frames.from_frame({"a": ["x", "y"] * 8, "b": list(range(16))}, "a"), ReadOptions())
+    data = data._replace(columns=({**data.columns[0], **changes}, data.columns[1]))
+    assert to_frame(manifest(data), data.x, {})["a"].tolist() == ["x", "y"] * 8
+
+
 @pytest.mark.parametrize("name", [name for name in objects() if name != "float"])
 def test_objects_and_durations_survive_and_can_be_read_again(name):
     frame = objects()[[name, "float"]]
