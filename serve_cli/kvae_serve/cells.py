@@ -14,6 +14,7 @@ import numpy as np
 from kvae_serve import dates
 from kvae_serve.errors import printable
 
+_DIGITS = 9
 Column = Mapping[str, Any]
 """Entry of `data.columns` or `data.outside` of a manifest."""
 
@@ -36,6 +37,8 @@ def in_units(column: Column, values: np.ndarray) -> np.ndarray:
         numbers = np.round(numbers / unit) * unit
     if "format" not in column and "decimals" in column:
         numbers = np.round(numbers, column["decimals"]) + 0.0  # Not -0.
+    if "digits" in column:
+        numbers = np.array([float(f"{value:.{column['digits'] - 1}e}") for value in numbers.tolist()], np.float64) + 0.0
     if "minimum" in column or "maximum" in column:
         numbers = np.clip(numbers, column.get("minimum", -np.inf), column.get("maximum", np.inf))
     return numbers
@@ -116,10 +119,23 @@ def describe(column: Column) -> str:
         bounds = texts(column, np.array([column["minimum"], column["maximum"]], np.float64) - offset)
         decimals = column.get("decimals", 0)
         digits = f" with {decimals} decimal{'s' if decimals > 1 else ''}" if decimals else ""
+        if "digits" in column:
+            digits = f" with {column['digits']} significant digit{'s' if column['digits'] > 1 else ''}"
         kind += f"{digits} from {bounds[0]} to {bounds[1]}"
+        kind += _steps(column)
     if "missing" in column:
         kind += f", missing cells are {printable(column['missing'], 20) or 'empty'}"
     return kind
+
+
+def _steps(column: Column) -> str:
+    """Return a text about integers that are too large for the numbers of the graph, or nothing."""
+    ends = np.array([column["minimum"], column["maximum"]], np.float64)
+    stored = np.abs(ends - column.get("offset", 0.0)).max()
+    step = max(float(np.spacing(np.float32(stored))), float(np.spacing(np.abs(ends).max())))
+    if column.get("type") != "integer" or step <= column.get("step", 1):
+        return ""
+    return f", in steps of up to {step:,.0f} because of their size"
 
 
 def identifiers(
@@ -153,8 +169,11 @@ def _separated(text: str, decimal: str, thousands: str) -> str:
 def _numbers(column: Column, numbers: np.ndarray) -> list[str]:
     if "format" in column:
         return dates.write(numbers, column["format"])
+    if "exponent" in column:
+        form = f".{column.get('digits', _DIGITS) - 1}{column['exponent']}"
+        return [format(value, form) for value in numbers.tolist()]
     if "decimals" not in column:
-        digits = 15 if column.get("offset") else 9
+        digits = column.get("digits", 15 if column.get("offset") else _DIGITS)
         low, high = (float(column.get(key, bound)) for key, bound in (("minimum", -np.inf), ("maximum", np.inf)))
         shortened = [f"{value:.{digits}g}" for value in numbers.tolist()]
         # A bound with fewer digits may lie outside of the bounds.

@@ -19,6 +19,16 @@ WRITTEN = {
         [0, 4e8],
         ["0.1234567890123", "333333333"],
     ),
+    "significant digits": (
+        {"digits": 3, "maximum": 1230},
+        [1e9, -1234.5, 0.00012345],
+        ["1.23e+03", "-1.23e+03", "0.000123"],
+    ),
+    "exponents": (
+        {"digits": 4, "exponent": "e", "missing": "?"},
+        [1234.56, -0.0, np.nan],
+        ["1.235e+03", "0.000e+00", "?"],
+    ),
     "whole numbers": ({"decimals": 1, "step": 1}, [2.4], ["2.0"]),
     "full hours": ({"format": "%H:%M:%S", "step": 3600}, [5000], ["01:00:00"]),
     "a suffix": ({"decimals": 1, "suffix": "%", "missing": ""}, [2.44, np.nan], ["2.4%", ""]),
@@ -40,6 +50,30 @@ WRITTEN = {
 def test_values_are_written_as_in_the_training_table(name):
     keys, values, expected = WRITTEN[name]
     assert cells.texts(NUMERIC | keys, np.array(values, "f4")) == expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "steps"),
+    [
+        ({"minimum": 2**62, "maximum": 2**62 + 10**6, "offset": 2**62}, "1,024"),
+        ({"minimum": 0, "maximum": 10**9}, "64"),
+        ({"minimum": 10**9, "maximum": 10**9 + 100, "offset": 10**9}, None),
+        ({"minimum": 0, "maximum": 10**9, "step": 1000}, None),
+        ({"minimum": -(2**24), "maximum": 0}, "2"),
+        ({"minimum": 1 - 2**24, "maximum": 0}, None),
+    ],
+)
+def test_description_has_the_steps_of_integers_that_are_too_large_for_floats(keys, steps):
+    described = cells.describe({**NUMERIC, "type": "integer", "decimals": 0, **keys})
+    if steps is None:
+        assert "steps" not in described
+    else:
+        assert described.endswith(f", in steps of up to {steps} because of their size")
+
+
+def test_description_has_the_significant_digits():
+    column = {**NUMERIC, "type": "number", "digits": 4, "exponent": "e", "minimum": 1.5, "maximum": 1790}
+    assert cells.describe(column) == "number with 4 significant digits from 1.500e+00 to 1.790e+03"
 
 
 @pytest.mark.parametrize("offset", [0, 1000])

@@ -26,7 +26,7 @@ from kvae_serve.csv_escape import NUMBER
 from kvae_serve.errors import InputDataError, printable
 from kvae_serve.readers import csv_numbers
 from kvae_serve.readers.dataset import Table
-from kvae_serve.sealed.manifest import COLUMN_TYPES, MAX_AFFIX, MAX_COLUMN_TEXT
+from kvae_serve.sealed.manifest import COLUMN_TYPES, MAX_AFFIX, MAX_COLUMN_TEXT, MAX_DIGITS
 
 MAX_CLASSES = 1000
 """Classes of one column. A column with more contains names or texts, which a model cannot learn."""
@@ -50,6 +50,8 @@ _TIME_NAME = re.compile(r"year|month|week|day|date|time|hour|minute|second|step|
 _MIN_DENSITY = 0.2
 MAX_DECIMALS = 9
 _MIN_IDS = 20
+# Digits of a number of which the column is not known to have fewer.
+_FLOAT_DIGITS = 9
 # A sign, the text before the digits, the digits, and the text after them.
 _SIGN = r"(?:[+\-\u2212\ufe63\uff0d]\s?)?"
 _AFFIXES = re.compile(rf"{_SIGN}([^\d+\-\u2212\ufe63\uff0d.,]*){_SIGN}[\d.,].*?([^\d.,]*)")
@@ -249,9 +251,13 @@ class _Inference:
         exponents = [_decimals(text) for text in numbers.values()]
         decimals = self.chosen.get("decimals", 0 if kind == "integer" else max(exponents))
         schema = {"name": self.name, "kind": "numeric", "type": kind}
-        if decimals <= MAX_DECIMALS:
+        if scientific := not note and "decimals" not in self.chosen and _scientific(numbers):
+            schema |= scientific
+        elif decimals <= MAX_DECIMALS:
             schema["decimals"] = decimals
-        if kind == "number" and all(value.is_integer() for value in distinct):
+        elif (digits := max(map(_significant, numbers.values()))) < _FLOAT_DIGITS:
+            schema["digits"] = digits
+        if kind == "number" and not scientific and all(value.is_integer() for value in distinct):
             schema["step"] = 1
         if note:
             schema |= self._form(schema, numbers, np.array(list(values.values())))
@@ -595,6 +601,14 @@ def _without_noise(text: str) -> str:
 def _significant(text: str) -> int:
     """Return the number of digits of a plain number from the first that is not zero."""
     return len(text.lower().partition("e")[0].lstrip("+-").replace(".", "").lstrip("0"))
+
+
+def _scientific(numbers: Iterable[str]) -> dict[str, Any]:
+    """Return the digits and the exponent sign of numbers such as 1.790e+03, if all have the same number of digits."""
+    matches = [re.fullmatch(r"[+-]?\d(?:\.(\d+))?([eE])[+-]\d{2,3}", text, re.ASCII) for text in numbers]
+    forms = {(len(each[1] or ""), each[2]) if each else None for each in matches}
+    form = forms.pop()
+    return {} if forms or form is None or form[0] >= MAX_DIGITS else {"digits": form[0] + 1, "exponent": form[1]}
 
 
 def _decimals(text: str) -> int:

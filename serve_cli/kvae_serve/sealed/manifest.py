@@ -36,6 +36,7 @@ DELIMITERS = (",", ";", "\t", "|", " ", ", ", "; ", "\t ", "| ")
 THOUSANDS = (",", ".", "'", "’", " ", "\u00a0", "\u202f")
 MAX_COLUMN_TEXT = 200
 MAX_DECIMALS = 15
+MAX_DIGITS = 20
 MAX_QUANTILES = 1001
 MAX_COMBINATIONS = 1000
 """Combinations of the values of all conditions whose numbers of rows are stored."""
@@ -312,6 +313,11 @@ class _Checker:
         decimals = column.get("decimals", 0)
         if not is_integer(decimals) or not 0 <= decimals <= MAX_DECIMALS:
             self.fail("a column's decimals", decimals, f"an integer from 0 to {MAX_DECIMALS}")
+        digits = column.get("digits", 1)
+        if not is_integer(digits) or not 1 <= digits <= MAX_DIGITS:
+            self.fail("a column's digits", digits, f"an integer from 1 to {MAX_DIGITS}")
+        if "exponent" in column:
+            self.choice(column, "exponent", ("e", "E"))
         width = column.get("width", 0)
         if not is_integer(width) or not 0 <= width <= MAX_WIDTH:
             self.fail("a column's width", width, f"an integer from 0 to {MAX_WIDTH}")

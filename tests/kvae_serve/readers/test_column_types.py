@@ -53,6 +53,10 @@ COLUMNS = {
         lambda i: f"2020-09-20 01:02:{i % 60:02d}.{(i * 277) % 1000:03d}000", "datetime",
         {"format": "%Y-%m-%d %H:%M:%S.%f", "step": 0.001},
     ),
+    "exponents": (lambda i: f"{(i - 9) * 178.9:.3e}", "number", {"digits": 4, "exponent": "e"}),
+    "exponents of savetxt": (lambda i: f"{i / 64:.18e}", "number", {"digits": 19, "exponent": "e"}),
+    "exponents in capitals": (lambda i: f"{10.0 ** (i % 30 - 15):.0E}", "number", {"digits": 1, "exponent": "E"}),
+    "significant digits": (lambda i: f"{1.2345 * 10.0 ** (i % 30 - 15):.4g}", "number", {"digits": 4}),
     "seconds with a point": (lambda i: f"01:02:{i % 60:02d}.000", "datetime", {"step": 1}),
 }  # fmt: skip
 OUTSIDE = {
