@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -66,7 +66,7 @@ class DatasetArgs:
 
     def read_for_any_label(self, model: Model) -> Examples:
         """Read examples without requiring the conditions of a model; those in the data are returned."""
-        dataset = self._dataset(model.manifest, None, self._read_options(IN_MEMORY))
+        dataset = self._dataset(model.manifest, None, self._read_options(IN_MEMORY), ())
         names = {condition.name for condition in model.manifest.conditions}
         own = {name: values for name, values in dataset.conditions.items() if name in names}
         return Examples(dataset.x, own, _row_names(dataset))
@@ -98,7 +98,7 @@ class DatasetArgs:
     def _read(
         self, model: Model, conditions: Mapping[str, str], default_split: Split | None, in_memory: int
     ) -> Examples:
-        dataset = self._dataset(model.manifest, default_split, self._read_options(in_memory))
+        dataset = self._dataset(model.manifest, default_split, self._read_options(in_memory), conditions)
         if not click.get_current_context().params.get("quiet"):
             for note in dataset.notes:
                 click.echo(note, err=True)
@@ -114,16 +114,18 @@ class DatasetArgs:
             )
         return Examples(dataset.x, dataset.conditions | dict(conditions), _row_names(dataset), dataset.ids)
 
-    def _dataset(self, manifest: Manifest, default_split: Split | None, read_options: ReadOptions) -> Dataset:
+    def _dataset(
+        self, manifest: Manifest, default_split: Split | None, read_options: ReadOptions, fixed: Collection[str]
+    ) -> Dataset:
         from kvae_serve.readers import MissingSplitError, read_for
 
         split = self.split or default_split
         try:
-            return read_for(self.data, manifest, split, read_options)
+            return read_for(self.data, manifest, split, read_options, fixed)
         except MissingSplitError:
             if self.split is not None:
                 raise
-        return read_for(self.data, manifest, None, read_options)
+        return read_for(self.data, manifest, None, read_options, fixed)
 
     def _read_options(self, in_memory: int) -> ReadOptions:
         from kvae_serve.readers import ReadOptions

@@ -24,7 +24,8 @@ def from_frame(manifest: Manifest, x: Any, conditions: Mapping[str, Any]) -> tup
     if manifest.data.kind != "table" or not frames.is_frame(x):
         return x, dict(conditions)
     table = frames.from_frame(x, "The table", frames.model_columns(manifest))
-    dataset = csv.apply(table, manifest.data.columns, manifest.conditions)
+    others = [each for each in manifest.conditions if each.name not in conditions]
+    dataset = csv.apply(table, manifest.data.columns, others)
     return dataset.x, marked(dataset.conditions, dataset.class_names) | dict(conditions)
 
 
@@ -32,9 +33,9 @@ def identifiers(manifest: Manifest, x: Any) -> dict[str, list[str]]:
     """Return the texts of each column of identifiers that a DataFrame, or a dict of columns, has; {} for other x."""
     if manifest.data.kind != "table" or not frames.is_frame(x):
         return {}
-    texts = frames.from_frame(x, "The table").cells
+    table = frames.from_frame(x, "The table", frames.model_columns(manifest))
     names = [each["name"] for each in manifest.data.outside if each["type"] == "id"]
-    return {name: texts[name] for name in names if name in texts}
+    return {name: table.texts(name) for name in names if name in table.cells}
 
 
 def feeds(

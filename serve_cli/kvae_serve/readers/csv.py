@@ -275,7 +275,7 @@ def apply(
     values_by_name: dict[str, np.ndarray] = {}
     for condition in conditions:
         if (name := by_graph_name.get(condition.name)) is not None:
-            values = _known(table, name, condition.classes or None, decimal_comma)
+            values = _known(table, name, condition.classes or None, decimal_comma, condition.name)
             values_by_name[condition.name] = values.astype(np.int64) if condition.categorical else values
     class_names = {each.name: each.classes for each in conditions if each.name in values_by_name and each.categorical}
     x = np.stack(stacked, axis=1)
@@ -611,23 +611,33 @@ def _images(table: Table, pixels: Sequence[str], options: ReadOptions) -> tuple[
     return x, None
 
 
-def _indices(table: Table, name: str, classes: Sequence[str]) -> np.ndarray:
+def _indices(table: Table, name: str, classes: Sequence[str], condition: str = "") -> np.ndarray:
+    """Return the class of each cell. `condition` is the condition of a model that has these classes, for advice."""
     cells = table.texts(name)
     index = class_indices(cells, classes)
     try:
         return np.array([index[cell] for cell in cells], np.float32)
     except KeyError:
-        row = next(row for row, cell in enumerate(cells) if cell not in index)
+        unknown = [row for row, cell in enumerate(cells) if cell not in index]
+        row = unknown[0]
+        advice = ""
+        if condition:
+            advice = (
+                f" {len(unknown):,} of {len(cells):,} rows have an unknown class or none, which a condition cannot be. "
+                f"Leave these rows out, or set one {printable(condition, 40)} for all rows."
+            )
         raise InputDataError(
             f"{table.source}, {table.where(name, row)} contains {printable(cells[row], 40) or 'nothing'}; expected one "
-            f"of the classes {_listed(classes)}."
+            f"of the classes {_listed(classes)}.{advice}"
         ) from None
 
 
-def _known(table: Table, name: str, classes: Sequence[str] | None, decimal_comma: bool = False) -> np.ndarray:
+def _known(
+    table: Table, name: str, classes: Sequence[str] | None, decimal_comma: bool = False, condition: str = ""
+) -> np.ndarray:
     if name not in table.cells:
         raise _unknown_column(table, name)
-    return _numbers(table, name, decimal_comma) if classes is None else _indices(table, name, classes)
+    return _numbers(table, name, decimal_comma) if classes is None else _indices(table, name, classes, condition)
 
 
 def _unknown_column(table: Table, name: str, hint: str = "") -> InputDataError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,7 +45,11 @@ def read_dataset(path: str | Path, split: Split | None = None, options: ReadOpti
 
 
 def read_for(
-    path: str | Path, manifest: Manifest, split: Split | None = None, options: ReadOptions | None = None
+    path: str | Path,
+    manifest: Manifest,
+    split: Split | None = None,
+    options: ReadOptions | None = None,
+    fixed: Collection[str] = (),
 ) -> Dataset:
     """Read examples in the shape of a model, with its columns and classes, which are matched by name.
 
@@ -53,6 +58,7 @@ def read_for(
         manifest: Manifest of the model.
         split: Split as for `read_dataset`.
         options: Options as for `read_dataset`. Those for columns are ignored, because the manifest has the columns.
+        fixed: Names of conditions whose values are known. Those of the file are not read.
 
     Returns:
         `Dataset` whose categorical conditions are indices of the model's classes. It contains those conditions of the
@@ -61,15 +67,19 @@ def read_for(
     Raises:
         InputDataError: As for `read_dataset`, or the data does not fit the model.
     """
-    return _marked(_read_for(Path(path), manifest, split, replace(options or ReadOptions(), check_digits=False)))
+    options = replace(options or ReadOptions(), check_digits=False)
+    return _marked(_read_for(Path(path), manifest, split, options, fixed))
 
 
 def _marked(dataset: Dataset) -> Dataset:
     return dataset._replace(conditions=marked(dataset.conditions, dataset.class_names))
 
 
-def _read_for(path: Path, manifest: Manifest, split: Split | None, options: ReadOptions) -> Dataset:
-    data = manifest.data
+def _read_for(
+    path: Path, manifest: Manifest, split: Split | None, options: ReadOptions, fixed: Collection[str]
+) -> Dataset:
+    data, names = manifest.data, [each.name for each in manifest.conditions]
+    manifest = replace(manifest, conditions=tuple(each for each in manifest.conditions if each.name not in fixed))
     if path.suffix.lower() in (*csv.SUFFIXES, frames.SUFFIX) or (
         (path / "train.csv").is_file() and not idx.is_folder(path)
     ):
@@ -95,7 +105,7 @@ def _read_for(path: Path, manifest: Manifest, split: Split | None, options: Read
             )
         if data.kind == "image":
             options = replace(options, image_size=options.image_size or (data.shape[0], data.shape[1]))
-        return fit_to(csv.as_numbers(table, [each.name for each in manifest.conditions], options), manifest)
+        return fit_to(csv.as_numbers(table, names, options), manifest)
     if data.kind == "image" and holds_images(path):
         shape = data.shape
         channels = options.channels or (shape[2] if shape[2] in (1, 3) else None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import isclose
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,13 +37,16 @@ class Partial(NamedTuple):
         return ~np.isnan(self.x)
 
 
-def read_partial(path: str | Path, manifest: Manifest, options: ReadOptions | None = None) -> Partial:
+def read_partial(
+    path: str | Path, manifest: Manifest, options: ReadOptions | None = None, fixed: Collection[str] = ()
+) -> Partial:
     """Read a table of which cells or columns are missing.
 
     Args:
         path: A .csv or .parquet file.
         manifest: Manifest of a model of a table.
         options: `delimiter` and `missing_values` are used.
+        fixed: Names of conditions whose values are known. Those of the file are not read.
 
     Raises:
         InputDataError: The file is damaged, or lacks all columns of the model.
@@ -55,10 +58,12 @@ def read_partial(path: str | Path, manifest: Manifest, options: ReadOptions | No
         table = csv.parse(path, printable(path), options)
     else:
         raise InputDataError(f"{printable(path)} is not a table; expected a .csv or .parquet file.")
-    return partial_rows(table, manifest, options.missing_values)
+    return partial_rows(table, manifest, options.missing_values, fixed)
 
 
-def partial_rows(table: Table, manifest: Manifest, missing_values: tuple[str, ...] = ()) -> Partial:
+def partial_rows(
+    table: Table, manifest: Manifest, missing_values: tuple[str, ...] = (), fixed: Collection[str] = ()
+) -> Partial:
     """Return the values of cells; those that are missing, or whose column is, are NaN.
 
     Raises:
@@ -71,9 +76,10 @@ def partial_rows(table: Table, manifest: Manifest, missing_values: tuple[str, ..
             f"{table.source} lacks the columns of {printable(manifest.name, 60)}, such as "
             f"{printable(columns[0]['name'], 60)}. Use other data, or another model."
         )
+    conditions = [each for each in manifest.conditions if each.name not in fixed]
     # Without a mean, the reader leaves missing numbers NaN.
     schemas = [{key: value for key, value in columns[at].items() if key != "mean"} for at in present]
-    read = csv.apply(table, schemas, manifest.conditions, missing_values)
+    read = csv.apply(table, schemas, conditions, missing_values)
     x = np.full((len(read.x), len(columns)), np.nan, np.float32)
     x[:, present] = read.x
     for at, column in enumerate(columns):

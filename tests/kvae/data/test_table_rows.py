@@ -15,10 +15,11 @@ from click.testing import CliRunner
 
 import kvae
 from kvae_serve.cli.commands.encode import encode as encode_command
+from kvae_serve.cli.commands.impute import impute as impute_command
 from kvae_serve.cli.commands.reconstruct import reconstruct as reconstruct_command
 from kvae_serve.cli.commands.sample import sample as sample_command
 from kvae_serve.cli.commands.score import score as score_command
-from kvae_serve.errors import RequestError
+from kvae_serve.errors import InputDataError, RequestError
 from kvae_serve.http_server import operations
 
 NUM = 400
@@ -166,6 +167,24 @@ def test_missing_class_is_skipped_if_training_had_none(table, model, tmp_path):
     for row in parts:
         each = sum(float(value) for name, value in row.items() if name.startswith("reconstruction "))
         assert each == pytest.approx(float(row["reconstruction"]), abs=1e-3)
+
+
+def test_unknown_classes_of_a_condition_are_counted_and_can_be_replaced(table, model, tmp_path):
+    rows = read(table)[:5]
+    rows[1]["Pay class"], rows[4]["Pay class"] = "moon", ""
+    with (tmp_path / "other.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    arguments = ["-m", str(model), str(tmp_path / "other.csv")]
+    with pytest.raises(InputDataError, match=r"2 of 5 rows .* set one pay_class for all rows"):
+        CliRunner().invoke(score_command, arguments, catch_exceptions=False)
+    fixed = ("--condition", "pay_class=>50K")
+    call(score_command, *arguments, *fixed, "-o", tmp_path / "scores.csv")
+    call(impute_command, *arguments, *fixed, "-o", tmp_path / "filled.csv")
+    columns = {name: [row[name] for row in rows] for name in rows[0] if name}
+    elbo = kvae.load(model).score(columns, {"pay_class": ">50K"}).elbo
+    np.testing.assert_allclose([float(row["elbo"]) for row in read(tmp_path / "scores.csv")], elbo, atol=1e-3)
 
 
 def test_scores_and_codes_keep_the_identifiers_of_their_rows(table, model, tmp_path):

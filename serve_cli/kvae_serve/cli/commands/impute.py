@@ -76,9 +76,10 @@ def impute(
         raise RequestError(f"{printable(manifest.name, 60)} models {manifest.data.kind} data; expected a table.")
     require(manifest)
     seed = checked_seed(seed)
-    rows = read_partial(data, manifest, ReadOptions(delimiter=delimiter))
+    fixed = conditions.for_all_rows()
+    rows = read_partial(data, manifest, ReadOptions(delimiter=delimiter), fixed)
     incomplete = np.flatnonzero(~rows.observed.all(axis=1))
-    columns = _conditions(rows, conditions.for_all_rows(), manifest, conditions_of)
+    columns = _conditions(rows, fixed, manifest, conditions_of)
     facts: dict[str, Any] = {"rows": len(rows.x), "missing": int((~rows.observed).sum()), "num": num, "seed": seed}
     drawn = np.empty((num, 0, len(manifest.data.columns)), np.float32)
     if len(incomplete):
