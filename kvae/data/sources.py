@@ -144,6 +144,7 @@ def from_config(data: Any, split: str = "train") -> Dataset:
     _check_varies(dataset)
     return dataset._replace(
         conditions={name: dataset.conditions[name] for name in names},
+        notes=(*dataset.notes, *_unused(dataset, names)),
     )
 
 
@@ -204,6 +205,29 @@ def _check_varies(dataset: Dataset) -> None:
         )
 
 
+def _unused(dataset: Dataset, names: Sequence[str]) -> list[str]:
+    """Return notes about the conditions of a data set that are not in `names`, except classes named `label`."""
+    others = [name for name in dataset.conditions if name not in names and name != "label"]
+    notes = []
+    if "label" in dataset.conditions and "label" not in dataset.class_names:
+        notes.append(f"The model ignores label: {_fractions(dataset)}.")
+    if others:
+        shown = ", ".join(printable(name, 40) for name in others[:8])
+        more = f" and {len(others) - 8} more" if len(others) > 8 else ""
+        notes.append(f"The model ignores {shown}{more}, see --condition-columns.")
+    return notes
+
+
+def _fractions(dataset: Dataset) -> str:
+    """Return the reason why a label of floats is not a class, and the options for a number as a condition."""
+    label = dataset.conditions["label"]
+    first = label[int(np.argmax(label != np.round(label)))]
+    return (
+        f"it contains {first:g}, and classes are texts or whole numbers. To use it as a number, name its array: --key "
+        "amount=ARRAY --condition-columns amount"
+    )
+
+
 def _check_condition(dataset: Dataset, name: str) -> None:
     """Raise InputDataError unless `name` can be a condition of a model."""
     if name not in dataset.conditions:
@@ -217,6 +241,8 @@ def _check_condition(dataset: Dataset, name: str) -> None:
             "letters, digits and _ only."
         )
     values, classes = dataset.conditions[name], dataset.class_names.get(name, ())
+    if name == "label" and not classes:
+        raise InputDataError(f"{dataset.source} does not have classes in label: {_fractions(dataset)}.")
     if (name == "label" and len(classes) < 2) or len(classes) == 1:
         only = f", but all have the class {printable(classes[0], 40)}" if classes else ""
         raise InputDataError(f"{dataset.source} needs at least 2 classes of {name} for a conditional model{only}.")

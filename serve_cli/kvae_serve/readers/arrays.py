@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +51,8 @@ def read_npz(path: Path, split: Split | None, options: ReadOptions, source: str)
         train_label = by_split["train"][1]
         known = {"label": arrays[train_label]} if split == "test" and train_label else None
         labels = {"label": arrays[label_name]} if label_name else {}
-        return as_dataset(arrays[x_name], labels, source, options, known)
+        read = {name for names in by_split.values() for name in names}
+        return _with_unread(as_dataset(arrays[x_name], labels, source, options, known), arrays, read, options)
     x_name = _name_of_x(arrays, source, options)
     if split == "test":
         raise MissingSplitError(
@@ -63,9 +64,11 @@ def read_npz(path: Path, split: Split | None, options: ReadOptions, source: str)
         label_names = ["arr_1"]
     if len(label_names) == 1 and "label" not in conditions:
         conditions = {"label": conditions[label_names[0]], **conditions}
+    read = {x_name, *conditions}
     if x_name != "x":  # Files of other programs may contain more than conditions.
         conditions = {name: array for name, array in conditions.items() if name == "label"}
-    return as_dataset(arrays[x_name], conditions, source, options)
+        read = {x_name, *(label_names if conditions else ())}
+    return _with_unread(as_dataset(arrays[x_name], conditions, source, options), arrays, read, options)
 
 
 def read_npy(path: Path, source: str, options: ReadOptions) -> Dataset:
@@ -363,6 +366,18 @@ def _name_of_x(arrays: dict[str, np.ndarray], source: str, options: ReadOptions)
 def _unclear(arrays: dict[str, np.ndarray], source: str, options: ReadOptions) -> InputDataError:
     advice = options.advice("Use --key x=NAME, and --key label=NAME for labels.", "Rename the array of examples to x.")
     return InputDataError(f"{source} contains {_listed(arrays)}; it is not clear which array is x. {advice}")
+
+
+def _with_unread(
+    dataset: Dataset, arrays: dict[str, np.ndarray], read: Collection[str | None], options: ReadOptions
+) -> Dataset:
+    """Add a note about the arrays of a file that are neither x nor conditions."""
+    unread = {name: array for name, array in arrays.items() if name not in {*read, *_NOT_CONDITIONS}}
+    if not unread:
+        return dataset
+    advice = options.advice("; --key NAME=ARRAY reads one", "")
+    note = f"Arrays of {dataset.source} that are not read, because of their names: {_listed(unread)}{advice}."
+    return dataset._replace(notes=(*dataset.notes, note))
 
 
 def _listed(arrays: dict[str, np.ndarray]) -> str:

@@ -203,6 +203,23 @@ def test_description_of_a_table_has_a_line_per_column(tmp_path):
     ]
 
 
+def test_conditions_that_the_model_ignores_are_named(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, x=np.random.default_rng(0).random((60, 5)), label=np.arange(60) % 4 + 0.5, slant=np.arange(60) / 2)
+    done = CliRunner().invoke(command, ["--data", str(path), "--dry-run"])
+    advice = "To use it as a number, name its array: --key amount=ARRAY --condition-columns amount."
+    label, others, _ = done.output.splitlines()
+    assert label == f"The model ignores label: it contains 0.5, and classes are texts or whole numbers. {advice}"
+    assert others == "The model ignores slant, see --condition-columns."
+    done = CliRunner().invoke(command, ["--data", str(path), "--dry-run", "--conditional"])
+    assert isinstance(done.exception, InputDataError)
+    assert "does not have classes in label: it contains 0.5, and" in str(done.exception)
+    number = ["--key", "amount=label", "--condition-columns", "amount"]
+    done = CliRunner().invoke(command, ["--data", str(path), "--dry-run", *number])
+    assert done.exit_code == 0
+    assert "ignores" not in done.output
+
+
 TABLE_COLUMNS = ({"name": "a", "kind": "numeric"}, {"name": "b", "kind": "numeric"})
 
 

@@ -322,3 +322,20 @@ def test_mnist_files_as_file_managers_unpack_them_are_read(tmp_path):
     assert len(read_dataset(folder).x) == len(X)
     with pytest.raises(MissingSplitError, match=r"contains only the train split.*Use --split train"):
         read_dataset(folder, "test")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "unread"),
+    [
+        ({"x": X, "label": LABEL, "slant": LABEL / 2, "z": X, "seed": [1]}, ""),
+        ({"images": X, "labels": LABEL, "slant": LABEL / 2, "z": X}, "slant [5]"),
+        ({"arr_0": X, "arr_1": LABEL, "arr_2": LABEL}, "arr_2 [5]"),
+        ({"images": X, "y": LABEL, "target": X}, "y [5], target [5, 4, 3]"),
+        ({"train_images": X, "train_labels": LABEL, "test_images": X, "val_images": X[:2]}, "val_images [2, 4, 3]"),
+    ],
+)
+def test_arrays_that_are_not_read_are_listed(tmp_path, arrays, unread):
+    np.savez(tmp_path / "a.npz", **arrays)
+    notes = read_dataset(tmp_path / "a.npz").notes
+    start = f"Arrays of {tmp_path / 'a.npz'} that are not read, because of their names: "
+    assert notes == ((f"{start}{unread}; --key NAME=ARRAY reads one.",) if unread else ())
