@@ -103,8 +103,8 @@ def from_frame(frame: Any, source: str, columns: Sequence[Mapping[str, Any]] = (
                 "numbers and texts. Leave the column out."
             )
         dtype = _dtype(column)
-        if dtype in ("object", "") and (element := _element(values)) and (dtype or element == "date"):
-            dtype = f"object[{element}]"
+        if dtype in ("object", ""):
+            dtype = _object_type(values, dtype)
         cells[str(name)] = _texts(values, dtype, known.get(str(name), {}))
         if dtype:
             dtypes[str(name)] = dtype
@@ -139,11 +139,15 @@ def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value)) or str(value) in ("<NA>", "NaT")
 
 
-def _element(values: list[Any]) -> str:
-    """Return the type that all values of a column of objects have; an empty text for texts and several types."""
-    present = (value.item() if isinstance(value, np.generic) else value for value in values if not _is_missing(value))
+def _object_type(values: list[Any], dtype: str) -> str:
+    """Return the type of a column of objects, or of a list, by the type that all its values have."""
+    present = [value.item() if isinstance(value, np.generic) else value for value in values if not _is_missing(value)]
     names = {"datetime" if isinstance(each, datetime.datetime) else _ELEMENTS.get(type(each), "") for each in present}
-    return names.pop() if len(names) == 1 else ""
+    element = names.pop() if len(names) == 1 else ""
+    if element == "datetime" and None not in (zones := {each.tzinfo for each in present}):
+        return f"datetime64[us, {zones.pop()}]" if len(zones) == 1 else dtype
+    # pandas has a type for lists of numbers, booleans and moments, but not for dates.
+    return f"object[{element}]" if element and (dtype or element == "date") else dtype
 
 
 def _categories(column: Any, present: set[str]) -> dict[str, Any]:

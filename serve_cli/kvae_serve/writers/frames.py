@@ -167,7 +167,7 @@ def _parsed(texts: list[str], column: Mapping[str, Any]) -> np.ndarray:
         booleans = [None if text == missing else text.casefold() == "true" for text in texts]
         return np.array(booleans, bool if missing is None else object)
     kind = {"integer": int, "number": float, "id": int}.get(column["type"]) if "type" in column else None
-    if kind is None and any(name in inner for name in ("int", "float", "timedelta")):
+    if kind is None and any(name in inner for name in ("int", "float", "timedelta", "duration")):
         kind = int if "int" in inner else float
     if kind is not None and (not is_text or column["type"] in ("integer", "number")):
         try:
@@ -183,7 +183,7 @@ def _parsed(texts: list[str], column: Mapping[str, Any]) -> np.ndarray:
 def _typed(values: np.ndarray, column: Mapping[str, Any]) -> np.ndarray:
     """Return values with the type of the training table, if NumPy has it and it can hold them."""
     dtype, inner = str(column.get("dtype", "")).lower(), _inner(column)
-    if inner.startswith("timedelta64") and values.dtype.kind in "iuf":
+    if inner.startswith(("timedelta64", "duration[")) and values.dtype.kind in "iuf":
         return (values * 1e6).round().astype("timedelta64[us]")  # NaN becomes NaT.
     if inner in ("date", "time", "datetime") or inner.startswith("datetime64"):
         values = _moments(values)
@@ -192,7 +192,7 @@ def _typed(values: np.ndarray, column: Mapping[str, Any]) -> np.ndarray:
         return _objects(values, inner)
     try:
         target = np.dtype(dtype)
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):  # a type of pandas or of pyarrow
         return values
     if target.kind not in "iufb" or values.dtype.kind not in "iufb":
         return values
@@ -241,7 +241,8 @@ def _series(pandas: Any, values: np.ndarray, column: Mapping[str, Any]) -> Any:
     # pandas 3 makes texts of the type str, unless a type is given; in pandas 2 str would make texts of missing values.
     is_object = dtype.startswith("object") and values.dtype == object
     series = pandas.Series(values, dtype=object if is_object else None)
-    if dtype.startswith(("int", "uint")) and "missing" in column and values.dtype.kind == "f":
+    is_integer = dtype.startswith(("int", "uint")) and not dtype.endswith("[pyarrow]")
+    if is_integer and "missing" in column and values.dtype.kind == "f":
         return series  # pandas has a table of pyarrow with missing integers as floats
     if dtype in ("", "str") or dtype.startswith("object[") or (dtype == "bool" and values.dtype == object):
         return series

@@ -102,6 +102,40 @@ def categoricals():
     return pandas.DataFrame({**columns, "float": (index % 9) / 8})
 
 
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("int64", [3, 70, None]),
+        ("duration[us]", [datetime.timedelta(hours=3), datetime.timedelta(seconds=1.5), None]),
+        ("timestamp[us]", [datetime.datetime(2024, 1, 1, 5), datetime.datetime(2024, 1, 3), None]),
+        ("date32[day]", [datetime.date(2024, 1, 1), datetime.date(2024, 3, 1), None]),
+        ("bool", [True, False, None]),
+        ("string", ["a", "b", None]),
+    ],
+)
+def test_types_of_pyarrow_in_pandas_survive(kind, values):
+    pytest.importorskip("pyarrow")
+    column = pandas.Series(values * 20, dtype=f"{kind}[pyarrow]")
+    frame = pandas.DataFrame({"a": column, "b": np.arange(60) / 8})
+    data = csv.infer(frames.from_frame(frame, "a"), ReadOptions())
+    pandas.testing.assert_frame_equal(to_frame(manifest(data), data.x, {}), frame)
+
+
+def test_dictionaries_of_pyarrow_in_pandas_keep_their_values():
+    arrow = pytest.importorskip("pyarrow")
+    kind = pandas.ArrowDtype(arrow.dictionary(arrow.int32(), arrow.string()))
+    frame = pandas.DataFrame({"a": pandas.Series(["a", "b"] * 20).astype(kind), "b": np.arange(40) / 8})
+    data = csv.infer(frames.from_frame(frame, "a"), ReadOptions())
+    assert to_frame(manifest(data), data.x, {})["a"].tolist() == ["a", "b"] * 20
+
+
+def test_datetime_objects_with_a_time_zone_keep_it():
+    moments = [datetime.datetime(2024, 1, 1, hour, tzinfo=datetime.UTC) for hour in range(20)]
+    for column in (moments, pandas.Series(moments, dtype=object)):
+        data = csv.infer(frames.from_frame({"a": column, "b": np.arange(20) / 8}, "a"), ReadOptions())
+        assert to_frame(manifest(data), data.x, {})["a"].tolist() == moments
+
+
 @pytest.mark.parametrize("name", [name for name in categoricals() if name != "float"])
 def test_categories_and_their_order_survive(name, tmp_path):
     frame = categoricals()[[name, "float"]]
