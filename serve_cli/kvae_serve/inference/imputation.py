@@ -20,18 +20,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kvae_serve import cells
 from kvae_serve.class_indices import marked
 from kvae_serve.inference.column_densities import log_probs, require, without_missing
 from kvae_serve.inference.densities import Prior, log_normal, log_sum_exp
 from kvae_serve.inference.likelihoods import get_likelihood
 from kvae_serve.inference.sampling import encode, under_prior
 from kvae_serve.readers import frames
-from kvae_serve.readers.partial import partial_rows
+from kvae_serve.readers.column_types import UNSEEN
+from kvae_serve.readers.partial import Partial, partial_rows
 from kvae_serve.row_stream import RowStream, spans
 from kvae_serve.runtime import conditions as conditions_of
 from kvae_serve.runtime.graphs import Graphs
 from kvae_serve.runtime.session import BATCH_SIZE
 from kvae_serve.sealed import noise
+from kvae_serve.sealed.manifest import Manifest
 from kvae_serve.writers.frames import to_frame
 
 NUM_SAMPLES = 256
@@ -116,7 +119,8 @@ def impute_frame(model: Any, frame: Any, conditions: Mapping[str, Any], **option
         A table of the same kind; a list of them if `num` is above 1. Constants and identifiers are those of the rows.
     """
     manifest = model.manifest
-    rows = partial_rows(frames.from_frame(frame, "The table", frames.model_columns(manifest)), manifest)
+    table = frames.from_frame(frame, "The table", frames.model_columns(manifest))
+    rows = partial_rows(table, manifest, fixed=conditions)
     known = marked(rows.conditions, [each.name for each in manifest.conditions if each.categorical])
     requested = conditions_of.columns(manifest, known | dict(conditions), len(rows.x))
     drawn = model.impute(rows.x, known | dict(conditions), **options).x
@@ -126,7 +130,30 @@ def impute_frame(model: Any, frame: Any, conditions: Mapping[str, Any], **option
             values = frame[column["name"]]
             for result in results:
                 result[column["name"]] = values.to_numpy() if hasattr(values, "to_numpy") else values
+    for name, is_altered in _altered(manifest, rows).items():
+        for result in results:
+            pairs = zip(is_altered, frames.column_values(frame[name]), frames.column_values(result[name]), strict=True)
+            kept = [own if altered else written for altered, own, written in pairs]
+            result[name] = np.array(kept) if isinstance(result, dict) else kept
     return results[0] if len(results) == 1 else results
+
+
+def _altered(manifest: Manifest, rows: Partial) -> dict[str, np.ndarray]:
+    """Return which observed cells the model writes as other values, bool `[rows]`, by column; only columns with some.
+
+    These are classes that the model does not have, and numbers beyond its bounds or with more decimals.
+    """
+    altered = {}
+    for at, column in enumerate(manifest.data.columns):
+        values = rows.x[:, at].astype(np.float64)
+        if "classes" in column:
+            differs = values == UNSEEN
+        else:
+            exact = values + column.get("offset", 0.0)
+            differs = ~np.isclose(cells.in_units(column, values), exact, rtol=1e-6, atol=1e-9, equal_nan=True)
+        if differs.any():
+            altered[str(column["name"])] = differs
+    return altered
 
 
 class _Chunk:

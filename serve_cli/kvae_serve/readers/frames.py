@@ -95,7 +95,7 @@ def from_frame(frame: Any, source: str, columns: Sequence[Mapping[str, Any]] = (
     known = {str(column["name"]): column for column in columns}
     for name in names:
         column = frame[name]
-        values = _values(column)
+        values = column_values(column)
         nested = next((value for value in values if isinstance(value, list | dict | tuple | set | bytes)), None)
         if nested is not None:
             raise InputDataError(
@@ -126,7 +126,8 @@ def model_columns(manifest: Manifest) -> list[Mapping[str, Any]]:
     return [*manifest.data.columns, *conditions]
 
 
-def _values(column: Any) -> list[Any]:
+def column_values(column: Any) -> list[Any]:
+    """Return the values of a column of a DataFrame, of pyarrow or of a dict as a list."""
     if hasattr(column, "to_pylist"):
         return column.to_pylist()
     if isinstance(column, np.ndarray) and column.dtype.kind in "Mm":
@@ -155,7 +156,7 @@ def _categories(column: Any, present: set[str]) -> dict[str, Any]:
     dtype = getattr(column, "dtype", None)
     if dtype is not None:
         ordered = bool(getattr(dtype, "ordered", False))
-        texts = _texts(_values(dtype.categories), str(dtype.categories.dtype), {})
+        texts = _texts(column_values(dtype.categories), str(dtype.categories.dtype), {})
     else:
         array = column.unify_dictionaries().chunks[0] if hasattr(column, "chunks") else column
         ordered, texts = bool(column.type.ordered), _texts(array.dictionary.to_pylist(), "", {})

@@ -156,6 +156,21 @@ def test_frames_and_dicts_are_imputed_like_arrays_and_keep_their_index():
     assert len(model.impute(frame.drop(columns="age"), num=2, seed=0)) == 2
 
 
+def test_observed_values_that_the_model_cannot_write_are_kept(monkeypatch):
+    model = load(table.FOLDER)
+    model.impute(np.array([[9.5, 1, np.nan, 0.25]]), seed=0)  # The graphs are loaded before their manifest changes.
+    monkeypatch.setitem(model.manifest.data.columns[0], "maximum", 11.0)
+    monkeypatch.setitem(model.manifest.data.columns[3], "decimals", 1)
+    columns = {"age": [9.5, 50.0], "sex": ["male", "robot"], "debt": [0.25, 0.5], "pay": [np.nan, np.nan]}
+    for num in (1, 2):
+        results = model.impute(columns, num=num, seed=0)
+        for result in results if num > 1 else [results]:
+            assert {name: list(result[name]) for name in ("age", "sex", "debt")} == {
+                name: columns[name] for name in ("age", "sex", "debt")
+            }
+            assert np.isfinite(np.array(result["pay"])).all()
+
+
 def test_dicts_are_imputed_as_dicts_without_pandas(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
     result = load(table.FOLDER).impute({"age": [9.5], "sex": ["male"], "debt": [0.25]}, seed=0)
