@@ -23,7 +23,7 @@ from kvae_export.graph import Graph
 from kvae_export.layer_names import LayerFinder
 from kvae_serve.errors import RequestError
 
-NOISE_HINT = "Graphs are deterministic: make the noise an input"
+NOISE_HINT = "Graphs are deterministic: draw noise in training only, as keras.layers.GaussianNoise does"
 _NOISE = ("StatelessRandom", "StatelessTruncated", "StatelessMultinomial", "StatelessParameterized", "StatelessShuffle",
           "Random", "Truncated", "ParameterizedTruncated", "Multinomial", "Stateful", "Rng")  # fmt: skip
 _ASSIGNMENTS = ("AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp", "ResourceScatter")

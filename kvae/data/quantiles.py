@@ -162,7 +162,9 @@ class Quantiles:
 
     def _find(self, x: Tensor, name: str) -> Tensor:
         """Find by bisection the last piece that starts at or below each number, as an index of the flat tables."""
-        index = ops.zeros_like(x, dtype="int32") + self._first
+        # Zeros, also for NaN. zeros_like would export arithmetic on shapes.
+        zeros = ops.cast(ops.less(x, -math.inf), "int32")
+        index = zeros + self._first
         for step in self._steps:
             further = ops.greater_equal(x, self._at(name, index + step))
             index = index + step * ops.cast(further, "int32")

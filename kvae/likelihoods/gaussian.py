@@ -67,7 +67,8 @@ class Gaussian(Likelihood):
     def outputs(self, parameters: Tensor, data: DataSpec) -> dict[str, Tensor]:
         """Return the log variance of each value, in squared data units, as `x_log_var`."""
         mean, log_var = self._mean_and_log_var(parameters)
-        return {"x_log_var": log_var + 2.0 * data.log_width + ops.zeros_like(mean)}
+        # A variance that all values share is repeated. zeros_like would export arithmetic on shapes.
+        return {"x_log_var": log_var + 2.0 * data.log_width + ops.clip(mean, 0.0, 0.0)}
 
     def output_shapes(self, shape: Shape) -> dict[str, Shape]:
         """Return the shape of `x_log_var`, one per value."""

@@ -92,7 +92,8 @@ class DiscretizedLogistic(Likelihood):
         """Return `x_location` and `x_log_scale` of each value, in data units."""
         location, log_scale = self._split(parameters)
         low, high = data.range
-        each = ops.zeros_like(location)  # A scale that all values share is repeated.
+        # A scale that all values share is repeated. zeros_like would export arithmetic on shapes.
+        each = ops.clip(location, 0.0, 0.0)
         return {"x_location": data.to_data(location), "x_log_scale": log_scale + math.log(high - low) + each}
 
     def output_shapes(self, shape: Shape) -> dict[str, Shape]:

@@ -21,6 +21,7 @@ from kvae_serve.cli.commands.sample import sample as sample_command
 from kvae_serve.cli.commands.score import score as score_command
 from kvae_serve.errors import InputDataError, RequestError
 from kvae_serve.http_server import operations
+from kvae_serve.sealed import file
 
 NUM = 400
 SMALL = {"encoder_hidden": (16,), "decoder_hidden": (16,), "latent_dim": 2, "epochs": 1, "validation": 50}
@@ -266,3 +267,9 @@ def test_reconstructions_in_python_and_of_a_server_keep_identifiers(table, model
         answer = operations.answer("reconstruct", served, {"x": x, "records": True}, 10)
         chunk = next(iter(answer.rows.chunks))
         assert [each["Person"] for each in operations.records(answer.rows, chunk)] == ["p0008", "p0009"]
+
+
+def test_graphs_of_a_table_have_no_arithmetic_on_shapes(model):
+    for path in model.glob("*.onnx"):
+        operators = {node.op for node in file.read(path).computation.nodes}
+        assert not operators & {"Shape", "ConstantOfShape", "Expand", "Range", "Size"}, path.name

@@ -319,11 +319,12 @@ def test_pictures_exist_for_images_and_sequences(kind):
 )
 def test_scale_that_all_values_share_is_exported_without_shape_arithmetic(likelihood, tmp_path):
     shape, num = (4, 4, 1), likelihood.num_parameters
-    encoder, decoder = (
-        networks.dense_encoder(shape, 2, (4,)),
-        networks.dense_decoder(shape, 2, (4,), num_parameters=num),
-    )
-    kvae.VAE(encoder, decoder, likelihood=likelihood).export(tmp_path / "model")
-    for path in (tmp_path / "model").glob("*.onnx"):
+    encoder = networks.dense_encoder(shape, 2, (4,))
+    for name, decoder in (
+        ("dense", networks.dense_decoder(shape, 2, (4,), num_parameters=num)),
+        ("conv", networks.conv_decoder(shape, 2, filters=(4,), num_parameters=num)),
+    ):
+        kvae.VAE(encoder, decoder, likelihood=likelihood).export(tmp_path / name)
+    for path in tmp_path.glob("*/*.onnx"):
         operators = {node.op_type for node in onnx.load(path).graph.node}
-        assert not operators & {"Shape", "ConstantOfShape", "Expand", "Range", "Size"}, path.name
+        assert not operators & {"Shape", "ConstantOfShape", "Expand", "Range", "Size"}, path
