@@ -344,7 +344,7 @@ def wait_for(tmp_path, pattern, num=1):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("output", ["a.npz", pytest.param("a.npy", marks=pytest.mark.long)])
 def test_termination_removes_the_temporary_file(tiny, tmp_path, command_environment, number, code, output):
-    arguments = ["sample", "-m", tiny / "unconditional", "-n", 8_000_000, "--batch-size", 2, "-o", output]
+    arguments = ["sample", "-m", tiny / "unconditional", "-n", 2_000_000, "--batch-size", 2, "-o", output]
     process = start(arguments, tmp_path, command_environment)
     wait_for(tmp_path, ".*.tmp")
     process.send_signal(number)
