@@ -32,6 +32,8 @@ IR_VERSION = 8
 
 _FFT = ("", "I", "R", "IR")
 CUMPROD_HINT = "keras.ops.cumprod: multiply the steps one by one, or for positive x use exp(cumsum(log(x)))"
+DIAGONAL_HINT = "keras.ops.diagonal: multiply by an identity matrix and sum"
+
 HINTS = {
     "Erfc": "Exact gelu: use keras.ops.gelu(x, approximate=True), or 0.5 * x * (1 + keras.ops.erf(x / sqrt(2)))",
     "Log1p": "Use log(1 + x); for a cross-entropy softplus(logits) - x * logits",
@@ -42,9 +44,10 @@ HINTS = {
     "CudnnRNNV3": "Build the layer with use_cudnn=False",
     "StatefulPartitionedCall": "Leave out jit_compile=True of tf.function",
     **dict.fromkeys(
-        ("Compress", "ScatterElements"),
+        ("Compress", "ScatterElements", "MirrorPad"),
         "Symmetric padding: use the mode reflect, or keras.ops.concatenate with flipped slices",
     ),
+    "MatrixDiagPartV3": DIAGONAL_HINT,
     "Erfinv": "Transform the data before they reach the model",
     "Bucketize": "keras.ops.digitize: count with keras.ops.sum(keras.ops.cast(x[..., None] >= edges, 'int32'), -1)",
     "Loop": "Use keras.layers.LSTM, GRU or SimpleRNN without a mask and with a fixed number of steps",
@@ -74,13 +77,16 @@ HINTS = {
 }
 """Alternatives to ops that cannot be exported, by their TensorFlow or ONNX name."""
 
+ORIGINS = {"Compress": "MirrorPad", "ScatterElements": "MirrorPad", "If": "MatrixDiagPart"}
+"""TensorFlow op, or the start of its name, that an ONNX op may come from without keeping its name."""
+
 SMALL_KERNEL = "Give a transposed convolution a kernel that is at least as large as its stride"
 
 SHAPE_HINTS = {
     "as 'pads'": SMALL_KERNEL,
     "smaller than its stride": SMALL_KERNEL,
     "computes with elements": "Build the layer with dtype='float32'",
-    "has limits that depend on data": "keras.ops.diagonal: multiply by an identity matrix and sum",
+    "has limits that depend on data": DIAGONAL_HINT,
     "has weights for": "Grouped Conv3D: split the channels with keras.ops.split and convolve each group",
 }
 """Alternatives by a part of the message of the shape inference."""
@@ -196,6 +202,7 @@ def _refuse_ops(traced: Traced, model: onnx.ModelProto) -> None:
 def _refuse(traced: Traced, ops: list[tuple[str, str]]) -> None:
     """Raise for ops, given as (op, name of its node), with the first three places of each op on one line."""
     places: dict[str, list[str]] = {}
+    ops = [_origin(traced, op, name) for op, name in ops]
     for op, name in ops:
         place = traced.layers.describe(name).rstrip(",")
         if place not in places.setdefault(op, []):
@@ -209,6 +216,13 @@ def _refuse(traced: Traced, ops: list[tuple[str, str]]) -> None:
         hint = f" {hint}." if hint and hint not in " ".join(parts) else ""
         parts.append(f"{', '.join(found[:3])}{more}: the op {op} is not allowed in a sealed ONNX file.{hint}")
     raise RequestError(f"{traced.graph.name} cannot be exported. {' '.join(parts)}")
+
+
+def _origin(traced: Traced, op: str, name: str) -> tuple[str, str]:
+    """Return the TensorFlow op that an ONNX op comes from and its name, if the name of the node leads to no layer."""
+    if op in ORIGINS and traced.layers.find(name) is None:
+        return next(((each, used) for used, each in traced.used_ops() if each.startswith(ORIGINS[op])), (op, name))
+    return op, name
 
 
 def _fix_shapes(traced: Traced, model: onnx.ModelProto) -> None:

@@ -150,7 +150,7 @@ class Traced:
         return tensor
 
     def _refuse_noise_and_change(self) -> None:
-        for name, op in self._used_ops():
+        for name, op in self.used_ops():
             # A call is not noise; the called function is checked too.
             if op.startswith(_NOISE) and op != "StatefulPartitionedCall":
                 raise RequestError(
@@ -165,7 +165,7 @@ class Traced:
                     f"(op {op.type}). Call its layers with training=False."
                 )
 
-    def _used_ops(self) -> Iterator[tuple[str, str]]:
+    def used_ops(self) -> Iterator[tuple[str, str]]:
         """Yield (name, type) of every op that an output depends on, including ops inside loops and branches."""
         pending = [tensor.op for tensor in self.concrete.outputs]
         seen: set[str] = set()

@@ -92,6 +92,24 @@ def test_running_sum_over_the_batch_is_refused_although_row_0_is_the_same():
         export(*REFUSED["cumsum over the batch"])
 
 
+class Symmetric(keras.layers.Layer):
+    def call(self, x):
+        return keras.ops.pad(x, ((0, 0), (1, 1), (0, 0)), "symmetric")
+
+
+class Diagonal(keras.layers.Layer):
+    def call(self, x):
+        return keras.ops.diagonal(keras.ops.einsum("bti,btj->bij", x, x), axis1=1, axis2=2)
+
+
+@pytest.mark.parametrize(
+    ("layer", "hint"), [(Symmetric(), "use the mode reflect"), (Diagonal(), "multiply by an identity matrix")]
+)
+def test_layer_whose_name_the_converter_loses_is_still_named(layer, hint):
+    with pytest.raises(RequestError, match=rf"layer functional\S*/{layer.name} .*{hint}"):
+        export(layer_cases.STEPS, layer)
+
+
 def test_page_of_layers_lists_the_tested_ones():
     assert Path(__file__).parents[2].joinpath("docs", "layers.md").read_text() == layer_cases.page()
 
