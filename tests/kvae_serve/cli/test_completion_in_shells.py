@@ -45,6 +45,7 @@ class Shell:
 
     def __init__(self, shell: str, folder: Path, environment: dict[str, str]) -> None:
         self.folder, self.log = folder, folder / "log"
+        self.prompt = "> " if shell == "fish" else "$ "
         (folder / "bin").mkdir()
         self.log.touch()
         # Completion and its script need the real command. Every other call is only noted.
@@ -79,8 +80,10 @@ class Shell:
         time.sleep(0.3)
         self.terminal.write("\r")
         called = self.wait("called", calls, 1.0)
+        self.terminal.read(seconds=0)
         if not called:
             self.terminal.write("\x03")
+            self.terminal.read(self.prompt, seconds=3)  # What is typed before the prompt may be lost.
         time.sleep(0.2)
         assert not (self.folder / "PWN").exists(), typed
         return Path(f"{self.log}.words").read_text().split("\n")[:-1] if called else None
