@@ -188,7 +188,7 @@ def test_drawn_digit_is_encoded_and_scored_like_kvae_score(opened):
     model = load("mnist")
     want = model.score(x, label="1")
     assert float(page.tab.get_attribute("#score", "data-elbo")) == pytest.approx(want.elbo[0], abs=0.01)
-    assert "of the training data" in page.tab.inner_text("#score")
+    assert "of the held-out data" in page.tab.inner_text("#score")
     shown = np.array(page.pixels("#reconstruction canvas")).ravel()
     assert np.abs(shown - model.reconstruct(x, label="1").ravel()).max() <= 0.51
     z_mean, z_log_var = model.encode(x, label="1")
