@@ -213,7 +213,7 @@ class ConditionalGaussian(Prior):
         vectors, group = np.unique(rows, axis=0, return_inverse=True)
         if self.hidden or np.linalg.matrix_rank(vectors) < len(vectors):
             raise ValueError(
-                "The prior can only be fitted if it has no hidden layers and the model has one condition, of classes."
+                "The prior cannot be fitted: it has hidden layers, or the model has other conditions than one class."
             )
         groups = [points[group.ravel() == index] for index in range(len(vectors))]
         moments = (

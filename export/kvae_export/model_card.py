@@ -199,7 +199,9 @@ def _use(manifest: Mapping[str, Any], names: set[str]) -> str:
 def _limits(manifest: Mapping[str, Any], training: Mapping[str, Any]) -> Iterable[str]:
     dataset = _text(training["dataset"]) if training.get("dataset") else "one data set"
     yield f"The model was trained on {dataset} only. It encodes other data too, but the result is meaningless."
-    yield "A sample is the mean of p(x given z), which is smoother than data. `--draw` draws from p(x given z)."
+    data = manifest["data"]
+    if data["kind"] not in ("table", "sequence") and not data.get("scale"):
+        yield "Samples are means of p(x given z), so they look smoother than data. `--draw` draws from p(x given z)."
     if training.get("validation"):
         yield "`elbo` is a lower bound on the log-likelihood, not the log-likelihood."
     if training.get("validation") and manifest["likelihood"]["name"] == "bernoulli":

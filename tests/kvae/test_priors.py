@@ -293,5 +293,5 @@ def test_conditional_gaussian_is_fitted_to_the_moments_of_each_class():
 
 @pytest.mark.parametrize(("hidden", "vectors"), [((4,), np.eye(2)), ((), [[0.1, 0], [0.3, 0]])])
 def test_conditional_gaussian_of_continuous_conditions_cannot_be_fitted(hidden, vectors):
-    with pytest.raises(ValueError, match="one condition, of classes"):
+    with pytest.raises(ValueError, match="other conditions than one class"):
         priors.ConditionalGaussian(LATENT, 2, hidden=hidden).fit(np.zeros((2, LATENT)), vectors)

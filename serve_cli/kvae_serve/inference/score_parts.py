@@ -275,7 +275,7 @@ def _mixed(outputs: Mapping[str, np.ndarray], x: np.ndarray, manifest: Manifest)
 
 
 def _unknown(values: np.ndarray, data: Data, missing: np.ndarray) -> np.ndarray:
-    """Return the nats that a class or a number costs which has no probability under the model (docs/format.md)."""
+    """Return the nats added for values that are impossible under the model (docs/format.md), 0 for others."""
     cost = np.zeros(values.shape)
     for at, column in enumerate(data.columns):
         each = values[:, at]

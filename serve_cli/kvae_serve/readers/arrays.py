@@ -22,7 +22,7 @@ MAX_CLASSES = 10_000
 # Arrays that `kvae sample`, `encode` and `reconstruct` write next to x, and that are not conditions.
 _NOT_CONDITIONS = {"x", "x_mean", "z", "z_mean", "z_log_var", "seed", "scheme", "start"}
 
-_MOST_LOST = 1e-3
+_MOST_LOST = 0.01
 """Largest rounding error of a feature, relative to the range of its values."""
 
 # Names of x and of the labels that other programs use, in lower case.

@@ -178,7 +178,7 @@ def infer(table: Table, options: ReadOptions) -> Dataset:
         (*table.notes, *read.notes),
         outside=tuple(read.outside),
         order=tuple(read.order),
-        delimiter=_written_delimiter(table),
+        delimiter=written_delimiter(table),
         header=tuple(table.header.get(name, name) for name in read.order) if table.header else (),
         condition_columns=read.condition_columns,
     )
@@ -411,7 +411,7 @@ def _has_only_blanks(cell: str) -> bool:
     return cell.strip(" ") == cell.strip()
 
 
-def _written_delimiter(table: Table) -> str:
+def written_delimiter(table: Table) -> str:
     """Return the delimiter of written rows."""
     if table.delimiter not in DELIMITERS:
         return ","

@@ -364,7 +364,7 @@ class _Checker:
             if not isinstance(column, dict):
                 self.fail("a column outside", column, "an object")
             self.categories(column)
-            if column.get("name") != "":  # Row numbers may have no name.
+            if column.get("name") != "":  # A column of row numbers may have an empty name.
                 self.text(column, "name")
             key = "value" if self.choice(column, "type", ("constant", "id")) == "constant" else "prefix"
             if column.get(key) != "":

@@ -24,7 +24,7 @@ _NAMELESS = "Unnamed: 0"
 """Name that pandas gives to a first column without one."""
 
 
-_SEQUENCES: Mapping[str, Sequence[str]] = MappingProxyType({})
+_NO_IDS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 def to_frame(
@@ -32,7 +32,7 @@ def to_frame(
     x: np.ndarray,
     conditions: Mapping[str, np.ndarray],
     first: int = 0,
-    ids: Mapping[str, Sequence[str]] = _SEQUENCES,
+    ids: Mapping[str, Sequence[str]] = _NO_IDS,
     like: Any = None,
 ) -> Any:
     """Return rows as a DataFrame; a dict of arrays if pandas is not installed.
@@ -61,7 +61,7 @@ def to_arrays(
     x: np.ndarray,
     conditions: Mapping[str, np.ndarray],
     first: int = 0,
-    ids: Mapping[str, Sequence[str]] = _SEQUENCES,
+    ids: Mapping[str, Sequence[str]] = _NO_IDS,
 ) -> dict[str, tuple[np.ndarray, Mapping[str, Any]]]:
     """Return the values of each column `[rows]` and its description, in the order of written rows.
 

@@ -273,3 +273,7 @@ def test_graphs_of_a_table_have_no_arithmetic_on_shapes(model):
     for path in model.glob("*.onnx"):
         operators = {node.op for node in file.read(path).computation.nodes}
         assert not operators & {"Shape", "ConstantOfShape", "Expand", "Range", "Size"}, path.name
+
+
+def test_card_of_a_table_does_not_call_its_drawn_rows_means(model):
+    assert "Samples are means" not in (model / "README.md").read_text()

@@ -95,3 +95,10 @@ def test_files_that_do_not_fit_are_refused(kvae, tiny, tmp_path):
     assert_refused(kvae("impute", "other.npz", "-m", table.FOLDER), 4, "expected a .csv or .parquet file")
     assert_refused(kvae("impute", "other.csv", "-m", tiny / "linear"), 2, "models vector data; expected a table")
     assert_refused(kvae("impute", "other.csv", "-m", table.FOLDER, "-o", "x.npz"), 2, "unknown suffix")
+
+
+def test_rows_are_written_with_the_delimiter_of_the_file(kvae, tmp_path):
+    (tmp_path / "semicolons.csv").write_text(ROWS.replace(",", ";"))
+    lines = kvae("impute", "semicolons.csv", "-m", table.FOLDER, "--seed", 1).stdout.splitlines()
+    assert lines[0] == "name;age;sex;pay;debt"
+    assert lines[4] == "Dee;10;other;-3;0.5"

@@ -61,7 +61,7 @@ def test_types_and_values_survive(name):
 
 
 def objects():
-    """Columns whose values NumPy has no type for, or that the Python type decides."""
+    """Return columns of Python objects: NumPy has no type for their values, or they keep their Python type."""
     index = np.arange(ROWS)
     gap, second = index % 5 == 3, index % 2 == 1
     days = [datetime.date(2024, 1, 1) + datetime.timedelta(i % 20) for i in index.tolist()]

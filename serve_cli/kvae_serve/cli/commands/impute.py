@@ -124,6 +124,7 @@ def _write(file: Any, rows: Partial, incomplete: np.ndarray, drawn: np.ndarray, 
     """Write the cells of the file, with the drawn values in place of missing ones."""
     from kvae_serve import cells
     from kvae_serve.csv_escape import escape
+    from kvae_serve.readers.csv import written_delimiter
     from kvae_serve.writers.csv import write_columns
 
     names = [
@@ -145,4 +146,5 @@ def _write(file: Any, rows: Partial, incomplete: np.ndarray, drawn: np.ndarray, 
             texts.append([escape(text) for text in column])
         return texts
 
-    write_columns(file, [_COLUMN, *names] if several else names, map(imputation, range(len(drawn))))
+    header = [_COLUMN, *names] if several else names
+    write_columns(file, header, map(imputation, range(len(drawn))), written_delimiter(rows.table))
