@@ -13,6 +13,7 @@ A missing number or date is NaN. Missing cells of a category are one more class.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -358,6 +359,7 @@ class _Inference:
         self.missing |= set(self.present) - set(present)
         if len(present) == 1:
             return self._categorical("category")
+        self._check_order(present, forms)
         values = dict(zip(present, dates.parse(present, forms[0]).tolist(), strict=True))
         schema: dict[str, Any] = {"name": self.name, "kind": "numeric", "type": "datetime", "format": forms[0]}
         micros = [round(value * 1e6) for value in values.values()]
@@ -365,8 +367,26 @@ class _Inference:
             if step > dates.step(forms[0]) and all(each % round(step * 1e6) == 0 for each in micros):
                 schema["step"] = step
                 break
-        note = f"Column {self.shown}: {printable(present[0], 40)} is read as {_english(forms[0])}." if forms[1:] else ""
-        return self._scaled(schema, values, 0.0)._replace(note=note)
+        return self._scaled(schema, values, 0.0)
+
+    def _check_order(self, present: Sequence[str], forms: Sequence[str]) -> None:
+        """Raise `ColumnError` if the formats of dates have day, month and year in different orders."""
+        orders = [re.findall(r"%-?([mdYy])", form) for form in forms]
+        other = next((form for form, order in zip(forms, orders, strict=True) if order != orders[0]), None)
+        if other is None:
+            return
+        readings = [dates.write(dates.parse(present, form), "%Y-%m-%d") for form in (forms[0], other)]
+        differ = (place for place, (first, second) in enumerate(zip(*readings, strict=True)) if first != second)
+        place = next(differ, 0)
+        cell, key = present[place], self.name
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", key):
+            key = json.dumps(key, ensure_ascii=False)
+        raise ColumnError(
+            f"{self.table.where(self.name, self.cells.index(cell))} has two readings: {printable(cell, 40)} is "
+            f"{readings[0][place]} in the format {forms[0]}, and {readings[1][place]} in {other}",
+            f'give --columns columns.toml, a file with the line {printable(key, 250)}.format = "{other}" or the other '
+            "format, or write dates such as 2024-12-31",
+        )
 
     def _texts(self) -> Column:
         """Return classes, or an identifier if there are too many."""
@@ -630,12 +650,6 @@ def _affixes(cells: Iterable[str]) -> dict[str, str]:
     if len(before + after) > MAX_AFFIX:
         return {}
     return {key: text for key, text in (("prefix", before), ("suffix", after)) if text}
-
-
-def _english(form: str) -> str:
-    """Return the order of day, month and year."""
-    names = {"m": "month", "d": "day", "Y": "year", "y": "year"}
-    return ", ".join(names[name] for name in re.findall(r"%-?([mdYy])", form))
 
 
 def _odd_classes(distinct: Iterable[str]) -> str:

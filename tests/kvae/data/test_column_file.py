@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -18,7 +21,7 @@ ROWS = 100
 def table(tmp_path):
     letters, ages = ["NA", "p", "q", "p", "q"], ["", *range(8), 8, 3]
     lines = [
-        f"{i + 1},DE,{i % 2},{i % 9}.5,{letters[i % 5]},0{1 + i % 3}/0{1 + i % 4}/2024,{ages[i % 11]}"
+        f"{i + 1},DE,{i % 2},{i % 9}.5,{letters[i % 5]},0{1 + i % 3}/{12 + i % 4}/2024,{ages[i % 11]}"
         for i in range(ROWS)
     ]
     path = tmp_path / "a.csv"
@@ -54,13 +57,29 @@ def test_edited_file_changes_the_columns(table):
     path = write(table)
     text = path.read_text()
     assert '["the \\"land\\""]' in text
-    text = text.replace('%m/%d/%Y"', '%d/%m/%Y"').replace('type = "number"', 'type = "category"', 1)
+    text = text.replace('type = "number"', 'type = "category"', 1)
     path.write_text(text.replace('["age"]', '["age"]\nmissing = "8"').replace('missing = ""', ""))
     done = CliRunner().invoke(train_command, ["--data", str(table), "--dry-run", "--columns", str(path)])
     assert done.exit_code == 0, done.output
     assert "size: category, 9 classes (0.5, 1.5, 2.5, 3.5, ...)" in done.output
-    assert "day: datetime from 01/01/2024 to 03/04/2024" in done.output
+    assert "day: datetime from 01/12/2024 to 03/15/2024" in done.output
     assert "age: integer from 0 to 7, missing cells are" in done.output
+
+
+def test_format_settles_dates_with_two_readings(tmp_path):
+    path, columns = tmp_path / "a.csv", tmp_path / "columns.toml"
+    path.write_text("the day,size\n" + "".join(f"0{1 + i % 3}/0{1 + i % 4}/2024,{i % 9}\n" for i in range(ROWS)))
+    refused = CliRunner().invoke(train_command, ["--data", str(path), "--dry-run"], standalone_mode=False)
+    assert isinstance(refused.exception, InputDataError)
+    line = re.search(r'the line (.*?\.format = ".*?")', str(refused.exception))
+    columns.write_text(line[1])
+    done = CliRunner().invoke(train_command, ["--data", str(path), "--dry-run", "--columns", str(columns)])
+    assert done.exit_code == 0, done.output
+    assert "the day: datetime from 01/01/2024 to 03/04/2024" in done.output
+    columns.write_text('"the day".format = "%m/%d/%Y"')
+    days = kvae.data.load(str(path), columns=columns).columns[0]
+    first, last = (datetime(2024, month, day, tzinfo=UTC).timestamp() for month, day in ((1, 1), (3, 4)))
+    assert (days["minimum"], days["maximum"]) == (first, last)
 
 
 BAD = {

@@ -239,11 +239,33 @@ def test_type_can_be_chosen(tmp_path):
     ]  # fmt: skip
     assert data.columns[1]["format"] == "%d/%m/%Y"
     assert data.order == ("a", "b", "c")
-    assert read(tmp_path, rows).columns[1]["format"] == "%m/%d/%Y"
     with pytest.raises(InputDataError, match=r"row 2, column b contains 01/01/2024; expected the format %Y"):
         read(tmp_path, rows, column_settings={"b": {"type": "datetime", "format": "%Y"}})
     with pytest.raises(InputDataError, match=r"row 2, column b contains 01/01/2024, expected numbers"):
         read(tmp_path, rows, column_settings={"b": {"type": "number"}})
+
+
+@pytest.mark.parametrize(
+    ("cells", "settled", "first", "second"),
+    [
+        (["1/1/2024", "1/2/2024"], "1/13/2024", "2024-01-02 in the format %-m/%-d/%Y", "2024-02-01 in %-d/%-m/%Y"),
+        (["03.04.24", "03.03.24"], "13.03.24", "2024-04-03 in the format %d.%m.%y", "2024-03-04 in %m.%d.%y"),
+        (["05-06-2024 9:30"], "13-06-2024 9:30", "2024-05-06 in the format %m-%d-%Y %-H:%M", "2024-06-05 in %d-%m-%Y"),
+    ],
+)
+def test_dates_with_two_readings_are_refused_unless_a_cell_settles_them(cells, settled, first, second, tmp_path):
+    rows = [{"a": f"{i % 9}", "b": [*cells, cells[0].replace("4", "5")][i % (len(cells) + 1)]} for i in range(ROWS)]
+    with pytest.raises(InputDataError, match=re.escape(first)) as refused:
+        read(tmp_path, rows)
+    assert second in str(refused.value)
+    data = read(tmp_path, [*rows, {"a": "3", "b": settled}])
+    assert data.columns[1]["type"] == "datetime"
+    assert written(data) == (tmp_path / "a.csv").read_text()
+
+
+def test_months_of_one_name_do_not_have_two_readings(tmp_path):
+    rows = [{"a": f"{i % 9}", "b": f"{1 + i % 28} May 2024"} for i in range(ROWS)]
+    assert written(read(tmp_path, rows)) == (tmp_path / "a.csv").read_text()
 
 
 def test_missing_cells_of_later_data_are_nan_and_are_counted(tmp_path):
