@@ -13,6 +13,7 @@ from kvae.data.spec import DataSpec
 from kvae.serialization import register
 from kvae.types import Shape, Tensor
 from kvae_serve import dates
+from kvae_serve.numbers import rounded
 from kvae_serve.sealed import unseen
 from kvae_serve.sealed.columns import form_fault
 
@@ -131,7 +132,7 @@ class TableSpec(DataSpec):
             learned.append(dict(column))
             if column["kind"] != "numeric":
                 counts = np.bincount(every[every >= 0].astype("int64"), minlength=len(column["classes"]))
-                learned[-1]["shares"] = unseen.rounded(counts / counts.sum())
+                learned[-1]["shares"] = rounded(counts / counts.sum())
                 continue
             values = every[~np.isnan(every)]
             if not len(values):
@@ -335,7 +336,7 @@ def _form(values: np.ndarray, num_columns: int, step: float) -> dict[str, Any]:
     is_integer = (distinct == np.rint(distinct)).all() and np.abs(distinct).max() <= _MAX_INTEGER
     if is_integer and len(distinct) <= min(_MAX_CLASSES, len(values) // _ROWS_PER_CLASS):
         lent = unseen.learn(distinct, counts, step)
-        shares = unseen.rounded(counts / counts.sum())
+        shares = rounded(counts / counts.sum())
         return {"form": "classes", "atoms": distinct.tolist(), "shares": shares, "unseen": lent}
     return {"form": "quantile", **quantiles.learn(values, num_columns)}
 

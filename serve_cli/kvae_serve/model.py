@@ -347,7 +347,7 @@ class Model(Graphs):
         from kvae_serve.writers import frames
 
         ids = inputs.identifiers(self.manifest, x)
-        return frames.to_frame(self.manifest, reconstructed, feeds, ids=ids, like=x)
+        return frames.to_frame(frames.to_arrays(self.manifest, reconstructed, feeds, ids=ids), x)
 
     def impute(
         self,

@@ -1,7 +1,8 @@
-"""Checks of single numbers that a user or a file gives."""
+"""Checks and rounding of numbers that a user or a file gives."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
@@ -24,6 +25,16 @@ def is_number(value: object) -> bool:
         return abs(float(value)) < LARGEST
     except OverflowError:  # A large int.
         return False
+
+
+def rounded(values: Iterable[float]) -> list[float]:
+    """Return numbers with six significant digits, which keep a sum of 1 to 1e-6.
+
+    Example:
+        >>> rounded([2 / 3, 1 / 3])
+        [0.666667, 0.333333]
+    """
+    return [float(f"{each:.6g}") for each in values]
 
 
 def integer(value: Any, name: str, low: int, high: int | None = None) -> int:

@@ -35,7 +35,7 @@ from kvae_serve.runtime.graphs import Graphs
 from kvae_serve.runtime.session import BATCH_SIZE
 from kvae_serve.sealed import noise
 from kvae_serve.sealed.manifest import Manifest
-from kvae_serve.writers.frames import to_frame
+from kvae_serve.writers.frames import to_arrays, to_frame
 
 NUM_SAMPLES = 256
 """Default number of draws of z per row."""
@@ -124,7 +124,7 @@ def impute_frame(model: Any, frame: Any, conditions: Mapping[str, Any], **option
     known = marked(rows.conditions, [each.name for each in manifest.conditions if each.categorical])
     requested = conditions_of.columns(manifest, known | dict(conditions), len(rows.x))
     drawn = model.impute(rows.x, known | dict(conditions), **options).x
-    results = [to_frame(manifest, x, requested, like=frame) for x in drawn]
+    results = [to_frame(to_arrays(manifest, x, requested), frame) for x in drawn]
     for column in manifest.data.outside:
         if column["name"] in rows.table.cells:
             values = frame[column["name"]]

@@ -109,7 +109,7 @@ class Draws(View):
 
         if self.manifest.data.kind != "table":
             raise RequestError(f"{self.manifest.name} is a model of {self.manifest.data.kind} data, not of a table.")
-        return frames.to_frame(self.manifest, self.x, self.conditions, self.start)
+        return frames.to_frame(frames.to_arrays(self.manifest, self.x, self.conditions, self.start))
 
     def _caption(self) -> str:
         shown = [

@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kvae_serve.numbers import rounded
+
 #: Largest share of its probability that an atom lends.
 _MAX_SHARE = 0.5
 #: Closeness of an unseen integer is below that of an atom, 1, also after rounding to float32.
@@ -112,8 +114,3 @@ def log_probs(probability: np.ndarray, values: np.ndarray, column: Mapping[str, 
     picked = (close * probability).sum(axis=1)
     possible = close.max(axis=1) > 0
     return np.where(possible, np.log(np.maximum(picked, 1e-300)), np.nan)
-
-
-def rounded(values: np.ndarray) -> list[float]:
-    """Return numbers with six significant digits, which keep a sum of 1 to 1e-6."""
-    return [float(f"{each:.6g}") for each in values]

@@ -24,28 +24,13 @@ _NAMELESS = "Unnamed: 0"
 """Name that pandas gives to a first column without one."""
 
 
-_NO_IDS: Mapping[str, Sequence[str]] = MappingProxyType({})
-
-
-def to_frame(
-    manifest: Manifest,
-    x: np.ndarray,
-    conditions: Mapping[str, np.ndarray],
-    first: int = 0,
-    ids: Mapping[str, Sequence[str]] = _NO_IDS,
-    like: Any = None,
-) -> Any:
-    """Return rows as a DataFrame; a dict of arrays if pandas is not installed.
+def to_frame(arrays: Mapping[str, tuple[np.ndarray, Mapping[str, Any]]], like: Any = None) -> Any:
+    """Return columns as a DataFrame; a dict of arrays if pandas is not installed.
 
     Args:
-        manifest: Manifest of a model of a table.
-        x: `[rows, columns]` in data units.
-        conditions: Conditions by name, `[rows]`; those that are missing do not have a column.
-        first: Index of the first row, for identifiers.
-        ids: Identifiers of rows that were read, by column. They are a sequence for other rows.
+        arrays: The result of `to_arrays`.
         like: Table that the rows belong to. The result has its index, if it is a DataFrame.
     """
-    arrays = to_arrays(manifest, x, conditions, first, ids)
     try:
         import pandas
     except ImportError:
@@ -61,12 +46,19 @@ def to_arrays(
     x: np.ndarray,
     conditions: Mapping[str, np.ndarray],
     first: int = 0,
-    ids: Mapping[str, Sequence[str]] = _NO_IDS,
+    ids: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> dict[str, tuple[np.ndarray, Mapping[str, Any]]]:
     """Return the values of each column `[rows]` and its description, in the order of written rows.
 
     Integers are int64, or float64 if they may be missing; numbers float64; dates datetime64; booleans bool, or objects
     if they may be missing; texts objects. Missing objects are None.
+
+    Args:
+        manifest: Manifest of a model of a table.
+        x: `[rows, columns]` in data units.
+        conditions: Conditions by name, `[rows]`; those that are missing do not have a column.
+        first: Index of the first row, for identifiers.
+        ids: Identifiers of rows that were read, by column. They are a sequence for other rows.
     """
     data = manifest.data
     arrays = {

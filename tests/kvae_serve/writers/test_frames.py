@@ -11,7 +11,7 @@ from kvae_serve.readers import Dataset, ReadOptions, csv, frames, read_dataset
 from kvae_serve.row_stream import Array, RowStream
 from kvae_serve.sealed.manifest import Manifest
 from kvae_serve.writers import dispatch
-from kvae_serve.writers.frames import to_frame
+from kvae_serve.writers.frames import to_arrays, to_frame
 from support import make_tiny_models
 
 pandas = pytest.importorskip("pandas")
@@ -56,7 +56,7 @@ def manifest(data: Dataset) -> Manifest:
 def test_types_and_values_survive(name):
     frame = table()[[name, "float"] if name != "float" else ["float"]]
     data = csv.infer(frames.from_frame(frame, "a"), ReadOptions())
-    result = to_frame(manifest(data), data.x, {})
+    result = to_frame(to_arrays(manifest(data), data.x, {}))
     pandas.testing.assert_frame_equal(result, frame)
 
 
@@ -118,7 +118,7 @@ def test_types_of_pyarrow_in_pandas_survive(kind, values):
     column = pandas.Series(values * 20, dtype=f"{kind}[pyarrow]")
     frame = pandas.DataFrame({"a": column, "b": np.arange(60) / 8})
     data = csv.infer(frames.from_frame(frame, "a"), ReadOptions())
-    pandas.testing.assert_frame_equal(to_frame(manifest(data), data.x, {}), frame)
+    pandas.testing.assert_frame_equal(to_frame(to_arrays(manifest(data), data.x, {})), frame)
 
 
 def test_dictionaries_of_pyarrow_in_pandas_keep_their_values():
@@ -126,21 +126,21 @@ def test_dictionaries_of_pyarrow_in_pandas_keep_their_values():
     kind = pandas.ArrowDtype(arrow.dictionary(arrow.int32(), arrow.string()))
     frame = pandas.DataFrame({"a": pandas.Series(["a", "b"] * 20).astype(kind), "b": np.arange(40) / 8})
     data = csv.infer(frames.from_frame(frame, "a"), ReadOptions())
-    assert to_frame(manifest(data), data.x, {})["a"].tolist() == ["a", "b"] * 20
+    assert to_frame(to_arrays(manifest(data), data.x, {}))["a"].tolist() == ["a", "b"] * 20
 
 
 def test_datetime_objects_with_a_time_zone_keep_it():
     moments = [datetime.datetime(2024, 1, 1, hour, tzinfo=datetime.UTC) for hour in range(20)]
     for column in (moments, pandas.Series(moments, dtype=object)):
         data = csv.infer(frames.from_frame({"a": column, "b": np.arange(20) / 8}, "a"), ReadOptions())
-        assert to_frame(manifest(data), data.x, {})["a"].tolist() == moments
+        assert to_frame(to_arrays(manifest(data), data.x, {}))["a"].tolist() == moments
 
 
 @pytest.mark.parametrize("name", [name for name in categoricals() if name != "float"])
 def test_categories_and_their_order_survive(name, tmp_path):
     frame = categoricals()[[name, "float"]]
     data = csv.infer(frames.from_frame(frame, "a"), ReadOptions())
-    pandas.testing.assert_frame_equal(to_frame(manifest(data), data.x, {}), frame)
+    pandas.testing.assert_frame_equal(to_frame(to_arrays(manifest(data), data.x, {})), frame)
     if name.startswith("cut"):
         return  # pandas cannot write categories of intervals to Parquet.
     pytest.importorskip("pyarrow")
@@ -149,7 +149,7 @@ def test_categories_and_their_order_survive(name, tmp_path):
     parquet_of(data, data.x, tmp_path / "b.parquet")
     pandas.testing.assert_frame_equal(pandas.read_parquet(tmp_path / "b.parquet"), expected)
     data = read_dataset(tmp_path / "a.parquet")
-    pandas.testing.assert_frame_equal(to_frame(manifest(data), data.x, {}), expected)
+    pandas.testing.assert_frame_equal(to_frame(to_arrays(manifest(data), data.x, {})), expected)
 
 
 @pytest.mark.parametrize(
@@ -165,14 +165,14 @@ def test_categories_and_their_order_survive(name, tmp_path):
 def test_types_that_the_classes_do_not_have_leave_texts(changes):
     data = csv.infer(frames.from_frame({"a": ["x", "y"] * 8, "b": list(range(16))}, "a"), ReadOptions())
     data = data._replace(columns=({**data.columns[0], **changes}, data.columns[1]))
-    assert to_frame(manifest(data), data.x, {})["a"].tolist() == ["x", "y"] * 8
+    assert to_frame(to_arrays(manifest(data), data.x, {}))["a"].tolist() == ["x", "y"] * 8
 
 
 @pytest.mark.parametrize("name", [name for name in objects() if name != "float"])
 def test_objects_and_durations_survive_and_can_be_read_again(name):
     frame = objects()[[name, "float"]]
     data = csv.infer(frames.from_frame(frame, "a"), ReadOptions())
-    result = to_frame(manifest(data), data.x, {})
+    result = to_frame(to_arrays(manifest(data), data.x, {}))
     pandas.testing.assert_frame_equal(result, frame)
     assert [type(value) for value in result[name]] == [type(value) for value in frame[name]]
     again = csv.apply(frames.from_frame(result, "a", data.columns), data.columns)
@@ -182,7 +182,7 @@ def test_objects_and_durations_survive_and_can_be_read_again(name):
 def test_booleans_of_a_csv_with_empty_cells_are_booleans_as_in_pandas(tmp_path):
     (tmp_path / "a.csv").write_text("a,b\n" + "true,1.5\n,2.5\nfalse,3.5\n" * 8)
     data = read_dataset(tmp_path / "a.csv")
-    values = to_frame(manifest(data), data.x, {})["a"].tolist()
+    values = to_frame(to_arrays(manifest(data), data.x, {}))["a"].tolist()
     expected = pandas.read_csv(tmp_path / "a.csv")["a"]
     assert values == [None if pandas.isna(value) else value for value in expected.tolist()]
 
@@ -222,7 +222,7 @@ def test_parquet_files_keep_types_and_values(tmp_path):
 def test_rows_are_a_dict_without_pandas(monkeypatch):
     data = csv.infer(frames.from_frame({"a": [1, 2, 5] * 9, "b": ["x", "y", "z"] * 9}, "a"), ReadOptions())
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
-    result = to_frame(manifest(data), data.x, {})
+    result = to_frame(to_arrays(manifest(data), data.x, {}))
     assert {name: values.tolist()[:3] for name, values in result.items()} == {"a": [1, 2, 5], "b": ["x", "y", "z"]}
 
 
@@ -238,7 +238,7 @@ def test_type_of_integers_does_not_depend_on_missing_cells_of_the_rows(tmp_path)
     for dtype, frame in frames_in.items():
         data = csv.infer(frames.from_frame(frame, "a"), ReadOptions())
         for rows in (data.x, data.x[8:]):
-            result = to_frame(manifest(data), rows, {})
+            result = to_frame(to_arrays(manifest(data), rows, {}))
             assert result["a"].dtype == {"int64": "float64"}.get(dtype, dtype)
             parquet_of(data, rows, tmp_path / "b.parquet")
             written = arrow.parquet.read_table(tmp_path / "b.parquet").column("a")
