@@ -167,7 +167,8 @@ def overfitting(rows: Sequence[dict[str, float]]) -> str:
         return ""
     return (
         f"The validation elbo was best after epoch {elbos.index(max(elbos)) + 1} ({max(elbos):.2f} nats) and is "
-        f"{elbos[-1]:.2f} now. To score new data, train with --patience 30, which keeps the best weights."
+        f"{elbos[-1]:.2f} now. To score new data, train with --patience 30 (in Python: patience=30), which keeps "
+        "the best weights."
     )
 
 

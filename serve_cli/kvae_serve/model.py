@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -763,12 +764,15 @@ class Model(Graphs):
         return conditions_of.with_one_reading(self.manifest, conditions_of.with_label(self.manifest, label, conditions))
 
     def _from_frame(self, x: Any, conditions: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """Return the rows and the conditions of a DataFrame; other x unchanged."""
+        """Return the rows and the conditions of a DataFrame, and warn of unusual values; other x unchanged."""
         if isinstance(x, np.ndarray) or self.manifest.data.kind != "table":
             return x, dict(conditions)
         from kvae_serve.inference import inputs
 
-        return inputs.from_frame(self.manifest, x, conditions)
+        x, requested, notes = inputs.from_frame(self.manifest, x, conditions)
+        for note in notes:
+            warnings.warn(note, stacklevel=3)
+        return x, requested
 
     def feeds(
         self,

@@ -119,3 +119,16 @@ def test_invalid_arguments_are_rejected(tiny):
 def test_info_equals_that_of_the_command(kvae, tiny):
     path = tiny / "conditional"
     assert json.loads(kvae("info", "-m", path, "--json").stdout) == json.loads(json.dumps(load(path).info()))
+
+
+def test_rows_of_a_table_with_an_unseen_class_are_warned_of(tiny, recwarn):
+    model = load(tiny / "linear_table")
+    rows = {"age": [20, 31], "sex": ["male", "other"], "pay": [-3, 0.5], "debt": [1, -1]}
+    model.encode(rows)
+    assert not recwarn.list
+    model.encode(rows | {"sex": ["male", "moon"]})
+    assert [str(each.message) for each in recwarn.list] == [
+        "Column sex: row 1, column sex contains moon, which is not a class of the model and scores as unlike the "
+        "training data."
+    ]
+    assert recwarn.list[0].filename == __file__

@@ -206,7 +206,7 @@ def _examples(model: Model, request: dict[str, Any], max_rows: int) -> tuple[np.
         columns = _columns(x, max_rows)
         if manifest.data.kind != "table":
             raise InputDataError(f"x is an object; expected nested lists, because the data are {manifest.data.kind}s.")
-        return inputs.from_frame(manifest, columns, conditions)
+        return inputs.from_frame(manifest, columns, conditions)[:2]
     _check_rows(len(x), max_rows)
     rows = request_fields.numbers(x, "x")
     if not rows.size:

@@ -15,18 +15,20 @@ from kvae_serve.runtime import conditions as conditions_of
 from kvae_serve.sealed.manifest import Data, Manifest
 
 
-def from_frame(manifest: Manifest, x: Any, conditions: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Return rows of a DataFrame, or of a dict of columns, as x and conditions; other x unchanged.
+def from_frame(
+    manifest: Manifest, x: Any, conditions: Mapping[str, Any]
+) -> tuple[Any, dict[str, Any], tuple[str, ...]]:
+    """Return x, conditions and notes of the rows of a DataFrame, or of a dict of columns; other x unchanged.
 
     Raises:
         InputDataError: A column is missing, or a value is not a number or a date.
     """
     if manifest.data.kind != "table" or not frames.is_frame(x):
-        return x, dict(conditions)
+        return x, dict(conditions), ()
     table = frames.from_frame(x, "The table", frames.model_columns(manifest))
     others = [each for each in manifest.conditions if each.name not in conditions]
     dataset = csv.apply(table, manifest.data.columns, others)
-    return dataset.x, marked(dataset.conditions, dataset.class_names) | dict(conditions)
+    return dataset.x, marked(dataset.conditions, dataset.class_names) | dict(conditions), dataset.notes
 
 
 def identifiers(manifest: Manifest, x: Any) -> dict[str, list[str]]:

@@ -457,7 +457,7 @@ def known_values(
     decimal_comma: bool = False,
     missing_values: Iterable[str] = (),
 ) -> tuple[np.ndarray, str]:
-    """Return the values of a column of a model, float32 `[rows]`, and a note about missing and unseen values.
+    """Return the values of a column of a model, float32 `[rows]`, and a note about values that it cannot represent.
 
     A missing number is NaN. It is the mean of the training data if the model was trained without missing numbers,
     because then it does not accept NaN. A missing class that the model does not have is NaN, and another unknown class
@@ -489,12 +489,14 @@ def known_values(
     absent, notes = float("nan"), []
     if "atoms" in schema and (note := _unseen_numbers(table, name, schema, values)):
         notes.append(note)
-    if num := sum(cell in missing for cell in cells):
-        notes.append(f"{num:,} of {len(cells):,} values are missing")
-        if "missing" not in schema and "mean" in schema:
-            absent = schema["mean"]
-            mean = written.texts(schema, np.array([absent]))[0]
-            notes.append(f"the model was trained without missing values, so the mean ({mean}) is used")
+    num = sum(cell in missing for cell in cells)
+    if num and "missing" not in schema and "mean" in schema:
+        absent = schema["mean"]
+        mean = written.texts(schema, np.array([absent]))[0]
+        notes.append(
+            f"{num:,} of {len(cells):,} values are missing; the model was trained without missing values, so the mean "
+            f"({mean}) is used"
+        )
     note = f"Column {shown}: {'; '.join(notes)}." if notes else ""
     return np.array([values.get(cell, absent) for cell in cells], np.float32), note
 

@@ -624,7 +624,8 @@ def _indices(table: Table, name: str, classes: Sequence[str], condition: str = "
         if condition:
             advice = (
                 f" {len(unknown):,} of {len(cells):,} rows have an unknown class or none, which a condition cannot be. "
-                f"Leave these rows out, or set one {printable(condition, 40)} for all rows."
+                f"Leave these rows out, or set one {printable(condition, 40)} for all rows; with --over-labels, leave "
+                "the column out."
             )
         raise InputDataError(
             f"{table.source}, {table.where(name, row)} contains {printable(cells[row], 40) or 'nothing'}; expected one "

@@ -19,6 +19,7 @@ from kvae_serve.cli.commands.impute import impute as impute_command
 from kvae_serve.cli.commands.reconstruct import reconstruct as reconstruct_command
 from kvae_serve.cli.commands.sample import sample as sample_command
 from kvae_serve.cli.commands.score import score as score_command
+from kvae_serve.cli.dataset_args import DatasetArgs
 from kvae_serve.errors import InputDataError, RequestError
 from kvae_serve.http_server import operations
 from kvae_serve.sealed import file
@@ -180,6 +181,13 @@ def test_unknown_classes_of_a_condition_are_counted_and_can_be_replaced(table, m
     arguments = ["-m", str(model), str(tmp_path / "other.csv")]
     with pytest.raises(InputDataError, match=r"2 of 5 rows .* set one pay_class for all rows"):
         CliRunner().invoke(score_command, arguments, catch_exceptions=False)
+    with pytest.raises(InputDataError, match="with --over-labels, leave the column out"):
+        DatasetArgs(arguments[2], None).read_for_any_label(kvae.load(model))
+    with (tmp_path / "unlabelled.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, [name for name in rows[0] if name != "Pay class"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    assert len(DatasetArgs(str(tmp_path / "unlabelled.csv"), None).read_for_any_label(kvae.load(model)).x) == 5
     fixed = ("--condition", "pay_class=>50K")
     call(score_command, *arguments, *fixed, "-o", tmp_path / "scores.csv")
     call(impute_command, *arguments, *fixed, "-o", tmp_path / "filled.csv")

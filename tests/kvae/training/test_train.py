@@ -284,4 +284,7 @@ def test_training_on_few_examples_warns_of_overfitting(tmp_path, capsys):
     np.save(tmp_path / "x.npy", x)
     settings = {"data": str(tmp_path / "x.npy"), "epochs": 150, "validation": 8, "sigma": "element", "quiet": False}
     assert kvae.train(directory=tmp_path / "run", export_check=False, **settings).metadata["finished"]
-    assert "train with --patience 30" in capsys.readouterr().err
+    assert "train with --patience 30 (in Python: patience=30)" in capsys.readouterr().err
+    del settings["epochs"]
+    trained = kvae.train(directory=tmp_path / "patient", export_check=False, epochs=500, patience=30, **settings)
+    assert trained.stopped_early
