@@ -15,6 +15,7 @@ from kvae_serve import dates
 from kvae_serve.errors import printable
 
 _DIGITS = 9
+_GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
 Column = Mapping[str, Any]
 """Entry of `data.columns` or `data.outside` of a manifest."""
 
@@ -107,8 +108,7 @@ def describe(column: Column) -> str:
     if kind == "constant":
         return f"constant {printable(column['value'], 40) or 'empty cell'}, not modelled"
     if kind == "id":
-        first, second = islice(identifiers(column), 2)
-        return f"identifier, not modelled, written as {printable(first, 40)}, {printable(second, 40)}, ..."
+        return f"identifier, not modelled, written as {sequence(column)}"
     if "classes" in column:
         names = [printable(each, 20) or "an empty cell" for each in column["classes"][:4]]
         kind += (
@@ -143,6 +143,9 @@ def identifiers(
 ) -> Iterator[str]:
     """Yield the texts of a column of identifiers: those of `known`, or a sequence from row `first` on.
 
+    Row i of a sequence is a missing cell if the fraction of (i + 1) times the golden ratio is below `missing_share`. So
+    any part of the rows has about that share of missing cells.
+
     Args:
         column: The column.
         first: Index of the first row.
@@ -150,8 +153,25 @@ def identifiers(
     """
     if column["name"] in known:
         return iter(known[column["name"]])
-    prefix, width = column["prefix"], column["width"]
-    return (prefix + str(number).zfill(width) for number in count(column["start"] + first))
+    prefix, width, suffix = column["prefix"], column["width"], column.get("suffix", "")
+    missing, share = column.get("missing", ""), column.get("missing_share", 0.0)
+    return (
+        missing if (row + 1) * _GOLDEN_RATIO % 1 < share else f"{prefix}{column['start'] + row:0{width}}{suffix}"
+        for row in count(first)
+    )
+
+
+def sequence(column: Column) -> str:
+    """Return the first identifiers of a column, and its share of missing cells.
+
+    Example:
+        >>> sequence({"name": "id", "prefix": "user-", "start": 3, "width": 2, "missing_share": 0.25})
+        'user-03, user-04, ..., missing in 25.0 % of rows'
+    """
+    first, second = islice(identifiers({**column, "missing_share": 0.0}), 2)
+    share = column.get("missing_share", 0.0)
+    missing = f", missing in {100 * share:.1f} % of rows" if share else ""
+    return f"{printable(first, 40)}, {printable(second, 40)}, ...{missing}"
 
 
 def outside(column: Column, rows: Iterator[str] | None, num: int) -> list[str]:

@@ -92,6 +92,16 @@ def test_bins_hold_equally_many_values_of_a_column(settings, offset, num):
     assert 0 < counts[-1] <= counts[0]
 
 
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.5, 0.771, 1.0])
+def test_missing_identifiers_have_their_share_in_every_part(share):
+    column = {"name": "id", "type": "id", "prefix": "", "start": 0, "width": 0, "missing": "?", "missing_share": share}
+    texts = list(islice(cells.identifiers(column), 20_000))
+    for start in range(0, 20_000, 2000):
+        assert texts[start : start + 2000].count("?") == pytest.approx(2000 * share, abs=4)
+    assert all(text in ("?", str(row)) for row, text in enumerate(texts))
+    assert list(islice(cells.identifiers(column, 1500), 10)) == texts[1500:1510]
+
+
 def test_identifiers_continue_their_sequence():
     column = {"name": "id", "type": "id", "prefix": "user-", "start": 8, "width": 3}
     assert list(islice(cells.identifiers(column), 3)) == ["user-008", "user-009", "user-010"]

@@ -8,7 +8,7 @@
 | `constant` | one value | outside of the graph, written back |
 | `id` | a different text or integer in nearly every row | outside of the graph, written as a sequence |
 
-A missing number or date is NaN. Missing cells of a category are one more class.
+A missing number or date is NaN. Missing cells of a category are one more class. Missing identifiers keep their share.
 """
 
 from __future__ import annotations
@@ -182,21 +182,24 @@ class _Inference:
     def _id(self, reason: str) -> Column:
         """Return an identifier, which is written as a sequence."""
         present = self.present
-        prefix, start, width = f"{self.name}-", 1, 0
-        matches = [re.fullmatch(r"(.*?)(\d{1,15})", cell, re.ASCII) for cell in present]
-        prefixes = {match[1] if match else None for match in matches}
-        if len(prefixes) == 1 and None not in prefixes:
+        prefix, start, width, suffix = f"{self.name}-", 1, 0, ""
+        # pandas writes integers as 1.0 if some are missing.
+        matches = [re.fullmatch(r"(.*?)(\d{1,15})(\.0)?", cell, re.ASCII) for cell in present]
+        affixes = {(match[1], match[3] or "") if match else None for match in matches}
+        if len(affixes) == 1 and (affix := affixes.pop()) is not None:
             digits = [match[2] for match in matches if match]
-            prefix, start = str(prefixes.pop()), min(map(int, digits))
+            (prefix, suffix), start = affix, min(map(int, digits))
             zeros = any(each.startswith("0") and len(each) > 1 for each in digits)
             width = max(map(len, digits)) if zeros else 0
         if len(prefix) > MAX_COLUMN_TEXT or not prefix.isprintable():
             prefix = ""
-        schema = {"name": self.name, "type": "id", "prefix": prefix, "start": start, "width": width}
-        first, second = (prefix + str(start + each).zfill(width) for each in (0, 1))
+        schema: dict[str, Any] = {"name": self.name, "type": "id", "prefix": prefix, "start": start, "width": width}
+        schema |= {"suffix": suffix} if suffix else {}
+        if num := sum(self.counts[cell] for cell in self.missing):
+            schema |= {"missing": self._missing_text(), "missing_share": num / len(self.cells)}
         note = (
             f"Column {self.shown} is left out of the model: {reason or 'it is an identifier'}. It is written as "
-            f"{printable(first, 40)}, {printable(second, 40)}, ..."
+            f"{written.sequence(schema)}"
         )
         return Column(schema, None, note)
 
@@ -238,7 +241,8 @@ class _Inference:
             raise ColumnError(
                 f"{printable(self.cells[0], 40)} in every row of column {self.shown}", "expected different values"
             )
-        if self.type is None and not self.is_condition and is_integer and self._is_id(values):
+        whole = is_integer or (self.missing and all(value.is_integer() for value in distinct))
+        if self.type is None and not self.is_condition and whole and self._is_id(values):
             return self._id(f"it has {len(distinct):,} different integers, one per row")
         few = len(distinct) + bool(self.missing) <= 2 and len(self.cells) >= 10 * len(distinct)
         if not self.is_condition and (few or len(distinct) == 1):
@@ -311,9 +315,9 @@ class _Inference:
 
     def _is_id(self, values: Mapping[str, float]) -> bool:
         """Return whether integers identify the rows: all differ, and they count the rows or have such a name."""
-        if self.missing or len(set(values.values())) < len(self.cells):
+        numbers = np.array([values[cell] for cell in self.cells if cell in values])
+        if len(set(values.values())) < len(numbers):
             return False
-        numbers = np.array([values[cell] for cell in self.cells])
         steps = np.diff(numbers)
         counts = bool((steps == 1).all())
         if re.fullmatch(r"Unnamed: \d+", self.name) and counts:
@@ -411,7 +415,7 @@ class _Inference:
         schema: dict[str, Any] = {"name": self.name, "kind": "categorical", "type": kind}
         if self.missing:
             # Other texts of missing cells are classes as well, so that they are written as often as they occur.
-            text = "" if "" in self.missing else max(sorted(self.missing), key=lambda cell: self.counts[cell])
+            text = "" if "" in self.missing else self._missing_text()
             classes = (*classes, *sorted(self.missing - {text}), text)
             schema["missing"] = text
         if len(classes) > MAX_CLASSES:
@@ -441,10 +445,14 @@ class _Inference:
                 "expected a number in the range of float32",
             )
         if self.missing:
-            schema["missing"] = max(sorted(self.missing), key=lambda cell: self.counts[cell])
+            schema["missing"] = self._missing_text()
         nan = float("nan")
         full = np.array([values.get(cell, nan) for cell in self.cells], np.float64)
         return Column(schema, (full - offset).astype(np.float32))
+
+    def _missing_text(self) -> str:
+        """Return the most frequent text of a missing cell."""
+        return max(sorted(self.missing), key=lambda cell: self.counts[cell])
 
     def _as_classes(self) -> str:
         return f"give --categorical-columns {self.shown} to read its values as classes"

@@ -374,6 +374,12 @@ class _Checker:
             for name, highest in (("start", 2**53), ("width", MAX_WIDTH)):
                 if not is_integer(column.get(name)) or not 0 <= column[name] <= highest:
                     self.fail(f"an identifier's {name}", column.get(name), f"an integer from 0 to {highest}")
+            for name in ("suffix", "missing"):
+                if column.get(name, "") != "":
+                    self.text(column, name, MAX_COLUMN_TEXT)
+            share = column.get("missing_share", 0)
+            if not is_number(share) or not 0 <= share <= 1:
+                self.fail("an identifier's missing_share", share, "a number from 0 to 1")
         return tuple(columns)
 
     def order(self, data: Data, conditions: tuple[Condition, ...]) -> None:

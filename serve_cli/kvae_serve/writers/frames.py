@@ -158,7 +158,8 @@ def _parsed(texts: list[str], column: Mapping[str, Any]) -> np.ndarray:
     if not is_text and {text.casefold() for text in present} <= {"true", "false"}:
         booleans = [None if text == missing else text.casefold() == "true" for text in texts]
         return np.array(booleans, bool if missing is None else object)
-    kind = {"integer": int, "number": float, "id": int}.get(column["type"]) if "type" in column else None
+    numbers = {"integer": int, "number": float, "id": int if missing is None else float}
+    kind = numbers.get(column["type"]) if "type" in column else None
     if kind is None and any(name in inner for name in ("int", "float", "timedelta", "duration")):
         kind = int if "int" in inner else float
     if kind is not None and (not is_text or column["type"] in ("integer", "number")):

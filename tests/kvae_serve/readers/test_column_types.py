@@ -319,6 +319,35 @@ def test_first_column_of_row_numbers_with_gaps_is_an_identifier(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("cell", "keys", "first"),
+    [
+        (lambda i: "NA" if i % 4 == 2 else f"{7 * i + 11}", {"prefix": "", "start": 11}, "11"),
+        (lambda i: "" if i % 4 == 2 else f"{7 * i + 11}.0", {"prefix": "", "start": 11, "suffix": ".0"}, "11.0"),
+        (lambda i: "" if i % 4 == 2 else f"C-{i:03d}", {"prefix": "C-", "start": 0, "width": 3}, "C-000"),
+        (lambda i: "?" if i % 4 == 2 else f"{i}@mail", {"prefix": "customer_id-", "start": 1}, "customer_id-1"),
+    ],
+)
+def test_missing_identifiers_are_written_as_often_as_they_occur(cell, keys, first, tmp_path):
+    data = read(tmp_path, [{"b": f"{i % 7}", "customer_id": cell(i)} for i in range(ROWS)])
+    (column,) = data.outside
+    assert {"type": "id", "missing": cell(2), "missing_share": 0.25, **keys}.items() <= column.items()
+    assert first in data.notes[0]
+    assert data.notes[0].endswith("..., missing in 25.0 % of rows")
+    lines = list(csv.DictReader(written(data).splitlines()))
+    texts = [line["customer_id"] for line in lines]
+    assert texts[0] == first
+    assert texts.count(cell(2)) == pytest.approx(ROWS / 4, abs=1)
+    present = [text for text in texts if text != cell(2)]
+    assert len(set(present)) == len(present)
+    assert table(data).data.outside == data.outside
+
+
+def test_repeated_integers_with_missing_cells_are_not_identifiers(tmp_path):
+    data = read(tmp_path, [{"id": "" if i % 4 == 2 else f"{i // 2}", "b": f"{i % 7}"} for i in range(ROWS)])
+    assert data.columns[0]["type"] == "integer"
+
+
+@pytest.mark.parametrize(
     ("name", "cell"),
     [("year", with_gaps), ("dose", lambda i: 5 * i), ("height", lambda i: i * i), ("size", lambda i: i * 17 % ROWS)],
 )

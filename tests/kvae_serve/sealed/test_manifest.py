@@ -297,6 +297,7 @@ def test_written_form_of_columns_is_read():
         {"age": {"minimum": 91}}, {"age": {"minimum": "17"}}, {"age": {"offset": None}},
         {"age": {"offset": True}}, {"age": {"missing": 3}}, {"age": {"missing": "x" * 201}}, {"age": {"missing": "\n"}},
         {"age": {"format": "%Y"}}, {"day": {"format": "%Q"}}, {"day": {"format": "%Y" * 40}}, {"day": {"format": 1}},
+        {"id": {"missing": 1}}, {"id": {"suffix": "\n"}}, {"id": {"missing_share": 1.5}}, {"id": {"missing_share": ""}},
         {"city": {"type": "datetime"}}, {"city": {"missing": "a"}}, {"city": {"dtype": 7}},
         {"city": {"categories": []}}, {"city": {"categories": ["a", "a"]}}, {"city": {"categories": ["a", 1]}},
         {"city": {"categories": ["a", "\n"]}}, {"city": {"ordered": 1}}, {"land": {"categories": "a"}},

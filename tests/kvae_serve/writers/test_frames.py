@@ -52,6 +52,20 @@ def manifest(data: Dataset) -> Manifest:
     return Manifest.from_dict(make_tiny_models.manifest("conditional", True, "standard_normal") | changes)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "Int64", "object"])
+def test_missing_identifiers_have_the_type_of_the_training_table(dtype):
+    values = [None if i % 4 == 2 else f"C-{i}" if dtype == "object" else 11 + i for i in range(ROWS)]
+    frame = pandas.DataFrame({"user_id": pandas.Series(values, dtype=dtype), "b": np.arange(ROWS) % 7})
+    data = csv.infer(frames.from_frame(frame, "a"), ReadOptions())
+    assert data.outside[0]["missing_share"] == 0.25
+    result = to_frame(to_arrays(manifest(data), data.x, {}))
+    assert result.dtypes.equals(frame.dtypes)
+    assert result["user_id"].isna().sum() == pytest.approx(ROWS / 4, abs=1)
+    present = result["user_id"].dropna()
+    assert present.is_unique
+    assert present.iloc[0] == ("C-0" if dtype == "object" else 11)
+
+
 @pytest.mark.parametrize("name", list(table()))
 def test_types_and_values_survive(name):
     frame = table()[[name, "float"] if name != "float" else ["float"]]
