@@ -36,6 +36,9 @@ def in_units(column: Column, values: np.ndarray) -> np.ndarray:
     if "format" in column or "step" in column:
         unit = column.get("step") or dates.step(column["format"])
         numbers = np.round(numbers / unit) * unit
+    if "calendar" in column:
+        bounds = (column.get("minimum", dates.FIRST), column.get("maximum", dates.LAST))
+        numbers = dates.nearest(numbers, column["calendar"], *bounds)
     if "format" not in column and "decimals" in column:
         numbers = np.round(numbers, column["decimals"]) + 0.0  # Not -0.
     if "digits" in column:
@@ -122,6 +125,7 @@ def describe(column: Column) -> str:
         if "digits" in column:
             digits = f" with {column['digits']} significant digit{'s' if column['digits'] > 1 else ''}"
         kind += f"{digits} from {bounds[0]} to {bounds[1]}"
+        kind += f", only {dates.describe_calendar(column['calendar'])}" if "calendar" in column else ""
         kind += _steps(column)
     if "missing" in column:
         kind += f", missing cells are {printable(column['missing'], 20) or 'empty'}"

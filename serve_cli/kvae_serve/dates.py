@@ -3,13 +3,17 @@
 A format has the directives of `strftime` that `DIRECTIVES` lists; `%-d` is a day without a leading zero, and `%3f` a
 fraction of a second with three digits. Months have English names. A time zone is literal text, so every value is in the
 time zone of its column.
+
+A calendar states the days that dates can have: `month_days` from 1 to 31, and -1 for the last; `months` from 1 to 12;
+and `weekdays` from 0 (Monday) to 6. A key that is missing allows all of them.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -42,12 +46,17 @@ DIRECTIVES = {
 FIRST, LAST = -62_135_596_800.0, 253_402_300_799.0
 """Seconds of the first and the last moment that a date can have: the years 1 to 9999."""
 MAX_FORMAT = 60
+CALENDAR = {"month_days": (-1, *range(1, 32)), "months": tuple(range(1, 13)), "weekdays": tuple(range(7))}
+"""Keys of a calendar, and the values of each."""
 
 _DIRECTIVE = re.compile(r"%(-?|[1-6](?=f))([A-Za-z%])")
 _UNPADDED = "mdHI"
 _STEPS = (("S", 1.0), ("M", 60.0), ("HI", 3600.0))
 _DIGITS = 6
 _DAY = 86_400.0
+_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+# Probability below which days are not the same by chance, and the most days of a month that are a calendar.
+_CHANCE, _MOST_MONTH_DAYS = 1e-3, 4
 _ZONE = r"(?P<zone>Z|[+-]\d\d:?\d\d)?"
 _TIME = re.compile(
     rf"(?P<sep>[ T])?(?P<h>\d{{1,2}}):\d{{2}}(?P<s>:\d{{2}}(?P<f>\.\d{{1,6}})?)?(?P<ps> ?)(?P<p>[AaPp][Mm])?{_ZONE}",
@@ -157,6 +166,107 @@ def step(form: str) -> float:
     if "f" in used:
         return 10.0 ** -int(used["f"] or _DIGITS)
     return next((seconds for names, seconds in _STEPS if set(used) & set(names)), _DAY)
+
+
+def calendar(values: np.ndarray) -> dict[str, list[int]]:
+    """Return the calendar of dates, such as the last days of months; {} if they are on any days.
+
+    Args:
+        values: Seconds since 1970, `[dates]`.
+
+    Example:
+        >>> calendar(parse(["2024-01-31", "2024-02-29", "2024-03-31", "2024-04-30"], "%Y-%m-%d"))
+        {'month_days': [-1]}
+    """
+    import numpy as np
+
+    dates = np.unique(np.floor(values / _DAY)).astype(np.int64)
+    day, is_last, month, weekday = _parts(dates)
+
+    def distinct(each: np.ndarray, num: int) -> list[int]:
+        """Return the values that occur if that few of `num` are unlikely by chance; [] otherwise."""
+        found = np.unique(each).tolist()
+        chance = math.comb(num, len(found)) * (len(found) / num) ** len(dates)
+        return found if len(found) < num and chance < _CHANCE else []
+
+    month_days = min((distinct(each, 31) for each in (day, np.where(is_last, -1, day))), key=len)
+    if 0 < len(month_days) <= _MOST_MONTH_DAYS:
+        months = distinct(month, 12)
+        return {"month_days": month_days} | ({"months": months} if months else {})
+    weekdays = distinct(weekday, 7)
+    return {"weekdays": weekdays} if weekdays else {}
+
+
+def nearest(values: np.ndarray, days: Mapping[str, Sequence[int]], low: float, high: float) -> np.ndarray:
+    """Move dates to the nearest days of a calendar between two dates; the time of the day stays.
+
+    Args:
+        values: Seconds since 1970, float64 `[rows]`; NaN stays NaN.
+        days: The calendar.
+        low: Earliest date, in seconds.
+        high: Latest date.
+
+    Example:
+        >>> moved = nearest(parse(["2024-02-16"], "%Y-%m-%d"), {"month_days": [-1]}, FIRST, LAST)
+        >>> write(moved, "%Y-%m-%d")
+        ['2024-02-29']
+    """
+    import numpy as np
+
+    low, high = max(low, FIRST), min(high, LAST)
+    values = np.clip(values, low, high)
+    day = np.floor(values / _DAY)
+    known = ~np.isnan(values)
+    allowed = _days(math.floor(low / _DAY), math.floor(high / _DAY), *(tuple(days.get(key, ())) for key in CALENDAR))
+    if len(allowed):
+        after = np.clip(np.searchsorted(allowed, day[known]), 0, len(allowed) - 1)
+        before, after = allowed[np.maximum(after - 1, 0)], allowed[after]
+        moved = np.where(np.abs(before - day[known]) <= np.abs(after - day[known]), before, after)
+        values[known] += (moved - day[known]) * _DAY
+    return values
+
+
+def describe_calendar(days: Mapping[str, Sequence[int]]) -> str:
+    """Return a calendar as text.
+
+    Example:
+        >>> describe_calendar({"month_days": [-1], "months": [6, 12]})
+        'the last day of Jun, Dec'
+    """
+    parts = [", ".join(_WEEKDAYS[each] for each in days.get("weekdays", ()))]
+    if "month_days" in days or "months" in days:
+        of_month = ", ".join("the last day" if each < 0 else f"day {each}" for each in days.get("month_days", ()))
+        months = ", ".join(_SHORT[each - 1] for each in days.get("months", ())) or "a month"
+        parts.append(f"{of_month or 'any day'} of {months}")
+    return "; ".join(filter(None, parts))
+
+
+@functools.lru_cache(maxsize=8)
+def _days(
+    first: int, last: int, month_days: tuple[int, ...], months: tuple[int, ...], weekdays: tuple[int, ...]
+) -> np.ndarray:
+    """Return the days of a calendar from `first` to `last`, int64, in days since 1970."""
+    import numpy as np
+
+    dates = np.arange(first, last + 1)
+    day, is_last, month, weekday = _parts(dates)
+    allowed = np.ones(len(dates), bool)
+    if month_days:
+        allowed &= np.isin(day, month_days) | (is_last & (-1 in month_days))
+    if months:
+        allowed &= np.isin(month, months)
+    if weekdays:
+        allowed &= np.isin(weekday, weekdays)
+    return dates[allowed]
+
+
+def _parts(dates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the day of the month, whether it is the last, the month and the weekday of days since 1970."""
+    moments = dates.astype("datetime64[D]")
+    months = moments.astype("datetime64[M]")
+    day = (moments - months).astype(int) + 1
+    is_last = (moments + 1).astype("datetime64[M]") != months
+    return day, is_last, months.astype(int) % 12 + 1, (dates + 3) % 7
 
 
 def _candidates(cell: str) -> list[str]:

@@ -88,3 +88,47 @@ def test_invalid_formats_are_refused(form):
 @pytest.mark.parametrize("form", [*FORMATS, "%-m/%-d/%y", "100%% %Y"])
 def test_valid_formats_are_accepted(form):
     assert dates.is_format(form)
+
+
+@pytest.mark.parametrize(
+    ("frequency", "num", "calendar", "text"),
+    [
+        ("ME", 60, {"month_days": [-1]}, "the last day of a month"),
+        ("MS", 60, {"month_days": [1]}, "day 1 of a month"),
+        ("SMS", 60, {"month_days": [1, 15]}, "day 1, day 15 of a month"),
+        ("SME", 60, {"month_days": [-1, 15]}, "the last day, day 15 of a month"),
+        ("QE", 40, {"month_days": [-1], "months": [3, 6, 9, 12]}, "the last day of Mar, Jun, Sep, Dec"),
+        ("YS", 20, {"month_days": [1], "months": [1]}, "day 1 of Jan"),
+        ("B", 90, {"weekdays": [0, 1, 2, 3, 4]}, "Mon, Tue, Wed, Thu, Fri"),
+        ("W-SUN", 30, {"weekdays": [6]}, "Sun"),
+        ("D", 400, {}, ""),
+        ("D", 5, {}, ""),
+        ("ME", 3, {}, ""),
+        ("h", 400, {}, ""),
+    ],
+)
+def test_calendar_of_dates_agrees_with_pandas(frequency, num, calendar, text):
+    pandas = pytest.importorskip("pandas")
+    moments = pandas.date_range("1965-02-03", periods=num, freq=frequency)
+    seconds = moments.to_numpy().astype("datetime64[s]").astype(np.float64)
+    assert dates.calendar(np.random.default_rng(0).permutation(np.repeat(seconds, 2))) == calendar
+    assert dates.describe_calendar(calendar) == text
+    if not calendar:
+        return
+    values = 86_400 * np.round(np.random.default_rng(1).uniform(seconds[0] - 1e7, seconds[-1] + 1e7, 500) / 86_400)
+    closest = np.abs(np.clip(values, seconds[0], seconds[-1])[:, None] - seconds).argmin(axis=1)  # the earlier of two
+    np.testing.assert_array_equal(dates.nearest(values, calendar, seconds[0], seconds[-1]), seconds[closest])
+
+
+def test_nearest_day_keeps_the_time_and_missing_dates():
+    saturday, monday = dates.parse(["2024-03-02 13:30", "2024-03-04 09:00"], "%Y-%m-%d %H:%M")
+    calendar = {"weekdays": [0, 1, 2, 3, 4]}
+    moved = dates.nearest(np.array([saturday, np.nan, monday, 1e300]), calendar, dates.FIRST, dates.LAST)
+    assert dates.write(moved[[0, 2, 3]], "%Y-%m-%d %H:%M") == [
+        "2024-03-01 13:30",
+        "2024-03-04 09:00",
+        "9999-12-31 23:59",
+    ]
+    assert np.isnan(moved[1])
+    never = dates.nearest(np.array([saturday]), {"month_days": [30], "months": [2]}, dates.FIRST, dates.LAST)
+    assert never[0] == saturday

@@ -367,10 +367,12 @@ class _Inference:
         values = dict(zip(present, dates.parse(present, forms[0]).tolist(), strict=True))
         schema: dict[str, Any] = {"name": self.name, "kind": "numeric", "type": "datetime", "format": forms[0]}
         micros = [round(value * 1e6) for value in values.values()]
-        for step in (_DAY, 3600, 60, 1, 0.001):
+        for step in (_DAY, *(3600 * each for each in (12, 6, 1, 0.5, 0.25)), 600, 300, 60, 1, 0.001):
             if step > dates.step(forms[0]) and all(each % round(step * 1e6) == 0 for each in micros):
                 schema["step"] = step
                 break
+        if days := dates.calendar(np.array(list(values.values()))):
+            schema["calendar"] = days
         return self._scaled(schema, values, 0.0)
 
     def _check_order(self, present: Sequence[str], forms: Sequence[str]) -> None:

@@ -195,6 +195,19 @@ def _load_json(text: str, source: str) -> dict[str, Any]:
     return value
 
 
+def _is_calendar(days: Any) -> bool:
+    return (
+        isinstance(days, dict)
+        and 0 < len(days) <= len(dates.CALENDAR)
+        and all(
+            isinstance(each, list)
+            and each
+            and all(is_integer(day) and day in dates.CALENDAR.get(key, ()) for day in each)
+            for key, each in days.items()
+        )
+    )
+
+
 def _is_float32(value: Any) -> bool:
     return is_number(value) and abs(value) <= MAX_FLOAT
 
@@ -330,6 +343,9 @@ class _Checker:
             self.fail("a column's format", column["format"], "a date format such as %Y-%m-%d, of a datetime")
         if kind == "datetime" and "format" not in column:
             self.fail("a column's format", None, "a date format such as %Y-%m-%d")
+        days = column.get("calendar", {})
+        if "calendar" in column and ("format" not in column or not _is_calendar(days)):
+            self.fail("a column's calendar", days, f"an object of lists with the keys {', '.join(dates.CALENDAR)}")
         step = column.get("step", 1)
         if not is_number(step) or step <= 0:
             self.fail("a column's step", step, "a number above 0")

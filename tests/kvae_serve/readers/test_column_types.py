@@ -114,6 +114,32 @@ def test_type_is_inferred_and_written_back_unchanged(name, tmp_path):
     np.testing.assert_array_equal(again.x, data.x)
 
 
+@pytest.mark.parametrize(
+    ("form", "day", "keys"),
+    [
+        ("%Y-%m-%d", lambda i: np.datetime64("1960-02", "M") + i + 1 - np.timedelta64(1, "D"), {"month_days": [-1]}),
+        ("%d-%b-%Y", lambda i: np.datetime64("1960-02", "M") + i, {"month_days": [1]}),
+        ("%Y-%m-%d", lambda i: np.datetime64("1960", "Y") + i, {"month_days": [1], "months": [1]}),
+    ],
+)
+def test_values_between_dates_are_written_as_dates_of_the_same_kind(form, day, keys, tmp_path):
+    moments = [day(i).astype("datetime64[s]").item() for i in range(ROWS)]
+    data = read(tmp_path, [{"a": each.strftime(form), "b": f"{i % 7}"} for i, each in enumerate(moments)])
+    column = data.columns[0]
+    assert column["calendar"] == keys
+    assert written(data) == (tmp_path / "a.csv").read_text()
+    between = np.linspace(data.x[0, 0] - 1e8, data.x[-1, 0] + 1e8, 500)
+    drawn = cells.texts(table(data).data.columns[0], between)
+    assert set(drawn) == {each.strftime(form) for each in moments}
+
+
+@pytest.mark.parametrize(("minutes", "step"), [(720, 43_200), (15, 900), (5, 300), (7, 60)])
+def test_times_are_written_in_the_steps_of_the_training_table(minutes, step, tmp_path):
+    moments = [np.datetime64("2024-01-01T00:00") + minutes * i for i in range(ROWS)]
+    data = read(tmp_path, [{"a": str(each), "b": f"{i % 7}"} for i, each in enumerate(moments)])
+    assert data.columns[0].get("step", 60) == step
+
+
 ADULT = ["39, State-gov, 77516, Bachelors, <=50K", "50, Self, 83311, Bachelors, >50K", "38, ?, 215646, HS-grad, <=50K"]
 SPACED = {
     "all lines": ["age, workclass, fnlwgt, education, income", *ADULT * 4],
