@@ -30,7 +30,7 @@ def one_input(data: bytes) -> None:
         if not len(dataset.x) or any(len(each) != len(dataset.x) for each in dataset.conditions.values()):
             raise AssertionError("the arrays of a data set have different lengths")
     except InputDataError as error:
-        if not str(error).isprintable() or len(str(error)) > 1000:
+        if not str(error).isprintable() or len(str(error)) > 3000:
             raise AssertionError(f"the message is not printable or too long: {error!r}") from error
 
 

@@ -1,7 +1,8 @@
 """Errors of kvae, one class per exit code of the command.
 
 The library raises an error. The command prints its message in one line and ends with `exit_code`. A message states the
-problem, the expected value, and the next step. It consists of printable characters, 1,000 at most.
+problem, the expected value, and the next step. It consists of printable characters, 1,000 at most; 3,000 if it lists
+problems of input data.
 
 * KvaeError (1)
   - RequestError (2)
@@ -70,6 +71,7 @@ class InputDataError(KvaeError, ValueError):
     """
 
     exit_code = 4
+    max_length = 2993
 
 
 class ModelFileError(KvaeError, ValueError):

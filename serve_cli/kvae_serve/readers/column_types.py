@@ -24,7 +24,7 @@ import numpy as np
 from kvae_serve import cells as written
 from kvae_serve import dates
 from kvae_serve.csv_escape import NUMBER
-from kvae_serve.errors import InputDataError, printable
+from kvae_serve.errors import printable
 from kvae_serve.readers import csv_numbers
 from kvae_serve.readers.dataset import Table
 from kvae_serve.sealed.manifest import COLUMN_TYPES, MAX_AFFIX, MAX_COLUMN_TEXT, MAX_DIGITS
@@ -474,7 +474,7 @@ def known_values(
     is `UNSEEN`.
 
     Raises:
-        InputDataError: A cell is not a number, or not a date of the column's format.
+        ColumnError: A cell is not a number, or not a date of the column's format.
     """
     cells, shown = table.cells[name], printable(name, 60)
     tokens = {*missing_values, *([schema["missing"]] if "missing" in schema else [])}
@@ -492,10 +492,8 @@ def known_values(
     for cell, value in values.items():
         if not np.isfinite(value):
             in_range = " in the range of float32" if NUMBER.fullmatch(cell) and "format" not in schema else ""
-            raise InputDataError(
-                f"{table.source}, {table.where(name, cells.index(cell))} contains {printable(cell, 40)}; "
-                f"{expected}{in_range}."
-            )
+            problem = f"{table.where(name, cells.index(cell))} contains {printable(cell, 40)}"
+            raise ColumnError(problem, f"{expected}{in_range}")
     absent, notes = float("nan"), []
     if "atoms" in schema and (note := _unseen_numbers(table, name, schema, values)):
         notes.append(note)
@@ -578,14 +576,11 @@ def _known_numbers(table: Table, name: str, present: Sequence[str], decimal_comm
         try:
             found = csv_numbers.recognise(present, table.delimiter, decimal_comma)
         except csv_numbers.AmbiguousError as error:
-            raise InputDataError(
-                f"{table.source}, column {printable(name, 60)}: {error}. Write it without separators of thousands."
-            ) from None
+            problem = f"column {printable(name, 60)}: {error}"
+            raise ColumnError(problem, "write it without separators of thousands") from None
         if found is None:
-            row = table.cells[name].index(texts[0])
-            raise InputDataError(
-                f"{table.source}, {table.where(name, row)} contains {printable(texts[0], 40)}; expected a number."
-            )
+            where = table.where(name, table.cells[name].index(texts[0]))
+            raise ColumnError(f"{where} contains {printable(texts[0], 40)}", "expected a number")
         plain = found.cells
     return np.array(plain, np.float64)
 

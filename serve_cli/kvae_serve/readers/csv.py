@@ -5,6 +5,7 @@ The first row contains the column names. `column_types` finds the type of each c
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import re
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from kvae_serve.errors import InputDataError, printable
 from kvae_serve.readers import csv_numbers
 from kvae_serve.readers.column_types import ColumnError, class_indices, known_values, sorted_classes
 from kvae_serve.readers.column_types import infer as infer_column
-from kvae_serve.readers.dataset import Dataset, MissingSplitError, ReadOptions, Split, Table
+from kvae_serve.readers.dataset import LISTED, Dataset, MissingSplitError, ReadOptions, Split, Table, listed
 from kvae_serve.sealed.manifest import DELIMITERS, RESERVED, Condition
 
 SUFFIXES = (".csv", ".tsv")
@@ -30,9 +31,6 @@ MAX_LINE = 2**22
 MAX_COLUMNS = 10_000
 MAX_CELLS = 50_000_000
 MAX_NAME = 200
-
-# A message of the command has at most 1,000 characters.
-_SHOWN_PROBLEMS = 5
 
 _DELIMITERS = (",", ";", "\t", "|")
 _DELIMITER_NAMES = {"tab": "\t", "\\t": "\t", "space": " "}
@@ -68,11 +66,12 @@ def read_folder(folder: Path, split: Split, options: ReadOptions, source: str) -
     test = parse(folder / "test.csv", f"{source}/test.csv", options)
     if train.columns:
         return apply(test, train.columns, conditions, options.missing_values)
+    problems: list[_Problem] = []
+    known = _known_conditions(test, conditions, problems)
+    if problems:
+        raise InputDataError(_described(test, problems))
     read = as_numbers(test, [each.name for each in conditions], options)
-    texts = _with_graph_names(test)
-    labels = {each.name: _known(test, texts[each.name], each.classes or None) for each in conditions}
-    values = {each.name: labels[each.name].astype(np.int64 if each.categorical else np.float32) for each in conditions}
-    return read._replace(conditions=values, class_names=train.class_names)
+    return read._replace(conditions=known, class_names=train.class_names)
 
 
 def parse(path: Path, source: str, options: ReadOptions | None = None, may_be_single: bool = False) -> Table:
@@ -134,7 +133,7 @@ def infer(table: Table, options: ReadOptions) -> Dataset:
                 hint = ""
                 if (option, name) == ("condition_columns", "label"):
                     hint = " Give --condition-columns with columns of it in place of --conditional."
-                raise _unknown_column(table, name, hint)
+                raise _unknown_columns(table, [name], hint)
     if both := set(options.condition_columns) & set(options.drop_columns):
         raise InputDataError(
             f"Column {printable(min(both), 60)} of {table.source} cannot be both a condition and dropped. Choose one."
@@ -203,7 +202,7 @@ def _columns(
 ) -> _Read:
     """Read all columns except the skipped ones."""
     read = _Read()
-    problems: list[tuple[str, str, str]] = []
+    problems: list[_Problem] = []
     decimal_comma = _decimal_comma(table)
     for name in table.cells:
         if name in skipped:
@@ -213,10 +212,10 @@ def _columns(
         # A label is always a class, even if the classes are numbers.
         if name in options.categorical_columns or (is_condition and graph_name(name) == "label"):
             chosen.setdefault("type", "category")
-        try:
+        column = None
+        with _collected(problems, name):
             column = infer_column(table, name, decimal_comma, options.missing_values, chosen, is_condition)
-        except ColumnError as error:
-            problems.append((name, error.problem, error.advice))
+        if column is None:
             continue
         schema = column.schema
         if name in table.dtypes:
@@ -243,7 +242,7 @@ def _columns(
         if classes is not None:
             read.class_names[condition] = tuple(classes)
     if problems:
-        raise _problems(table, problems, options)
+        raise _unreadable(table, problems, options)
     return read
 
 
@@ -265,18 +264,21 @@ def apply(
     """
     decimal_comma = _decimal_comma(table)
     stacked, notes = [], list(table.notes)
+    absent = [column["name"] for column in columns if column["name"] not in table.cells]
+    problems: list[_Problem] = []
     for column in columns:
-        if column["name"] not in table.cells:
-            raise _unknown_column(table, column["name"])
-        values, note = known_values(table, column["name"], column, decimal_comma, missing_values)
-        stacked.append(values)
-        notes += [note] if note else []
-    by_graph_name = _with_graph_names(table)
-    values_by_name: dict[str, np.ndarray] = {}
-    for condition in conditions:
-        if (name := by_graph_name.get(condition.name)) is not None:
-            values = _known(table, name, condition.classes or None, decimal_comma, condition.name)
-            values_by_name[condition.name] = values.astype(np.int64) if condition.categorical else values
+        if column["name"] in absent:
+            continue
+        with _collected(problems, column["name"]):
+            values, note = known_values(table, column["name"], column, decimal_comma, missing_values)
+            stacked.append(values)
+            notes += [note] if note else []
+    values_by_name = _known_conditions(table, conditions, problems, decimal_comma)
+    if absent or problems:
+        sentences = [str(_unknown_columns(table, absent))] if absent else []
+        raise InputDataError(
+            " ".join([*sentences, *([_described(table, problems, "Correct these cells.")] if problems else [])])
+        )
     class_names = {each.name: each.classes for each in conditions if each.name in values_by_name and each.categorical}
     x = np.stack(stacked, axis=1)
     read = Dataset(x, values_by_name, class_names, table.source, None, tuple(columns), tuple(notes))
@@ -289,27 +291,23 @@ def as_numbers(table: Table, condition_names: Sequence[str], options: ReadOption
     Raises:
         InputDataError: A value of another column is not a number.
     """
-    by_graph_name = _with_graph_names(table)
     pixels = _pixel_columns(table)
-    label = _label_column(table) if pixels else None
+    columns = _condition_columns(table, condition_names)
+    problems: list[_Problem] = []
     conditions: dict[str, np.ndarray] = {}
     class_names: dict[str, tuple[str, ...]] = {}
-    taken = {label}
-    for condition in condition_names:
-        name = label if condition == "label" and label is not None else by_graph_name.get(condition)
-        if name is None:
-            continue
-        taken.add(name)
-        if condition == "label" or not all(NUMBER.fullmatch(cell) for cell in table.cells[name]):
-            class_names[condition] = sorted_classes(set(table.cells[name]))
-            conditions[condition] = _indices(table, name, class_names[condition]).astype(np.int64)
-        else:
-            conditions[condition] = _numbers(table, name)
+    for condition, name in columns.items():
+        with _collected(problems, name):
+            if condition == "label" or not all(NUMBER.fullmatch(cell) for cell in table.cells[name]):
+                class_names[condition] = sorted_classes(set(table.cells[name]))
+                conditions[condition] = _indices(table, name, class_names[condition]).astype(np.int64)
+            else:
+                conditions[condition] = _numbers(table, name)
+    taken = set(columns.values())
     if pixels:
-        x, value_range = _images(table, pixels, options)
+        x, value_range = _images(table, pixels, options, problems)
         return Dataset(x, conditions, class_names, table.source, value_range, (), table.notes)
-    decimal_comma = _decimal_comma(table)
-    x = np.stack([_numbers(table, name, decimal_comma) for name in table.cells if name not in taken], axis=1)
+    x = _stacked(table, [name for name in table.cells if name not in taken], problems, _decimal_comma(table))
     return Dataset(x, conditions, class_names, table.source, None, (), table.notes)
 
 
@@ -319,8 +317,29 @@ def graph_name(name: str) -> str:
     return f"_{identifier}" if not identifier or identifier[0].isdigit() else identifier
 
 
-def _with_graph_names(table: Table) -> dict[str, str]:
-    return {graph_name(name): name for name in table.cells}
+def _condition_columns(table: Table, conditions: Iterable[str]) -> dict[str, str]:
+    """Return the column of each condition that the table has. The label of images may have another name."""
+    columns = {graph_name(name): name for name in table.cells}
+    if (label := _label_column(table)) is not None and _pixel_columns(table):
+        columns["label"] = label
+    return {name: columns[name] for name in conditions if name in columns}
+
+
+def _known_conditions(
+    table: Table, conditions: Sequence[Condition], problems: list[_Problem], decimal_comma: bool = False
+) -> dict[str, np.ndarray]:
+    """Return the values of those conditions of a model that the table has, and append their problems."""
+    columns = _condition_columns(table, [each.name for each in conditions])
+    values = {}
+    for condition in conditions:
+        if (name := columns.get(condition.name)) is not None:
+            with _collected(problems, name):
+                if condition.categorical:
+                    indices = _indices(table, name, condition.classes, condition.name)
+                    values[condition.name] = indices.astype(np.int64)
+                else:
+                    values[condition.name] = _numbers(table, name, decimal_comma)
+    return values
 
 
 def _parse(file: IO[str], source: str, options: ReadOptions, may_be_single: bool) -> Table:
@@ -349,22 +368,27 @@ def _parse(file: IO[str], source: str, options: ReadOptions, may_be_single: bool
     columns: list[list[str]] = []
     number = skipped
     blank = 0
+    problems = _RowProblems(source)
     try:
         for number, row in enumerate(rows, start=1 + skipped):
             if not row:
                 blank = blank or number
                 continue
-            if blank:
-                raise InputDataError(f"{source}, row {blank} is empty. Remove it.")
+            if blank:  # Empty rows at the end are ignored.
+                several = f"rows {blank} to {number - 1} are empty"
+                problems.add(blank, f"row {blank} is empty" if blank == number - 1 else several, "Remove empty rows.")
+                blank = 0
             if number == 1 + skipped:
                 header = row
                 columns = [[] for _ in header]
                 continue
             if len(row) != len(header):
-                hint = options.advice(" Set --delimiter if it is not " + _delimiter_name(delimiter) + ".", "")
-                raise InputDataError(
-                    f"{source}, row {number} has {len(row)} cells; expected {len(header)}, as in the header.{hint}"
+                flag = f"Correct such rows, or set --delimiter if it is not {_delimiter_name(delimiter)}."
+                advice = options.advice(flag, "Correct such rows.")
+                problems.add(
+                    number, f"row {number} has {len(row)} cells, expected {len(header)} as in the header", advice
                 )
+                continue
             if number * len(header) > MAX_CELLS:
                 raise InputDataError(
                     f"{source} has more than {MAX_CELLS} cells, the most that are read. Save it as .npz."
@@ -372,11 +396,13 @@ def _parse(file: IO[str], source: str, options: ReadOptions, may_be_single: bool
             for column, cell in zip(columns, row, strict=True):
                 column.append(cell)
     except csv.Error as error:
-        raise InputDataError(f"{source}, row {number + 1} is not valid CSV: {printable(error, 80)}.") from error
+        problems.add(number + 1, f"row {number + 1} is not valid CSV: {printable(error, 80)}", "Save it as CSV again.")
+        problems.check()
     if not header:
         raise InputDataError(f"{source} is empty; expected a first row with column names.")
     trimmed = [[unescape(cell.strip()) for cell in column] for column in columns]
-    names = _header(header, trimmed, source, notes)
+    names = _header(header, trimmed, source, notes, problems)
+    problems.check()
     if not columns[0]:
         raise InputDataError(f"{source} does not contain any rows below its header.")
     cells = {name: column for name, column in zip(names, trimmed, strict=True) if name}
@@ -471,7 +497,7 @@ def _is_comment(sample: Sequence[str], delimiter: str | None, complete: bool) ->
 
 
 def _delimiter_name(delimiter: str) -> str:
-    return {"\t": "a tab", " ": "a space"}.get(delimiter, f"a {delimiter}")
+    return {"\t": "a tab", " ": "a space", ",": "a comma", ";": "a semicolon"}.get(delimiter, f"a {delimiter}")
 
 
 def _lines(file: IO[str], source: str) -> Iterator[str]:
@@ -487,7 +513,31 @@ def _lines(file: IO[str], source: str) -> Iterator[str]:
         yield line
 
 
-def _header(row: list[str], columns: Sequence[list[str]], source: str, notes: list[str]) -> list[str]:
+class _RowProblems:
+    """Problems of the rows of a file, which one error lists."""
+
+    def __init__(self, source: str) -> None:
+        self._source, self._num = source, 0
+        self._problems: list[tuple[int, str]] = []
+        self._advice: dict[str, None] = {}
+
+    def add(self, row: int, problem: str, advice: str) -> None:
+        self._num += 1
+        self._advice[advice] = None
+        self._problems = sorted([*self._problems, (row, problem)], key=lambda each: each[0])[:LISTED]
+
+    def check(self) -> None:
+        """Raise `InputDataError` if there are problems."""
+        if not self._num:
+            return
+        several = f" has {self._num:,} problems: " if self._num > 1 else ", "
+        shown = listed([problem for _, problem in self._problems], num=self._num)
+        raise InputDataError(f"{self._source}{several}{shown}. {' '.join(self._advice)}")
+
+
+def _header(
+    row: list[str], columns: Sequence[list[str]], source: str, notes: list[str], problems: _RowProblems
+) -> list[str]:
     """Return the column names. A column without a name must be empty or, as the first, number the rows."""
     names = [unescape(name.strip()) for name in row]
     if len(names) > MAX_COLUMNS:
@@ -505,12 +555,12 @@ def _header(row: list[str], columns: Sequence[list[str]], source: str, notes: li
                 )
                 continue
         if not name or len(name) > MAX_NAME or not name.isprintable() or NUMBER.fullmatch(name):
-            raise InputDataError(
-                f"{source}, row 1 has {printable(name or 'nothing', 40)} as the name of column {index + 1}. "
-                "The first row must contain the column names."
-            )
-        if name in seen:
-            raise InputDataError(f"{source}, row 1 contains the column name {printable(name, 60)} twice. Rename one.")
+            shown = printable(name or "nothing", 40)
+            advice = "The first row must contain the column names."
+            problems.add(1, f"row 1 has {shown} as the name of column {index + 1}", advice)
+        elif name in seen:
+            advice = "Rename columns, so that all names are different."
+            problems.add(1, f"row 1 contains the column name {printable(name, 60)} twice", advice)
         seen.add(name)
     return names
 
@@ -520,19 +570,39 @@ def _numbers_rows(cells: Sequence[str]) -> bool:
     return any(all(cell == str(row + first) for row, cell in enumerate(cells)) for first in (0, 1))
 
 
-def _problems(table: Table, problems: Sequence[tuple[str, str, str]], options: ReadOptions) -> InputDataError:
+class _Problem(NamedTuple):
+    """Problem of a column, and the advice."""
+
+    name: str
+    problem: str
+    advice: str
+
+
+@contextlib.contextmanager
+def _collected(problems: list[_Problem], name: str) -> Iterator[None]:
+    """Append a `ColumnError` to the problems."""
+    try:
+        yield
+    except ColumnError as error:
+        problems.append(_Problem(name, error.problem, error.advice))
+
+
+def _described(table: Table, problems: Sequence[_Problem], advice: str = "") -> str:
+    """Return the text of one error for all problems of a table. Several problems have a common advice as well."""
+    if len(problems) == 1:
+        [(_name, problem, own)] = problems
+        joint = ", " if problem.startswith(("row ", "column ")) else " has "
+        return f"{table.source}{joint}{problem}; {own}."
+    shown = listed([f"{problem} ({own})" for _, problem, own in problems])
+    return f"{table.source} has {len(problems)} columns that cannot be read: {shown}. {advice}"
+
+
+def _unreadable(table: Table, problems: Sequence[_Problem], options: ReadOptions) -> InputDataError:
     """Return one error for all problems of a table, with the options that avoid them."""
     if len(problems) == 1:
-        _name, problem, advice = problems[0]
-        joint = ", " if problem.startswith("row ") else " has "
-        return InputDataError(f"{table.source}{joint}{problem}; {advice}. Leave the column out with --drop-columns.")
-    shown = "; ".join(f"{problem} ({advice})" for _, problem, advice in problems[:_SHOWN_PROBLEMS])
-    more = f"; and {len(problems) - _SHOWN_PROBLEMS} more" if len(problems) > _SHOWN_PROBLEMS else ""
-    dropped = ",".join((*options.drop_columns, *(name for name, _, _ in problems)))
-    return InputDataError(
-        f"{table.source} has {len(problems)} columns that cannot be read: {shown}{more}. "
-        f"Leave them out with --drop-columns {printable(repr(dropped) if ' ' in dropped else dropped, 200)}."
-    )
+        return InputDataError(f"{_described(table, problems)} Leave the column out with --drop-columns.")
+    dropped = shlex.quote(",".join((*options.drop_columns, *(name for name, _, _ in problems))))
+    return InputDataError(_described(table, problems, f"Leave them out with --drop-columns {printable(dropped, 400)}."))
 
 
 def _decimal_comma(table: Table) -> bool:
@@ -548,24 +618,32 @@ def _numbers(table: Table, name: str, decimal_comma: bool = False) -> np.ndarray
         try:
             numbers = csv_numbers.recognise(cells, table.delimiter, decimal_comma)
         except csv_numbers.AmbiguousError as error:
-            raise InputDataError(
-                f"{table.source}, column {printable(name, 60)}: {error}. Write it without separators of thousands."
-            ) from None
+            problem = f"column {printable(name, 60)}: {error}"
+            raise ColumnError(problem, "write it without separators of thousands") from None
         if numbers is None:
-            raise InputDataError(
-                f"{table.source}, {table.where(name, row)} contains {printable(cells[row], 40) or 'nothing'}; expected "
-                "a number."
-            )
+            shown = printable(cells[row], 40) or "nothing"
+            raise ColumnError(f"{table.where(name, row)} contains {shown}", "expected a number")
         cells = numbers.cells
     with np.errstate(over="ignore"):
         small = np.array(cells, np.float64).astype(np.float32)
     if not np.isfinite(small).all():
         row = int(np.flatnonzero(~np.isfinite(small))[0])
-        raise InputDataError(
-            f"{table.source}, {table.where(name, row)} contains {printable(cells[row], 40)}; expected a number in the "
-            "range of float32."
-        )
+        problem = f"{table.where(name, row)} contains {printable(cells[row], 40)}"
+        raise ColumnError(problem, "expected a number in the range of float32")
     return small
+
+
+def _stacked(
+    table: Table, names: Iterable[str], problems: Sequence[_Problem], decimal_comma: bool = False
+) -> np.ndarray:
+    """Return columns of numbers, float32 `[rows, names]`; raise `InputDataError` for their and earlier problems."""
+    values, problems = [], list(problems)
+    for name in names:
+        with _collected(problems, name):
+            values.append(_numbers(table, name, decimal_comma))
+    if problems:
+        raise InputDataError(_described(table, problems, "Correct these cells."))
+    return np.stack(values, axis=1)
 
 
 def _pixel_columns(table: Table) -> list[str]:
@@ -591,7 +669,9 @@ def _label_column(table: Table) -> str | None:
     return names[0] if len(names) == 1 else None
 
 
-def _images(table: Table, pixels: Sequence[str], options: ReadOptions) -> tuple[np.ndarray, tuple[float, float] | None]:
+def _images(
+    table: Table, pixels: Sequence[str], options: ReadOptions, problems: Sequence[_Problem] = ()
+) -> tuple[np.ndarray, tuple[float, float] | None]:
     """Return `[num, height, width, 1]` and its range: uint8 if all pixels are integers from 0 to 255."""
     match = _PIXEL.fullmatch(pixels[-1])
     assert match is not None
@@ -605,7 +685,7 @@ def _images(table: Table, pixels: Sequence[str], options: ReadOptions) -> tuple[
             f"{table.source} has {len(pixels)} columns of pixels, which are not gray images of {height}x{width}. "
             + options.advice("Set --image-size to HxW.", "Save the images as .npz.")
         )
-    x = np.stack([_numbers(table, name) for name in pixels], axis=1).reshape(-1, height, width, 1)
+    x = _stacked(table, pixels, problems).reshape(-1, height, width, 1)
     if (x == np.round(x)).all() and x.min() >= 0 and x.max() <= 255:
         return x.astype(np.uint8), (0.0, 255.0)
     return x, None
@@ -620,31 +700,20 @@ def _indices(table: Table, name: str, classes: Sequence[str], condition: str = "
     except KeyError:
         unknown = [row for row, cell in enumerate(cells) if cell not in index]
         row = unknown[0]
-        advice = ""
+        shown, advice = printable(cells[row], 40) or "nothing", f"expected one of the classes {_listed(classes)}"
         if condition:
-            advice = (
-                f" {len(unknown):,} of {len(cells):,} rows have an unknown class or none, which a condition cannot be. "
-                f"Leave these rows out, or set one {printable(condition, 40)} for all rows; with --over-labels, leave "
-                "the column out."
+            advice += (
+                f". {len(unknown):,} of {len(cells):,} rows have an unknown class or none, which a condition cannot be."
+                f" Leave these rows out, or set one {printable(condition, 40)} for all rows; with --over-labels, leave "
+                "the column out"
             )
-        raise InputDataError(
-            f"{table.source}, {table.where(name, row)} contains {printable(cells[row], 40) or 'nothing'}; expected one "
-            f"of the classes {_listed(classes)}.{advice}"
-        ) from None
+        raise ColumnError(f"{table.where(name, row)} contains {shown}", advice) from None
 
 
-def _known(
-    table: Table, name: str, classes: Sequence[str] | None, decimal_comma: bool = False, condition: str = ""
-) -> np.ndarray:
-    if name not in table.cells:
-        raise _unknown_column(table, name)
-    return _numbers(table, name, decimal_comma) if classes is None else _indices(table, name, classes, condition)
-
-
-def _unknown_column(table: Table, name: str, hint: str = "") -> InputDataError:
-    return InputDataError(
-        f"{table.source} does not have a column {printable(name, 60)}. Its columns are {_listed(table.cells)}.{hint}"
-    )
+def _unknown_columns(table: Table, names: Sequence[str], hint: str = "") -> InputDataError:
+    shown = listed([printable(name, 60) for name in names], ", ")
+    named = f"a column {shown}" if len(names) == 1 else f"the {len(names)} columns {shown}"
+    return InputDataError(f"{table.source} does not have {named}. Its columns are {_listed(table.cells)}.{hint}")
 
 
 def _listed(names: Any) -> str:

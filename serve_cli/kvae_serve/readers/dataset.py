@@ -23,6 +23,10 @@ BOMB_BYTES, BOMB_RATIO = 2**28, 200
 """A file that unpacks to more bytes, at a higher ratio, is treated as a zip bomb. dSprites has the ratio 167."""
 
 
+LISTED = 10
+"""Problems that one message lists."""
+
+
 class MissingSplitError(InputDataError):
     """The data does not have a test split."""
 
@@ -171,6 +175,18 @@ class ReadOptions:
 def evenly_spaced(num: int, most: int) -> np.ndarray:
     """Return at most `most` of the rows 0 to `num` - 1, in equal steps, because files are often sorted by class."""
     return np.linspace(0, num - 1, min(num, most)).astype(np.int64)
+
+
+def listed(problems: Sequence[str], separator: str = "; ", num: int | None = None) -> str:
+    """Return the first `LISTED` of `num` problems, and the number of the others.
+
+    Example:
+        >>> listed(["row 2 is empty", "row 5 is empty"])
+        'row 2 is empty; row 5 is empty'
+    """
+    others = (len(problems) if num is None else num) - LISTED
+    more = [f"and {others:,} more"] if others > 0 else []
+    return separator.join([*problems[:LISTED], *more])
 
 
 def natural_key(name: str) -> tuple[Any, ...]:

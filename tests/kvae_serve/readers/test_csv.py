@@ -83,7 +83,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "no header": ("1,2\n3,4\n5,6\n", "row 1 has 1 as the name of column 1"),
     "a name missing": ("a,,c\n1,2,3\n2,3,4\n", "row 1 has nothing as the name of column 2"),
     "a name twice": ("a,b,a\n1,2,3\n", "contains the column name a twice"),
-    "a cell too few": ("a,b\n1,2\n3\n", "row 3 has 1 cells; expected 2"),
+    "a cell too few": ("a,b\n1,2\n3\n", "row 3 has 1 cells, expected 2"),
     "a cell too many": ("a,b\n1,2\n3,4,5\n", "row 3 has 3 cells"),
     "a blank row": ("a,b\n1,2\n\n3,4\n", "row 3 is empty"),
     "a mistyped number": ("a,b\n1,2\n2,3\n3x,4\n", "row 4, column a contains 3x, but most others are numbers"),
@@ -182,6 +182,18 @@ def test_test_split_uses_the_classes_of_the_train_split(tmp_path):
         read_dataset(tmp_path, "test", options)
 
 
+@pytest.mark.parametrize("name", ["label", "class"])
+def test_test_split_of_pixels_has_the_label_of_the_train_split(name, tmp_path):
+    pixels = ",".join(f"pixel{index}" for index in range(16))
+    row = ",".join(map(str, range(16)))
+    write(tmp_path, f"{name},{pixels}\nq,{row}\np,{row}\n", "train.csv")
+    write(tmp_path, f"{name},{pixels}\nq,{row}\n", "test.csv")
+    test = read_dataset(tmp_path, "test")
+    assert (test.conditions["label"].tolist(), test.class_names) == ([1], {"label": ("p", "q")})
+    write(tmp_path, f"{pixels}\n{row}\n", "test.csv")  # As of Kaggle.
+    assert read_dataset(tmp_path, "test").conditions == {}
+
+
 def test_text_in_a_known_column_of_numbers_is_refused_with_its_row(tmp_path):
     parsed = csv.parse(write(tmp_path, "a,c\n1,x\nz,x\n"), "a.csv")
     with pytest.raises(InputDataError, match="row 3, column a contains z; expected a number"):
@@ -190,6 +202,46 @@ def test_text_in_a_known_column_of_numbers_is_refused_with_its_row(tmp_path):
     # A condition that the file does not hold is left to the caller.
     columns = [{"name": "c", "kind": "categorical", "classes": ["w", "x"]}]
     assert csv.apply(parsed, columns, [Condition("size", "continuous")]).conditions == {}
+
+
+def test_all_problems_of_known_columns_are_in_one_message(tmp_path):
+    rows = "".join(f"{'?,' * 12}2,x\n{'z,' * 12}2,x\n" for _ in range(3))
+    table = csv.parse(write(tmp_path, ",".join(f"n{i}" for i in range(13)) + ",c\n" + rows), "a.csv")
+    columns = [{"name": f"n{i}", "kind": "numeric"} for i in (*range(13), 14, 15)]
+    with pytest.raises(InputDataError) as error:
+        csv.apply(table, columns, [Condition("c", "categorical", ("u", "w"))])
+    message = str(error.value)
+    assert message.startswith("a.csv does not have the 2 columns n14, n15. Its columns are n0, n1, ")
+    assert " a.csv has 13 columns that cannot be read: row 3, column n0 contains z (expected a number); " in message
+    assert message.count("contains z (expected a number)") == 10
+    assert message.endswith("; and 3 more. Correct these cells.")
+    with pytest.raises(InputDataError, match=r"6 rows have an unknown class or none.*one c for all rows"):
+        csv.apply(table, [], [Condition("c", "categorical", ("u", "w"))])
+
+
+def test_all_problems_of_known_numbers_are_in_one_message(tmp_path):
+    table = csv.parse(write(tmp_path, "a,b,c\n1,x,2\n2,3,y\n"), "a.csv")
+    expected = (
+        "a.csv has 2 columns that cannot be read: row 2, column b contains x (expected a number); row 3, column c"
+    )
+    with pytest.raises(InputDataError, match=re.escape(expected)):
+        csv.as_numbers(table, (), ReadOptions())
+
+
+def test_all_problems_of_rows_are_in_one_message(tmp_path):
+    rows = ["1,2", "1,2,3", "1", "", "", "3,4", *["5"] * 9, "6,7", "", ""]
+    with pytest.raises(InputDataError) as error:
+        read(tmp_path, "a,b\n" + "\n".join(rows) + "\n")
+    places = [*(f"row {row} has 1 cells, expected 2 as in the header" for row in (4, 8, 9, 10, 11, 12, 13, 14))]
+    places[:0] = ["row 3 has 3 cells, expected 2 as in the header"]
+    places[2:2] = ["rows 5 to 6 are empty"]
+    assert f"a.csv has 12 problems: {'; '.join(places)}; and 2 more. Correct such rows, or set" in str(error.value)
+    with pytest.raises(
+        InputDataError, match=r"has 3 problems: row 1 has nothing as the name of column 2; row 1 contains"
+    ):
+        read(tmp_path, "a,,a\n1,2,3\n1,2\n")
+    with pytest.raises(InputDataError, match=r"a.csv has 2 problems: row 2 has 1 cells.*; row 3 is not valid CSV"):
+        read(tmp_path, 'a,b\n1\n"x"y,2\n')
 
 
 @pytest.mark.parametrize(
