@@ -23,7 +23,7 @@ from kvae_serve.errors import InputDataError, printable
 from kvae_serve.readers import csv_numbers
 from kvae_serve.readers.column_types import ColumnError, class_indices, known_values, sorted_classes
 from kvae_serve.readers.column_types import infer as infer_column
-from kvae_serve.readers.dataset import LISTED, Dataset, MissingSplitError, ReadOptions, Split, Table, listed
+from kvae_serve.readers.dataset import LISTED, Dataset, MissingSplitError, ReadOptions, Split, Table, check_file, listed
 from kvae_serve.sealed.manifest import DELIMITERS, RESERVED, Condition
 
 SUFFIXES = (".csv", ".tsv")
@@ -86,8 +86,7 @@ def parse(path: Path, source: str, options: ReadOptions | None = None, may_be_si
     Raises:
         InputDataError: The file is not a CSV with a header and rows of equal length. The message has the row.
     """
-    if path.exists() and not path.is_file():
-        raise InputDataError(f"{source} is not a regular file. Give a CSV file.")
+    check_file(path, source)
     try:
         with path.open("rb") as raw:
             # Excel's "Unicode text" is UTF-16 with a byte order mark.

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -196,6 +197,20 @@ def natural_key(name: str) -> tuple[Any, ...]:
         return (((0, int(name), ""),), name)
     parts = re.split(r"(\d+)", name)
     return (tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part), name)
+
+
+def check_file(path: Path, source: str, expected: str = "a .csv or .parquet file") -> None:
+    """Raise `InputDataError` if a path does not exist, or is not a regular file.
+
+    Args:
+        path: The path.
+        source: Its name in messages.
+        expected: Text about the file that is expected.
+    """
+    if not path.exists():
+        raise InputDataError(f"{source} does not exist. Give the path of {expected}.")
+    if not path.is_file():
+        raise InputDataError(f"{source} is not a regular file. Give the path of {expected}.")
 
 
 def check_size(num_bytes: int, source: str, stored: int | None = None) -> None:

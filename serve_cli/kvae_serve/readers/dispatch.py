@@ -13,7 +13,7 @@ from kvae_serve.class_indices import marked
 from kvae_serve.csv_escape import NUMBER
 from kvae_serve.errors import InputDataError, printable
 from kvae_serve.readers import arrays, builtin, csv, frames, idx, images
-from kvae_serve.readers.dataset import Dataset, MissingSplitError, ReadOptions, Split
+from kvae_serve.readers.dataset import Dataset, MissingSplitError, ReadOptions, Split, check_file
 from kvae_serve.sealed.manifest import Condition, Data, Manifest
 
 _FORMATS = "a folder, or an IDX, .npz, .npy, .csv, .parquet or image file"
@@ -225,10 +225,9 @@ def _channels_last(dataset: Dataset) -> Dataset:
 
 
 def _suffix(path: Path, source: str) -> str:
-    if not path.exists():
-        raise InputDataError(f"{source} does not exist.{builtin.hint(path) or f' Expected {_FORMATS}.'}")
-    if not path.is_file():
-        raise InputDataError(f"{source} is not a regular file. Expected {_FORMATS}.")
+    if not path.exists() and (hint := builtin.hint(path)):
+        raise InputDataError(f"{source} does not exist.{hint}")
+    check_file(path, source, _FORMATS)
     return path.suffix.lower()
 
 

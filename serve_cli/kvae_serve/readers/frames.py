@@ -21,7 +21,7 @@ from kvae_serve.csv_escape import NUMBER
 from kvae_serve.errors import InputDataError, MissingExtraError, printable
 from kvae_serve.readers.column_types import MAX_CLASSES, sorted_classes
 from kvae_serve.readers.csv import MAX_CELLS, MAX_COLUMNS
-from kvae_serve.readers.dataset import Table
+from kvae_serve.readers.dataset import Table, check_file
 from kvae_serve.sealed.manifest import Manifest
 
 SUFFIX = ".parquet"
@@ -40,8 +40,9 @@ def read_parquet(path: Path, source: str, columns: Sequence[Mapping[str, Any]] =
 
     Raises:
         MissingExtraError: pyarrow is not installed.
-        InputDataError: The file is damaged, or is not a table of numbers and texts.
+        InputDataError: The file does not exist, is damaged, or is not a table of numbers and texts.
     """
+    check_file(path, source)
     try:
         from pyarrow import ArrowException, parquet
     except ImportError as error:

@@ -269,7 +269,7 @@ def test_report_shows_figures_of_rows_and_heat_maps(tiny, data, tmp_path):
         (["--sample-metrics", 100, "--classifier", "x.onnx"], "--classifier is for images", 2),
         (
             ["--sample-metrics", 100, "--train-data", "nowhere.csv"],
-            "nowhere.csv cannot be read: No such file or directory",
+            "nowhere.csv does not exist. Give the path of a .csv",
             4,
         ),
         (["--target", "sex"], "Give --sample-metrics N as well", 2),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import struct
+import sys
 import zipfile
 from pathlib import Path
 
@@ -12,7 +13,10 @@ import numpy as np
 import pytest
 
 from kvae_serve.errors import InputDataError
-from kvae_serve.readers import MissingSplitError, ReadOptions, check_range, read_dataset, read_idx
+from kvae_serve.readers import MissingSplitError, ReadOptions, check_range, read_dataset, read_for, read_idx
+from kvae_serve.readers.partial import read_partial
+from kvae_serve.sealed.manifest import Manifest
+from support import make_linear_table, make_tiny_models
 
 X = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
 LABEL = np.array([0, 2, 1, 2, 0], np.uint8)
@@ -102,7 +106,7 @@ def test_packaged_digits_are_read_by_name(tmp_path, monkeypatch):
     (tmp_path / "mnist-sample").mkdir()
     mnist_folder(tmp_path / "mnist-sample")
     assert len(read_dataset("mnist-sample").x) == len(X)
-    refused(tmp_path / "other" / "mnist-sample", "does not exist. Expected a folder")
+    refused(tmp_path / "other" / "mnist-sample", "does not exist. Give the path of a folder")
     refused(Path("mnist"), "Only kvae train downloads mnist. Use mnist-sample")
 
 
@@ -123,6 +127,20 @@ def test_missing_and_unknown_files_are_refused(tmp_path):
     (tmp_path / "train-labels-idx1-ubyte").unlink()
     refused(tmp_path, "does not contain train-labels-idx1-ubyte")
     refused(tmp_path / "train-images-idx3-ubyte", "does not have a test split", "test")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npz", ".npy", ".png", ".gz", ""])
+def test_missing_file_does_not_exist_for_any_reader(suffix, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # It is not needed to find this.
+    served = {"graph": "decoder", "golden": None}
+    table = Manifest.from_dict(make_linear_table.manifest() | served)
+    images = Manifest.from_dict(make_tiny_models.manifest("unconditional", False, "standard_normal") | served)
+    reads = [read_dataset, lambda path: read_for(path, table), lambda path: read_for(path, images)]
+    if suffix in (".csv", ".parquet"):
+        reads.append(lambda path: read_partial(path, table))
+    for read in reads:
+        with pytest.raises(InputDataError, match=r"none\S* does not exist\. Give the path of "):
+            read(tmp_path / f"none{suffix}")
 
 
 def bad_images() -> dict[str, tuple[bytes, str]]:
