@@ -142,6 +142,7 @@ class TableSpec(DataSpec):
             learned[-1] |= {"mean": mean, "scale": scale}
             if numbers == "quantile" and values.min() < values.max():
                 learned[-1] |= _form(values, num_numeric, _step(column))
+            _keep_exact_atoms(learned[-1])
             if len(values) < len(every):
                 learned[-1].setdefault("missing", "")
         return cls(learned, outside, order, delimiter, header)
@@ -339,6 +340,16 @@ def _form(values: np.ndarray, num_columns: int, step: float) -> dict[str, Any]:
         shares = rounded(counts / counts.sum())
         return {"form": "classes", "atoms": distinct.tolist(), "shares": shares, "unseen": lent}
     return {"form": "quantile", **quantiles.learn(values, num_columns)}
+
+
+def _keep_exact_atoms(column: dict[str, Any]) -> None:
+    """Remove the exact numbers that are not atoms, since these are hardly drawn."""
+    if "exact" in column:
+        knots = np.array(column.get("knots", ()), "float32")
+        atoms = {*knots[1:][np.diff(knots) == 0].tolist(), *np.array(column.get("atoms", ()), "float32").tolist()}
+        offset = column.get("offset", 0.0)
+        if kept := [each for each in column.pop("exact") if float(np.float32(each - offset)) in atoms]:
+            column["exact"] = kept
 
 
 def _check_column(column: dict[str, Any]) -> None:

@@ -23,6 +23,8 @@ Column = Mapping[str, Any]
 def in_units(column: Column, values: np.ndarray) -> np.ndarray:
     """Return numbers as they are written, float64 `[rows]`: plus the offset, rounded, and in the training bounds.
 
+    A value that is in float32 one of `exact` is that number with all of its digits.
+
     Args:
         column: A numeric column. Dates are in seconds since 1970.
         values: Values of the graph, `[rows]`; NaN stays NaN.
@@ -43,6 +45,11 @@ def in_units(column: Column, values: np.ndarray) -> np.ndarray:
         numbers = np.round(numbers, column["decimals"]) + 0.0  # Not -0.
     if "digits" in column:
         numbers = np.array([float(f"{value:.{column['digits'] - 1}e}") for value in numbers.tolist()], np.float64) + 0.0
+    if "exact" in column:
+        exact = np.array(column["exact"], np.float64)
+        stored = (exact - column.get("offset", 0.0)).astype(np.float32)
+        at = np.minimum(np.searchsorted(stored, np.asarray(values, np.float32)), len(stored) - 1)
+        numbers = np.where(stored[at] == np.asarray(values, np.float32), exact[at], numbers)
     if "minimum" in column or "maximum" in column:
         numbers = np.clip(numbers, column.get("minimum", -np.inf), column.get("maximum", np.inf))
     return numbers
@@ -199,7 +206,8 @@ def _numbers(column: Column, numbers: np.ndarray) -> list[str]:
     if "decimals" not in column:
         digits = column.get("digits", 15 if column.get("offset") else _DIGITS)
         low, high = (float(column.get(key, bound)) for key, bound in (("minimum", -np.inf), ("maximum", np.inf)))
-        shortened = [f"{value:.{digits}g}" for value in numbers.tolist()]
+        exact = {*column.get("exact", ())}
+        shortened = [repr(value) if value in exact else f"{value:.{digits}g}" for value in numbers.tolist()]
         # A bound with fewer digits may lie outside of the bounds.
         return [text if low <= float(text) <= high else repr(min(max(float(text), low), high)) for text in shortened]
     if not column["decimals"] and np.abs(numbers).max(initial=0.0) < 2**53:

@@ -29,6 +29,17 @@ WRITTEN = {
         [1234.56, -0.0, np.nan],
         ["1.235e+03", "0.000e+00", "?"],
     ),
+    "exact numbers": (
+        {"decimals": 8, "exact": [-0.1277583, 51.50735091]},
+        [51.50735091, -0.1277583, 40.5, np.nan],
+        ["51.50735091", "-0.12775830", "40.50000000", ""],
+    ),
+    "exact numbers and an offset": (
+        {"decimals": 0, "offset": 2**52, "exact": [2**52 + 2**25 + 1]},
+        [2**25, 2**26],
+        [str(2**52 + 2**25 + 1), str(2**52 + 2**26)],
+    ),
+    "exact numbers with many digits": ({"exact": [1 / 3]}, [1 / 3, 2 / 3], ["0.3333333333333333", "0.666666687"]),
     "whole numbers": ({"decimals": 1, "step": 1}, [2.4], ["2.0"]),
     "full hours": ({"format": "%H:%M:%S", "step": 3600}, [5000], ["01:00:00"]),
     "a suffix": ({"decimals": 1, "suffix": "%", "missing": ""}, [2.44, np.nan], ["2.4%", ""]),

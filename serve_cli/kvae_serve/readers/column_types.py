@@ -27,6 +27,7 @@ from kvae_serve.csv_escape import NUMBER
 from kvae_serve.errors import printable
 from kvae_serve.readers import csv_numbers
 from kvae_serve.readers.dataset import Table
+from kvae_serve.sealed.columns import MAX_KNOTS
 from kvae_serve.sealed.manifest import COLUMN_TYPES, MAX_AFFIX, MAX_COLUMN_TEXT, MAX_DIGITS
 
 MAX_CLASSES = 1000
@@ -450,6 +451,8 @@ class _Inference:
             schema["missing"] = self._missing_text()
         nan = float("nan")
         full = np.array([values.get(cell, nan) for cell in self.cells], np.float64)
+        if not self.is_condition and (exact := _lost(schema, full[~np.isnan(full)], offset)):
+            schema["exact"] = exact
         return Column(schema, (full - offset).astype(np.float32))
 
     def _missing_text(self) -> str:
@@ -636,6 +639,22 @@ def _scientific(numbers: Iterable[str]) -> dict[str, Any]:
     forms = {(len(each[1] or ""), each[2]) if each else None for each in matches}
     form = forms.pop()
     return {} if forms or form is None or form[0] >= MAX_DIGITS else {"digits": form[0] + 1, "exponent": form[1]}
+
+
+def _lost(column: Mapping[str, Any], numbers: np.ndarray, offset: float) -> list[float | int]:
+    """Return the most frequent numbers of a column that it does not write back from float32, in increasing order.
+
+    Numbers that are equal in float32 are represented by the most frequent of them.
+    """
+    distinct, counts = np.unique(numbers, return_counts=True)
+    stored = (distinct - offset).astype(np.float32)
+    order = np.argsort(-counts, kind="stable")
+    _, first = np.unique(stored[order], return_index=True)
+    kept = order[np.sort(first)[:MAX_KNOTS]]
+    back = written.in_units(column, stored[kept])
+    return sorted(
+        _short(each) for each in distinct[kept[~np.isclose(back, distinct[kept], rtol=1e-15, atol=0.0)]].tolist()
+    )
 
 
 def _decimals(text: str) -> int:

@@ -173,6 +173,6 @@ def _exactly(column: Mapping[str, Any], number: float, value: float) -> dict[str
     """Return a column that writes a value of the graph as a number of float64, without clipping it."""
     low, high = column.get("minimum", -np.inf), column.get("maximum", np.inf)
     # The type of the column in a DataFrame may be too small for other numbers.
-    dropped = ("minimum", "maximum", "step", "calendar", *(() if low <= number <= high else ("dtype",)))
+    dropped = ("minimum", "maximum", "step", "calendar", "exact", *(() if low <= number <= high else ("dtype",)))
     kept = {key: each for key, each in column.items() if key not in dropped}
     return kept | {"offset": number - value}

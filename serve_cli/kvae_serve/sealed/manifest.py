@@ -11,12 +11,13 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, NoReturn
 
 from kvae_serve import dates, strict_json
 from kvae_serve.errors import ModelFileError, printable
 from kvae_serve.numbers import is_integer, is_number
-from kvae_serve.sealed.columns import form_fault
+from kvae_serve.sealed.columns import MAX_KNOTS, form_fault
 
 FORMAT = 1
 GRAPHS = ("encoder", "decoder", "prior", "likelihood")
@@ -343,6 +344,9 @@ class _Checker:
             self.fail("a column's format", column["format"], "a date format such as %Y-%m-%d, of a datetime")
         if kind == "datetime" and "format" not in column:
             self.fail("a column's format", None, "a date format such as %Y-%m-%d")
+        exact = self.list(column, "exact", limit=MAX_KNOTS) if "exact" in column else [0]
+        if not exact or not all(map(is_number, exact)) or not all(a < b for a, b in pairwise(exact)):
+            self.fail("a column's exact", exact, f"1 to {MAX_KNOTS} increasing numbers")
         days = column.get("calendar", {})
         if "calendar" in column and ("format" not in column or not _is_calendar(days)):
             self.fail("a column's calendar", days, f"an object of lists with the keys {', '.join(dates.CALENDAR)}")

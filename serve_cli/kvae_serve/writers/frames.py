@@ -229,7 +229,8 @@ def _series(pandas: Any, values: np.ndarray, column: Mapping[str, Any]) -> Any:
     if dtype.startswith("category["):
         return pandas.Series(_categories(pandas, values, column))
     if dtype == "object" and column.get("type") == "datetime":
-        return pandas.Series(cells.texts({**column, "offset": 0}, _seconds(values)), dtype=object)
+        form = {key: each for key, each in column.items() if key not in ("offset", "exact")}
+        return pandas.Series(cells.texts(form, _seconds(values)), dtype=object)
     values = _typed(values, column)
     # pandas 3 makes texts of the type str, unless a type is given; in pandas 2 str would make texts of missing values.
     is_object = dtype.startswith("object") and values.dtype == object

@@ -13,7 +13,9 @@ import kvae
 from kvae import likelihoods, networks, priors
 from kvae.data.spec import DataSpec
 from kvae.data.table import TableSpec
+from kvae_serve import cells
 from kvae_serve.errors import InputDataError
+from kvae_serve.readers import ReadOptions, csv, frames
 
 # Numbers and classes alternate, so that the order of columns differs from that of features.
 COLUMNS = [
@@ -294,3 +296,18 @@ def test_table_model_learns_the_dependence_between_columns():
         assert drawn.mean() == pytest.approx(share, abs=0.08)
         assert np.median(sizes[drawn]) == pytest.approx(170, abs=10)
         assert np.median(sizes[~drawn]) == pytest.approx(100, abs=10)
+
+
+def test_values_that_occur_often_are_drawn_with_all_of_their_digits():
+    rng = np.random.default_rng(0)
+    cities = np.array([51.50735091, -0.1277583, 40.71277601])
+    numbers = np.where(rng.random(600) < 0.6, rng.choice(cities, 600), rng.uniform(-90, 90, 600).round(8))
+    data = csv.infer(frames.from_frame({"lat": numbers.tolist(), "kind": ["a", "b", "c"] * 200}, "a"), ReadOptions())
+    assert len(data.columns[0]["exact"]) > 100
+    spec = TableSpec.learn(data.columns, data.x, numbers="quantile")
+    assert spec.columns[0]["exact"] == sorted(cities.tolist())
+    scores = ops.convert_to_tensor(np.pad(rng.normal(size=(4000, 1)).astype("f4"), ((0, 0), (0, 3))))
+    texts = cells.texts(spec.columns[0], np.asarray(spec.to_data(scores))[:, 0])
+    share = np.isin(texts, [f"{each:.8f}" for each in cities]).mean()
+    assert share == pytest.approx(0.6, abs=0.04)
+    assert "exact" not in TableSpec.learn(data.columns, data.x, numbers="standard").columns[0]

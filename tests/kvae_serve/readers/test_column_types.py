@@ -38,6 +38,15 @@ COLUMNS = {
     "large integers": (lambda i: f"{9_007_199_254_740_000 + i % 50}", "integer", {"offset": 9_007_199_254_740_000}),
     "seconds": (lambda i: f"{1_700_000_000 + 15 * (i % 31)}", "integer", {"offset": 1_700_000_000}),
     "large numbers": (lambda i: f"{1e9 + i % 9 / 100:.2f}", "number", {"decimals": 2, "offset": 1_000_000_000}),
+    "degrees": (
+        lambda i: ["51.50735091", "-0.12775830", "40.71277600"][i % 3], "number",
+        {"decimals": 8, "exact": [-0.1277583, 40.712776]},  # 51.50735091 is the maximum, to which it is clipped
+    ),
+    "nine decimals": (lambda i: f"{(i * 0.618034) % 1 * 360 - 180:.9f}", "number", {"decimals": 9}),
+    "large integers far from each other": (lambda i: f"{123_456_789 * (i % 7) + 1}", "integer", {"minimum": 1}),
+    "seconds of many years": (
+        lambda i: f"{np.datetime64('1990-01-01T00:00:07') + 31_000_003 * (i % 31)}", "datetime", {"minimum": 631152007},
+    ),
     "texts": (lambda i: "pqr"[i % 3], "category", {"classes": ["p", "q", "r"]}),
     "missing texts": (lambda i: "?" if i % 5 == 3 else "pq"[i % 2], "category", {"missing": "?"}),
     "empty texts": (lambda i: "" if i % 5 == 3 else "pq"[i % 2], "category", {"classes": ["p", "q", ""]}),

@@ -297,6 +297,8 @@ def test_written_form_of_columns_is_read():
         {"age": {"minimum": 91}}, {"age": {"minimum": "17"}}, {"age": {"offset": None}},
         {"age": {"offset": True}}, {"age": {"missing": 3}}, {"age": {"missing": "x" * 201}}, {"age": {"missing": "\n"}},
         {"age": {"format": "%Y"}}, {"day": {"format": "%Q"}}, {"day": {"format": "%Y" * 40}}, {"day": {"format": 1}},
+        {"age": {"exact": []}}, {"age": {"exact": [2, 1]}}, {"age": {"exact": ["1"]}}, {"age": {"exact": 1.5}},
+        {"age": {"exact": list(range(4097))}},
         {"age": {"calendar": {"weekdays": [1]}}}, {"day": {"calendar": {}}}, {"day": {"calendar": [1]}},
         {"day": {"calendar": {"weekdays": []}}}, {"day": {"calendar": {"weekdays": [7]}}},
         {"day": {"calendar": {"month_days": [0]}}}, {"day": {"calendar": {"months": ["1"]}}},
