@@ -131,7 +131,7 @@ def _fail(message: str, code: int, as_json: bool) -> int:
 
         _print_error(json.dumps({"error": {"message": message, "exit_code": code}}))
     else:
-        _print_error("Error: " + printable(message, 1000))
+        _print_error("Error: " + printable(message, 3000))
     return code
 
 

@@ -10,14 +10,21 @@ import contextlib
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from kvae_serve.errors import InputDataError, printable
-from kvae_serve.readers.dataset import Dataset, MissingSplitError, ReadOptions, Split, check_size, natural_key
+from kvae_serve.readers.dataset import (
+    LISTED,
+    Dataset,
+    MissingSplitError,
+    ReadOptions,
+    Split,
+    check_size,
+    natural_key,
+)
 from kvae_serve.sealed.manifest import MAX_VALUES
 
 if TYPE_CHECKING:
@@ -44,7 +51,6 @@ _SIXTEEN_BITS = {"I;16", "I;16B", "I;16L", "I"}
 _ONE_BYTE = {"1", "L", "P"}
 _ORIENTATION, _ROTATED = 0x0112, (5, 6, 7, 8)
 _SPLITS = {"train": ("train", "training"), "test": ("test", "testing"), "validation": ("val", "valid", "validation")}
-_LISTED = 10
 
 
 def holds_images(folder: Path) -> bool:
@@ -122,6 +128,7 @@ class ImagesOnDisk:
         paths: The files.
         options: `image_size` and `channels`. Without them all files must have the same.
         source: Name of the folder in messages.
+        keep_bad: Whether files that cannot be read are no error of themselves without `skip_bad` either.
 
     Attributes:
         bad: Messages about files that cannot be read, by row. They are left out of `paths`.
@@ -133,7 +140,7 @@ class ImagesOnDisk:
     dtype = np.dtype(np.uint8)
     ndim = 4
 
-    def __init__(self, paths: Sequence[Path], options: ReadOptions, source: str = "") -> None:
+    def __init__(self, paths: Sequence[Path], options: ReadOptions, source: str = "", keep_bad: bool = False) -> None:
         self.bad: dict[int, str] = {}
         first: tuple[int, int] | None = options.image_size
         channels = options.channels
@@ -154,21 +161,26 @@ class ImagesOnDisk:
                 sizes.append(f"{printable(path)} has {size[0]}x{size[1]} pixels")
             if options.channels is None and num_channels != channels:
                 kinds.append(f"{printable(path)} is {'gray' if num_channels == 1 else 'in colour'}")
-        if self.bad and (not options.skip_bad or len(self.bad) == len(paths)):
-            raise _unreadable(self.bad, len(paths), source, options)
+        if self.bad and (not (options.skip_bad or keep_bad) or len(self.bad) == len(paths)):
+            raise InputDataError(_unreadable(self.bad, paths, source, options))
         assert first is not None
         name = printable(example.name)
+        problems = []
         if sizes:
             height, width = (side - side % 4 if side >= 16 else side for side in first)  # Sides that suit conv.
-            raise InputDataError(
+            problems.append(
                 f"{_first_of(sizes)}, {name} has {first[0]}x{first[1]} (height x width). "
                 f"Use one size for all, such as --image-size {height}x{width}."
             )
         if kinds:
-            raise InputDataError(
+            problems.append(
                 f"{_first_of(kinds)}, {name} is {'gray' if channels == 1 else 'in colour'}. "
                 "Use --channels 1 or --channels 3 for all."
             )
+        if problems:
+            if self.bad and not options.skip_bad:
+                problems.append(_unreadable(self.bad, paths, source, options))
+            raise InputDataError(" ".join(problems))
         self.paths = [path for row, path in enumerate(paths) if row not in self.bad]
         assert first is not None
         assert channels is not None
@@ -238,7 +250,7 @@ def _dataset(
 ) -> Dataset:
     if not paths:
         raise InputDataError(f"{source} does not contain images. Use another folder.")
-    images = ImagesOnDisk(paths, replace(options, skip_bad=True), source)
+    images = ImagesOnDisk(paths, options, source, keep_bad=True)
     bad = dict(images.bad)
     rows = [row for row in range(len(paths)) if row not in bad]
     x: Any = images
@@ -256,15 +268,15 @@ def _dataset(
             if in_memory:
                 x[place] = pixels
     if bad and (not options.skip_bad or len(bad) == len(paths)):
-        raise _unreadable(bad, len(paths), source, options)
+        raise InputDataError(_unreadable(bad, paths, source, options))
     if bad:
         good = [place for place, row in enumerate(rows) if row not in bad]
         rows = [rows[place] for place in good]
         x = x[good] if in_memory else ImagesOnDisk([paths[row] for row in rows], options, source)
         conditions = {name: values[rows] for name, values in conditions.items()}
-        listed = ", ".join(printable(paths[row].name, 40) for row in sorted(bad)[:_LISTED])
+        listed = ", ".join(printable(paths[row].name, 40) for row in sorted(bad)[:LISTED])
         notes.append(
-            f"{len(bad)} images that cannot be read are left out: {listed}{', ...' if len(bad) > _LISTED else ''}."
+            f"{len(bad)} images that cannot be read are left out: {listed}{', ...' if len(bad) > LISTED else ''}."
         )
     files = tuple(paths[row].relative_to(root).as_posix() for row in rows)
     return Dataset(x, conditions, class_names, source, (0.0, 255.0), (), tuple(notes), files)
@@ -274,16 +286,21 @@ def _first_of(messages: Sequence[str]) -> str:
     return messages[0] + (f" (and {len(messages) - 1} more)" if len(messages) > 1 else "")
 
 
-def _unreadable(bad: Mapping[int, str], num: int, source: str, options: ReadOptions) -> InputDataError:
-    """Return one error for all of `num` images that cannot be read."""
-    messages = [bad[row] for row in sorted(bad)]
-    advice = options.advice(" Or use --skip-bad to leave out such images.", "") if len(bad) < num else ""
-    if len(messages) == 1:
-        return InputDataError(messages[0] + advice)
-    more = f" And {len(messages) - _LISTED} more." if len(messages) > _LISTED else ""
-    return InputDataError(
-        f"{source} has {len(messages)} images that cannot be read. {' '.join(messages[:_LISTED])}{more}{advice}"
+def _unreadable(bad: Mapping[int, str], paths: Sequence[Path], source: str, options: ReadOptions) -> str:
+    """Return the text of one error for all files that cannot be read, by reason."""
+    advice = options.advice(" Or use --skip-bad to leave out such images.", "") if len(bad) < len(paths) else ""
+    if len(bad) == 1:
+        return next(iter(bad.values())) + advice
+    root = os.path.commonpath([path.parent for path in paths])
+    by_reason: dict[str, list[str]] = {}
+    for row in sorted(bad)[:LISTED]:
+        reason = bad[row].removeprefix(printable(paths[row]))
+        by_reason.setdefault(reason, []).append(printable(paths[row].relative_to(root), 60))
+    shown = " ".join(
+        f"{'Each of ' if len(names) > 1 else ''}{', '.join(names)}{reason}" for reason, names in by_reason.items()
     )
+    more = f" And {len(bad) - LISTED:,} more." if len(bad) > LISTED else ""
+    return f"{source} has {len(bad):,} images that cannot be read. {shown}{more}{advice}"
 
 
 @contextlib.contextmanager

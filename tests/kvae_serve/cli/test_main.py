@@ -303,6 +303,18 @@ def test_train_without_its_packages_names_the_extra(kvae, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_first_ten_problems_of_the_data_are_printed_in_full(tmp_path, capsys):
+    names = [f"{'a' * 40}{number:02d}" for number in range(12)]
+    rows = [",".join(["x"] * 12), *(",".join([str(number)] * 12) for number in range(9))]
+    (tmp_path / "a.csv").write_text("\n".join([",".join(names), *rows]))
+    assert run(["train", "--data", str(tmp_path / "a.csv"), "--dry-run"]) == 4
+    [line] = capsys.readouterr().err.splitlines()
+    assert [f"column {name} contains x" in line for name in names] == [True] * 10 + [False] * 2
+    assert "a.csv has 12 columns that cannot be read: " in line
+    assert "; and 2 more. Leave them out with --drop-columns " in line
+    assert len(line) > 1000
+
+
 def test_unexpected_error_is_one_line_and_a_traceback_with_kvae_debug(monkeypatch, capsys):
     def fail(*_):
         raise RuntimeError("strange\n\x1b[31m")

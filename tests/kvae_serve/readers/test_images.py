@@ -250,6 +250,31 @@ def test_all_unreadable_images_are_listed_or_left_out(tmp_path):
         assert "3 images that cannot be read are left out" in data.notes[0]
 
 
+def test_unreadable_images_are_grouped_by_reason(tmp_path):
+    classes(tmp_path)
+    for name in ("cat/1.png", "dog/1.png", "dog/2.heic"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(InputDataError) as error:
+        read_dataset(tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path} has 3 images that cannot be read. Each of cat/1.png, dog/1.png is not a readable image: it is "
+        "damaged, cut short or in another format. Save it again. dog/2.heic is in a format that is not read. "
+        "Convert it to PNG. Or use --skip-bad to leave out such images."
+    )
+
+
+def test_all_kinds_of_problems_of_a_folder_are_in_one_message(tmp_path):
+    classes(tmp_path)
+    save(tmp_path / "dog" / "c.png", COLOUR[0])
+    save(tmp_path / "dog" / "d.png", GRAY[0, :4])
+    (tmp_path / "cat" / "1.png").write_bytes(b"")
+    sizes, kinds, bad = "d.png has 4x6 pixels, ", "c.png is in colour, ", "1.png is not a readable image"
+    with pytest.raises(InputDataError, match=f"{sizes}.*--image-size 5x6.*{kinds}.*--channels 1.*{bad}.*--skip-bad"):
+        read_dataset(tmp_path)
+    with pytest.raises(InputDataError, match=f"{sizes}.*{kinds}.*--channels 3 for all.$"):
+        read_dataset(tmp_path, options=ReadOptions(skip_bad=True))
+
+
 def test_files_and_classes_are_in_natural_order_and_nested_images_belong_to_their_class(tmp_path):
     for name in ("1", "2", "10"):
         (tmp_path / name / "more").mkdir(parents=True)
