@@ -28,7 +28,11 @@ _MOST_LOST = 0.01
 # Names of x and of the labels that other programs use, in lower case.
 _X_NAMES = ("x", "images", "image", "imgs", "data", "features", "samples", "arr_0")
 _LABEL_NAMES = ("label", "labels", "y", "target", "targets", "class", "classes")
-_SPLIT_NAMES = {"train": ("train", "training"), "test": ("test", "testing")}
+_SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "test": ("test", "testing"),
+    "validation": ("val", "valid", "validation"),
+}
 
 
 def read_npz(path: Path, split: Split | None, options: ReadOptions, source: str) -> Dataset:
@@ -41,8 +45,8 @@ def read_npz(path: Path, split: Split | None, options: ReadOptions, source: str)
         conditions = _by_key(arrays, options.keys, source)
         x = conditions.pop("x", None)
         return as_dataset(arrays[_name_of_x(arrays, source, options)] if x is None else x, conditions, source, options)
-    by_split = {name: _names_of_split(arrays, name, source, options) for name in ("train", "test")}
-    if "x" not in arrays and any(x for x, _ in by_split.values()):
+    by_split = {name: _names_of_split(arrays, name, source, options) for name in _SPLIT_NAMES}
+    if "x" not in arrays and any(by_split[name][0] for name in ("train", "test")):
         x_name, label_name = by_split[split or "train"]
         if x_name is None:
             other = "train" if split == "test" else "test"
@@ -52,7 +56,8 @@ def read_npz(path: Path, split: Split | None, options: ReadOptions, source: str)
         known = {"label": arrays[train_label]} if split == "test" and train_label else None
         labels = {"label": arrays[label_name]} if label_name else {}
         read = {name for names in by_split.values() for name in names}
-        return _with_unread(as_dataset(arrays[x_name], labels, source, options, known), arrays, read, options)
+        dataset = _with_unread(as_dataset(arrays[x_name], labels, source, options, known), arrays, read, options)
+        return dataset._replace(notes=(*_roles(by_split, source), *dataset.notes))
     x_name = _name_of_x(arrays, source, options)
     if split == "test":
         raise MissingSplitError(
@@ -352,6 +357,20 @@ def _names_of_split(
         return found[0] if found else None
 
     return find(_X_NAMES), find(_LABEL_NAMES)
+
+
+def _roles(by_split: dict[str, tuple[str | None, str | None]], source: str) -> list[str]:
+    """Return a note about the use of each array, if some are validation data."""
+    train, test, validation = (
+        " and ".join(printable(name, 40) for name in by_split[split] if name) for split in _SPLIT_NAMES
+    )
+    if not validation:
+        return []
+    used = [f"the {split} split is {names}" for split, names in (("training", train), ("test", test)) if names]
+    return [
+        f"In {source}, {', '.join(used)}; {validation} are not used, because validation data are held out of the "
+        "training split."
+    ]
 
 
 def _name_of_x(arrays: dict[str, np.ndarray], source: str, options: ReadOptions) -> str:

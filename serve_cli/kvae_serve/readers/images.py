@@ -79,7 +79,10 @@ def read_folder(folder: Path, split: Split | None, options: ReadOptions, source:
         root = by_split[split or "train"]
         names = [place.name for place in _folders(by_split["train"])]
         if "validation" in by_split:
-            notes.append(f"The images in {printable(by_split['validation'].name)} are not read.")
+            notes.append(
+                f"The images in {printable(by_split['validation'].name)} are not used, because validation data are "
+                "held out of the training split."
+            )
     elif split == "test":
         raise MissingSplitError(
             f"{source} does not have a test split. Use a folder with the sub-folders train and test."

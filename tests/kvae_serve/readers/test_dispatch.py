@@ -129,6 +129,27 @@ def test_missing_and_unknown_files_are_refused(tmp_path):
     refused(tmp_path / "train-images-idx3-ubyte", "does not have a test split", "test")
 
 
+@pytest.mark.parametrize("word", ["val", "valid", "validation"])
+def test_use_of_the_arrays_of_medmnist_is_noted(word, tmp_path):
+    arrays = {"train": X, f"{word}": X[:3], "test": X[:2]}
+    images = {f"{split}_images": each for split, each in arrays.items()}
+    labels = {f"{split}_labels": LABEL[: len(each), None] for split, each in arrays.items()}
+    np.savez(tmp_path / "pathmnist.npz", **images, **labels)
+    for split in ("train", "test"):
+        data = read_dataset(tmp_path / "pathmnist.npz", split)
+        assert (data.x[..., 0] == arrays[split]).all()
+        assert data.conditions["label"].tolist() == LABEL[: len(arrays[split])].tolist()
+        assert data.notes == (
+            f"In {tmp_path / 'pathmnist.npz'}, the training split is train_images and train_labels, the test split is "
+            f"test_images and test_labels; {word}_images and {word}_labels are not used, because validation data are "
+            "held out of the training split.",
+        )
+    validation = read_dataset(
+        tmp_path / "pathmnist.npz", options=ReadOptions(keys=(f"x={word}_images", f"label={word}_labels"))
+    )
+    assert len(validation.x) == 3
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npz", ".npy", ".png", ".gz", ""])
 def test_missing_file_does_not_exist_for_any_reader(suffix, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)  # It is not needed to find this.
@@ -349,7 +370,7 @@ def test_mnist_files_as_file_managers_unpack_them_are_read(tmp_path):
         ({"images": X, "labels": LABEL, "slant": LABEL / 2, "z": X}, "slant [5]"),
         ({"arr_0": X, "arr_1": LABEL, "arr_2": LABEL}, "arr_2 [5]"),
         ({"images": X, "y": LABEL, "target": X}, "y [5], target [5, 4, 3]"),
-        ({"train_images": X, "train_labels": LABEL, "test_images": X, "val_images": X[:2]}, "val_images [2, 4, 3]"),
+        ({"train_images": X, "train_labels": LABEL, "test_images": X, "test_masks": X[:2]}, "test_masks [2, 4, 3]"),
     ],
 )
 def test_arrays_that_are_not_read_are_listed(tmp_path, arrays, unread):
