@@ -6,6 +6,7 @@ The type of each column is kept, so that rows of a model have the types of the t
 from __future__ import annotations
 
 import datetime
+import decimal
 import math
 import re
 import zoneinfo
@@ -27,7 +28,11 @@ from kvae_serve.sealed.manifest import Manifest
 SUFFIX = ".parquet"
 
 _EPOCH = datetime.datetime(1970, 1, 1)
-_ELEMENTS = {bool: "bool", int: "int", float: "float", datetime.date: "date", datetime.time: "time"}
+_ELEMENTS = {
+    bool: "bool", int: "int", float: "float", decimal.Decimal: "decimal", str: "str", datetime.datetime: "datetime",
+    datetime.date: "date", datetime.time: "time", datetime.timedelta: "timedelta",
+}  # fmt: skip
+"""Types of values and their names; a subclass is before its base class."""
 
 
 def read_parquet(path: Path, source: str, columns: Sequence[Mapping[str, Any]] = ()) -> Table:
@@ -104,8 +109,11 @@ def from_frame(frame: Any, source: str, columns: Sequence[Mapping[str, Any]] = (
                 "numbers and texts. Leave the column out."
             )
         dtype = _dtype(column)
+        elements = _elements(values)
+        if not columns and (not dtype.startswith("category[") or dtype == "category[object]"):
+            _check_elements(elements, source, str(name))
         if dtype in ("object", ""):
-            dtype = _object_type(values, dtype)
+            dtype = _object_type(values, elements, dtype)
         cells[str(name)] = _texts(values, dtype, known.get(str(name), {}))
         if dtype:
             dtypes[str(name)] = dtype
@@ -113,8 +121,8 @@ def from_frame(frame: Any, source: str, columns: Sequence[Mapping[str, Any]] = (
             settings[str(name)] = {"type": "category"}
             if described := _categories(column, set(cells[str(name)])):
                 categories[str(name)] = described
-        elif any(isinstance(value, str) for value in values):
-            settings[str(name)] = {"is_text": all(isinstance(value, str) or _is_missing(value) for value in values)}
+        elif "str" in elements:
+            settings[str(name)] = {"is_text": True}
     return Table(cells, source, first_row=0, dtypes=dtypes, categories=categories, settings=settings)
 
 
@@ -141,11 +149,35 @@ def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value)) or str(value) in ("<NA>", "NaT")
 
 
-def _object_type(values: list[Any], dtype: str) -> str:
+def _elements(values: list[Any]) -> dict[str, Any]:
+    """Return the name in `_ELEMENTS` of each type that occurs, with a value of it; other types have an empty name."""
+    examples = {type(value): value for value in values if not _is_missing(value)}
+    elements: dict[str, Any] = {}
+    for value in examples.values():
+        plain = value.item() if isinstance(value, np.generic) else value
+        elements.setdefault(next((name for kind, name in _ELEMENTS.items() if isinstance(plain, kind)), ""), value)
+    if set(elements) == {"int", "float"}:
+        del elements["int"]
+    return elements
+
+
+def _check_elements(elements: Mapping[str, Any], source: str, name: str) -> None:
+    """Raise `InputDataError` unless all values of a column are of one type that can be written back."""
+    if "" not in elements and len(elements) <= 1:
+        return
+    examples = [elements[""]] if "" in elements else list(elements.values())[:2]
+    shown = " and ".join(f"{printable(repr(each), 40)} ({type(each).__name__})" for each in examples)
+    expected = "numbers, texts or dates" if "" in elements else "values of one type"
+    raise InputDataError(
+        f"{source} contains {shown} in the column {printable(name, 60)}; expected {expected}. Convert the column, "
+        "such as by astype(str), or leave it out."
+    )
+
+
+def _object_type(values: list[Any], elements: Mapping[str, Any], dtype: str) -> str:
     """Return the type of a column of objects, or of a list, by the type that all its values have."""
-    present = [value.item() if isinstance(value, np.generic) else value for value in values if not _is_missing(value)]
-    names = {"datetime" if isinstance(each, datetime.datetime) else _ELEMENTS.get(type(each), "") for each in present}
-    element = names.pop() if len(names) == 1 else ""
+    present = [value for value in values if not _is_missing(value)]
+    element = next(iter(elements)) if len(elements) == 1 and "str" not in elements else ""
     if element == "datetime" and None not in (zones := {each.tzinfo for each in present}):
         return f"datetime64[us, {zones.pop()}]" if len(zones) == 1 else dtype
     # pandas has a type for lists of numbers, booleans and moments, but not for dates.
@@ -188,6 +220,8 @@ def _texts(values: list[Any], dtype: str, column: Mapping[str, Any]) -> list[str
         else:
             if isinstance(value, datetime.timedelta):
                 text = f"{value.total_seconds():.6f}".rstrip("0").rstrip(".")
+            elif isinstance(value, decimal.Decimal):
+                text = f"{value:f}"
             elif dtype == "float32":
                 text = f"{float(f'{value:.9g}'):.7g}"
             else:

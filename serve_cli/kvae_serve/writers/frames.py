@@ -7,6 +7,7 @@ if none of the rows misses one.
 from __future__ import annotations
 
 import datetime
+import decimal
 import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
@@ -176,8 +177,12 @@ def _parsed(texts: list[str], column: Mapping[str, Any]) -> np.ndarray:
 def _typed(values: np.ndarray, column: Mapping[str, Any]) -> np.ndarray:
     """Return values with the type of the training table, if NumPy has it and it can hold them."""
     dtype, inner = str(column.get("dtype", "")).lower(), _inner(column)
-    if inner.startswith(("timedelta64", "duration[")) and values.dtype.kind in "iuf":
-        return (values * 1e6).round().astype("timedelta64[us]")  # NaN becomes NaT.
+    if inner.startswith(("timedelta", "duration[")) and values.dtype.kind in "iuf":
+        values = (values * 1e6).round().astype("timedelta64[us]")  # NaN becomes NaT.
+        return _objects(values, inner) if dtype.startswith("object[") else values
+    if inner == "decimal" and values.dtype.kind in "iuf":
+        form = f".{column['decimals']}f" if "decimals" in column else ""
+        return _objects(values, inner, lambda value: decimal.Decimal(format(value, form)))
     if inner in ("date", "time", "datetime") or inner.startswith("datetime64"):
         values = _moments(values)
         return _objects(values, inner) if dtype.startswith("object[") and values.dtype.kind == "M" else values
@@ -208,13 +213,13 @@ def _moments(values: np.ndarray) -> np.ndarray:
     return np.array(moments, "datetime64[us]")
 
 
-def _objects(values: np.ndarray, inner: str) -> np.ndarray:
+def _objects(values: np.ndarray, inner: str, convert: Callable[[Any], Any] | None = None) -> np.ndarray:
     """Return values as objects of Python, None if missing."""
     if values.dtype.kind == "M":
         values = values.astype("datetime64[D]" if inner == "date" else "datetime64[us]")
-    convert: dict[str, Callable[[Any], Any]] = {"int": int, "float": float, "time": lambda value: value.time()}
+    known: dict[str, Callable[[Any], Any]] = {"int": int, "float": float, "time": lambda value: value.time()}
     array = np.empty(len(values), object)
-    element = convert.get(inner, lambda value: value) if values.dtype != object else lambda value: value
+    element = convert or (known.get(inner, lambda value: value) if values.dtype != object else lambda value: value)
     array[:] = [None if value is None or value != value else element(value) for value in values.tolist()]
     return array
 

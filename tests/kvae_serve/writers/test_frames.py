@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
+from kvae_serve.errors import InputDataError
 from kvae_serve.readers import Dataset, ReadOptions, csv, frames, read_dataset
 from kvae_serve.row_stream import Array, RowStream
 from kvae_serve.sealed.manifest import Manifest
@@ -50,6 +53,65 @@ def manifest(data: Dataset) -> Manifest:
     }  # fmt: skip
     changes = {"graph": "decoder", "data": described, "conditions": [], "likelihood": {"name": "mixed"}, "golden": None}
     return Manifest.from_dict(make_tiny_models.manifest("conditional", True, "standard_normal") | changes)
+
+
+OBJECTS = {
+    "decimals": lambda i: Decimal(i) / 8,
+    "decimals with two digits": lambda i: Decimal(f"{i / 8:.2f}"),
+    "decimals with gaps": lambda i: None if i % 5 == 3 else Decimal(f"{i}.5"),
+    "decimals that are classes": lambda i: Decimal(f"{i % 2}.50"),
+    "whole decimals": lambda i: Decimal(i % 9) * Decimal("1E+3"),
+    "durations": lambda i: None if i % 5 == 3 else datetime.timedelta(seconds=1.5 * (i % 9)),
+    "floats": lambda i: None if i % 5 == 3 else i / 8,
+    "booleans with gaps": lambda i: None if i % 5 == 3 else i % 2 == 0,
+}
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_objects_of_one_type_keep_it(name):
+    values = [OBJECTS[name](i) for i in range(ROWS)]
+    frame = pandas.DataFrame({"a": pandas.Series(values, dtype=object), "b": np.arange(ROWS) % 7})
+    data = csv.infer(frames.from_frame(frame, "a"), ReadOptions())
+    result = to_frame(to_arrays(manifest(data), data.x, {}))
+    assert result["a"].dtype == object
+    assert [(type(each), each) for each in result["a"]] == [(type(each), each) for each in values]
+
+
+def test_integers_among_floats_are_floats():
+    values = [i % 5 if i % 2 else i / 8 for i in range(ROWS)]
+    data = csv.infer(
+        frames.from_frame(pandas.DataFrame({"a": pandas.Series(values, dtype=object)}), "a"), ReadOptions()
+    )
+    result = to_frame(to_arrays(manifest(data), data.x, {}))["a"]
+    assert (result.dtype, result.tolist(), {type(each) for each in result}) == (object, values, {float})
+
+
+@pytest.mark.parametrize(
+    ("cell", "problem"),
+    [
+        (lambda i: "ab"[i % 4 // 2] if i % 2 else i, r"58 \(int\) and 'b' \(str\)|'b' \(str\) and 58 \(int\)"),
+        (lambda i: str(i) if i % 2 else i, "expected values of one type"),
+        (lambda i: i % 3 == 0 or "maybe", "expected values of one type"),
+        (lambda i: i % 3 == 0 or i, "expected values of one type"),
+        (lambda i: Decimal("1.5") if i % 2 else i / 7, "expected values of one type"),
+        (lambda i: datetime.date(2024, 1, 2) if i % 2 else "later", "expected values of one type"),
+        (
+            lambda i: datetime.date(2024, 1, 2) if i % 2 else datetime.datetime(2024, 1, 1),
+            "expected values of one type",
+        ),
+        (lambda i: Fraction(i, 7), r"Fraction\(59, 7\) \(Fraction\) .* expected numbers, texts or dates. Convert"),
+        (lambda i: pandas.Period("2024-01") + i, "expected numbers, texts or dates"),
+    ],
+)
+@pytest.mark.parametrize("as_list", [True, False])
+def test_objects_that_cannot_be_written_back_are_refused_in_training(cell, problem, as_list):
+    values = [None, *(cell(i) for i in range(ROWS))]
+    column = values if as_list else pandas.Series(values, dtype=object)
+    with pytest.raises(InputDataError, match=problem) as refused:
+        frames.from_frame({"a": column, "b": [1.5] * len(values)}, "The table")
+    assert str(refused.value).startswith("The table contains ")
+    # Later rows are read by the columns of the model.
+    assert frames.from_frame({"a": values}, "a", [{"name": "a", "kind": "numeric"}]).cells["a"][0] == ""
 
 
 @pytest.mark.parametrize("dtype", ["float64", "Int64", "object"])
