@@ -20,7 +20,7 @@ JSON, NPY, PNG, CSV = "application/json", "application/x-npy", "image/png", "tex
 
 def offered(operation: Operation, name: str, manifest: Manifest) -> list[str]:
     """Return the formats of an operation for a model, the default first."""
-    if name == "score":
+    if name in ("score", "impute"):
         return [JSON]
     data = manifest.data
     has_pictures = data.kind == "sequence" or (data.kind == "image" and data.shape[2] in (1, 3))

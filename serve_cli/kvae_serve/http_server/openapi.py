@@ -12,7 +12,7 @@ from kvae_serve import __version__, request_fields
 from kvae_serve.errors import RequestError, printable
 from kvae_serve.http_server import formats, operations
 from kvae_serve.http_server.formats import JSON
-from kvae_serve.inference import thresholds
+from kvae_serve.inference import column_densities, thresholds
 from kvae_serve.model import Check, Model
 from kvae_serve.runtime.conditions import ALL, DATA
 from kvae_serve.sealed import noise
@@ -30,6 +30,7 @@ _TEXTS = {
     "seed": "Seed; the same seed gives the same rows as the command `kvae`. Default: random, and returned.",
     "start": "Index of the first sample, for drawing a large set in several requests.",
     "temperature": "Factor of the prior's standard deviation.",
+    "given": "Values of columns by name; the others are drawn given them, from the model itself.",
     "draw": "Draw from the distribution instead of returning its mean.",
     "dtype": "Type of x. uint8 rounds to integers.",
     "records": "Return the rows of a table as objects with the columns of the training table.",
@@ -61,14 +62,20 @@ _ERRORS = {
 }
 _ALWAYS = (400, 401, 429, 500, 504)
 _ANSWERS = {
-    "sample": ("rows", "n", "conditions", "seed", "start", "x"),
+    "sample": ("rows", "n", "conditions", "seed", "start", "effective_sample_size", "x"),
     "encode": ("rows", "z_mean", "z_log_var", "z", "seed"),
     "decode": ("rows", "x", "seed"),
     "reconstruct": ("rows", "x_mean"),
     "score": ("rows", "num_samples", "seed", "elbo", "reconstruction", "kl", "threshold", "anomaly"),
+    "impute": ("rows", "num_samples", "seed", "start", "effective_sample_size", "x"),
 }
-_SOMETIMES = {"encode": ("z", "seed"), "decode": ("seed",), "score": ("threshold", "anomaly")}
-"""Fields of answers for requests with `draw` or `threshold`."""
+_SOMETIMES = {
+    "sample": ("effective_sample_size",),
+    "encode": ("z", "seed"),
+    "decode": ("seed",),
+    "score": ("threshold", "anomaly"),
+}
+"""Fields of answers for requests with `draw`, `given` or `threshold`."""
 _MEANINGS = {
     "conditions": "Requested values of each condition.",
     "x_mean": "Mean of p(x given z) at the mean of q(z given x).",
@@ -78,6 +85,7 @@ _MEANINGS = {
     "elbo": "-reconstruction - kl in nats; higher is more normal.",
     "reconstruction": "-log p(x given z) in nats.",
     "kl": "KL(q(z given x) to p(z)) in nats.",
+    "effective_sample_size": "Number of draws of z that count: of each row; of `given` the median and the smallest.",
     "threshold": "The threshold in nats, and the rows of its quantile.",
     "anomaly": "Whether the elbo is below the threshold. Only with `threshold`.",
 }
@@ -234,6 +242,7 @@ def _operation(name: str, operation: str, manifest: Manifest, max_rows: int) -> 
         for field in ("id", *known.fields)
         if (schema := _field(field, operation, manifest, max_rows)) is not None
         and (field != "records" or manifest.data.kind == "table")
+        and (field != "given" or manifest.likelihood["name"] in column_densities.SUPPORTED)
         and (field not in request_fields.PICTURE or formats.PNG in kinds)
     }
     required = [field for field in ("x", "z") if field in properties]
@@ -281,6 +290,8 @@ def _answer(operation: str, manifest: Manifest, max_rows: int) -> dict[str, Any]
     schemas |= {"id": {}, "conditions": _ANY | {"additionalProperties": _list(_STRING)}, "x": data, "x_mean": data}
     schemas |= {"z": z, "z_mean": z, "z_log_var": z, "records": _list(_ANY)}
     schemas |= dict.fromkeys(("elbo", "reconstruction", "kl"), _list(_NUMBER))
+    size = _object({"median": _NUMBER, "minimum": _NUMBER, "of": _INTEGER})
+    schemas |= {"effective_sample_size": size if operation == "sample" else _list(_NUMBER)}
     schemas |= {"threshold": _LIMIT, "anomaly": _list(_BOOLEAN)}
     names, optional = ("id", *_ANSWERS[operation]), ("id", *_SOMETIMES.get(operation, ()))
     if is_table and "records" in operations.OPERATIONS[operation].fields:
@@ -297,6 +308,7 @@ def _field(field: str, operation: str, manifest: Manifest, max_rows: int) -> dic
         "seed": {"type": "integer", "minimum": 0, "maximum": noise.MAX_SEED},
         "start": {"type": "integer", "minimum": 0, "maximum": noise.MAX_INDEX, "default": 0},
         "temperature": {"type": "number", "minimum": 0, "default": 1},
+        "given": {"type": "object", "additionalProperties": {"type": ["number", "string", "boolean"]}},
         "draw": {"type": "boolean"},
         "dtype": {"type": "string", "enum": ["float32", "uint8"], "default": "float32"},
         "records": {"type": "boolean", "default": False},
@@ -327,7 +339,7 @@ def _field(field: str, operation: str, manifest: Manifest, max_rows: int) -> dic
         rows = _nested((manifest.latent_dim,), "number", max_rows)
         return rows | {"description": f"Latent vectors, [rows, {manifest.latent_dim}]."}
     if field == "x":
-        return _x(manifest, max_rows)
+        return _x(manifest, max_rows, may_lack_columns=operation == "impute")
     return schemas[field] | {"description": _TEXTS[field]}
 
 
@@ -349,7 +361,7 @@ def _condition(condition: Condition, operation: str) -> dict[str, Any]:
     return {"anyOf": [name, index, _list({"anyOf": [item, index]}) | {"minItems": 1}]}
 
 
-def _x(manifest: Manifest, max_rows: int) -> dict[str, Any]:
+def _x(manifest: Manifest, max_rows: int, may_lack_columns: bool) -> dict[str, Any]:
     data = manifest.data
     if data.kind != "table":
         text = f"Rows in data units, [rows, {', '.join(map(str, data.shape))}]"
@@ -374,7 +386,7 @@ def _x(manifest: Manifest, max_rows: int) -> dict[str, Any]:
             {
                 "type": "object",
                 "properties": dict.fromkeys(names, rows | {"items": cell}),
-                "required": [str(each["name"]) for each in data.columns],
+                "required": [] if may_lack_columns else [str(each["name"]) for each in data.columns],
             },
             _nested(data.shape, ["number", "null"], max_rows),
         ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -10,12 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kvae_serve import dates, request_fields
+from kvae_serve.class_indices import marked
 from kvae_serve.errors import InputDataError, RequestError, printable
-from kvae_serve.inference import inputs, scoring, thresholds, transforms
+from kvae_serve.inference import column_densities, imputation, inputs, scoring, thresholds, transforms
 from kvae_serve.model import Model
 from kvae_serve.numbers import integer
+from kvae_serve.readers import frames as readers
+from kvae_serve.readers.partial import partial_rows
 from kvae_serve.request_fields import VALUE, Types
 from kvae_serve.row_stream import RowStream
+from kvae_serve.runtime import conditions as conditions_of
 from kvae_serve.sealed import noise
 from kvae_serve.sealed.manifest import Manifest
 from kvae_serve.writers import frames
@@ -55,6 +60,7 @@ class Operation(NamedTuple):
         fields: Types of the fields of a request.
         run: Function of the model, the checked request and the limit of rows.
         returns_data: Whether the rows are data, which can be a picture.
+        likelihoods: Likelihoods that it supports; all if there are none.
     """
 
     summary: str
@@ -62,6 +68,7 @@ class Operation(NamedTuple):
     fields: Mapping[str, Types]
     run: Callable[[Model, dict[str, Any], int], Answer]
     returns_data: bool = True
+    likelihoods: tuple[str, ...] = ()
 
 
 def answer(operation: str, model: Model, request: dict[str, Any], max_rows: int) -> Answer:
@@ -91,7 +98,18 @@ def answer(operation: str, model: Model, request: dict[str, Any], max_rows: int)
 def _sample(model: Model, request: dict[str, Any], max_rows: int) -> Answer:
     plan = request_fields.plan(model, request, BATCH_SIZE)
     _check_rows(plan.rows, max_rows)
-    return Answer(request_fields.facts(plan), plan.row_stream())
+    facts, rows = request_fields.facts(plan), plan.row_stream()
+    if given := request.get("given"):
+        if plan.temperature != 1.0:
+            raise RequestError("given draws from the model itself. Leave out temperature.")
+        _check_draws(plan.rows, imputation.NUM_SAMPLES, max_rows)
+        row = {name: [value] for name, value in given.items()}
+        table = readers.from_frame(row, "given", readers.model_columns(model.manifest))
+        texts = {name: cells[0] for name, cells in table.cells.items()}
+        report = functools.partial(facts.__setitem__, "effective_sample_size")
+        rows = imputation.sample_given(model, rows, texts, plan.seed, report)
+        rows = dataclasses.replace(rows, chunks=iter(list(rows.chunks)))  # The facts are complete after the last row.
+    return Answer(facts, rows)
 
 
 def _encode(model: Model, request: dict[str, Any], max_rows: int) -> Answer:
@@ -125,11 +143,7 @@ def _score(model: Model, request: dict[str, Any], max_rows: int) -> Answer:
     text = request.get("threshold")
     below = None if text is None else thresholds.threshold(str(text), model.manifest, num_samples, seed)
     x, conditions = _examples(model, request, max_rows)
-    if len(x) * num_samples > NUM_SAMPLES_FACTOR * max_rows:
-        raise RequestError(
-            f"{len(x)} rows with {num_samples} draws of z are too many; expected at most "
-            f"{NUM_SAMPLES_FACTOR * max_rows} draws per request. Lower num_samples, or send fewer rows."
-        )
+    _check_draws(len(x), num_samples, max_rows)
     scores = scoring.score(model, x, conditions, num_samples=num_samples, seed=seed, batch_size=BATCH_SIZE)
     facts = {"rows": len(x), "num_samples": num_samples, "seed": seed, **scores._asdict()}
     if below is not None:
@@ -138,12 +152,45 @@ def _score(model: Model, request: dict[str, Any], max_rows: int) -> Answer:
     return Answer(facts)
 
 
+def _impute(model: Model, request: dict[str, Any], max_rows: int) -> Answer:
+    manifest = model.manifest
+    own: list[dict[str, Any]] = []
+    if _are_objects(request.get("x")) and manifest.data.kind == "table":
+        columns = _columns(request["x"], max_rows)
+        own = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        conditions = model.with_label(request.get("label"), request.get("condition"))
+        table = readers.from_frame(columns, "The table", readers.model_columns(manifest))
+        rows = partial_rows(table, manifest, fixed=conditions)
+        x = rows.x
+        conditions = (
+            marked(rows.conditions, [each.name for each in manifest.conditions if each.categorical]) | conditions
+        )
+    else:
+        x, conditions = _examples(model, request, max_rows)
+    num_samples = integer(request.get("num_samples", imputation.NUM_SAMPLES), "num_samples", 16, noise.MAX_INDEX)
+    _check_draws(len(x), num_samples, max_rows)
+    seed, start = request_fields.seed(request), request.get("start", 0)
+    drawn = model.impute(x, conditions, num_samples=num_samples, seed=seed, start=start, batch_size=BATCH_SIZE)
+    facts = {"rows": len(x), "num_samples": num_samples, "seed": seed, "start": start}
+    facts["effective_sample_size"] = drawn.effective
+    if not request.get("records"):
+        return Answer(facts | {"x": drawn.x[0]})
+    filled = _records(manifest, drawn.x[0], conditions_of.columns(manifest, conditions, len(x)))
+    names = [str(each["name"]) for each in manifest.data.columns]
+    for row, (record, known) in enumerate(zip(filled, own, strict=False)):
+        missing = {name for name, value in zip(names, x[row], strict=True) if np.isnan(value)}
+        record |= {name: value for name, value in known.items() if name not in missing}
+    return Answer(facts | {"records": filled})
+
+
 _CONDITIONS: dict[str, Types] = {"label": VALUE, "condition": (dict,)}
 _SEED: dict[str, Types] = {"draw": (bool,), "seed": (int,)}
 _DATA: dict[str, Types] = {"records": (bool,), **request_fields.PICTURE}
 _X: dict[str, Types] = {"x": (list, dict)}
 OPERATIONS: dict[str, Operation] = {
-    "sample": Operation("Draw samples from the model.", ("decoder",), {**request_fields.SAMPLE, **_DATA}, _sample),
+    "sample": Operation(
+        "Draw samples from the model.", ("decoder",), {**request_fields.SAMPLE, "given": (dict,), **_DATA}, _sample
+    ),
     "encode": Operation(
         "Encode examples as latent vectors.", ("encoder",), _X | _CONDITIONS | _SEED, _encode, returns_data=False
     ),
@@ -166,6 +213,14 @@ OPERATIONS: dict[str, Operation] = {
         _score,
         returns_data=False,
     ),
+    "impute": Operation(
+        "Draw the missing values of rows given the others.",
+        ("encoder", "decoder"),
+        _X | _CONDITIONS | {"num_samples": (int,), "seed": (int,), "start": (int,), "records": (bool,)},
+        _impute,
+        returns_data=False,
+        likelihoods=column_densities.SUPPORTED,
+    ),
 }
 
 
@@ -175,13 +230,24 @@ def score_defaults(manifest: Manifest) -> dict[str, int]:
 
 
 def available(model: Model) -> list[str]:
-    """Return the names of the operations for which a model has the graphs."""
-    return [name for name, each in OPERATIONS.items() if all(model.has(graph) for graph in each.graphs)]
+    """Return the names of the operations for which a model has the graphs and a supported likelihood."""
+    return [
+        name
+        for name, each in OPERATIONS.items()
+        if all(map(model.has, each.graphs))
+        and (not each.likelihoods or model.manifest.likelihood["name"] in each.likelihoods)
+    ]
 
 
 def records(rows: RowStream, arrays: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     """Return rows of a table as one object per row, with the columns of the training table; a missing cell is None."""
-    columns = frames.to_arrays(rows.manifest, arrays[rows.main[0]], arrays, rows.start, rows.ids)
+    return _records(rows.manifest, arrays[rows.main[0]], arrays, rows.start, rows.ids)
+
+
+def _records(
+    manifest: Manifest, x: np.ndarray, conditions: Mapping[str, np.ndarray], *options: Any
+) -> list[dict[str, Any]]:
+    columns = frames.to_arrays(manifest, x, conditions, *options)
     values = {name: _plain(array, column) for name, (array, column) in columns.items()}
     return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
 
@@ -235,6 +301,14 @@ def _columns(x: Any, max_rows: int) -> dict[str, list[Any]]:
             raise InputDataError(f"Column {printable(name, 60)} of x is not a list; expected one value per row.")
         _check_rows(len(values), max_rows)
     return x
+
+
+def _check_draws(num: int, num_samples: int, max_rows: int) -> None:
+    if num * num_samples > NUM_SAMPLES_FACTOR * max_rows:
+        raise RequestError(
+            f"{num} rows with {num_samples} draws of z are too many; expected at most {NUM_SAMPLES_FACTOR * max_rows} "
+            "draws per request. Lower num_samples, or send fewer rows."
+        )
 
 
 def _check_rows(num: int, max_rows: int) -> None:

@@ -28,7 +28,7 @@ from kvae_serve.inference.likelihoods import get_likelihood
 from kvae_serve.inference.sampling import encode, under_prior
 from kvae_serve.readers import frames
 from kvae_serve.readers.column_types import UNSEEN
-from kvae_serve.readers.partial import Partial, partial_rows
+from kvae_serve.readers.partial import Partial, given_values, partial_rows
 from kvae_serve.row_stream import RowStream, spans
 from kvae_serve.runtime import conditions as conditions_of
 from kvae_serve.runtime.graphs import Graphs
@@ -270,42 +270,40 @@ def _flat(values: np.ndarray) -> np.ndarray:
     return values.reshape(values.shape[0] * values.shape[1], *values.shape[2:])
 
 
-def conditioned(
-    model: Graphs,
-    rows: RowStream,
-    values: np.ndarray,
-    observed: np.ndarray,
-    *,
-    seed: int,
-    num_samples: int = NUM_SAMPLES,
-    report: Callable[[dict[str, float]], object],
+def sample_given(
+    model: Graphs, rows: RowStream, texts: Mapping[str, str], seed: int, report: Callable[[dict[str, float]], object]
 ) -> RowStream:
-    """Replace samples by draws given some of their values.
+    """Replace samples by draws given the values of some columns, which are written as they are given.
 
     Args:
         model: As of `impute`.
         rows: Samples, of which the conditions and the numbers of the rows are used.
-        values: Values of one row, `shape`.
-        observed: Mask of the values that are given, same shape.
+        texts: Values by name of the column, as a CSV has them.
         seed: As of `impute`.
-        num_samples: As of `impute`.
         report: Receives `summary` after the last row.
+
+    Raises:
+        RequestError: The likelihood of the model is not supported, or a value does not fit its column.
     """
+    require(model.manifest)
+    values, columns = given_values(texts, model.manifest)
+    observed = ~np.isnan(values)
 
     def chunks() -> Iterator[dict[str, np.ndarray]]:
         effective, done = [], 0
         for chunk in rows.chunks:
             num = len(chunk["x"])
             index = rows.start + np.arange(done, done + num) % rows.group_size
-            columns = {each.name: chunk[each.name] for each in model.manifest.conditions}
+            conditions = {each.name: chunk[each.name] for each in model.manifest.conditions}
             x, mask = (np.broadcast_to(each, (num, *each.shape)) for each in (values, observed))
-            drawn = impute(model, x, mask, columns, index, num_samples=num_samples, seed=seed)
+            drawn = impute(model, x, mask, conditions, index, seed=seed)
             effective.append(drawn.effective)
             done += num
             yield dict(chunk) | {"x": drawn.x[0], "z": drawn.z[0]}
-        report(summary(np.concatenate(effective), num_samples))
+        report(summary(np.concatenate(effective), NUM_SAMPLES))
 
-    return dataclasses.replace(rows, chunks=chunks())
+    data = dataclasses.replace(model.manifest.data, columns=columns)
+    return dataclasses.replace(rows, chunks=chunks(), manifest=dataclasses.replace(model.manifest, data=data))
 
 
 def summary(effective: np.ndarray, num_samples: int) -> dict[str, float]:

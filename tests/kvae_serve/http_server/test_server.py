@@ -136,6 +136,64 @@ def test_rows_of_a_table_may_be_objects_columns_or_numbers(client, tiny):
         np.testing.assert_array_equal(float32(client.post(f"{TABLE}/encode", {"x": x}).json()["z_mean"]), want)
 
 
+def test_samples_given_values_equal_those_of_the_command(client, tiny, kvae, tmp_path):
+    path = tmp_path / "a.csv"
+    options = ("--given", "age=11.5,sex=male", "-n", 5, "--seed", 3, "--start", 2)
+    done = kvae("sample", "-m", tiny / "linear_table", *options, "-o", path, "--json")
+    assert done.returncode == 0, done.stderr
+    request = {"given": {"age": 11.5, "sex": "male"}, "n": 5, "seed": 3, "start": 2}
+    assert client.post(f"{TABLE}/sample", request, CSV).body == path.read_bytes()
+    answer = client.post(f"{TABLE}/sample", request | {"records": True}).json()
+    assert answer["effective_sample_size"] == json.loads(done.stdout)["effective_sample_size"]
+    assert {(each["age"], each["sex"]) for each in answer["records"]} == {(11.5, "male")}
+    assert len({each["pay"] for each in answer["records"]}) == 5
+
+
+def test_imputed_rows_equal_those_of_the_library_and_keep_other_cells(client, tiny):
+    model = load(tiny / "linear_table")
+    x = np.array([[np.nan, 1, -3, 1], [31, np.nan, 0.5, np.nan]], np.float32)
+    want = model.impute(x, seed=4, start=7, num_samples=32)
+    request = {"seed": 4, "start": 7, "num_samples": 32}
+    answer = client.post(f"{TABLE}/impute", {"x": [[None, 1, -3, 1], [31, None, 0.5, None]], **request}).json()
+    np.testing.assert_array_equal(float32(answer.pop("x")), want.x[0])
+    np.testing.assert_allclose(answer.pop("effective_sample_size"), want.effective)
+    assert answer == {"rows": 2, **request}
+    rows = [{"id": "a", "sex": "male", "pay": -3, "debt": 1.0}, {"id": "b", "age": "31", "sex": "?", "pay": 0.5}]
+    records = client.post(f"{TABLE}/impute", {"x": rows, "records": True, **request}).json()["records"]
+    frame = model.sample(1).to_frame()  # Numbers of this table are written with nine digits.
+    classes = model.manifest.data.columns[1]["classes"]
+    assert list(records[0]) == [*frame, "id"]
+    assert records[0] == rows[0] | {"age": pytest.approx(want.x[0, 0, 0])}
+    filled = {"sex": classes[int(want.x[0, 1, 1])], "debt": pytest.approx(want.x[0, 1, 3])}
+    assert records[1] == rows[1] | filled
+    columns = {"sex": ["male", "?"], "pay": [-3, 0.5], "debt": [1, None], "age": [None, 31]}
+    answer = client.post(f"{TABLE}/impute", {"x": columns, **request}).json()
+    np.testing.assert_array_equal(float32(answer["x"]), want.x[0])
+
+
+@pytest.mark.parametrize(
+    ("address", "request_", "status", "message"),
+    [
+        (f"{TABLE}/sample", {"given": {"age": 11}, "temperature": 2}, 400, "Leave out temperature"),
+        (f"{TABLE}/sample", {"given": {"height": 11}}, 400, "Column height does not exist"),
+        (f"{TABLE}/sample", {"given": {"sex": "unknown"}}, 400, "expected one of 'female'"),
+        (f"{TABLE}/sample", {"given": {"age": None}}, 400, "expected a number"),
+        (f"{TABLE}/sample", {"given": {"age": [1]}}, 422, "expected numbers and texts"),
+        (f"{TABLE}/sample", {"given": {"age": 11}, "n": 1000}, 400, "256 draws of z are too many"),
+        (f"{TABLE}/impute", {"x": [{"age": None}] * 1000}, 400, "256 draws of z are too many"),
+        (f"{TABLE}/impute", {"x": [{"height": 1}]}, 422, "lacks the columns of linear_table"),
+        (f"{TABLE}/impute", {"x": [{"age": None}], "num_samples": 2}, 400, "num_samples is 2"),
+        (f"{TABLE}/impute", {}, 400, "x is missing"),
+        (f"{CONDITIONAL}/sample", {"given": {"x0": 1}}, 400, "has a bernoulli likelihood"),
+        (f"{CONDITIONAL}/impute", {"x": []}, 404, "impute"),
+    ],
+)
+def test_wrong_requests_for_missing_values_are_refused(client, address, request_, status, message):
+    reply = client.post(address, request_)
+    assert reply.status == status, reply.body
+    assert message in reply.error
+
+
 def test_rows_of_a_table_are_numbered_from_0_in_messages(client):
     reply = client.post(f"{TABLE}/encode", {"x": [ROWS[0], ROWS[1] | {"age": "old"}]})
     assert (reply.status, "row 1, column age contains old" in reply.error) == (422, True), reply.error
@@ -466,7 +524,10 @@ def test_answers_have_the_described_fields(client):
         (f"{CONDITIONAL}/sample", {"id": "a", "label": "all", "n": 2}),
         (f"{TABLE}/sample", {"n": 2}),
         (f"{TABLE}/sample", {"n": 2, "records": True}),
+        (f"{TABLE}/sample", {"n": 2, "given": {"age": 11}}),
         (f"{TABLE}/score", {"x": ROWS}),
+        (f"{TABLE}/impute", {"x": [ROWS[0] | {"sex": None}]}),
+        (f"{TABLE}/impute", {"x": [{"sex": "male"}], "records": True}),
         (f"{CONDITIONAL}/encode", x),
         (f"{CONDITIONAL}/encode", x | {"draw": True}),
         (f"{CONDITIONAL}/decode", {"z": [[0, 0, 0]], "label": 0, "draw": True}),
@@ -502,6 +563,11 @@ def test_schema_of_requests_accepts_what_the_server_accepts(client):
         (f"{TABLE}/score", {"x": ROWS}, 200),
         (f"{TABLE}/score", {"x": by_column}, 200),
         (f"{TABLE}/score", {"x": {"age": [31]}}, 422),
+        (f"{TABLE}/impute", {"x": {"age": [31]}}, 200),
+        (f"{TABLE}/impute", {"x": [[31, None, 1000, 1]]}, 200),
+        (f"{TABLE}/impute", {"x": [[31, None, 1000]]}, 422),
+        (f"{TABLE}/sample", {"given": {"age": 31, "sex": "male"}}, 200),
+        (f"{CONDITIONAL}/sample", {"given": {"x0": 1}}, 400),
         (f"{TABLE}/score", {"x": [[31, 0, 1000, 1]]}, 200),
         (f"{TABLE}/score", {"x": [[31, 0, 1000]]}, 422),
         (f"{TABLE}/decode", {"z": [[0, 0, 0]]}, 422),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,7 +11,6 @@ from kvae_serve.cli import completers, options, row_output
 from kvae_serve.errors import RequestError, printable
 
 if TYPE_CHECKING:
-    from kvae_serve.inference.sampling import Plan
     from kvae_serve.model import Model
     from kvae_serve.row_stream import RowStream
 
@@ -134,7 +133,12 @@ def sample(
     facts["draw"] = plan.likelihood is not None or bool(given)
     rows = plan.row_stream()
     if given:
-        rows = _given(loaded, rows, given, plan, facts)
+        from kvae_serve.inference.imputation import sample_given
+
+        if temperature != 1.0:
+            raise RequestError("--given draws from the model itself. Leave out --temperature.")
+        facts["given"] = texts = _texts(given)
+        rows = sample_given(loaded, rows, texts, plan.seed, lambda size: facts.update(effective_sample_size=size))
     if data is not None:
         rows = _beside(rows, data, loaded)
     row_output.deliver(rows, output, facts, picture)
@@ -148,33 +152,6 @@ def _beside(rows: RowStream, path: str, model: Model) -> RowStream:
 
     dataset = read_for(path, model.manifest, options=ReadOptions(has_flags=False))
     return dataclasses.replace(rows, real={"x": dataset.x, **dataset.conditions})
-
-
-def _given(model: Model, rows: RowStream, given: tuple[str, ...], plan: Plan, facts: dict[str, Any]) -> RowStream:
-    """Return the samples with draws given some of their values. `facts` receives the effective sample size."""
-    import dataclasses
-
-    import numpy as np
-
-    from kvae_serve.inference import imputation
-    from kvae_serve.inference.column_densities import require
-    from kvae_serve.readers.partial import given_values
-
-    if plan.temperature != 1.0:
-        raise RequestError("--given draws from the model itself. Leave out --temperature.")
-    require(model.manifest)
-    values, columns = given_values(_texts(given), model.manifest)
-    facts["given"] = _texts(given)
-    drawn = imputation.conditioned(
-        model,
-        rows,
-        values,
-        ~np.isnan(values),
-        seed=plan.seed,
-        report=lambda size: facts.update(effective_sample_size=size),
-    )
-    data = dataclasses.replace(model.manifest.data, columns=columns)
-    return dataclasses.replace(drawn, manifest=dataclasses.replace(model.manifest, data=data))
 
 
 def _texts(given: tuple[str, ...]) -> dict[str, str]:
