@@ -189,10 +189,10 @@ def calendar(values: np.ndarray) -> dict[str, list[int]]:
         chance = math.comb(num, len(found)) * (len(found) / num) ** len(dates)
         return found if len(found) < num and chance < _CHANCE else []
 
-    month_days = min((distinct(each, 31) for each in (day, np.where(is_last, -1, day))), key=len)
-    if 0 < len(month_days) <= _MOST_MONTH_DAYS:
+    month_days = min((np.where(is_last, -1, day), day), key=lambda each: len(np.unique(each)))
+    if 0 < len(found := distinct(month_days, 31)) <= _MOST_MONTH_DAYS:
         months = distinct(month, 12)
-        return {"month_days": month_days} | ({"months": months} if months else {})
+        return {"month_days": found} | ({"months": months} if months else {})
     weekdays = distinct(weekday, 7)
     return {"weekdays": weekdays} if weekdays else {}
 

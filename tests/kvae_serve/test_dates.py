@@ -94,6 +94,7 @@ def test_valid_formats_are_accepted(form):
     ("frequency", "num", "calendar", "text"),
     [
         ("ME", 60, {"month_days": [-1]}, "the last day of a month"),
+        ("ME", 4, {"month_days": [-1]}, "the last day of a month"),
         ("MS", 60, {"month_days": [1]}, "day 1 of a month"),
         ("SMS", 60, {"month_days": [1, 15]}, "day 1, day 15 of a month"),
         ("SME", 60, {"month_days": [-1, 15]}, "the last day, day 15 of a month"),
