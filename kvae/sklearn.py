@@ -356,7 +356,7 @@ class VAEOutlierDetector(OutlierMixin, _VAEEstimator):
     Example:
         >>> from kvae.sklearn import VAEOutlierDetector
         >>> X = np.vstack([np.random.default_rng(0).normal(size=(99, 2)), [[30.0, 30.0]]])
-        >>> detector = VAEOutlierDetector(contamination=0.01, random_state=0).fit(X)
+        >>> detector = VAEOutlierDetector(contamination=0.01, epochs=30, random_state=0).fit(X)
         >>> detector.predict([[0.0, 0.0], [40.0, 30.0]]).tolist()
         [1, -1]
     """

@@ -70,6 +70,7 @@ def test_unseen_day_is_a_whole_day():
     assert unseen_day > np.log(0.5 / 80)
 
 
+@pytest.mark.long
 def test_value_held_out_of_an_integer_column_costs_as_a_rare_one(tmp_path):
     rng = np.random.default_rng(0)
     age = np.round(rng.normal(40, 8, 4000))
