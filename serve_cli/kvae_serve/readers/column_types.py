@@ -54,9 +54,6 @@ MAX_DECIMALS = 9
 _MIN_IDS = 20
 # Digits of a number of which the column is not known to have fewer.
 _FLOAT_DIGITS = 9
-# A sign, the text before the digits, the digits, and the text after them.
-_SIGN = r"(?:[+\-\u2212\ufe63\uff0d]\s?)?"
-_AFFIXES = re.compile(rf"{_SIGN}([^\d+\-\u2212\ufe63\uff0d.,]*){_SIGN}[\d.,].*?([^\d.,]*)")
 _DAY = 86_400
 _MAX_SAFE = 2**53
 
@@ -286,7 +283,7 @@ class _Inference:
             found = csv_numbers.recognise(cells, self.table.delimiter, self.decimal_comma)
         except csv_numbers.AmbiguousError as error:
             first = str(error).split(" ", 1)[0]
-            row = next(row for row, cell in enumerate(self.cells) if cell.lstrip("+-") == first)
+            row = next(row for row, cell in enumerate(self.cells) if first in cell)
             raise ColumnError(
                 f"{self.table.where(self.name, row)}: {error}",
                 "write the numbers with a decimal point and without separators",
@@ -302,7 +299,9 @@ class _Inference:
         decimal, thousands = csv_numbers.separators(numbers)
         marks = ({"decimal": decimal} if decimal != "." else {}) | ({"thousands": thousands} if thousands else {})
         plain = np.array(written.texts(schema, values), np.float64)
-        for form in (_affixes(numbers) | marks, marks):
+        before, after = csv_numbers.affixes(numbers)
+        affixes = {"prefix": before, "suffix": after} if len(before + after) <= MAX_AFFIX else {}
+        for form in ({key: text for key, text in affixes.items() if text} | marks, marks):
             texts = written.texts(schema | form, values)
             if all(NUMBER.fullmatch(text) for text in texts):
                 return form
@@ -406,11 +405,22 @@ class _Inference:
                     f"a column may have {MAX_CLASSES} classes",
                 )
             advice = "" if num > MAX_CLASSES else f"; {self._as_classes()}"
+            if units := self._units():
+                return self._id(f"it has {units}{advice}")
             return self._id(f"it has {num:,} different texts, such as {example}, like names or ids{advice}")
         is_boolean = {cell.casefold() for cell in self.present} == {"true", "false"} and num == 2
         column = self._categorical("boolean" if is_boolean else "category")
         note = _odd_classes(self.counts)
+        if units := self._units():
+            note = f"classes are {units}"
         return column._replace(note=note and f"Column {self.shown}: {note}.") if note else column
+
+    def _units(self) -> str:
+        """Return a description of numbers with different units; an empty text for other cells."""
+        units = [printable(cell, 40) for cell in csv_numbers.examples_of_units(self.present)]
+        if not units:
+            return ""
+        return f"numbers with different units, such as {' and '.join(units)}; write one unit, to read them as numbers"
 
     def _categorical(self, kind: str) -> Column:
         """Return classes in alphabetical order, or in numerical order if all are numbers, then the missing cells."""
@@ -529,7 +539,7 @@ def exact_numbers(
     """
     if "format" in schema:
         return dates.parse(present, schema["format"])
-    return _known_numbers(table, name, present, decimal_comma or schema.get("decimal") == ",")
+    return _known_numbers(table, name, schema, present, decimal_comma or schema.get("decimal") == ",")
 
 
 def _unseen_numbers(table: Table, name: str, schema: Mapping[str, Any], values: Mapping[str, float]) -> str:
@@ -572,7 +582,9 @@ def _known_classes(table: Table, name: str, schema: Mapping[str, Any], missing: 
     return values, f"Column {printable(name, 60)}: {'; '.join(notes)}." if notes else ""
 
 
-def _known_numbers(table: Table, name: str, present: Sequence[str], decimal_comma: bool) -> np.ndarray:
+def _known_numbers(
+    table: Table, name: str, schema: Mapping[str, Any], present: Sequence[str], decimal_comma: bool
+) -> np.ndarray:
     texts = [cell for cell in present if not NUMBER.fullmatch(cell)]
     plain: Sequence[str] = present
     if texts:
@@ -581,9 +593,10 @@ def _known_numbers(table: Table, name: str, present: Sequence[str], decimal_comm
         except csv_numbers.AmbiguousError as error:
             problem = f"column {printable(name, 60)}: {error}"
             raise ColumnError(problem, "write it without separators of thousands") from None
-        if found is None:
-            where = table.where(name, table.cells[name].index(texts[0]))
-            raise ColumnError(f"{where} contains {printable(texts[0], 40)}", "expected a number")
+        if found is None or not csv_numbers.fits(found.unit, schema):
+            where, unit = table.where(name, table.cells[name].index(texts[0])), csv_numbers.unit_of(schema)
+            expected = f"expected numbers that all have the unit {unit}, or all none" if unit else "expected a number"
+            raise ColumnError(f"{where} contains {printable(texts[0], 40) or 'nothing'}", expected)
         plain = found.cells
     return np.array(plain, np.float64)
 
@@ -666,16 +679,6 @@ def _decimals(text: str) -> int:
 def _short(value: float) -> float | int:
     """Return a number as an int if it is one, so that JSON has all of its digits."""
     return int(value) if float(value).is_integer() and abs(value) < _MAX_SAFE else float(value)
-
-
-def _affixes(cells: Iterable[str]) -> dict[str, str]:
-    """Return the most frequent text before and after the numbers of cells, such as $ and %, without the sign."""
-    matches = [_AFFIXES.fullmatch(cell) for cell in cells]
-    pairs = Counter((match[1], match[2]) for match in matches if match)
-    before, after = pairs.most_common(1)[0][0] if pairs else ("", "")
-    if len(before + after) > MAX_AFFIX:
-        return {}
-    return {key: text for key, text in (("prefix", before), ("suffix", after)) if text}
 
 
 def _odd_classes(distinct: Iterable[str]) -> str:

@@ -10,10 +10,11 @@ import csv
 import io
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ import numpy as np
 from kvae_serve.csv_escape import NUMBER, unescape
 from kvae_serve.errors import InputDataError, printable
 from kvae_serve.readers import csv_numbers
-from kvae_serve.readers.column_types import ColumnError, class_indices, known_values, sorted_classes
+from kvae_serve.readers.column_types import ColumnError, class_indices, exact_numbers, known_values, sorted_classes
 from kvae_serve.readers.column_types import infer as infer_column
 from kvae_serve.readers.dataset import LISTED, Dataset, MissingSplitError, ReadOptions, Split, Table, check_file, listed
 from kvae_serve.sealed.manifest import DELIMITERS, RESERVED, Condition
@@ -60,7 +61,7 @@ def read_folder(folder: Path, split: Split, options: ReadOptions, source: str) -
     conditions = [
         Condition(name, "categorical", train.class_names[name])
         if name in train.class_names
-        else Condition(name, "continuous")
+        else Condition(name, "continuous", column=train.condition_columns.get(name, {}))
         for name in train.conditions
     ]
     test = parse(folder / "test.csv", f"{source}/test.csv", options)
@@ -337,7 +338,7 @@ def _known_conditions(
                     indices = _indices(table, name, condition.classes, condition.name)
                     values[condition.name] = indices.astype(np.int64)
                 else:
-                    values[condition.name] = _numbers(table, name, decimal_comma)
+                    values[condition.name] = _numbers(table, name, decimal_comma, condition.column)
     return values
 
 
@@ -609,22 +610,13 @@ def _decimal_comma(table: Table) -> bool:
     return any(csv_numbers.shows_decimal_comma(cells) for cells in table.cells.values())
 
 
-def _numbers(table: Table, name: str, decimal_comma: bool = False) -> np.ndarray:
-    """Return the numbers of a known column as float32."""
+def _numbers(
+    table: Table, name: str, decimal_comma: bool = False, column: Mapping[str, Any] = MappingProxyType({})
+) -> np.ndarray:
+    """Return the numbers of a known column as float32. `column` describes it, if it is that of a table."""
     cells = table.cells[name]
-    row = next((row for row, cell in enumerate(cells) if not NUMBER.fullmatch(cell)), None)
-    if row is not None:
-        try:
-            numbers = csv_numbers.recognise(cells, table.delimiter, decimal_comma)
-        except csv_numbers.AmbiguousError as error:
-            problem = f"column {printable(name, 60)}: {error}"
-            raise ColumnError(problem, "write it without separators of thousands") from None
-        if numbers is None:
-            shown = printable(cells[row], 40) or "nothing"
-            raise ColumnError(f"{table.where(name, row)} contains {shown}", "expected a number")
-        cells = numbers.cells
     with np.errstate(over="ignore"):
-        small = np.array(cells, np.float64).astype(np.float32)
+        small = exact_numbers(table, name, column, cells, decimal_comma).astype(np.float32)
     if not np.isfinite(small).all():
         row = int(np.flatnonzero(~np.isfinite(small))[0])
         problem = f"{table.where(name, row)} contains {printable(cells[row], 40)}"

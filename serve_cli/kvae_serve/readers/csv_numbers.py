@@ -1,18 +1,24 @@
-"""Recognise the numbers of a CSV column: decimal commas, thousands separators, percent signs and currencies."""
+"""Recognise the numbers of a CSV column: decimal commas, thousands separators, percent signs, currencies and units."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from kvae_serve.csv_escape import NUMBER
 
 _MINUS = str.maketrans({"\u2212": "-", "\ufe63": "-", "\uff0d": "-"})
-_UNIT = r"(?:[$€£¥₹₽₩₺฿]|USD|EUR|GBP|CHF|JPY|CAD|AUD|CNY|INR)"
+_CURRENCY = r"(?:[$€£¥₹₽₩₺฿]|USD|EUR|GBP|CHF|JPY|CAD|AUD|CNY|INR)"
+# Units such as kg, m2, km/h, ° or sq ft.
+_UNIT = r"[A-Za-z\u00b0-\uffef](?:[^\s\d.,;:]| (?=[^\s\d.,;:])){0,7}[23]?"
+# Cells with more units are rather codes, such as 12A and 7C.
+_MAX_UNITS = 5
+_BLANK = r"[ \t\u00a0\u202f]?"
 _CELL = re.compile(
-    rf"(?P<sign>[+-]?)\s?(?P<before>{_UNIT}?)\s?(?P<inner>[+-]?)(?P<digits>[\d.,'’ \u00a0\u202f]*\d[.,]?)"
-    rf"(?P<exponent>(?:[eE][+-]?\d+)?)\s?(?P<after>%|{_UNIT}|)",
+    rf"(?P<sign>[+-]?)\s?(?P<before>(?:{_CURRENCY}{_BLANK})?)(?P<inner>[+-]?)(?P<digits>[\d.,'’ \u00a0\u202f]*\d[.,]?)"
+    rf"(?P<exponent>(?:[eE][+-]?\d+)?)(?P<after>(?:{_BLANK}(?:%|{_CURRENCY}|{_UNIT}))?)",
     re.ASCII,
 )
 _SPACES = re.compile(r"\d{1,3}(?:([ \u00a0\u202f'’])\d{3})(?:\1\d{3})*(?:[.,]\d*)?", re.ASCII)
@@ -24,10 +30,11 @@ _BOTH = re.compile(r"[1-9]\d{0,2}[.,]\d{3}", re.ASCII)
 
 
 class Numbers(NamedTuple):
-    """Cells of a column as plain numbers, such as `-1234.5`, and a note about their form."""
+    """Cells of a column as plain numbers, such as `-1234.5`, a note about their form, and their unit."""
 
     cells: list[str]
     note: str
+    unit: str
 
 
 class AmbiguousError(ValueError):
@@ -35,7 +42,7 @@ class AmbiguousError(ValueError):
 
 
 def recognise(cells: Sequence[str], delimiter: str, decimal_comma: bool = False) -> Numbers | None:
-    """Convert the cells of a column to plain numbers; None if they are not numbers.
+    """Convert the cells of a column to plain numbers; None if they are not numbers of one unit.
 
     Args:
         cells: Texts, at least one of which is not a plain number.
@@ -51,12 +58,9 @@ def recognise(cells: Sequence[str], delimiter: str, decimal_comma: bool = False)
         >>> recognise(["12,5", "3,75"], ";").cells
         ['12.5', '3.75']
     """
-    found = [_CELL.fullmatch(cell.translate(_MINUS)) for cell in cells]
-    matches = [each for each in found if each is not None]
-    if len(matches) < len(cells):
-        return None
-    units = {each["before"] or each["after"] for each in matches}
-    if len(units) > 1 or any(each["before"] and each["after"] for each in matches):
+    matches = _matches(cells)
+    units = set(map(_unit, matches))
+    if len(matches) < len(cells) or len(units) > 1 or any(each["before"] and each["after"] for each in matches):
         return None
     if any(each["sign"] and each["inner"] for each in matches):
         return None
@@ -73,7 +77,51 @@ def recognise(cells: Sequence[str], delimiter: str, decimal_comma: bool = False)
     if not all(NUMBER.fullmatch(each) for each in plain):
         return None
     row = next(row for row, cell in enumerate(cells) if cell != plain[row])
-    return Numbers(plain, f"{cells[row]} is read as {plain[row]}")
+    return Numbers(plain, f"{cells[row]} is read as {plain[row]}", units.pop())
+
+
+def examples_of_units(cells: Iterable[str]) -> list[str]:
+    """Return a cell of each unit if all cells are numbers with one of a few units or none; else an empty list.
+
+    Example:
+        >>> examples_of_units(["5.1k", "300", "2k", "1.5M"])
+        ['5.1k', '300', '1.5M']
+    """
+    cells = list(cells)
+    matches = _matches(cells)
+    by_unit = {_unit(each): each.string for each in reversed(matches)}
+    is_number = len(matches) == len(cells) > len(by_unit) and len(by_unit) <= _MAX_UNITS
+    return list(reversed(by_unit.values())) if is_number and len(by_unit) > 1 else []
+
+
+def affixes(cells: Iterable[str]) -> tuple[str, str]:
+    """Return the most frequent text before and after the numbers of cells, such as $ and %, without the sign."""
+    pairs = Counter((each["before"], each["after"]) for each in _matches(cells))
+    return pairs.most_common(1)[0][0] if pairs else ("", "")
+
+
+def _matches(cells: Iterable[str]) -> list[re.Match[str]]:
+    """Return the parts of those cells that are numbers, with or without a unit."""
+    found = (_CELL.fullmatch(cell.translate(_MINUS)) for cell in cells)
+    return [each for each in found if each is not None and _unit(each).isprintable()]
+
+
+def fits(unit: str, column: Mapping[str, Any]) -> bool:
+    """Return whether numbers with a unit or none are numbers of a known column.
+
+    Numbers of a column without a unit may be percentages or amounts of money.
+    """
+    own = unit_of(column)
+    return unit in ("", own) or (not own and re.fullmatch(f"%|{_CURRENCY}", unit) is not None)
+
+
+def unit_of(column: Mapping[str, Any]) -> str:
+    """Return the unit of a known column, or an empty text."""
+    return f"{column.get('prefix', '')}{column.get('suffix', '')}".strip()
+
+
+def _unit(match: re.Match[str]) -> str:
+    return (match["before"] or match["after"]).strip()
 
 
 def shows_decimal_comma(cells: Sequence[str]) -> bool:

@@ -30,6 +30,12 @@ COLUMNS = {
     "percentages": (lambda i: f"{i % 9}.5%", "number", {"suffix": "%"}),
     "prices": (lambda i: f"${i % 9 - 4}.50", "number", {"prefix": "$", "decimals": 2}),
     "currencies": (lambda i: f"{i % 9} EUR", "integer", {"suffix": " EUR"}),
+    "centimetres": (lambda i: f"{150 + i * 7 % 40} cm", "integer", {"suffix": " cm", "minimum": 150, "maximum": 189}),
+    "kilograms": (lambda i: f"{i % 9}.5kg", "number", {"suffix": "kg", "minimum": 0.5}),
+    "thousands": (lambda i: f"{i % 9}.1k", "number", {"suffix": "k", "decimals": 1}),
+    "gigabytes": (lambda i: "" if i % 5 == 3 else f"{i % 9} GB", "integer", {"suffix": " GB", "missing": ""}),
+    "square metres": (lambda i: f"{i % 9} m2", "integer", {"suffix": " m2", "maximum": 8}),
+    "degrees of heat": (lambda i: f"{i % 9 - 4}.5\u00b0", "number", {"suffix": "\u00b0", "minimum": -4.5}),
     "full hours": (lambda i: f"2013-03-0{1 + i % 9} {i % 24:02d}:00:00", "datetime", {"step": 3600}),
     "two missing texts": (lambda i: ["p", "q", "?", "NA", ""][i % 5], "category", {"missing": ""}),
     "missing integers": (lambda i: "?" if i % 5 == 3 else f"{i % 9}", "integer", {"missing": "?", "decimals": 0}),
@@ -147,6 +153,62 @@ def test_times_are_written_in_the_steps_of_the_training_table(minutes, step, tmp
     moments = [np.datetime64("2024-01-01T00:00") + minutes * i for i in range(ROWS)]
     data = read(tmp_path, [{"a": str(each), "b": f"{i % 7}"} for i, each in enumerate(moments)])
     assert data.columns[0].get("step", 60) == step
+
+
+@pytest.mark.parametrize(
+    ("trained", "later", "expected"),
+    [
+        ("{} cm", ["160 cm", "170cm"], [160, 170]),
+        ("{} cm", ["160", "170"], [160, 170]),
+        (
+            "{} cm",
+            ["1.6 m", "1.7 m"],
+            "row 2, column a contains 1.6 m; expected numbers that all have the unit cm, or all",
+        ),
+        ("{} cm", ["160", "1.7 m"], "row 3, column a contains 1.7 m; expected numbers that all have the unit cm"),
+        ("${}", ["160 EUR", "170 EUR"], "row 2, column a contains 160 EUR; expected numbers that all have the unit $"),
+        ("{}", ["160 cm", "170 cm"], "row 2, column a contains 160 cm; expected a number."),
+        ("{}", ["160%", "170%"], [160, 170]),
+    ],
+)
+def test_later_numbers_have_the_unit_of_the_column(trained, later, expected, tmp_path):
+    model = table(read(tmp_path, [{"a": trained.format(150 + i * 7 % 40), "b": "pq"[i % 2]} for i in range(ROWS)]))
+    (tmp_path / "a.csv").write_text("a,b\n" + "".join(f"{cell},p\n" for cell in later))
+    if isinstance(expected, str):
+        with pytest.raises(InputDataError, match=re.escape(expected)):
+            read_for(tmp_path / "a.csv", model)
+    else:
+        assert read_for(tmp_path / "a.csv", model).x[:, 0].tolist() == expected
+
+
+def test_numbers_with_different_units_have_a_note(tmp_path):
+    described = "numbers with different units, such as 0.1k and 301; write one unit, to read them as numbers"
+    many = [{"a": f"{i / 10 + 0.1:.1f}k" if i % 2 == 0 else f"{300 + i}", "b": f"{i % 9}"} for i in range(ROWS)]
+    data = read(tmp_path, many)
+    assert data.outside[0]["name"] == "a"
+    assert f"Column a is left out of the model: it has {described}; give --categorical-columns a to" in data.notes[0]
+    few = [{"a": f"{i % 3 + 1} bedroom{'s' if i % 3 else ''}", "b": f"{i % 9}"} for i in range(ROWS)]
+    data = read(tmp_path, few)
+    assert data.columns[0]["classes"] == ["1 bedroom", "2 bedrooms", "3 bedrooms"]
+    assert data.notes == (
+        "Column a: classes are numbers with different units, such as 1 bedroom and 2 bedrooms; write one unit, to read "
+        "them as numbers.",
+    )
+    with pytest.raises(InputDataError, match=r"row 5, column a contains 5\.1k, but most others are numbers"):
+        read(tmp_path, [{"a": "5.1k" if i == 3 else f"{300 + i}", "b": f"{i % 9}"} for i in range(ROWS)])
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["2024-Q1", "2024-Q2", "2024-Q3"], ["0x1F", "0x2F", "0xFF"], ["1/2", "1/3", "1/4"], ["5'11", "5'10", "6'02"],
+        ["5kg2.5", "6kg2.5", "7kg2.5"], ["5 kg; ca.", "6 kg; ca.", "7 kg; ca."], ["100+", "200+", "300+"],
+        [f"{i}{letter}" for i in range(5) for letter in "ABCDEFG"],
+    ],
+)  # fmt: skip
+def test_codes_are_not_numbers_with_units(cells, tmp_path):
+    data = read(tmp_path, [{"a": cells[i % len(cells)], "b": f"{i % 9}"} for i in range(120)])
+    assert (data.columns[0]["type"], data.notes) == ("category", ())
 
 
 ADULT = ["39, State-gov, 77516, Bachelors, <=50K", "50, Self, 83311, Bachelors, >50K", "38, ?, 215646, HS-grad, <=50K"]

@@ -307,9 +307,9 @@ def test_single_column_with_a_rare_character_can_be_read(tmp_path):
     with pytest.raises(InputDataError, match=r"--delimiter , if there is one"):
         read(tmp_path, text)
     data = read(tmp_path, text, delimiter=",")
-    assert len(data.columns[0]["classes"]) == 9
+    assert data.columns[0]["suffix"] == " km/h"
     text = text.replace("speed in km/h", "speed")
-    assert read(tmp_path, text).columns[0]["classes"] == data.columns[0]["classes"]
+    assert read(tmp_path, text).columns[0]["suffix"] == " km/h"
 
 
 def test_single_column_of_identifiers_advises_a_delimiter(tmp_path):
@@ -380,6 +380,30 @@ def test_numbers_with_two_readings_are_refused(tmp_path, cells):
     if cells[1] == "5,678":
         data = read(tmp_path, "a;b\n" + "".join(f"{cells[i % 2]};{i},5\n" for i in range(4)))
         np.testing.assert_array_equal(data.x[:2], np.array([[1.234, 0.5], [5.678, 1.5]], "f4"))
+
+
+def test_numbers_with_a_currency_and_two_readings_are_refused(tmp_path):
+    with pytest.raises(InputDataError, match=r"row 2, column a: 1,234 is either 1\.234 or 1234"):
+        read(tmp_path, "a;b\n" + "".join(f"$1,23{4 + i};{i}\n" for i in range(4)))
+
+
+def test_numbers_with_a_unit_are_not_vectors(tmp_path):
+    table = csv.parse(write(tmp_path, "a,b\n5 kg,1%\n6 kg,2%\n"), "a.csv")
+    with pytest.raises(InputDataError, match=r"^a.csv, row 2, column a contains 5 kg; expected a number\.$"):
+        csv.as_numbers(table, (), ReadOptions())
+
+
+def test_condition_with_a_unit_is_read_in_both_splits(tmp_path):
+    rows = "".join(f"{150 + i} cm,{i % 9}\n" for i in range(ROWS))
+    write(tmp_path, "a,b\n" + rows, "train.csv")
+    write(tmp_path, "a,b\n" + rows, "test.csv")
+    options = ReadOptions(condition_columns=("a",))
+    for split in ("train", "test"):
+        data = read_dataset(tmp_path, split, options)
+        assert data.conditions["a"].tolist() == [150 + i for i in range(ROWS)]
+    write(tmp_path, "a,b\n1.6 m,2\n1.7 m,3\n", "test.csv")
+    with pytest.raises(InputDataError, match=r"row 2, column a contains 1\.6 m; expected numbers .* the unit cm"):
+        read_dataset(tmp_path, "test", options)
 
 
 def test_columns_of_pixels_are_images(tmp_path):
