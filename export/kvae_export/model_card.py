@@ -25,6 +25,7 @@ _PURPOSES = {
     "decoder.onnx": "Decode z: mean of p(x given z)",
     "prior.onnx": "Prior of z given the conditions",
     "likelihood.onnx": "log p(x given z) in nats",
+    "columns.onnx": "Dependence between the columns of a row given z",
 }
 
 

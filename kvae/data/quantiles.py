@@ -19,6 +19,9 @@ from kvae.types import Tensor
 MAX_ATOMS = 256
 #: Values with at least this share of the rows are atoms, the most frequent ones first.
 _ATOM_SHARE, _MAX_SHARED_ATOMS = 0.005, 64
+#: Atoms occur this many times as often as the values around them, of which this many on each side are counted. Values
+#: of a measurement that is rounded to a few digits are as frequent as their neighbours, and the map stays smooth.
+_ATOM_EXCESS, _NEIGHBOURS = 3.0, 8
 #: Linear pieces of a column at most.
 _MAX_PIECES = 128
 #: Knots of all columns together at most, so that they fit into the manifest of a file.
@@ -75,7 +78,8 @@ def _segments(counts: np.ndarray, max_atoms: int) -> list[tuple[bool, int, int]]
         atoms[:] = True
     else:
         order = np.argsort(-counts, kind="stable")[: min(_MAX_SHARED_ATOMS, max_atoms // 2)]
-        atoms[order] = counts[order] >= max(_ATOM_SHARE * counts.sum(), 5)
+        is_frequent = counts[order] >= max(_ATOM_SHARE * counts.sum(), 5)
+        atoms[order] = is_frequent & (counts[order] > _ATOM_EXCESS * _around(counts)[order])
     segments = []
     start = 0
     while start < num:
@@ -85,6 +89,14 @@ def _segments(counts: np.ndarray, max_atoms: int) -> list[tuple[bool, int, int]]
         segments.append((bool(atoms[start]) or end == start + 1, start, end))
         start = end
     return segments
+
+
+def _around(counts: np.ndarray) -> np.ndarray:
+    """Return the median count of each value and its neighbours."""
+    windows = np.lib.stride_tricks.sliding_window_view(
+        np.pad(counts, _NEIGHBOURS, mode="symmetric"), 2 * _NEIGHBOURS + 1
+    )
+    return np.median(windows, axis=1)
 
 
 def _thin(values: np.ndarray, weights: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:

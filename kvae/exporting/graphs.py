@@ -14,6 +14,7 @@ from keras import ops
 
 import kvae_export
 from kvae.exporting import inspect, metadata, pictures
+from kvae.likelihoods import MixedAutoregressive
 from kvae.objectives.objectives import Elbo
 from kvae.priors import StandardNormal
 from kvae_serve.sealed import noise
@@ -89,6 +90,9 @@ def graphs(model: keras.Model) -> list[kvae_export.Graph]:
         ),
         kvae_export.Graph("likelihood", likelihood, {**x, **z, **conditions_spec}, {"log_likelihood": ()}),
     ]
+    if isinstance(model.likelihood, MixedAutoregressive):
+        vectors = dict.fromkeys(("embedding", "effect"), (model.likelihood.width,))
+        functions.append(kvae_export.Graph("columns", model.likelihood.row_graph, {"feature": ((), "int64")}, vectors))
     if isinstance(model.prior, StandardNormal):
         return functions
     component = {"component": ((), "int64")} if model.prior.num_components > 1 else {}
@@ -142,7 +146,9 @@ def probe(
             low, high = model.data.range
             x = np.where(x > (low + high) / 2, high, low).astype("float32")
         z, _ = noise.latent_noise(1, 0, batch, model.latent_dim)
-        every = {"x": x, "z": z, "component": np.arange(batch, dtype="int64") % model.prior.num_components}
+        rows = np.arange(batch, dtype="int64")
+        every = {"x": x, "z": z, "component": rows % model.prior.num_components}
+        every["feature"] = rows % getattr(model.likelihood, "num_features", 1)
         for condition in _conditions(model):
             described = condition.manifest()
             if described["kind"] == "categorical":

@@ -10,5 +10,9 @@ from kvae.likelihoods.categorical import Categorical
 from kvae.likelihoods.gaussian import Gaussian
 from kvae.likelihoods.logistic import DiscretizedLogistic
 from kvae.likelihoods.mixed import Mixed
+from kvae.likelihoods.mixed_autoregressive import MixedAutoregressive
 
-__all__ = ["Bernoulli", "Categorical", "ContinuousBernoulli", "DiscretizedLogistic", "Gaussian", "Likelihood", "Mixed"]
+__all__ = [
+    "Bernoulli", "Categorical", "ContinuousBernoulli", "DiscretizedLogistic", "Gaussian", "Likelihood", "Mixed",
+    "MixedAutoregressive",
+]  # fmt: skip

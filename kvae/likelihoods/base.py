@@ -38,6 +38,8 @@ class Likelihood(keras.layers.Layer):
     num_extra = 0
     #: Whether p(x given z) is a density, which has a unit, and not a probability.
     is_density = False
+    #: Whether the data are tables.
+    for_tables = False
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)

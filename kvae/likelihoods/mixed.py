@@ -17,9 +17,9 @@ from kvae.types import Shape, Tensor
 from kvae_serve.readers.csv import graph_name
 
 # Standard deviations of 0.01 to 12 times that of the column. Below that, log p would depend on rounding.
-_BOUNDS = (-9.0, 5.0)
+BOUNDS = (-9.0, 5.0)
 #: Output with the probability that each number is missing.
-_MISSING = "x_probability_missing"
+MISSING = "x_probability_missing"
 #: -log p of a class that training did not see, in nats: one in a million.
 _UNSEEN = 6.0 * math.log(10.0)
 
@@ -61,6 +61,7 @@ class Mixed(Likelihood):
 
     kind = "mixed"
     is_density = True
+    for_tables = True
 
     def __init__(
         self,
@@ -110,17 +111,23 @@ class Mixed(Likelihood):
             spec: The table's columns.
             sigma: As in the constructor.
         """
-        quantiles = {column["name"]: column for column in spec.columns if form_of(column) == "quantile"}
-        missing = [spec.columns[index]["name"] for index in spec.may_miss]
-        unseen = {column["name"]: column["unseen"] for column in spec.columns if "unseen" in column}
-        columns = [[column["name"], num_classes(column)] for column in spec.columns]
-        return cls(columns, sigma, quantiles, missing, unseen)
+        return cls(sigma=sigma, **cls.arguments(spec))
+
+    @staticmethod
+    def arguments(spec: TableSpec) -> dict[str, Any]:
+        """Return the constructor arguments that describe the columns of a `TableSpec`."""
+        return {
+            "columns": [[column["name"], num_classes(column)] for column in spec.columns],
+            "quantiles": {column["name"]: column for column in spec.columns if form_of(column) == "quantile"},
+            "missing": [spec.columns[index]["name"] for index in spec.may_miss],
+            "unseen": {column["name"]: column["unseen"] for column in spec.columns if "unseen" in column},
+        }
 
     @property
     def probability_names(self) -> list[str | None]:
         """For each column, the name of the output with the probabilities of its classes; None for a number."""
         names: list[str | None] = []
-        taken = {"x_probability", *([_MISSING] if self.missing else [])}
+        taken = {"x_probability", *([MISSING] if self.missing else [])}
         for index, (column, num) in enumerate(self.columns):
             name = f"x_probability_{graph_name(column).strip('_')}".rstrip("_")
             names.append(None if not num else f"{name}_{index}" if name in taken else name)
@@ -175,7 +182,7 @@ class Mixed(Likelihood):
         squares = ops.square(scores - mean)
         log_var = self._log_var(parameters)
         if self.sigma == "optimal" and training:
-            log_var = optimal_log_var(squares, self.log_var, _BOUNDS)
+            log_var = optimal_log_var(squares, self.log_var, BOUNDS)
         nll = 0.5 * (LOG_2_PI + log_var + squares * ops.exp(-log_var))
         if self._scores is None:
             return nll
@@ -228,7 +235,7 @@ class Mixed(Likelihood):
         for name, logits in zip(names, self._by_column(parameters), strict=True):
             outputs[name] = ops.softmax(logits, axis=-1)
         if self.missing:
-            outputs[_MISSING] = self._in_columns(ops.sigmoid(self._missing_part(parameters)), self.missing)
+            outputs[MISSING] = self._in_columns(ops.sigmoid(self._missing_part(parameters)), self.missing)
         return outputs
 
     def _in_columns(self, values: Tensor, names: Sequence[str]) -> Tensor:
@@ -243,7 +250,7 @@ class Mixed(Likelihood):
         shapes |= {"x_score": row} if self.quantiles else {}
         names = zip(self.probability_names, self.columns, strict=True)
         shapes |= {name: (num,) for name, (_, num) in names if name}
-        return shapes | ({_MISSING: row} if self.missing else {})
+        return shapes | ({MISSING: row} if self.missing else {})
 
     def initial_bias(self, mean: Tensor) -> Tensor:
         """Return the means of the numbers, and the logs of class frequencies and odds, clipped to at least 0.1 %."""
@@ -265,7 +272,7 @@ class Mixed(Likelihood):
 
     def manifest(self) -> dict[str, Any]:
         """Return the name, sigma, and the name of the output with each column's probabilities (null for a number)."""
-        names = {"missing": _MISSING} if self.missing else {}
+        names = {"missing": MISSING} if self.missing else {}
         return {"name": self.kind, "sigma": self.sigma, "probabilities": self.probability_names, **names}
 
     def get_config(self) -> dict[str, Any]:
@@ -276,10 +283,10 @@ class Mixed(Likelihood):
 
     def _log_var(self, parameters: Tensor) -> Tensor:
         if self.sigma == "element":
-            return ops.clip(parameters[:, -self.num_numeric :], *_BOUNDS)
+            return ops.clip(parameters[:, -self.num_numeric :], *BOUNDS)
         if self.log_var is None:
             return ops.full((1, self.num_numeric), 2.0 * math.log(self.sigma), "float32")
-        return ops.expand_dims(ops.clip(ops.convert_to_tensor(self.log_var), *_BOUNDS), 0)
+        return ops.expand_dims(ops.clip(ops.convert_to_tensor(self.log_var), *BOUNDS), 0)
 
     def _by_column(self, features: Tensor) -> Iterator[Tensor]:
         """Yield the slice `[batch, num_classes]` of each categorical column."""

@@ -91,10 +91,11 @@ class VAE(BackendStep, ValidatedTrainer, Inference, Constructors, keras.Model):
             raise ValueError(f"seed is {seed!r}; expected an integer from 0 to 2^31 - 1.")
         self.seed = int(seed)
         self.totals = LossTracker()
-        if (self.data.kind == "table") != (self.likelihood.kind == "mixed"):
+        if (self.data.kind == "table") != self.likelihood.for_tables:
             raise ValueError(
                 f"A {self.likelihood.kind} likelihood does not model {self.data.kind} data. "
-                "Use likelihoods.Mixed.from_spec(spec) with a TableSpec, and only there."
+                "Use likelihoods.MixedAutoregressive.from_spec(spec) or Mixed.from_spec(spec) with a TableSpec, and "
+                "only there."
             )
         if self.data.kind != "table" and self.data.range is None and self.likelihood.kind != "gaussian":
             raise ValueError(

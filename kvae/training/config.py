@@ -156,10 +156,12 @@ class ModelConfig:
     gated: bool = setting(False, "dense: gated layers instead of the activation.")
     likelihood: str = setting(
         "auto",
-        "Likelihood p(x given z). auto is mixed for tables, bernoulli for images that are nearly black and white, "
-        "discretized_logistic for other 8-bit images, and gaussian otherwise.",
+        "Likelihood p(x given z). auto is mixed_autoregressive for tables of 1,000 rows or more, mixed for others "
+        "(columns are independent given z), bernoulli for images that are nearly black and white, discretized_logistic "
+        "for other 8-bit images, and gaussian otherwise.",
         choices=(
             "auto", "bernoulli", "continuous_bernoulli", "gaussian", "discretized_logistic", "categorical", "mixed",
+            "mixed_autoregressive",
         ),
     )  # fmt: skip
     binarize: str = setting(
@@ -169,8 +171,8 @@ class ModelConfig:
     )
     numbers: str = setting(
         "quantile",
-        "mixed: form of numeric columns. quantile maps numbers to normal scores and makes classes of integers with few "
-        "values; standard models each number as normal.",
+        "Tables: form of numeric columns. quantile maps numbers to normal scores and makes classes of integers with "
+        "few values; standard models each number as normal.",
         choices=("quantile", "standard"),
     )
     sigma: str = setting(
@@ -178,7 +180,7 @@ class ModelConfig:
         "Standard deviation. gaussian, discretized_logistic: optimal, shared, element, or a number (1 is the width of "
         "the data range, or the standard deviation of a feature). mixed: the same per column, or a number for every "
         "column (1 is the standard deviation of the column). auto is element for discretized_logistic (optimal for RGB "
-        "images under conv), and optimal otherwise.",
+        "images under conv) and tables, and optimal otherwise. A table with another sigma gets the likelihood mixed.",
     )
     prior: str = setting(
         "standard_normal", "Prior p(z).",

@@ -13,6 +13,7 @@ from kvae.training.config import Config, ModelConfig
 from kvae_serve import cells
 from kvae_serve.errors import InputDataError, RequestError, printable
 from kvae_serve.readers import Dataset
+from kvae_serve.sealed.manifest import MIXED_LIKELIHOODS
 
 #: Shortest vectors that may be series.
 _SERIES_STEPS = 16
@@ -23,6 +24,8 @@ _MAX_VALIDATION = 5000
 _EPOCHS = 30
 #: Steps of a table's training, and the bounds of its epochs.
 _TABLE_STEPS, _TABLE_EPOCHS = 12_000, (20, 400)
+#: Rows of a table from which its columns depend on each other given z. With fewer, this dependence replaces z.
+_LEAST_ROWS = 1000
 #: Least steps of color images and sequences, and epochs without a better validation elbo until their training stops.
 _LEAST_STEPS, _PATIENCE = 3000, 30
 #: Channels of the smallest feature map of color images, and its least side.
@@ -40,6 +43,7 @@ TABLE: dict[str, Any] = {
     "warmup_epochs": 5.0,
     "epochs": 0,
     "patience": 50,
+    "learning_rate": 2e-3,
 }
 
 #: Settings of color images under convolutions; measured in benchmarks/RESULTS.md.
@@ -73,8 +77,10 @@ def starting_config(dataset: Dataset, settings: Mapping[str, Any]) -> Config:
         RequestError: If a setting does not exist or has an invalid value.
     """
     recipe: dict[str, Any] = {}
-    if dataset.columns and settings.get("likelihood", "auto") in ("auto", "mixed"):
+    if dataset.columns and settings.get("likelihood", "auto") in ("auto", *MIXED_LIKELIHOODS):
         recipe = {**TABLE, "prior_components": max(2, min(TABLE["prior_components"], len(dataset.x) // 4))}
+        if len(dataset.x) < _LEAST_ROWS:
+            del recipe["learning_rate"]
         if settings.get("objective") == "free_bits":
             recipe["prior"] = "standard_normal"
         if settings.get("prior", recipe["prior"]) != "gaussian_mixture":
@@ -124,9 +130,15 @@ def default_settings(dataset: Dataset, config: Config | None = None, **settings:
     # Dense networks take images as well, so a resumed run could not tell what these arrays are.
     axes = "steps-first" if dataset.x.ndim == 3 and config.data.axes == "auto" else config.data.axes
     value_range = find_range(dataset, m.likelihood, config.data.lowest_and_highest)
-    likelihood = _likelihood(dataset, value_range) if m.likelihood == "auto" else m.likelihood
+    likelihood = _likelihood(dataset, config, value_range) if m.likelihood == "auto" else m.likelihood
     network = _network(dataset, config) if m.network == "auto" else m.network
     check_likelihood(dataset, likelihood)
+    sigma = sigma_of(config.model.sigma, likelihood)
+    if likelihood == "mixed_autoregressive" and sigma != "element":
+        raise RequestError(
+            f"--sigma is {sigma}, but the decoder returns the standard deviations under mixed_autoregressive. Leave "
+            "--sigma out, or add --likelihood mixed."
+        )
     check_network(m, network, tuple(dataset.x.shape[1:]), bool(dataset.columns))
     validation, batch_size = _validation_and_batch_size(dataset, config)
     epochs = config.training.epochs or _num_epochs(dataset, validation, batch_size, network)
@@ -136,7 +148,7 @@ def default_settings(dataset: Dataset, config: Config | None = None, **settings:
     return config.replace(
         network=network,
         likelihood=likelihood,
-        sigma=sigma_of(config.model.sigma, likelihood),
+        sigma=sigma,
         validation=validation,
         batch_size=batch_size,
         epochs=epochs,
@@ -147,14 +159,14 @@ def default_settings(dataset: Dataset, config: Config | None = None, **settings:
 
 def check_likelihood(dataset: Dataset, likelihood: str) -> None:
     """Raise InputDataError if a likelihood is for tables and the data are not a table, or the reverse."""
-    if dataset.columns and likelihood != "mixed":
+    if dataset.columns and likelihood not in MIXED_LIKELIHOODS:
         raise InputDataError(
             f"{dataset.source} is a table, which a {likelihood} likelihood does not model. Use --likelihood mixed."
         )
-    if not dataset.columns and likelihood == "mixed":
+    if not dataset.columns and likelihood in MIXED_LIKELIHOODS:
         raise InputDataError(
-            f"{dataset.source} is not a table, so a mixed likelihood does not model it. Use another --likelihood, such "
-            "as gaussian."
+            f"{dataset.source} is not a table, so a {likelihood} likelihood does not model it. Use another "
+            "--likelihood, such as gaussian."
         )
 
 
@@ -174,7 +186,7 @@ def sigma_of(sigma: str, likelihood: str) -> str:
     """Return sigma of a configuration, with its choice if it is `auto`."""
     if sigma != "auto":
         return sigma
-    return "element" if likelihood == "discretized_logistic" else "optimal"
+    return "element" if likelihood in ("discretized_logistic", "mixed_autoregressive") else "optimal"
 
 
 def _num_validation(dataset: Dataset, config: Config) -> int:
@@ -303,7 +315,7 @@ def find_range(
         InputDataError: If the data do not vary, are not finite, or have a scale with two readings.
     """
     source = str(dataset.source)
-    if dataset.columns or likelihood in ("mixed", "categorical"):
+    if dataset.columns or likelihood in (*MIXED_LIKELIHOODS, "categorical"):
         if stated:
             what = "a table" if dataset.columns else f"data of a {likelihood} likelihood"
             raise InputDataError(f"{source} is {what}, which does not have a range of values. Leave out --value-range.")
@@ -330,14 +342,15 @@ def _is_pixels(dataset: Dataset, values: ranges.Values) -> bool:
 
 def _is_measured(dataset: Dataset, likelihood: str) -> bool:
     """Return whether the values are scaled by their statistics: vectors and sequences under a Gaussian."""
-    return likelihood in ("mixed", "categorical") or (
+    return likelihood in (*MIXED_LIKELIHOODS, "categorical") or (
         likelihood == "gaussian" and dataset.x.ndim < 4 and dataset.x.dtype != np.uint8
     )
 
 
-def _likelihood(dataset: Dataset, value_range: tuple[float, float] | None) -> str:
+def _likelihood(dataset: Dataset, config: Config, value_range: tuple[float, float] | None) -> str:
     if dataset.columns:
-        return "mixed"
+        is_large = len(dataset.x) >= _LEAST_ROWS
+        return "mixed_autoregressive" if is_large and config.model.sigma in ("auto", "element") else "mixed"
     if value_range is None:
         return "gaussian"
     x, is_gray = dataset.x, dataset.x.ndim < 4 or dataset.x.shape[-1] == 1

@@ -89,6 +89,8 @@ def _likelihood(m: ModelConfig, spec: Any) -> Any:
         return likelihoods.Categorical(round(spec.range[1]) + 1)
     if m.likelihood == "mixed":
         return likelihoods.Mixed.from_spec(spec, sigma)
+    if m.likelihood == "mixed_autoregressive":
+        return likelihoods.MixedAutoregressive.from_spec(spec, sigma)
     return likelihoods.ContinuousBernoulli()
 
 

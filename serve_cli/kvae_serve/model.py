@@ -267,7 +267,7 @@ class Model(Graphs):
             return sampling.decode(self, feeds, batch_size)
         num = len(feeds["z"])
         index = np.arange(num) + sampling.first_index(start, num)
-        likelihood = get_likelihood(self.manifest)
+        likelihood = get_likelihood(self)
         return sampling.decode(self, feeds, batch_size, likelihood, sampling.checked_seed(seed), index)
 
     def encode(

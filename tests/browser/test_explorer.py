@@ -7,6 +7,7 @@ import functools
 import gzip
 import http.server
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -95,6 +96,48 @@ def test_drawn_rows_equal_those_of_the_command(name, opened, trained):
     values = [2, 3.25] if name == "rgb" else []
     want, got = drawn_examples(load(trained / name), opened(trained / name), values, num=40)
     np.testing.assert_allclose(got, want, atol=1e-4 * np.nanmax(np.abs(want)))
+
+
+def test_drawn_rows_of_dependent_columns_equal_those_of_the_command(opened, trained):
+    model, page = load(trained / "dependent"), opened(trained / "dependent")
+    assert page.tab.inner_text("#badge-text") == "✓ verified in this browser: 4 of 4 graphs"
+    want, got = drawn_examples(model, page, [], num=300)
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+    np.testing.assert_allclose(got / np.nanstd(want, axis=0), want / np.nanstd(want, axis=0), atol=1e-4)
+    # The draws contain what they are to compare: missing cells, atoms, and several classes.
+    names = [column["name"] for column in model.manifest.data.columns]
+    column = dict(zip(names, want.T, strict=True))
+    assert [name for name in names if np.isnan(column[name]).any()] == ["spend", "age", "gain"]
+    for value in (0, 19.99):
+        assert (column["spend"] == np.float32(value)).sum() > 3
+    assert [len({*column[name][~np.isnan(column[name])]}) > 2 for name in ("shop", "age", "colour")] == [True] * 3
+
+
+def test_spread_of_a_mixture_is_in_data_units_and_of_standard_numbers_only(opened, trained):
+    model, page = load(trained / "dependent"), opened(trained / "dependent")
+    outputs = model.run("decoder", {"z": model.sample(1, seed=0).z})
+    shown = {}
+    for row in page.tab.locator("#stage tr").all():
+        spans = [text for text in row.locator("span.soft").all_inner_texts() if "±" in text]
+        shown[row.locator("th").inner_text()] = float(spans[0].replace("±", "")) if spans else None
+    random = np.random.default_rng(0)
+    for at, column in enumerate(model.manifest.data.columns):
+        if column["name"] not in ("height", "gain"):
+            assert shown[column["name"]] is None
+            continue
+        weight, mean, log_var = (outputs[f"x_{name}"][0, :, at] for name in ("weight", "score", "log_var"))
+        chosen = random.choice(3, size=400_000, p=weight / weight.sum(dtype="f8"))
+        drawn = column["mean"] + column["scale"] * random.normal(mean[chosen], np.exp(log_var[chosen] / 2))
+        assert shown[column["name"]] == pytest.approx(drawn.std(), rel=0.02)
+
+
+def test_page_without_columns_onnx_shows_the_means_of_dependent_columns(opened, trained, tmp_path):
+    folder = tmp_path / "partial"
+    shutil.copytree(trained / "dependent", folder, ignore=shutil.ignore_patterns("columns.onnx"))
+    page = opened(folder)
+    assert page.errors == []
+    assert page.tab.locator("#drawn").is_hidden()
+    assert page.tab.inner_text("#gallery-help").endswith("of kvae sample --mean.")
 
 
 @pytest.fixture(scope="module")

@@ -128,3 +128,12 @@ def test_repr_states_the_size_of_a_trained_model(model):
     columns, dim = len(model.manifest.data.columns), model.manifest.latent_dim
     assert repr(model) == f"<TableVAE of {columns} columns, {dim} latent dimensions>"
     assert repr(kvae.TableVAE()) == "<TableVAE, not trained>"
+
+
+def test_given_timestamps_keep_their_seconds_in_imputed_frames():
+    rng = np.random.default_rng(1)
+    when = pandas.Timestamp("2024-01-01") + pandas.to_timedelta(rng.integers(0, 40_000_000, NUM), unit="s")
+    frame = pandas.DataFrame({"when": when, "size": np.where(rng.random(NUM) < 0.3, np.nan, rng.normal(size=NUM))})
+    filled = kvae.TableVAE(epochs=1, encoder_hidden=(8,), decoder_hidden=(8,)).fit(frame).impute(frame, seed=0)
+    assert filled["when"].equals(frame["when"])
+    assert not filled["size"].isna().any()

@@ -1,4 +1,4 @@
-"""Small models for tests of the explorer: a table, a sequence and RGB images with two conditions, trained in seconds.
+"""Small models for tests of the explorer: tables, a sequence and RGB images with two conditions, made in seconds.
 
 `python tests/support/make_explorer_models.py FOLDER` writes each model and its data, `FOLDER/NAME` and a data file.
 """
@@ -34,6 +34,50 @@ def table(folder: Path) -> None:
         {},
         folder / "table",
     )
+
+
+def dependent(folder: Path) -> None:
+    """Write a model with random weights of a table with every form of column, each dependent on those before it."""
+    import keras
+
+    import kvae
+
+    random = np.random.default_rng(3)
+    numeric, classes = {"kind": "numeric"}, {"kind": "categorical"}
+    columns = [
+        {"name": "height", **numeric},
+        {"name": "shop", **classes, "classes": ["a", "b", "c"]},
+        {"name": "spend", **numeric, "decimals": 2},
+        {"name": "age", **numeric, "type": "integer", "decimals": 0},
+        {"name": "weight", **numeric},
+        {"name": "gain", **numeric, "decimals": 1},
+        {"name": "colour", **classes, "classes": ["red", "green", "blue", "grey"]},
+    ]
+    x = np.stack(
+        [
+            random.normal(170, 9, ROWS),
+            random.integers(0, 3, ROWS),
+            np.select(random.multinomial(1, [0.3, 0.3, 0.4], ROWS).T[:2] > 0, [0.0, 19.99], random.gamma(2, 30, ROWS)),
+            random.integers(20, 26, ROWS),
+            random.normal(70, 9, ROWS),
+            random.normal(0, 1, ROWS),
+            random.integers(0, 4, ROWS),
+        ],
+        axis=1,
+    ).astype("float32")
+    x[random.uniform(size=x.shape) < [0, 0, 0.3, 0.3, 0, 0.3, 0]] = np.nan
+    standard, quantile = (kvae.TableSpec.learn(columns, x, numbers=form).columns for form in ("standard", "quantile"))
+    spec = kvae.TableSpec(
+        [each if each["name"] in ("height", "gain") else other for each, other in zip(standard, quantile, strict=True)]
+    )
+    likelihood = kvae.likelihoods.MixedAutoregressive(
+        **kvae.likelihoods.MixedAutoregressive.arguments(spec), width=6, components=3
+    )
+    model = kvae.VAE.dense(data=spec, latent_dim=2, hidden=(8,), likelihood=likelihood, name="dependent")
+    for weight in model.weights:
+        if keras.backend.standardize_dtype(weight.dtype) == "float32":
+            weight.assign(random.normal(0, 0.7, weight.shape))
+    model.export(folder / "dependent", format="onnx")
 
 
 def sequence(folder: Path) -> None:
@@ -82,5 +126,5 @@ def fit(model, x: np.ndarray, conditions: dict[str, np.ndarray], folder: Path) -
 
 if __name__ == "__main__":
     destination = Path(sys.argv[1])
-    for make in (table, sequence, rgb):
+    for make in (table, dependent, sequence, rgb):
         make(destination)

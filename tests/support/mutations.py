@@ -12,6 +12,7 @@ import json
 import random
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -246,11 +247,16 @@ def _use(manifest: Manifest, outputs: dict[str, np.ndarray]) -> None:
     assert all(isinstance(value, str) for _, value in info._lines(manifest))
     json.dumps(manifest.to_dict(), allow_nan=False)
     if manifest.graph == "decoder":
-        likelihood = likelihoods.get_likelihood(manifest)
+        likelihood = likelihoods.get_likelihood(SimpleNamespace(manifest=manifest, run=_no_columns))
         words = noise.words(0, noise.STREAM_DRAW, 0, 2, likelihood.num_words(manifest.data))
         likelihood.draw(outputs, words, manifest.data)
     if manifest.graph == "encoder":
         conditions.combinations(manifest, {each.name: [0] for each in manifest.conditions})
+
+
+def _no_columns(graph: str, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return vectors for `columns.onnx`, which a mutated decoder does not have."""
+    return dict.fromkeys(("embedding", "effect"), np.ones((len(feeds["feature"]), 4), np.float32))
 
 
 def _check_error(error: KvaeError, code: int) -> None:

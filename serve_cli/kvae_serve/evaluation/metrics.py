@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kvae_serve.sealed.manifest import Manifest
+from kvae_serve.sealed.manifest import MIXED_LIKELIHOODS, Manifest
 
 ACTIVE_VARIANCE = 0.01
 """A dimension is active if the variance over x of the mean of q(z|x) exceeds this (Burda et al. 2016)."""
@@ -55,7 +55,7 @@ def units(manifest: Manifest) -> tuple[str, tuple[str, float] | None]:
     A density is per data unit. Papers report it for data scaled to [0, 1], or to unit standard deviation.
     """
     data, name = manifest.data, manifest.likelihood["name"]
-    if name == "mixed":
+    if name in MIXED_LIKELIHOODS:
         numbers = [column for column in data.columns if column["kind"] == "numeric" and column.get("form") != "classes"]
         if not numbers:
             return "nats", None

@@ -23,6 +23,7 @@ import numpy as np
 from kvae_serve import __version__, cells
 from kvae_serve.errors import RequestError, printable
 from kvae_serve.inference.inputs import feeds
+from kvae_serve.inference.mixed_autoregressive import to_scores
 from kvae_serve.inference.sampling import encode
 from kvae_serve.latent.activity import Activity, measure
 from kvae_serve.readers import Dataset
@@ -47,8 +48,8 @@ INACTIVE = 0.02
 """Share of the activity of the most active dimension below which a dimension is folded away."""
 
 _MODULES = (
-    "bytes", "noise", "sealed", "draw", "paint", "model", "explorer", "controls", "gallery", "map", "encode", "paths",
-    "share", "main",
+    "bytes", "noise", "features", "sealed", "draw", "paint", "model", "explorer", "controls", "gallery", "map",
+    "encode", "paths", "share", "main",
 )  # fmt: skip
 _GZIP_LEVEL = 9
 _WASM = "onnxruntime_web/ort-wasm-simd-threaded.wasm.gz"
@@ -149,6 +150,8 @@ def render(
     if "graph-likelihood" in blocks:  # It contains the weights of the decoder, which is a third of the page's model.
         pieces, blocks["graph-likelihood"] = _difference(blocks["graph-likelihood"], blocks["graph-decoder"])
         facts["likelihood_pieces"] = pieces
+    if "graph-columns" in blocks:
+        facts["atom_scores"] = [_atom_scores(column) for column in model.manifest.data.columns]
     script = _javascript()
     head, scripts, sources = _runtime(runtime, facts)
     style = _asset("web/style.css")
@@ -214,6 +217,13 @@ def _facts(model: Graphs, examples: Examples | None, blocks: dict[str, bytes]) -
         },
         "components": components.tolist(),
     }
+
+
+def _atom_scores(column: Mapping[str, Any]) -> list[list[float]]:
+    """Return each atom of a number in the quantile form with its score, since JavaScript has no normal distribution."""
+    knots = np.array(column.get("knots", ()), np.float32)
+    atoms = np.unique(knots[1:][np.diff(knots) == 0])
+    return np.stack([atoms, to_scores(atoms, column)], axis=1).tolist()
 
 
 def _latent(activity: Activity) -> dict[str, Any]:

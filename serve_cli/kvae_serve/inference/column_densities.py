@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from kvae_serve.errors import RequestError, printable
-from kvae_serve.inference.densities import LOG_2_PI
+from kvae_serve.inference.densities import LOG_2_PI, log_sum_exp
+from kvae_serve.inference.mixed_autoregressive import end_slopes
 from kvae_serve.readers.partial import missing_class
 from kvae_serve.sealed import unseen
-from kvae_serve.sealed.manifest import Manifest
+from kvae_serve.sealed.manifest import MIXED_LIKELIHOODS, Manifest
 
-SUPPORTED = ("gaussian", "mixed")
+SUPPORTED = ("gaussian", *MIXED_LIKELIHOODS)
 _TINY = 1e-300
 
 
@@ -31,9 +32,10 @@ def log_probs(outputs: Mapping[str, np.ndarray], x: np.ndarray, manifest: Manife
     """Compute log p of each value given z, without terms that do not depend on z.
 
     Args:
-        outputs: Outputs of the decoder by name, `[rows, ...]`.
+        outputs: Outputs of the decoder by name, `[rows, ...]`; of a mixed_autoregressive likelihood those of
+            `MixedAutoregressive.given_columns`.
         x: Values in data units, `[rows, *shape]`. A missing number (NaN) and an unknown class have the density 0 nats.
-        manifest: Manifest of the model, whose likelihood is `gaussian` or `mixed`.
+        manifest: Manifest of the model, whose likelihood is one of `SUPPORTED`.
 
     Returns:
         float64 `[rows, num_values]`, in nats. A class, an atom or an unseen integer has its log probability, another
@@ -49,6 +51,8 @@ def log_probs(outputs: Mapping[str, np.ndarray], x: np.ndarray, manifest: Manife
         values = flat[:, at]
         if name is not None:
             log_prob[:, at] = _log_class(outputs[name], values, column)
+        elif "x_weight" in outputs:
+            log_prob[:, at] = _log_mixture(outputs, at, values, column)
         elif column.get("form") == "quantile":
             mean, log_var = outputs["x_score"][:, at], outputs["x_log_var"][:, at]
             log_prob[:, at] = _log_score(values, mean.astype(np.float64), log_var.astype(np.float64), column)
@@ -63,7 +67,7 @@ def log_probs(outputs: Mapping[str, np.ndarray], x: np.ndarray, manifest: Manife
 def without_missing(outputs: Mapping[str, np.ndarray], manifest: Manifest) -> dict[str, np.ndarray]:
     """Return outputs of the decoder under the condition that no value is missing, for draws."""
     present = dict(outputs)
-    if manifest.likelihood["name"] != "mixed":
+    if manifest.likelihood["name"] not in MIXED_LIKELIHOODS:
         return present
     if "missing" in manifest.likelihood:
         name = str(manifest.likelihood["missing"])
@@ -79,6 +83,24 @@ def without_missing(outputs: Mapping[str, np.ndarray], manifest: Manifest) -> di
 def _log_normal(x: np.ndarray, mean: np.ndarray, log_var: np.ndarray) -> np.ndarray:
     mean, log_var = mean.astype(np.float64), log_var.astype(np.float64)
     return -0.5 * (LOG_2_PI + log_var + np.square(x - mean) * np.exp(-log_var))
+
+
+def _log_mixture(
+    outputs: Mapping[str, np.ndarray], at: int, values: np.ndarray, column: Mapping[str, Any]
+) -> np.ndarray:
+    """Return log p of a number whose score, or standard number, is a mixture of normals."""
+    mean, log_var, weight = (
+        outputs[name][:, :, at].astype(np.float64) for name in ("x_score", "x_log_var", "x_weight")
+    )
+    log_prob = np.log(np.maximum(weight, _TINY))
+    for each in range(mean.shape[1]):
+        if column.get("form") == "quantile":
+            log_prob[:, each] += _log_score(values, mean[:, each], log_var[:, each], column)
+        else:
+            scale = column.get("scale", 1.0)
+            standard = (values - column.get("mean", 0.0)) / scale
+            log_prob[:, each] += _log_normal(standard, mean[:, each], log_var[:, each]) - math.log(scale)
+    return log_sum_exp(log_prob)
 
 
 def _log_class(probability: np.ndarray, values: np.ndarray, column: Mapping[str, Any]) -> np.ndarray:
@@ -101,7 +123,7 @@ def _log_score(values: np.ndarray, mean: np.ndarray, log_var: np.ndarray, column
     deviation = np.exp(log_var / 2)
     score = np.interp(values, knots, scores)
     # Beyond the outermost knots the map continues as a line.
-    first, last = _end_slopes(knots.astype(np.float64), scores)
+    first, last = end_slopes(knots.astype(np.float64), scores)
     score = score + first * np.minimum(values - knots[0], 0.0) + last * np.maximum(values - knots[-1], 0.0)
     density = _log_normal(score, mean, log_var)
     ends = (scores[low] - mean) / deviation, (scores[high] - mean) / deviation
@@ -117,17 +139,9 @@ def log_slope(values: np.ndarray, column: Mapping[str, Any]) -> np.ndarray:
     rounded = values.astype(np.float32).astype(np.float64)
     rise = np.diff(knots)
     is_atom = np.isin(rounded, knots[:-1][rise == 0])
-    first, last = _end_slopes(knots, scores)
+    first, last = end_slopes(knots, scores)
     slopes = np.concatenate([[first], np.diff(scores) / np.where(rise == 0, 1.0, rise), [last]])
     return np.where(is_atom, 0.0, np.log(slopes[np.searchsorted(knots, rounded, side="right")]))
-
-
-def _end_slopes(knots: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
-    """Return the scores per value below the first and above the last knot."""
-    rise, width = np.diff(knots), np.diff(scores)
-    overall = (scores[-1] - scores[0]) / (knots[-1] - knots[0])
-    first, last = (width[at] / rise[at] if rise[at] else overall for at in (0, -1))
-    return float(first), float(last)
 
 
 def _log_interval(low: np.ndarray, high: np.ndarray) -> np.ndarray:

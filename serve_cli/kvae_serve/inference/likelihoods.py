@@ -13,8 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from kvae_serve.errors import ModelFileError, RequestError, printable
+from kvae_serve.inference.decoder_outputs import parameter, pick
+from kvae_serve.inference.mixed_autoregressive import MixedAutoregressive
+from kvae_serve.runtime.graphs import Graphs
 from kvae_serve.sealed import noise
-from kvae_serve.sealed.manifest import Data, Manifest
+from kvae_serve.sealed.manifest import Data
 
 
 class Likelihood(Protocol):
@@ -61,7 +64,7 @@ class ContinuousBernoulli(_OneWordPerValue):
 
     def draw(self, outputs: Mapping[str, np.ndarray], words: np.ndarray, data: Data) -> np.ndarray:
         """Invert the distribution function (e^(t x) - 1) / (e^t - 1), on the side that does not overflow."""
-        logits = _parameter(outputs, "x_logits", data.shape)
+        logits = parameter(outputs, "x_logits", data.shape)
         low, high = data.range or (0.0, 1.0)
         uniform = noise.words_to_uniforms(words).reshape(logits.shape)
         # x of a rising density (t > 0) equals 1 - x of the falling one, with 1 - u in place of u.
@@ -94,8 +97,8 @@ class DiscretizedLogistic(_OneWordPerValue):
 
     def draw(self, outputs: Mapping[str, np.ndarray], words: np.ndarray, data: Data) -> np.ndarray:
         """Invert the distribution function, round, and clip to the range."""
-        location = _parameter(outputs, "x_location", data.shape)
-        log_scale = _parameter(outputs, "x_log_scale", data.shape)
+        location = parameter(outputs, "x_location", data.shape)
+        log_scale = parameter(outputs, "x_log_scale", data.shape)
         low, high = data.range or (0.0, 255.0)
         uniform = noise.words_to_uniforms(words).reshape(location.shape)
         with np.errstate(divide="ignore", over="ignore"):
@@ -108,9 +111,9 @@ class Categorical(_OneWordPerValue):
 
     def draw(self, outputs: Mapping[str, np.ndarray], words: np.ndarray, data: Data) -> np.ndarray:
         """Invert the cumulative probabilities."""
-        probability = _parameter(outputs, "x_probability", (*data.shape, None))
+        probability = parameter(outputs, "x_probability", (*data.shape, None))
         uniform = noise.words_to_uniforms(words).reshape(probability.shape[:-1])
-        return _pick(probability, uniform).astype(np.float32)
+        return pick(probability, uniform).astype(np.float32)
 
 
 class Mixed(_OneWordPerValue):
@@ -141,16 +144,16 @@ class Mixed(_OneWordPerValue):
         x = outputs["x_mean"].copy() if all(has_classes) else _normal(outputs, words[:, :split], data)
         scores = None
         if "quantile" in forms:
-            scores = _normal({**outputs, "x_mean": _parameter(outputs, "x_score", data.shape)}, words[:, :split], data)
+            scores = _normal({**outputs, "x_mean": parameter(outputs, "x_score", data.shape)}, words[:, :split], data)
         uniform = noise.words_to_uniforms(words[:, split:])
         for index, (name, form, column) in enumerate(zip(names, forms, data.columns, strict=True)):
             if form == "quantile" and scores is not None:
                 x[:, index] = np.interp(scores[:, index], column["scores"], column["knots"])
             elif form == "classes":
                 values = np.array(column.get("atoms", range(len(column.get("classes", ())))), np.float32)
-                x[:, index] = values[_pick(_parameter(outputs, name, (len(values),)), uniform[:, index])]
+                x[:, index] = values[pick(parameter(outputs, name, (len(values),)), uniform[:, index])]
         if "missing" in self.description:
-            missing = _parameter(outputs, str(self.description["missing"]), data.shape)
+            missing = parameter(outputs, str(self.description["missing"]), data.shape)
             x[uniform[:, num:] < missing] = np.nan
         return _positive_zero(x)
 
@@ -169,27 +172,15 @@ LIKELIHOODS: dict[str, Callable[[Mapping[str, Any]], Likelihood]] = {
 }
 
 
-def get_likelihood(manifest: Manifest) -> Likelihood:
+def get_likelihood(model: Graphs) -> Likelihood:
     """Return the likelihood of a model, or raise `RequestError` if this version cannot draw from it."""
+    manifest = model.manifest
     name = manifest.likelihood["name"]
+    if name == "mixed_autoregressive":
+        return MixedAutoregressive(model)
     if name not in LIKELIHOODS:
         raise RequestError(f"{manifest.name} has a {name} likelihood, and this version cannot draw from it. Use means.")
     return LIKELIHOODS[name](manifest.likelihood)
-
-
-def _parameter(outputs: Mapping[str, np.ndarray], name: str, shape: tuple[int | None, ...]) -> np.ndarray:
-    """Return an output of the decoder as float64 `[batch, *shape]`. A size of None means any size."""
-    values = outputs.get(name)
-    expected = ["classes" if size is None else size for size in shape]
-    sizes = () if values is None else values.shape[1:]
-    fits = len(sizes) == len(shape) and all(want in (None, size) for want, size in zip(shape, sizes, strict=True))
-    if values is None or not fits:
-        problem = "is missing" if values is None else f"has the shape {list(sizes)}"
-        raise ModelFileError(
-            f"The decoder's output {printable(name, 60)} {problem}; expected the shape {expected}. "
-            "Use means, or export the model again."
-        )
-    return values.astype(np.float64)
 
 
 def _positive_zero(x: np.ndarray) -> np.ndarray:
@@ -198,13 +189,6 @@ def _positive_zero(x: np.ndarray) -> np.ndarray:
 
 
 def _normal(outputs: Mapping[str, np.ndarray], words: np.ndarray, data: Data) -> np.ndarray:
-    log_var = _parameter(outputs, "x_log_var", data.shape)
+    log_var = parameter(outputs, "x_log_var", data.shape)
     normal = noise.words_to_normals(words, data.num_values).reshape(log_var.shape)
     return _positive_zero(outputs["x_mean"] + np.exp(log_var / 2) * normal)
-
-
-def _pick(probability: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """Return the class index that each uniform selects; never a class of probability zero."""
-    cumulative = np.cumsum(probability, axis=-1)
-    below = cumulative[..., :-1] <= (uniform * cumulative[..., -1])[..., None]
-    return below.sum(axis=-1)

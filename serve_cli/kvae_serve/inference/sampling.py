@@ -367,7 +367,7 @@ def plan(
         first_index(start, num),
         checked_seed(seed),
         float(temperature),
-        get_likelihood(model.manifest) if draw else None,
+        get_likelihood(model) if draw else None,
         integer(batch_size, "batch_size", 1),
         conditions_of.combinations(model.manifest, requested),
         drawn,

@@ -14,11 +14,13 @@ import numpy as np
 from kvae_serve.errors import RequestError, VerificationError, printable
 from kvae_serve.inference import column_densities, scoring
 from kvae_serve.inference.densities import LOG_2_PI, Prior
+from kvae_serve.inference.likelihoods import get_likelihood
+from kvae_serve.inference.mixed_autoregressive import MixedAutoregressive, to_scores
 from kvae_serve.readers.column_types import UNSEEN
 from kvae_serve.runtime.graphs import Graphs
 from kvae_serve.runtime.session import BATCH_SIZE
 from kvae_serve.sealed import unseen
-from kvae_serve.sealed.manifest import Data, Manifest
+from kvae_serve.sealed.manifest import MIXED_LIKELIHOODS, Data, Manifest
 
 _TINY = 1e-300
 
@@ -33,6 +35,9 @@ _ROUNDING = 2.0**-21
 
 _SATURATED = 2.0**-19
 """Probability of a sigmoid, or of its complement, below which float32 does not determine the log."""
+
+_NEAR = 20.0
+"""Nats below the most likely normal of a mixture up to which others are counted in its rounding."""
 
 _UNDERFLOW = 2.0**-120
 """Probability of a softmax below which float32 does not determine the log."""
@@ -91,6 +96,7 @@ def score_chunk(model: Graphs, chunk: scoring.Chunk) -> ScoreParts:
     """Return the scores of the rows of a chunk with their parts."""
     density = value_log_probs(model.manifest)
     model.need("decoder")
+    likelihood = get_likelihood(model)
     scores = scoring.score_chunk(model, chunk)
     q = scoring.posterior(model, chunk.x, chunk.columns, chunk.batch_size)
     z = q["z_mean"][:, None] + q["sigma"][:, None] * chunk.z_noise
@@ -98,9 +104,13 @@ def score_chunk(model: Graphs, chunk: scoring.Chunk) -> ScoreParts:
     values, unknown = np.zeros((2, len(z), manifest.data.num_values))
     for draw in range(draws):
         outputs = model.run("decoder", {"z": z[:, draw]} | dict(chunk.columns), chunk.batch_size)
+        lost: Any = 0.0
+        if isinstance(likelihood, MixedAutoregressive):
+            lost = _rounding(outputs, chunk.x, manifest, density(outputs, chunk.x, manifest))
+            outputs = likelihood.given_columns(outputs, np.asarray(chunk.x, np.float64))
         log_prob = density(outputs, chunk.x, manifest)
         values -= log_prob / draws
-        unknown += _rounding(outputs, chunk.x, manifest, log_prob) / draws
+        unknown += np.maximum(lost, _rounding(outputs, chunk.x, manifest, log_prob)) / draws
     rest = scores.reconstruction - values.sum(-1)
     # A log of a probability that float32 does not determine can have any size, but is not below 0.
     room = np.where(rest > 0, unknown.sum(-1), np.minimum(unknown, np.abs(values)).sum(-1))
@@ -139,13 +149,16 @@ def _rounding(outputs: Mapping[str, np.ndarray], x: np.ndarray, manifest: Manife
     if name == "gaussian":
         mean, log_var = _flat(outputs["x_mean"]), _flat(outputs["x_log_var"])
         bound = _ROUNDING * np.abs(mean) * np.abs(flat - mean) * np.exp(-log_var)
-    if name == "mixed":
+    if name in MIXED_LIKELIHOODS:
         log_prob = log_prob + _unknown(flat, manifest.data, np.isnan(flat))
         for at, (probability, column) in enumerate(
             zip(manifest.likelihood["probabilities"], manifest.data.columns, strict=True)
         ):
             if probability is not None:
                 bound[:, at] = _of_softmax(log_prob[:, at])
+                continue
+            if "x_weight" in outputs:
+                bound[:, at] = _of_mixture(outputs, at, flat[:, at], column)
                 continue
             log_var = np.asarray(outputs["x_log_var"][:, at], np.float64)
             slope = 1.0
@@ -163,6 +176,20 @@ def _rounding(outputs: Mapping[str, np.ndarray], x: np.ndarray, manifest: Manife
             picked = np.where(np.isnan(flat), is_missing, 1 - is_missing)
             bound += np.where(is_missing > 0, _of_sigmoid(picked), 0.0)
     return bound
+
+
+def _of_mixture(
+    outputs: Mapping[str, np.ndarray], at: int, values: np.ndarray, column: Mapping[str, Any]
+) -> np.ndarray:
+    mean, log_var = (np.asarray(outputs[name][:, :, at], np.float64) for name in ("x_score", "x_log_var"))
+    score = to_scores(np.nan_to_num(values), column)[:, None]
+    away = np.abs(score - mean)
+    # Only normals near the best one matter. Scores of about 1 are rounded to float32.
+    log_prob = -0.5 * (log_var + np.square(away) * np.exp(-log_var))
+    near = log_prob > log_prob.max(axis=1, keepdims=True) - _NEAR
+    return np.where(near, _ROUNDING * (1.0 + np.abs(score)) * (away * np.exp(-log_var) + np.exp(-log_var / 2)), 0).max(
+        axis=1
+    )
 
 
 def _of_sigmoid(picked: np.ndarray) -> np.ndarray:
@@ -208,6 +235,7 @@ def value_log_probs(manifest: Manifest) -> Callable[[Mapping[str, np.ndarray], n
         "discretized_logistic": _discretized_logistic,
         "categorical": _categorical,
         "mixed": _mixed,
+        "mixed_autoregressive": _mixed,
     }
     name = manifest.likelihood["name"]
     if name not in known:

@@ -89,7 +89,7 @@ def decode(
     """Return the mean of p(x|z) of each latent vector or, with `draw`, a draw from it. Arguments as of `encode`."""
     manifest = model.manifest
     rows = _Rows(model, "z", z, conditions, first, num)
-    likelihood = get_likelihood(manifest) if draw else None
+    likelihood = get_likelihood(model) if draw else None
     seed = sampling.checked_seed(seed) if draw else 0
 
     def chunks() -> Iterator[Chunk]:

@@ -52,7 +52,7 @@ class Graphs:
 
     @property
     def graphs(self) -> tuple[str, ...]:
-        """Names of the graphs: some of encoder, decoder, prior and likelihood."""
+        """Names of the graphs: some of encoder, decoder, prior, likelihood and columns."""
         return tuple(graph for graph in GRAPHS if graph in self._paths)
 
     @property

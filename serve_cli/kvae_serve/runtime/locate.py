@@ -11,7 +11,7 @@ from kvae_serve.errors import ModelFileError, RequestError, printable
 DEFAULT = "mnist"
 """Default model of a command."""
 
-MANIFEST_ORDER = ("decoder", "encoder", "prior", "likelihood")
+MANIFEST_ORDER = ("decoder", "encoder", "prior", "likelihood", "columns")
 """All graphs, in the order in which one is chosen to supply the manifest of the model.
 
 Nearly every folder has a decoder, so commands read the same file whether or not the others exist. `manifest.GRAPHS` is

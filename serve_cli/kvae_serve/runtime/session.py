@@ -17,7 +17,7 @@ import numpy as np
 
 from kvae_serve.errors import InputDataError, ModelFileError, RequestError, printable
 from kvae_serve.runtime import memory, onnxruntime, providers
-from kvae_serve.sealed import dequantize, shapes, signature
+from kvae_serve.sealed import dequantize, features, shapes, signature
 from kvae_serve.sealed.file import SealedGraph
 from kvae_serve.sealed.manifest import Manifest
 
@@ -169,6 +169,13 @@ class Session:
                     f"{self.name} returns {printable(name)} with NaN or infinite values, so it cannot be used."
                 )
 
+    def _num_indices(self, name: str) -> int:
+        """Return the number of values of an index: of a condition, the component of a prior, or a feature."""
+        if name == "feature":
+            return features.num_features(self.manifest.data.columns)
+        condition = self.manifest.condition(name)
+        return len(condition.classes) if condition else self.manifest.num_components
+
     def _check_feeds(self, feeds: Mapping[str, np.ndarray]) -> int:
         if set(feeds) != set(self.inputs):
             raise InputDataError(
@@ -186,8 +193,7 @@ class Session:
             if dtype == "float32" and not np.isfinite(values if name != "x" else self._present(values)).all():
                 raise InputDataError(f"{name} contains NaN or infinite values.")
             if dtype == "int64":
-                condition = self.manifest.condition(name)
-                size = len(condition.classes) if condition else self.manifest.num_components
+                size = self._num_indices(name)
                 if values.min() < 0 or values.max() >= size:
                     raise InputDataError(
                         f"{name} has indices {values.min()} to {values.max()}; expected 0 to {size - 1}."

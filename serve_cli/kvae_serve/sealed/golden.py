@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kvae_serve.sealed import noise
+from kvae_serve.sealed import features, noise
 from kvae_serve.sealed.manifest import MAX_GOLDEN, Data, Manifest
 
 NUM = 3
@@ -37,12 +37,12 @@ def golden_inputs(
 
     Args:
         manifest: Describes the inputs. Its `golden`, if present, provides seed and num.
-        inputs: Names of the inputs of the graph: `x`, `z`, `component` and conditions.
+        inputs: Names of the inputs of the graph: `x`, `z`, `component`, `feature` and conditions.
         seed: A different seed; the default is that of the manifest, or 0.
         num: A different number of rows; the default is that of the manifest, or 3.
 
     Returns:
-        Name to array: float32 for `x`, `z` and continuous conditions, int64 for classes and `component`.
+        Name to array: float32 for `x`, `z` and continuous conditions, int64 for the others.
 
     Raises:
         ValueError: If the manifest does not have a condition of that name.
@@ -64,6 +64,8 @@ def golden_inputs(
             arrays[name] = _golden_x(raw[:, z_words:], data, manifest.likelihood["name"]).reshape(num, *data.shape)
         elif name == "component":
             arrays[name] = (row % manifest.num_components).astype(np.int64)
+        elif name == "feature":
+            arrays[name] = (row % features.num_features(data.columns)).astype(np.int64)
         elif condition is None:
             raise ValueError(f"Unknown input {name!r}: the manifest does not have a condition of that name.")
         elif condition.categorical:

@@ -20,9 +20,13 @@ from kvae_serve.numbers import is_integer, is_number
 from kvae_serve.sealed.columns import MAX_KNOTS, form_fault
 
 FORMAT = 1
-GRAPHS = ("encoder", "decoder", "prior", "likelihood")
+GRAPHS = ("encoder", "decoder", "prior", "likelihood", "columns")
 DATA_KINDS = {"image": 3, "vector": 1, "sequence": 2, "table": 1}
-LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian", "discretized_logistic", "categorical", "mixed")
+MIXED_LIKELIHOODS = ("mixed", "mixed_autoregressive")
+"""Likelihoods of tables."""
+LIKELIHOODS = (
+    "bernoulli", "continuous_bernoulli", "gaussian", "discretized_logistic", "categorical", *MIXED_LIKELIHOODS,
+)  # fmt: skip
 MIXTURE_PRIORS = ("vamp", "gaussian_mixture")
 PRIORS = ("standard_normal", "conditional_gaussian", *MIXTURE_PRIORS)
 
@@ -47,6 +51,7 @@ MAX_WIDTH = 40
 MAX_AFFIX = 10
 MAX_DEPTH = 16
 MAX_LATENT_DIM = 65_536
+MAX_CONTEXT = 4096
 MAX_VALUES = 2**24
 MAX_CLASSES = 100_000
 MAX_GOLDEN = 64
@@ -475,7 +480,9 @@ class _Checker:
         return tuple(shares)
 
     def likelihood(self, raw: dict[str, Any]) -> dict[str, Any]:
-        self.choice(raw, "name", LIKELIHOODS)
+        if self.choice(raw, "name", LIKELIHOODS) == "mixed_autoregressive":
+            self.integer(raw, "width", MAX_CONTEXT)
+            self.integer(raw, "components", MAX_CONTEXT)
         return raw
 
     def prior(self, raw: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ Values = dict[str, tuple[str, tuple[int, ...]]]
 def inputs(manifest: Manifest) -> Values:
     """Return the inputs of the graph of a manifest, in order."""
     x, z = ("float32", manifest.data.shape), ("float32", (manifest.latent_dim,))
+    if manifest.graph == "columns":
+        return {"feature": ("int64", ())}
     leading: dict[str, Values] = {"encoder": {"x": x}, "decoder": {"z": z}, "prior": {}, "likelihood": {"x": x, "z": z}}
     values = leading[manifest.graph]
     for condition in manifest.conditions:
@@ -28,6 +30,10 @@ def outputs(manifest: Manifest) -> Values:
         return {"x_mean": ("float32", manifest.data.shape)}
     if manifest.graph == "likelihood":
         return {"log_likelihood": ("float32", ())}
+    if manifest.graph == "columns":
+        if manifest.likelihood["name"] != "mixed_autoregressive":
+            raise ModelFileError(f"columns.onnx does not belong to a {manifest.likelihood['name']} likelihood.")
+        return dict.fromkeys(("embedding", "effect"), ("float32", (manifest.likelihood["width"],)))
     return dict.fromkeys(("z_mean", "z_log_var"), ("float32", (manifest.latent_dim,)))
 
 

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import html.parser
 import json
+import math
 import re
 from importlib.resources import files
 
@@ -126,6 +127,17 @@ def test_markup_in_names_cannot_end_the_block_of_facts(tiny):
     facts = json.loads(Elements(text).block("facts"))
     assert facts["model"] == facts["examples"]["columns"][0]["name"] == name
     assert "alert(1)</script>" not in text
+
+
+def test_score_of_an_atom_is_the_median_of_its_interval():
+    column = {"kind": "numeric", "form": "quantile", "knots": [0.0, 0.0, 7.0, 19.99, 19.99, 30.0]}
+    scores = assembly._atom_scores(column | {"scores": [-2.0, -0.5, 0.0, 0.3, 1.2, 2.0]})
+    assert [value for value, _ in scores] == [0.0, float(np.float32(19.99))]
+    for (_, score), (low, high) in zip(scores, [(-2.0, -0.5), (0.3, 1.2)], strict=True):
+        below, between = (math.erf(each / math.sqrt(2)) - math.erf(low / math.sqrt(2)) for each in (score, high))
+        assert below == pytest.approx(between / 2)
+    assert assembly._atom_scores({"kind": "numeric", "mean": 1.0, "scale": 2.0}) == []
+    assert assembly._atom_scores({"kind": "categorical", "classes": ["a"]}) == []
 
 
 def test_pieces_of_random_files_rebuild_the_file():

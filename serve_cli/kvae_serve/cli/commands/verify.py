@@ -40,7 +40,7 @@ def verify(model: str, as_json: bool, runtime: options.RuntimeArgs) -> None:
     else:
         for check in checks:
             click.echo(
-                f"{check.graph:<12}{printable(check.output, 40):<16}{'ok    ' if check.ok else 'FAILED'}  "
+                f"{check.graph:<12}{printable(check.output, 40):<15} {'ok    ' if check.ok else 'FAILED'}  "
                 f"difference {check.difference:.3g}, allowed {check.allowed:.3g}"
             )
     failed = [check for check in checks if not check.ok]

@@ -15,8 +15,8 @@ export function buildGallery(explorer) {
   let start = 0;
   const drawn = byId("drawn");
   // Measurements are drawn by default, as in kvae sample: a mean is not a likely row.
-  drawn.checked = canDraw(model.manifest) && drawnByDefault(painter);
-  drawn.parentElement.hidden = !canDraw(model.manifest);
+  drawn.checked = canDraw(model) && drawnByDefault(painter);
+  drawn.parentElement.hidden = !canDraw(model);
   drawn.addEventListener("change", () => refresh());
   const refresh = explorer.view(["sampling", "values"], async () => {
     const x = await model.sample(explorer.seed, start, GALLERY, explorer.values, explorer.temperature, drawn.checked);

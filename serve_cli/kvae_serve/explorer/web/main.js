@@ -13,7 +13,7 @@ import { buildAddress, buildShare, openAddress } from "./share.js";
 
 async function start() {
   const facts = JSON.parse(block("facts"));
-  const model = await Model.open(facts.graphs, facts.likelihood_pieces, openRuntime(facts.runtime));
+  const model = await Model.open(facts, openRuntime(facts.runtime));
   const { manifest } = model;
   const explorer = new Explorer(model, facts);
   globalThis.explorer = explorer;

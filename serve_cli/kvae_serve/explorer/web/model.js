@@ -2,6 +2,7 @@
 
 import { unpack } from "./bytes.js";
 import { drawExample, drawWords } from "./draw.js";
+import { numFeatures } from "./features.js";
 import { STREAM_BINARIZE, STREAM_DRAW, latentNoise, sampleWords, uniform } from "./noise.js";
 import { compareGolden, goldenInputs, isMixture, openSealed } from "./sealed.js";
 
@@ -11,13 +12,13 @@ export class Model {
   #graphs = new Map();
   #queue = Promise.resolve();
   #moments = new Map();
+  #dependence = null;
 
-  /** Open a model: its decoder now, every other graph on first use. `runtime` is done when onnxruntime-web is ready. */
-  static async open(names, likelihoodPieces, runtime) {
+  /** Open the model of a page: its decoder now, every other graph on first use. `runtime` is done when onnxruntime-web is ready. */
+  static async open(facts, runtime) {
     const model = new Model();
-    Object.assign(model, { pieces: likelihoodPieces, runtime });
-    model.names = names;
-    for (const name of ["decoder", ...names].filter((each, i) => i === 0 || each !== "decoder")) {
+    Object.assign(model, { names: facts.graphs, pieces: facts.likelihood_pieces, atomScores: facts.atom_scores, runtime });
+    for (const name of ["decoder", ...model.names].filter((each, i) => i === 0 || each !== "decoder")) {
       model.#graphs.set(name, null);
     }
     model.manifest = (await model.#graph("decoder")).manifest;
@@ -71,7 +72,7 @@ export class Model {
       const values = inputs.get(input);
       const shape = shapes.get(input) ?? [];
       const dims = [values.length / shape.reduce((product, each) => product * each, 1), ...shape];
-      const whole = input === "component" || this.conditions.find((each) => each.name === input)?.kind === "categorical";
+      const whole = ["component", "feature"].includes(input) || this.conditions.find((each) => each.name === input)?.kind === "categorical";
       feeds[input] = whole
         ? new ort.Tensor("int64", BigInt64Array.from(values, (value) => BigInt(value)), dims)
         : new ort.Tensor("float32", Float32Array.from(values), dims);
@@ -147,15 +148,27 @@ export class Model {
     return z;
   }
 
+  /** Return embedding and effect of all features, and by column the scores of its atoms; null without columns.onnx. */
+  dependence() {
+    if (!this.has("columns")) return null;
+    const compute = async () => {
+      const features = [...Array(numFeatures(this.manifest.data.columns)).keys()];
+      const vectors = await this.run("columns", new Map([["feature", features]]));
+      return { ...Object.fromEntries(vectors), atomScores: this.atomScores.map((pairs) => new Map(pairs)) };
+    };
+    return (this.#dependence ??= compute());
+  }
+
   /** Return x of samples of a seed: means of p(x given z), or draws from it. */
   async sample(seed, start, num, values, temperature, drawn) {
     const outputs = await this.decode(await this.draw(seed, start, num, values, temperature), values);
     if (!drawn) return outputs.get("x_mean");
+    const dependence = await this.dependence();
     const x = new Float32Array(num * this.size);
     for (let row = 0; row < num; row++) {
       const own = new Map(Array.from(outputs, ([name, all]) => [name, all.subarray((row * all.length) / num, ((row + 1) * all.length) / num)]));
       const words = sampleWords(seed, STREAM_DRAW, BigInt(start) + BigInt(row), drawWords(this.manifest, this.size));
-      x.set(drawExample(this.manifest, own, words), row * this.size);
+      x.set(drawExample(this.manifest, own, words, dependence), row * this.size);
     }
     return x;
   }

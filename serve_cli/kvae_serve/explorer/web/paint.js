@@ -158,24 +158,34 @@ export class Painter {
   /** Return a table of one row of data: each column with its value, spread, and bars of class probabilities. */
   record(outputs) {
     const x = outputs.get("x_mean");
-    const logVar = outputs.get("x_log_var");
     const body = element("tbody");
     this.columnNames().forEach((name, i) => {
-      const column = this.data.columns[i] ?? {};
       const classes = this.outcomes(i);
       const probabilities = outputs.get(this.likelihood.probabilities?.[i]);
       const cell = element("td", {}, this.cellText(x[i], i));
-      // The variance of the form `quantile` is that of a score, and that of a date is in seconds.
-      const normal = !classes && !column.format && (column.form ?? "standard") === "standard";
-      if (normal && logVar?.length === this.size && Number.isFinite(logVar[i])) {
-        cell.append(element("span", { className: "soft" }, ` ± ${short(Math.exp(logVar[i] / 2))}`));
-      }
+      const deviation = this.deviation(outputs, i);
+      if (Number.isFinite(deviation)) cell.append(element("span", { className: "soft" }, ` ± ${short(deviation)}`));
       const missing = outputs.get(this.likelihood.missing)?.[i];
       if (missing >= 0.005) cell.append(element("span", { className: "soft" }, ` · missing ${(100 * missing).toFixed(0)} %`));
       if (classes && probabilities) cell.append(this.bars(classes, probabilities));
       body.append(element("tr", {}, element("th", { scope: "row" }, name), cell));
     });
     return element("table", { className: "record" }, body);
+  }
+
+  /** Return the standard deviation of column i given z, in data units, or NaN if it is unknown. */
+  deviation(outputs, i) {
+    const { format, form = "standard", scale = 1 } = this.data.columns[i] ?? {};
+    const [logVar, weight, score] = ["x_log_var", "x_weight", "x_score"].map((name) => outputs.get(name));
+    // The variance of the form `quantile` is that of a score, and that of a date is in seconds.
+    if (this.outcomes(i) || format || form !== "standard" || !logVar) return NaN;
+    if (!weight) return Math.exp(logVar[i] / 2);
+    let [mean, square] = [0, 0]; // of a mixture of normals `[components, columns]`, in standard units
+    for (let k = i; k < weight.length; k += this.size) {
+      mean += weight[k] * score[k];
+      square += weight[k] * (Math.exp(logVar[k]) + score[k] ** 2);
+    }
+    return scale * Math.sqrt(square - mean ** 2);
   }
 
   /** Return bars of class probabilities, the likeliest classes if there are many. */

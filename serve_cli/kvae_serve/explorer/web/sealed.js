@@ -1,6 +1,7 @@
 // Sealed files: seal, manifest and golden values, as docs/format.md specifies them.
 
 import { sha256 } from "./bytes.js";
+import { numFeatures } from "./features.js";
 import { STREAM_GOLDEN, normalWords, normals, sampleWords, uniform } from "./noise.js";
 
 const SEAL_BYTES = 81;
@@ -66,6 +67,7 @@ export function goldenInputs(manifest, names) {
       if (name === "z") values.push(...normals(words.slice(0, zWords), manifest.latent_dim));
       else if (name === "x") goldenX(manifest, words.slice(zWords), size, row).forEach((value) => values.push(value));
       else if (name === "component") values.push(row % manifest.prior.log_weights.length);
+      else if (name === "feature") values.push(row % numFeatures(manifest.data.columns));
       else if (condition.kind === "categorical") values.push(row % condition.classes.length);
       else {
         const [low, high] = condition.range ?? [0, 1];
