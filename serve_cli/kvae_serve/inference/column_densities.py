@@ -11,8 +11,8 @@ import numpy as np
 from kvae_serve.errors import RequestError, printable
 from kvae_serve.inference.densities import LOG_2_PI, log_sum_exp
 from kvae_serve.inference.mixed_autoregressive import end_slopes
-from kvae_serve.readers.partial import missing_class
 from kvae_serve.sealed import unseen
+from kvae_serve.sealed.columns import missing_class
 from kvae_serve.sealed.manifest import MIXED_LIKELIHOODS, Manifest
 
 SUPPORTED = ("gaussian", *MIXED_LIKELIHOODS)

@@ -15,9 +15,9 @@ import numpy as np
 
 from kvae_serve.errors import ModelFileError, printable
 from kvae_serve.inference.decoder_outputs import parameter, pick
-from kvae_serve.readers.partial import missing_class
 from kvae_serve.runtime.graphs import Graphs
 from kvae_serve.sealed import features, noise, unseen
+from kvae_serve.sealed.columns import missing_class
 from kvae_serve.sealed.manifest import Data
 
 Outputs = Mapping[str, np.ndarray]

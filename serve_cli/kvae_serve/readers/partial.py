@@ -15,6 +15,7 @@ from kvae_serve.readers import column_types, csv, frames
 from kvae_serve.readers.column_types import UNSEEN
 from kvae_serve.readers.dataset import ReadOptions, Table
 from kvae_serve.sealed import unseen
+from kvae_serve.sealed.columns import missing_class
 from kvae_serve.sealed.manifest import Manifest
 
 
@@ -86,12 +87,6 @@ def partial_rows(
         if (missing := missing_class(column)) is not None:
             x[x[:, at] == missing, at] = np.nan
     return Partial(table, x, read.conditions)
-
-
-def missing_class(column: Mapping[str, Any]) -> int | None:
-    """Return the index of the class that stands for missing cells; None without one."""
-    classes = list(column.get("classes", ()))
-    return classes.index(column["missing"]) if column.get("missing") in classes else None
 
 
 class Given(NamedTuple):

@@ -1,4 +1,4 @@
-"""Checks of the form of a numeric column in a manifest."""
+"""Columns in a manifest: checks of the form of a numeric one, and the class of missing cells."""
 
 from __future__ import annotations
 
@@ -68,3 +68,9 @@ def _is_list(values: Any, highest: float = MAX_NUMBER) -> TypeGuard[list[float]]
         and 0 < len(values) <= MAX_KNOTS
         and all(is_number(each) and abs(each) <= highest for each in values)
     )
+
+
+def missing_class(column: Mapping[str, Any]) -> int | None:
+    """Return the index of the class that stands for missing cells; None without one."""
+    classes = list(column.get("classes", ()))
+    return classes.index(column["missing"]) if column.get("missing") in classes else None
