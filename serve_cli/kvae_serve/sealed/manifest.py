@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from kvae_serve import dates, strict_json
 from kvae_serve.errors import ModelFileError, printable
 from kvae_serve.numbers import is_integer, is_number
+from kvae_serve.sealed import features
 from kvae_serve.sealed.columns import MAX_KNOTS, form_fault
 
 FORMAT = 1
@@ -51,7 +52,7 @@ MAX_WIDTH = 40
 MAX_AFFIX = 10
 MAX_DEPTH = 16
 MAX_LATENT_DIM = 65_536
-MAX_CONTEXT = 4096
+MAX_RANK = 4096
 MAX_VALUES = 2**24
 MAX_CLASSES = 100_000
 MAX_GOLDEN = 64
@@ -262,7 +263,7 @@ class _Checker:
             latent_dim=latent_dim,
             data=data,
             conditions=conditions,
-            likelihood=self.likelihood(self.object(raw, "likelihood")),
+            likelihood=self.likelihood(self.object(raw, "likelihood"), data),
             prior=self.prior(self.object(raw, "prior")),
             training=self.object(raw, "training") if raw.get("training") is not None else None,
             golden=golden,
@@ -479,10 +480,15 @@ class _Checker:
             self.fail("shares", shares, "a share of each class, 1 together")
         return tuple(shares)
 
-    def likelihood(self, raw: dict[str, Any]) -> dict[str, Any]:
+    def likelihood(self, raw: dict[str, Any], data: Data) -> dict[str, Any]:
         if self.choice(raw, "name", LIKELIHOODS) == "mixed_autoregressive":
-            self.integer(raw, "width", MAX_CONTEXT)
-            self.integer(raw, "components", MAX_CONTEXT)
+            if data.kind != "table":
+                self.fail("data.kind", data.kind, "table under a mixed_autoregressive likelihood")
+            width = self.integer(raw, "width", MAX_RANK)
+            self.integer(raw, "components", MAX_RANK)
+            # The reader holds all embeddings in memory.
+            if width * features.num_features(data.columns) > MAX_VALUES:
+                self.fail("likelihood.width", width, f"at most {MAX_VALUES} embeddings in all")
         return raw
 
     def prior(self, raw: dict[str, Any]) -> dict[str, Any]:

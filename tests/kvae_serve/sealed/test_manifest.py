@@ -122,6 +122,31 @@ def test_invalid_mean_or_scale_of_features_is_refused(change):
         parse(GOOD | {"data": SCALED | change})
 
 
+TWO_COLUMNS = {
+    "kind": "table", "shape": [2], "range": None,
+    "columns": [
+        {"name": "a", "kind": "categorical", "classes": [str(i) for i in range(5000)]},
+        {"name": "b", "kind": "numeric"},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("data", "change", "fault"),
+    [
+        (TWO_COLUMNS, {"width": 0}, r"width 0, expected an integer from 1 to 4096"),
+        (TWO_COLUMNS, {"components": None}, r"components None, expected an integer"),
+        (TWO_COLUMNS, {"width": 3400}, r"likelihood\.width 3400, expected at most 16777216 embeddings"),
+        (GOOD["data"], {}, r"data\.kind 'image', expected table under a mixed_autoregressive likelihood"),
+    ],
+)
+def test_invalid_dependence_of_columns_is_refused(data, change, fault):
+    likelihood = {"name": "mixed_autoregressive", "width": 3300, "components": 2}
+    assert parse(GOOD | {"data": TWO_COLUMNS, "likelihood": likelihood}).likelihood["width"] == 3300
+    with pytest.raises(ModelFileError, match=fault):
+        parse(GOOD | {"data": data, "likelihood": likelihood | change})
+
+
 def test_golden_inputs_of_gigabytes_are_refused():
     large = changed("data.shape", [1024, 1024, 16]) | {"golden": {"seed": 0, "num": 64, "outputs": {}}}
     with pytest.raises(ModelFileError, match=r"golden\.num 64, expected at most 33554432 numbers"):
