@@ -89,9 +89,11 @@ def examples_of_units(cells: Iterable[str]) -> list[str]:
     """
     cells = list(cells)
     matches = _matches(cells)
-    by_unit = {_unit(each): each.string for each in reversed(matches)}
+    by_unit: dict[str, str] = {}
+    for each in matches:
+        by_unit.setdefault(_unit(each), each.string)
     is_number = len(matches) == len(cells) > len(by_unit) and len(by_unit) <= _MAX_UNITS
-    return list(reversed(by_unit.values())) if is_number and len(by_unit) > 1 else []
+    return list(by_unit.values()) if is_number and len(by_unit) > 1 else []
 
 
 def affixes(cells: Iterable[str]) -> tuple[str, str]:
