@@ -92,7 +92,9 @@ def graphs(model: keras.Model) -> list[kvae_export.Graph]:
     ]
     if isinstance(model.likelihood, MixedAutoregressive):
         vectors = dict.fromkeys(("embedding", "effect"), (model.likelihood.width,))
-        functions.append(kvae_export.Graph("columns", model.likelihood.row_graph, {"feature": ((), "int64")}, vectors))
+        functions.append(
+            kvae_export.Graph("columns", model.likelihood.feature_vectors, {"feature": ((), "int64")}, vectors)
+        )
     if isinstance(model.prior, StandardNormal):
         return functions
     component = {"component": ((), "int64")} if model.prior.num_components > 1 else {}

@@ -231,9 +231,13 @@ class Mixed(Likelihood):
             outputs["x_log_var"] = log_var + (2.0 * np.log(units)).astype("float32") + 0.0 * parameters[:, :1]
         if self.quantiles:
             outputs["x_score"] = self._in_columns(parameters[:, : self.num_numeric], self._numbers)
+        return outputs | self._probabilities(parameters)
+
+    def _probabilities(self, parameters: Tensor) -> dict[str, Tensor]:
+        """Return the probabilities of the classes of each column, and of missing numbers, by name of the output."""
         names = [name for name in self.probability_names if name]
-        for name, logits in zip(names, self._by_column(parameters), strict=True):
-            outputs[name] = ops.softmax(logits, axis=-1)
+        parts = zip(names, self._by_column(parameters), strict=True)
+        outputs = {name: ops.softmax(logits, axis=-1) for name, logits in parts}
         if self.missing:
             outputs[MISSING] = self._in_columns(ops.sigmoid(self._missing_part(parameters)), self.missing)
         return outputs

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from kvae.data.table import TableSpec
-from kvae.likelihoods.mixed import BOUNDS, MISSING, Mixed
+from kvae.likelihoods.mixed import BOUNDS, Mixed
 from kvae.likelihoods.normal_interval import log_normal_interval
 from kvae.loss_terms import LOG_2_PI
 from kvae.serialization import register
@@ -195,12 +195,7 @@ class MixedAutoregressive(Mixed):
             outputs["x_score"] = ops.expand_dims(parameters[:, : self.num_numeric], 1) + offset
             outputs |= {"x_log_var": log_var, "x_weight": ops.exp(log_weight)}
             outputs = {name: self._in_columns(values, self._numbers) for name, values in outputs.items()}
-        names = [name for name in self.probability_names if name]
-        for name, logits in zip(names, self._by_column(parameters), strict=True):
-            outputs[name] = ops.softmax(logits, axis=-1)
-        if self.missing:
-            outputs[MISSING] = self._in_columns(ops.sigmoid(self._missing_part(parameters)), self.missing)
-        return outputs
+        return outputs | self._probabilities(parameters)
 
     def output_shapes(self, shape: Shape) -> dict[str, Shape]:
         """Return the shapes of `outputs` without the batch axis."""
@@ -217,17 +212,14 @@ class MixedAutoregressive(Mixed):
         parts = [np.repeat(spread, self.num_numeric), np.full(num, _INITIAL_LOG_VAR), np.zeros(num)]
         return np.concatenate([features, *parts]).astype("float32")
 
-    def row_graph(self, feature: Tensor) -> dict[str, Tensor]:
+    def feature_vectors(self, feature: Tensor) -> dict[str, Tensor]:
         """Return the embedding and the effect of features, `[batch, width]` each.
 
         Args:
             feature: Index of a feature, int `[batch]`.
         """
-        # Two gathers from constants are the whole graph.
-        return {
-            "embedding": ops.take(self.embedding, feature, axis=0),
-            "effect": ops.take(self.effect, feature, axis=0),
-        }
+        vectors = {"embedding": self.embedding, "effect": self.effect}
+        return {name: ops.take(values, feature, axis=0) for name, values in vectors.items()}
 
     def manifest(self) -> dict[str, Any]:
         """Return the description of `Mixed`, and the rank of the dependence and the size of the mixtures."""

@@ -23,7 +23,7 @@ import numpy as np
 from kvae_serve import __version__, cells
 from kvae_serve.errors import RequestError, printable
 from kvae_serve.inference.inputs import feeds
-from kvae_serve.inference.mixed_autoregressive import to_scores
+from kvae_serve.inference.mixed_autoregressive import Scores
 from kvae_serve.inference.sampling import encode
 from kvae_serve.latent.activity import Activity, measure
 from kvae_serve.readers import Dataset
@@ -220,10 +220,10 @@ def _facts(model: Graphs, examples: Examples | None, blocks: dict[str, bytes]) -
 
 
 def _atom_scores(column: Mapping[str, Any]) -> list[list[float]]:
-    """Return each atom of a number in the quantile form with its score, since JavaScript has no normal distribution."""
+    """Return each atom of a number in the quantile form with its score, which the page cannot compute."""
     knots = np.array(column.get("knots", ()), np.float32)
     atoms = np.unique(knots[1:][np.diff(knots) == 0])
-    return np.stack([atoms, to_scores(atoms, column)], axis=1).tolist()
+    return np.stack([atoms, Scores(column)(atoms)], axis=1).tolist()
 
 
 def _latent(activity: Activity) -> dict[str, Any]:

@@ -57,7 +57,9 @@ class MixedAutoregressive:
                 f"likelihood.probabilities of the manifest is {printable(self.probabilities, 60)}; expected the name "
                 "of an output for each column with classes, and null for each number."
             )
-        rows = np.arange(features.num_features(self.data.columns))
+        numbers = zip(self.data.columns, self.probabilities, strict=True)
+        self._to_scores = [None if name else Scores(column) for column, name in numbers]
+        rows = np.arange(features.num_features(self.data.columns), dtype=np.int64)
         vectors = model.run("columns", {"feature": rows})
         self.embedding, self.effect = vectors["embedding"], vectors["effect"]
 
@@ -127,7 +129,7 @@ class MixedAutoregressive:
         state = np.zeros((len(outputs["x_mean"]), embedding.shape[1]), dtype)
         for at, (block, column) in enumerate(zip(self.blocks, self.data.columns, strict=True)):
             shift = _product(state, effect[block.first : block.end].T)
-            name = self.probabilities[at]
+            name, to_scores = self.probabilities[at], self._to_scores[at]
             if name is not None:
                 odds = np.maximum(base[name], _TINY) * np.exp(shift - shift.max(axis=1, keepdims=True))
                 given[name] = odds / odds.sum(axis=1, keepdims=True)
@@ -140,14 +142,14 @@ class MixedAutoregressive:
                 given[self.missing][:, at] = odds / (odds + 1.0 - probability)
             values = choose(at, given)
             present = ~np.isnan(values) if block.flag is not None else np.ones(len(values), bool)
-            if name is not None:
+            if to_scores is None:
                 state = state + present[:, None] * (
                     self._embedded(values, column, embedding[block.first : block.end])
-                    - _product(base[name], embedding[block.first : block.end])
+                    - _product(base[str(name)], embedding[block.first : block.end])
                 )
             else:
                 expected = (base["x_score"][:, :, at] * base["x_weight"][:, :, at]).sum(axis=1)
-                residual = np.where(present, to_scores(np.where(present, values, 0.0), column) - expected, 0.0)
+                residual = np.where(present, to_scores(np.where(present, values, 0.0)) - expected, 0.0)
                 state = state + np.outer(residual.astype(dtype), embedding[block.first])
             if block.flag is not None:
                 away = (~present).astype(dtype) - base[self.missing][:, at]
@@ -215,23 +217,38 @@ def to_values(scores: np.ndarray, column: Mapping[str, Any]) -> np.ndarray:
     return column.get("mean", 0.0) + column.get("scale", 1.0) * scores
 
 
-def to_scores(values: np.ndarray, column: Mapping[str, Any]) -> np.ndarray:
-    """Convert a number to scores, float64. An atom has the median of its interval; see `kvae.data.quantiles`."""
-    values = values.astype(np.float32).astype(np.float64)
-    if column.get("form") != "quantile":
-        return (values - column.get("mean", 0.0)) / column.get("scale", 1.0)
-    knots, scores = np.array(column["knots"], np.float32).astype(np.float64), np.array(column["scores"], np.float64)
-    first, last = end_slopes(knots, scores)
-    result = np.interp(values, knots, scores)
-    result += first * np.minimum(values - knots[0], 0.0) + last * np.maximum(values - knots[-1], 0.0)
-    atoms = np.flatnonzero(np.diff(knots) == 0)
-    if len(atoms):
-        found = np.minimum(np.searchsorted(knots[atoms], values), len(atoms) - 1)
-        middle = [
-            _NORMAL.inv_cdf((_NORMAL.cdf(scores[each]) + _NORMAL.cdf(scores[each + 1])) / 2) for each in atoms.tolist()
-        ]
-        result = np.where(knots[atoms][found] == values, np.array(middle)[found], result)
-    return result
+class Scores:
+    """Map from the numbers of a column to scores. An atom has the median of its interval; see `kvae.data.quantiles`.
+
+    Args:
+        column: Entry of a numeric column in the manifest.
+    """
+
+    def __init__(self, column: Mapping[str, Any]) -> None:
+        self._mean, self._scale = column.get("mean", 0.0), column.get("scale", 1.0)
+        self._knots = None
+        if column.get("form") == "quantile":
+            knots, scores = (np.array(column[name], np.float64) for name in ("knots", "scores"))
+            knots = knots.astype(np.float32).astype(np.float64)
+            self._knots, self._scores, self._slopes = knots, scores, end_slopes(knots, scores)
+            first = np.flatnonzero(np.diff(knots) == 0)
+            self._atoms = knots[first]
+            ends = zip(scores[first].tolist(), scores[first + 1].tolist(), strict=True)
+            middle = [_NORMAL.inv_cdf((_NORMAL.cdf(low) + _NORMAL.cdf(high)) / 2) for low, high in ends]
+            self._middle = np.array(middle)
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Return the scores of numbers, float64 of the same shape; standard numbers without the quantile form."""
+        values = values.astype(np.float32).astype(np.float64)
+        if self._knots is None:
+            return (values - self._mean) / self._scale
+        result = np.interp(values, self._knots, self._scores)
+        result += self._slopes[0] * np.minimum(values - self._knots[0], 0.0)
+        result += self._slopes[1] * np.maximum(values - self._knots[-1], 0.0)
+        if len(self._atoms):
+            found = np.minimum(np.searchsorted(self._atoms, values), len(self._atoms) - 1)
+            result = np.where(self._atoms[found] == values, self._middle[found], result)
+        return result
 
 
 def end_slopes(knots: np.ndarray, scores: np.ndarray) -> tuple[float, float]:

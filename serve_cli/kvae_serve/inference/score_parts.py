@@ -15,7 +15,7 @@ from kvae_serve.errors import RequestError, VerificationError, printable
 from kvae_serve.inference import column_densities, scoring
 from kvae_serve.inference.densities import LOG_2_PI, Prior
 from kvae_serve.inference.likelihoods import get_likelihood
-from kvae_serve.inference.mixed_autoregressive import MixedAutoregressive, to_scores
+from kvae_serve.inference.mixed_autoregressive import MixedAutoregressive, Scores
 from kvae_serve.readers.column_types import UNSEEN
 from kvae_serve.runtime.graphs import Graphs
 from kvae_serve.runtime.session import BATCH_SIZE
@@ -182,7 +182,7 @@ def _of_mixture(
     outputs: Mapping[str, np.ndarray], at: int, values: np.ndarray, column: Mapping[str, Any]
 ) -> np.ndarray:
     mean, log_var = (np.asarray(outputs[name][:, :, at], np.float64) for name in ("x_score", "x_log_var"))
-    score = to_scores(np.nan_to_num(values), column)[:, None]
+    score = Scores(column)(np.nan_to_num(values))[:, None]
     away = np.abs(score - mean)
     # Only normals near the best one matter. Scores of about 1 are rounded to float32.
     log_prob = -0.5 * (log_var + np.square(away) * np.exp(-log_var))

@@ -131,7 +131,7 @@ class ImagesOnDisk:
         paths: The files.
         options: `image_size` and `channels`. Without them all files must have the same.
         source: Name of the folder in messages.
-        keep_bad: Whether files that cannot be read are no error of themselves without `skip_bad` either.
+        keep_bad: Do not raise an error for files that cannot be read, even without `skip_bad`.
 
     Attributes:
         bad: Messages about files that cannot be read, by row. They are left out of `paths`.

@@ -67,9 +67,12 @@ def test_preset_trains_and_its_config_repeats_the_run(name, data, tmp_path):
     run = train.train(small, tmp_path / "run", quiet=True, export_check=False)
     assert run.metadata["finished"]
     written = config.read(tmp_path / "run" / "config.toml")
-    # The range of the values follows from the data, and sigma from the likelihood; everything else is the preset.
+    # The range of the values and the likelihood of tabular follow from the data, and sigma from the likelihood;
+    # everything else is the preset.
     assert preset.config.model.sigma != "auto" or written.model.sigma == "optimal"
-    assert written.replace(value_range=small.data.value_range, sigma=small.model.sigma) == small
+    assert written.model.likelihood == ("mixed" if name == "tabular" else small.model.likelihood)
+    derived = {"value_range": small.data.value_range, "sigma": small.model.sigma, "likelihood": small.model.likelihood}
+    assert written.replace(**derived) == small
 
 
 def test_iwae_paper_network_is_784_200_200_50():
